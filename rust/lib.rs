@@ -1,0 +1,17 @@
+//! The core of `alterrec`: sessions, batches, rank windows, draws, exact ranks, neighbours.
+//!
+//! Pure functions on slices and arrays; nothing here knows Python. The feature `python` adds the
+//! extension module `alterrec._core`, whose functions only borrow, check, detach and hand over.
+
+pub mod batches;
+pub mod draws;
+pub mod error;
+pub mod neighbours;
+pub mod random;
+pub mod ranks;
+pub mod select;
+pub mod sessions;
+pub mod windows;
+
+#[cfg(feature = "python")]
+mod python;
