@@ -1,1 +1,324 @@
-//! batches
+//! Batches of prefixes: which samples an epoch has, in which order, and the fill of their arrays.
+//!
+//! The plan of an epoch is a function of (seed, epoch) and of the batch size of all shards together;
+//! a shard only decides which of its samples are dealt to it.
+
+use crate::error::{Error, Result};
+use crate::random::{Stream, derive_seed};
+use crate::sessions::{SessionStore, Targets};
+use std::ops::Range;
+
+/// Prefixes of near length are gathered among this many batches.
+const BUCKET_BATCHES: usize = 64;
+
+/// What a stream of random numbers is for, so that no two uses share one.
+const DRAW_TARGETS: u64 = 1;
+const SHUFFLE_SAMPLES: u64 = 2;
+const SHUFFLE_BATCHES: u64 = 3;
+
+/// The sample whose prefix is the first `end` items of `session` and whose target is the next item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Index of the session in the store.
+    pub session: u32,
+    /// Position of the target in the session, 1 or more.
+    pub end: u32,
+}
+
+/// Which samples an epoch is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice<'a> {
+    /// All targets of this kind.
+    All(Targets),
+    /// At most this many random targets of each session, anew each epoch.
+    PerSession(usize),
+    /// Exactly these (session, end) pairs, in this order.
+    Given(&'a [[i64; 2]]),
+}
+
+/// How the samples of an epoch are ordered and cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Samples in a batch of one shard.
+    pub batch_size: usize,
+    /// The last `max_len` items of a prefix are kept.
+    pub max_len: usize,
+    /// Random order, or the order of the samples.
+    pub shuffle: bool,
+    /// With `shuffle`: batches of prefixes of near length.
+    pub bucket: bool,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of the epoch.
+    pub epoch: u64,
+    /// This shard and how many there are.
+    pub shard: (usize, usize),
+}
+
+/// The batches of one epoch and shard.
+#[derive(Debug)]
+pub struct Plan {
+    samples: Vec<Sample>,
+    batch_size: usize,
+    num_batches: usize,
+    max_len: usize,
+}
+
+impl Plan {
+    /// Chooses, orders, deals and cuts the samples of an epoch.
+    ///
+    /// # Errors
+    /// `Value` for a batch size or length below 1, a shard that does not exist, and given samples
+    /// that are not in the store.
+    pub fn new(store: &SessionStore, choice: Choice<'_>, layout: &Layout) -> Result<Self> {
+        let &Layout { batch_size, max_len, shuffle, bucket, seed, epoch, shard: (rank, world) } = layout;
+        for (name, value) in [("batch_size", batch_size), ("max_len", max_len)] {
+            if value < 1 {
+                return Err(Error::Value(format!("{name} is {value}; allowed: 1 or more")));
+            }
+        }
+        if rank >= world {
+            return Err(Error::Value(format!(
+                "shard is ({rank}, {world}); allowed: (rank, world) with 0 <= rank < world"
+            )));
+        }
+        let key = |purpose| derive_seed(seed, &[epoch, purpose]);
+        let mut samples = choose(store, choice, key(DRAW_TARGETS))?;
+        let step = batch_size.saturating_mul(world);
+        if shuffle {
+            shuffle_slice(&mut samples, &mut Stream::new(key(SHUFFLE_SAMPLES), 0));
+            if bucket {
+                for window in samples.chunks_mut(step.saturating_mul(BUCKET_BATCHES)) {
+                    window.sort_by_key(|sample| sample.end.min(max_len.try_into().unwrap_or(u32::MAX)));
+                }
+                samples = shuffle_batches(&samples, step, &mut Stream::new(key(SHUFFLE_BATCHES), 0));
+            }
+        }
+        let num_batches = samples.len().div_ceil(world).div_ceil(batch_size);
+        if world > 1 {
+            samples = samples.into_iter().skip(rank).step_by(world).collect();
+        }
+        Ok(Self { samples, batch_size, num_batches, max_len })
+    }
+
+    /// Number of batches, the same in every shard.
+    #[must_use]
+    pub fn num_batches(&self) -> usize {
+        self.num_batches
+    }
+
+    /// The samples of this shard, batch after batch.
+    #[must_use]
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// The samples of one batch.
+    ///
+    /// Batches are full but for the last. A shard that has one sample fewer than another takes a
+    /// sample from its second to last batch where its last would be empty.
+    ///
+    /// # Errors
+    /// `Index` when there is no such batch.
+    pub fn batch(&self, batch: usize) -> Result<&[Sample]> {
+        if batch >= self.num_batches {
+            return Err(Error::Index(format!("batch {batch} of {}", self.num_batches)));
+        }
+        Ok(&self.samples[self.cut(batch)..self.cut(batch + 1)])
+    }
+
+    fn cut(&self, batch: usize) -> usize {
+        let (samples, batches) = (self.samples.len(), self.num_batches);
+        let latest = if samples < batches { samples } else { samples - (batches - batch) };
+        (batch * self.batch_size).min(latest)
+    }
+
+    /// Items kept of the longest prefix of a batch, and of all its prefixes together.
+    #[must_use]
+    pub fn width_and_total(&self, batch: &[Sample]) -> (usize, usize) {
+        let lengths = batch.iter().map(|sample| self.kept(*sample));
+        lengths.fold((0, 0), |(longest, total), length| (longest.max(length), total + length))
+    }
+
+    fn kept(&self, sample: Sample) -> usize {
+        (sample.end as usize).min(self.max_len)
+    }
+
+    /// Fills what a batch tells of each sample, one value a row, column after column: items kept of
+    /// the prefix, the target, the offset of the target in the store's items (the same in every
+    /// epoch, order and shard), the session's index, and its user where the store has users.
+    ///
+    /// # Errors
+    /// `Value` when `out` has another size.
+    pub fn fill_rows(&self, store: &SessionStore, batch: &[Sample], out: &mut [i64]) -> Result<()> {
+        let columns = store.columns();
+        let (offsets, items): (&[u64], &[u32]) = (&columns.offsets, &columns.items);
+        let rows = batch.len();
+        check_len("rows", out.len(), rows * if columns.users.is_some() { 5 } else { 4 })?;
+        let (lengths, out) = out.split_at_mut(rows);
+        let (targets, out) = out.split_at_mut(rows);
+        let (places, out) = out.split_at_mut(rows);
+        let (sessions, users) = out.split_at_mut(rows);
+        for (i, sample) in batch.iter().enumerate() {
+            lengths[i] = self.kept(*sample) as i64;
+            sessions[i] = i64::from(sample.session);
+            places[i] = (offsets[sample.session as usize] + u64::from(sample.end)) as i64;
+        }
+        // Apart from the loop above: these reads miss the cache, and only as independent reads do
+        // they overlap. They also bring in the prefixes, which end where the targets are.
+        for (target, &place) in targets.iter_mut().zip(&*places) {
+            *target = i64::from(items[place as usize]);
+        }
+        if let Some(column) = &columns.users {
+            let column: &[i64] = column;
+            for (user, sample) in users.iter_mut().zip(batch) {
+                *user = column[sample.session as usize];
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `out`, rows of the longest prefix's width, `pad` after each prefix.
+    ///
+    /// # Errors
+    /// `Value` when `out` has another size.
+    pub fn fill_padded(
+        &self,
+        store: &SessionStore,
+        batch: &[Sample],
+        pad: i64,
+        out: &mut [i64],
+    ) -> Result<()> {
+        let (width, _) = self.width_and_total(batch);
+        check_len("items", out.len(), batch.len() * width)?;
+        if width == 0 {
+            return Ok(());
+        }
+        let columns = store.columns();
+        let (offsets, items): (&[u64], &[u32]) = (&columns.offsets, &columns.items);
+        for (row, sample) in out.chunks_exact_mut(width).zip(batch) {
+            let (prefix, rest) = row.split_at_mut(self.kept(*sample));
+            copy(&items[self.prefix(offsets, *sample)], prefix);
+            rest.fill(pad);
+        }
+        Ok(())
+    }
+
+    /// Fills the items of all prefixes one after the other, the position of each in its prefix, and
+    /// where each prefix starts (one offset more than rows).
+    ///
+    /// # Errors
+    /// `Value` when an array has another size.
+    pub fn fill_packed(
+        &self,
+        store: &SessionStore,
+        batch: &[Sample],
+        out: &mut [i64],
+        positions: &mut [i64],
+        starts: &mut [i64],
+    ) -> Result<()> {
+        let (_, total) = self.width_and_total(batch);
+        check_len("items", out.len(), total)?;
+        check_len("positions", positions.len(), total)?;
+        check_len("offsets", starts.len(), batch.len() + 1)?;
+        let columns = store.columns();
+        let (offsets, items): (&[u64], &[u32]) = (&columns.offsets, &columns.items);
+        starts[0] = 0;
+        let mut at = 0;
+        for (sample, start) in batch.iter().zip(&mut starts[1..]) {
+            let next = at + self.kept(*sample);
+            copy(&items[self.prefix(offsets, *sample)], &mut out[at..next]);
+            for (position, value) in positions[at..next].iter_mut().zip(0..) {
+                *position = value;
+            }
+            *start = next as i64;
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn prefix(&self, offsets: &[u64], sample: Sample) -> Range<usize> {
+        let end = offsets[sample.session as usize] as usize + sample.end as usize;
+        end - self.kept(sample)..end
+    }
+}
+
+#[inline]
+fn copy(items: &[u32], out: &mut [i64]) {
+    for (slot, &item) in out.iter_mut().zip(items) {
+        *slot = i64::from(item);
+    }
+}
+
+fn check_len(name: &str, found: usize, allowed: usize) -> Result<()> {
+    if found == allowed {
+        return Ok(());
+    }
+    Err(Error::Value(format!("{name} has room for {found} values; this batch needs {allowed}")))
+}
+
+fn choose(store: &SessionStore, choice: Choice<'_>, key: u64) -> Result<Vec<Sample>> {
+    let sample = |(session, end)| Sample { session, end };
+    match choice {
+        Choice::All(targets) => Ok(store.prefixes(targets).into_iter().map(sample).collect()),
+        Choice::PerSession(0) => Err(Error::Value("per_session is 0; allowed: 1 or more".into())),
+        Choice::PerSession(most) => Ok(random_targets(store, most, key)),
+        Choice::Given(pairs) => {
+            pairs.iter().enumerate().map(|(row, pair)| given(store, row, *pair)).collect()
+        }
+    }
+}
+
+fn random_targets(store: &SessionStore, most: usize, key: u64) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let mut ends = Vec::new();
+    for (session, items) in (0..).zip(store.iter()) {
+        ends.clear();
+        ends.extend(1..items.len() as u32);
+        if ends.len() > most {
+            let mut stream = Stream::new(key, u64::from(session));
+            for i in 0..most {
+                let other = i + stream.below((ends.len() - i) as u64) as usize;
+                ends.swap(i, other);
+            }
+            ends.truncate(most);
+            ends.sort_unstable();
+        }
+        samples.extend(ends.iter().map(|&end| Sample { session, end }));
+    }
+    samples
+}
+
+fn given(store: &SessionStore, row: usize, [session, end]: [i64; 2]) -> Result<Sample> {
+    let Some(items) = usize::try_from(session).ok().and_then(|index| store.session(index).ok()) else {
+        return Err(Error::Value(format!(
+            "samples[{row}] names session {session}; allowed: 0 to {} (index in the store)",
+            store.num_sessions() as i64 - 1
+        )));
+    };
+    if !(1..items.len() as i64).contains(&end) {
+        return Err(Error::Value(format!(
+            "samples[{row}] has end {end} in a session of {} items; allowed: 1 to {}",
+            items.len(),
+            items.len() as i64 - 1
+        )));
+    }
+    Ok(Sample { session: session as u32, end: end as u32 })
+}
+
+/// Fisher-Yates, from the end.
+fn shuffle_slice<T>(values: &mut [T], stream: &mut Stream) {
+    for last in (1..values.len()).rev() {
+        values.swap(last, stream.below(last as u64 + 1) as usize);
+    }
+}
+
+/// Random order of whole batches; a short one stays last.
+fn shuffle_batches(samples: &[Sample], batch_size: usize, stream: &mut Stream) -> Vec<Sample> {
+    let full = samples.chunks_exact(batch_size);
+    let short = full.remainder();
+    let mut batches: Vec<_> = full.collect();
+    shuffle_slice(&mut batches, stream);
+    batches.push(short);
+    batches.concat()
+}

@@ -1,6 +1,7 @@
 //! The extension module: wrappers that borrow, check, detach and hand over.
 
 mod error;
+mod integers;
 mod neighbours;
 mod ranking;
 mod sessions;

@@ -1,0 +1,200 @@
+"""Sessions and the batches of their prefixes; numpy alone.
+
+>>> import numpy as np
+>>> from alterrec.sessions import PrefixBatches, SessionStore
+>>> store = SessionStore.from_arrays(np.array([0, 0, 0, 1, 1]), np.array([4, 2, 3, 0, 1]))
+>>> for batch in PrefixBatches(store, batch_size=2, max_len=50, shuffle=False):
+...     print(batch.items.tolist(), batch.lengths.tolist(), batch.targets.tolist())
+[[4, 0], [4, 2]] [1, 2] [2, 3]
+[[0]] [1] [1]
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alterrec._core import EpochPlan, SessionStore
+from alterrec._core import derive_seed as _derive_seed
+
+__all__ = ["Batch", "PrefixBatches", "SessionStore", "derive_seed"]
+
+Int64: TypeAlias = NDArray[np.int64]
+
+_WORDS = 2**64
+
+
+class Batch(NamedTuple):
+    """B samples: prefixes of sessions and the item that follows each. All arrays are int64.
+
+    Shapes:
+        items: (B, L) right-padded, L the longest prefix of the batch; packed: (T,), prefix after prefix.
+        lengths: (B,) items of each prefix, 1 to ``max_len``.
+        targets: (B,) the item to predict.
+        samples: (B,) offset of the target in ``store.items``, the same in every epoch, order and shard.
+        sessions: (B,) index of the session in the store.
+        users: (B,), or None where the store has no users.
+        positions: packed: (T,) position of each item in its kept prefix, from 0; padded: None.
+        offsets: packed: (B + 1,), prefix i is ``items[offsets[i]:offsets[i + 1]]``; padded: None.
+
+    Example:
+        >>> store = SessionStore.from_arrays([0, 0, 0], [4, 2, 3])
+        >>> batch = next(iter(PrefixBatches(store, 8, 50, shuffle=False, layout="packed")))
+        >>> batch.items, batch.positions, batch.offsets
+        (array([4, 4, 2]), array([0, 0, 1]), array([0, 1, 3]))
+    """
+
+    items: Int64
+    lengths: Int64
+    targets: Int64
+    samples: Int64
+    sessions: Int64
+    users: Int64 | None
+    positions: Int64 | None
+    offsets: Int64 | None
+
+
+class PrefixBatches:
+    """The batches of one epoch (and shard); iterating again gives the same batches again.
+
+    The order and the drawn targets are functions of (seed, epoch), and of ``batch_size * world`` where
+    samples are bucketed; never of threads or of the rank.
+
+    Args:
+        store: the sessions.
+        batch_size: samples in a batch, 1 or more; only the last batch has fewer.
+        max_len: the last ``max_len`` items of a prefix are kept, 1 or more.
+        shuffle: random order, or the order of the store (or of ``samples``).
+        seed, epoch: whole numbers from 0 to 2**64 - 1.
+        shard: (rank, world). Samples are dealt in turn, so that step by step the batches of all ranks
+            together are the batches of one process with ``batch_size * world``. Every rank has the same
+            number of batches and every sample is at one rank. Where samples do not divide, the last
+            batches are shorter; one is empty only at a rank that has fewer samples than batches.
+        targets: "every" item but the first of each session, or only the "last".
+        per_session: at most so many random targets of each session, drawn anew each epoch.
+        samples: (P, 2) integers, rows (session index, end): exactly these samples.
+        layout: "padded" or "packed", see Batch.
+        bucket: with ``shuffle``, gather prefixes of near length: shuffled samples are sorted by length
+            inside windows of 64 batches, and the batches shuffled. Less padding, still random.
+        pad: fills padded rows after each prefix; mask by ``lengths``, as 0 is an item too.
+        reuse: the arrays of a batch are views of buffers that the next batch overwrites.
+
+    Raises:
+        ValueError: an argument is outside what is said above, or ``samples``, ``per_session`` and
+            ``targets="last"`` are combined.
+
+    Example:
+        >>> store = SessionStore.from_arrays([0, 0, 0, 1, 1], [4, 2, 3, 0, 1])
+        >>> batches = PrefixBatches(store, 2, 50, seed=1, shard=(0, 2))
+        >>> len(batches), batches.num_samples
+        (1, 2)
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        batch_size: int,
+        max_len: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        epoch: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        *,
+        targets: Literal["every", "last"] = "every",
+        per_session: int | None = None,
+        samples: ArrayLike | None = None,
+        layout: Literal["padded", "packed"] = "padded",
+        bucket: bool = True,
+        pad: int = 0,
+        reuse: bool = False,
+    ) -> None:
+        if layout not in ("padded", "packed"):
+            raise ValueError(f'layout is {layout!r}; allowed: "padded" or "packed"')
+        narrowed = [targets == "last", per_session is not None, samples is not None]
+        if sum(narrowed) > 1:
+            raise ValueError(
+                f"targets={targets!r}, per_session={per_session} and samples each choose the samples; "
+                'allowed: one of targets="last", per_session and samples'
+            )
+        rank, world = (_word("shard", part) for part in shard)
+        self.num_items = store.num_items
+        self._has_users = store.has_users
+        self._packed = layout == "packed"
+        self._pad = pad
+        self._reuse = reuse
+        self._plan = EpochPlan(
+            store,
+            batch_size,
+            max_len,
+            shuffle=shuffle,
+            bucket=bucket,
+            seed=_word("seed", seed),
+            epoch=_word("epoch", epoch),
+            shard=(rank, world),
+            targets=targets,
+            per_session=per_session,
+            samples=samples,
+        )
+
+    def __len__(self) -> int:
+        """Number of batches, the same at every rank."""
+        return self._plan.num_batches
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples at this rank."""
+        return self._plan.num_samples
+
+    def __iter__(self) -> Iterator[Batch]:
+        buffers: dict[str, Int64] = {}
+        for index in range(len(self)):
+            yield self._batch(index, buffers if self._reuse else {})
+
+    def _batch(self, index: int, buffers: dict[str, Int64]) -> Batch:
+        rows, width, total = self._plan.size(index)
+        columns = 5 if self._has_users else 4
+        flat = _take(buffers, "rows", columns * rows)
+        self._plan.fill_rows(index, flat)
+        lengths, targets, samples, sessions, *users = flat.reshape(columns, rows)
+        per_sample = (lengths, targets, samples, sessions, users[0] if users else None)
+        if self._packed:
+            items, positions = _take(buffers, "items", total), _take(buffers, "positions", total)
+            offsets = _take(buffers, "offsets", rows + 1)
+            self._plan.fill_packed(index, items, positions, offsets)
+            return Batch(items, *per_sample, positions, offsets)
+        items = _take(buffers, "items", rows * width)
+        self._plan.fill_padded(index, self._pad, items)
+        return Batch(items.reshape(rows, width), *per_sample, None, None)
+
+
+def derive_seed(seed: int, *words: int) -> int:
+    """A new seed, 0 to 2**64 - 1, from a seed and words that name its purpose, such as (epoch, rank).
+
+    Each word is one block of Philox 2x64-10 (Salmon et al., "Parallel random numbers: as easy as
+    1, 2, 3", SC 2011). Seed and words are whole numbers from 0 to 2**64 - 1; ValueError otherwise.
+
+    Example:
+        >>> derive_seed(1, 2, 3) == derive_seed(1, 2, 3), derive_seed(1, 2, 3) == derive_seed(1, 3, 2)
+        (True, False)
+        >>> derive_seed(7)
+        7
+    """
+    return _derive_seed(_word("seed", seed), [_word("words", word) for word in words])
+
+
+def _word(name: str, value: int) -> int:
+    word = operator.index(value)
+    if not 0 <= word < _WORDS:
+        raise ValueError(f"{name} is {word}; allowed: 0 to 2**64 - 1")
+    return word
+
+
+def _take(buffers: dict[str, Int64], name: str, size: int) -> Int64:
+    buffer = buffers.get(name)
+    if buffer is None or len(buffer) < size:
+        buffer = buffers[name] = np.empty(size, np.int64)
+    return buffer[:size]

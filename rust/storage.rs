@@ -1,0 +1,152 @@
+//! Columns that live in memory or in a memory-mapped file, and the atomic write that makes such files.
+//!
+//! The only `unsafe` of the crate is here: mapping a file, and reading its bytes as integers.
+
+use crate::error::{Error, Result};
+use memmap2::Mmap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg(target_endian = "big")]
+compile_error!("store files are little-endian and mapped as they lie; this target is big-endian");
+
+/// Sets apart the temporary files of one process.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// An integer that may be read from any bytes of its size.
+pub trait Word: sealed::Sealed + Copy + PartialEq + Send + Sync + 'static {
+    /// Appends the little-endian bytes of `values` to `out`.
+    fn put(values: &[Self], out: &mut Vec<u8>);
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! words {
+    ($($t:ty),*) => {$(
+        impl sealed::Sealed for $t {}
+        impl Word for $t {
+            fn put(values: &[Self], out: &mut Vec<u8>) {
+                out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+        }
+    )*};
+}
+words!(u32, u64, i64);
+
+/// A file mapped read-only and shared by the columns that lie in it.
+#[derive(Debug, Clone)]
+pub struct Mapping(Arc<Mmap>);
+
+impl Mapping {
+    /// Maps the whole of `path`.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be opened or mapped.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |e: io::Error| Error::Io(format!("{}: cannot be read ({e})", path.display()));
+        let file = File::open(path).map_err(failed)?;
+        // SAFETY: the map is read-only, and files of this format are only ever replaced by a rename
+        // (`write_atomically`), never changed in place, so the mapped bytes stay as they are while
+        // the map keeps the replaced file alive. Whoever truncates such a file by other means gets
+        // what every reader of mapped files gets, a bus error; that cannot be prevented from here.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        Ok(Self(Arc::new(map)))
+    }
+
+    /// All bytes of the file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A read-only column of integers, owned or mapped.
+#[derive(Debug)]
+pub struct Column<T>(Place<T>);
+
+#[derive(Debug)]
+enum Place<T> {
+    Owned(Vec<T>),
+    Mapped { map: Mapping, start: usize, bytes: usize, kind: PhantomData<T> },
+}
+
+impl<T: Word> Column<T> {
+    /// The `len` integers that start at byte `start` of `map`.
+    ///
+    /// # Errors
+    /// `Io` when they do not lie inside the file or are not aligned.
+    pub fn mapped(map: &Mapping, start: usize, len: usize) -> Result<Self> {
+        let bytes = len.checked_mul(size_of::<T>());
+        let inside = bytes.and_then(|b| start.checked_add(b)).is_some_and(|end| end <= map.bytes().len());
+        match bytes {
+            Some(bytes) if inside && start.is_multiple_of(align_of::<T>()) => {
+                Ok(Self(Place::Mapped { map: map.clone(), start, bytes, kind: PhantomData }))
+            }
+            _ => Err(Error::Io(format!("{len} values from byte {start} do not lie inside the file"))),
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Column<T> {
+    fn from(values: Vec<T>) -> Self {
+        Self(Place::Owned(values))
+    }
+}
+
+impl<T: Word> Deref for Column<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &self.0 {
+            Place::Owned(values) => values,
+            Place::Mapped { map, start, bytes, .. } => {
+                // SAFETY: `Word` is sealed to u32, u64 and i64, for which any bytes are a value; the
+                // lifetime is that of the map; `mapped` has checked bounds, and alignment relative
+                // to the map's start, which is a page boundary, so the middle is the whole.
+                let (head, values, tail) = unsafe { map.bytes()[*start..*start + *bytes].align_to::<T>() };
+                debug_assert!(head.is_empty() && tail.is_empty());
+                values
+            }
+        }
+    }
+}
+
+impl<T: Word> PartialEq for Column<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+/// Writes `path` all or not at all: a temporary file in the same folder, synced, then renamed.
+///
+/// # Errors
+/// `Io` with the path when anything fails; the temporary file is then removed and an older file at
+/// `path` is as it was.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<()> {
+    let failed = |e: io::Error| Error::Io(format!("{}: cannot be written ({e})", path.display()));
+    let Some(name) = path.file_name() else {
+        return Err(Error::Io(format!("{}: names no file to write", path.display())));
+    };
+    let (process, count) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+    let temporary = path.with_file_name(format!(".{}.{process}-{count}.tmp", name.to_string_lossy()));
+    let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(failed)?;
+    let mut out = BufWriter::new(file);
+    write(&mut out)
+        .and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all())
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|e| {
+            // The first error is the one to tell; a leftover that stays is no news beside it.
+            let _ = fs::remove_file(&temporary);
+            failed(e)
+        })
+}
