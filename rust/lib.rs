@@ -11,6 +11,7 @@ pub mod random;
 pub mod ranks;
 pub mod select;
 pub mod sessions;
+pub mod threads;
 pub mod windows;
 
 #[cfg(feature = "python")]
