@@ -34,6 +34,7 @@ class Run(Table):
     seed: int = Field(0, ge=0, description="seed of initialisation, order, draws and dropout")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     threads: int = Field(0, ge=0, description="threads of torch and of the native core; 0 = all cores")
+    baselines: bool = Field(True, description="measure popularity, item-kNN and V-SKNN beside the model")
     memory_budget: str = Field("1GiB", description="most memory for score matrices in evaluation, e.g. 512MiB")
 
     @field_validator("memory_budget")
