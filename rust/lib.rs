@@ -12,6 +12,7 @@ pub mod ranks;
 pub mod select;
 pub mod sessions;
 pub mod storage;
+pub mod threads;
 pub mod windows;
 
 #[cfg(feature = "python")]

@@ -87,10 +87,7 @@ mod tests {
     #[test]
     fn known_answers_of_the_reference_implementation() {
         assert_eq!(philox(0, [0, 0]), [0xca00_a045_9843_d731, 0x66c2_4222_c9a8_45b5]);
-        assert_eq!(
-            philox(u64::MAX, [u64::MAX, u64::MAX]),
-            [0x65b0_21d6_0cd8_310f, 0x4d02_f322_2f86_df20]
-        );
+        assert_eq!(philox(u64::MAX, [u64::MAX, u64::MAX]), [0x65b0_21d6_0cd8_310f, 0x4d02_f322_2f86_df20]);
     }
 
     #[test]

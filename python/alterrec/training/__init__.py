@@ -1,1 +1,1 @@
-
+"""Schedule, supervision and the one loop over phases."""

@@ -1,0 +1,113 @@
+from collections.abc import Sequence
+from os import PathLike
+from typing import ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__version__: str
+
+# Sessions and neighbours.
+
+@final
+class SessionStore:
+    """Sessions of items, stored as one column of items and the offset of each session; immutable."""
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    @staticmethod
+    def from_arrays(
+        session_ids: ArrayLike,
+        item_ids: ArrayLike,
+        *,
+        timestamps: ArrayLike | None = None,
+        user_ids: ArrayLike | None = None,
+        num_items: int | None = None,
+    ) -> SessionStore:
+        """Groups interactions into sessions; rows of a session need not lie together."""
+    @staticmethod
+    def _from_columns(
+        num_items: int,
+        offsets: NDArray[np.int64],
+        items: NDArray[np.uint32],
+        session_ids: NDArray[np.int64],
+        timestamps: NDArray[np.int64] | None,
+        users: NDArray[np.int64] | None,
+    ) -> SessionStore: ...
+    @staticmethod
+    def open(path: str | PathLike[str]) -> SessionStore:
+        """Opens a file written by ``save``, memory-mapped."""
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the store to a file, all or not at all."""
+    @property
+    def num_sessions(self) -> int: ...
+    @property
+    def num_interactions(self) -> int: ...
+    @property
+    def num_items(self) -> int: ...
+    @property
+    def has_timestamps(self) -> bool: ...
+    @property
+    def has_users(self) -> bool: ...
+    @property
+    def offsets(self) -> NDArray[np.int64]: ...
+    @property
+    def items(self) -> NDArray[np.uint32]: ...
+    @property
+    def session_ids(self) -> NDArray[np.int64]: ...
+    @property
+    def timestamps(self) -> NDArray[np.int64] | None: ...
+    @property
+    def users(self) -> NDArray[np.int64] | None: ...
+    @property
+    def lengths(self) -> NDArray[np.int64]: ...
+    def session(self, index: int) -> NDArray[np.uint32]:
+        """The items of the session at an index."""
+    def item_counts(self) -> NDArray[np.int64]:
+        """(V,) how often each item occurs."""
+    def repeat_share(self) -> float:
+        """The share of targets (every prefix) that occur in their prefix already."""
+    def prefixes(self, targets: Literal["every", "last"] = "every") -> NDArray[np.int64]:
+        """(P, 2) rows (session index, end)."""
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class EpochPlan:
+    """The samples of one epoch and shard in their order, cut into batches; fills arrays with them."""
+
+    def __new__(
+        cls,
+        store: SessionStore,
+        batch_size: int,
+        max_len: int,
+        *,
+        shuffle: bool,
+        bucket: bool,
+        seed: int,
+        epoch: int,
+        shard: tuple[int, int],
+        targets: str,
+        per_session: int | None,
+        samples: ArrayLike | None,
+    ) -> EpochPlan: ...
+    @property
+    def num_batches(self) -> int: ...
+    @property
+    def num_samples(self) -> int: ...
+    def size(self, batch: int) -> tuple[int, int, int]:
+        """Rows of a batch, items kept of its longest prefix, items kept of all its prefixes."""
+    def fill_rows(self, batch: int, rows: NDArray[np.int64]) -> None:
+        """Fills lengths, targets, samples, sessions and, where there are users, users."""
+    def fill_padded(self, batch: int, pad: int, items: NDArray[np.int64]) -> None:
+        """Fills rows * width items, ``pad`` after each prefix."""
+    def fill_packed(
+        self,
+        batch: int,
+        items: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> None:
+        """Fills the items of all prefixes, their positions, and the rows + 1 offsets."""
+
+def derive_seed(seed: int, words: Sequence[int]) -> int:
+    """A new seed from a seed and words that name its purpose."""

@@ -1,0 +1,197 @@
+"""A data set in memory: sessions by split, the catalogue's ids and its texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterrec.errors import InputError, nearest
+from alterrec.sessions import SessionStore
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """External item ids by item number: item ``j`` of the catalogue is ``item_ids[j]``.
+
+    Example:
+        >>> vocabulary = Vocabulary(("tent", "lamp"))
+        >>> len(vocabulary), vocabulary.index(["lamp", "tent"]), vocabulary.find(["boat"])
+        (2, array([1, 0]), array([-1]))
+    """
+
+    item_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {item: number for number, item in enumerate(self.item_ids)}
+
+    def find(self, items: Sequence[str]) -> NDArray[np.int64]:
+        """Item numbers (N,) int64; -1 for an id that is not in the catalogue."""
+        return np.fromiter((self._numbers.get(item, -1) for item in items), np.int64, len(items))
+
+    def index(self, items: Sequence[str]) -> NDArray[np.int64]:
+        """Item numbers (N,) int64; InputError that names the first unknown id and the nearest known.
+
+        Example:
+            >>> Vocabulary(("tent", "lamp")).index(["tend"])
+            Traceback (most recent call last):
+                ...
+            alterrec.errors.InputError: item 'tend' is not in the catalogue of 2 items; did you mean 'tent'?
+        """
+        numbers = self.find(items)
+        unknown = np.flatnonzero(numbers < 0)
+        if unknown.size:
+            name = items[unknown[0]]
+            raise InputError(
+                f"item {name!r} is not in the catalogue of {len(self)} items{self.nearest(name)}"
+            )
+        return numbers
+
+    def nearest(self, unknown: str) -> str:
+        """The hint of :func:`alterrec.errors.nearest`, looked for among ids of about the same length."""
+        alike = (item for item in self.item_ids if abs(len(item) - len(unknown)) <= 1)
+        # Edit distance to a whole large catalogue would take minutes.
+        return nearest(unknown, islice(alike, 5000))
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """Text fields of the catalogue: field name -> one text per item, empty where there is none.
+
+    Example:
+        >>> text = ItemText({"title": ["Tent", ""], "brand": ["Fernhill", "Oak"]})
+        >>> text.joined(0), text.joined(1), len(text), list(text.fields)
+        ('Tent Fernhill', 'Oak', 2, ['title', 'brand'])
+    """
+
+    fields: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.fields.values())))
+
+    def joined(self, item: int) -> str:
+        """All non-empty fields of one item, joined by spaces."""
+        return " ".join(filter(None, (texts[item] for texts in self.fields.values())))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Sessions by split over one catalogue.
+
+    Attributes:
+        name: the folder's name, or the built-in catalogue's.
+        train, valid, test: sessions; item ``j`` is ``vocabulary.item_ids[j]`` in all three. Where
+            there are timestamps, sessions are in the order of their last interaction.
+        vocabulary: external item ids.
+        text: text fields by item, or None.
+        vectors: (V, F) float32 given in place of text, or None; they win over ``text``.
+        session_names: split -> external session id by session index.
+        notes: what was cut, dropped or is worth knowing, one sentence each.
+    """
+
+    name: str
+    train: SessionStore
+    valid: SessionStore
+    test: SessionStore
+    vocabulary: Vocabulary
+    text: ItemText | None
+    vectors: NDArray[np.float32] | None
+    session_names: dict[str, list[str]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue, cold ones included."""
+        return len(self.vocabulary)
+
+    @property
+    def splits(self) -> dict[str, SessionStore]:
+        """Split name -> sessions, in the order train, valid, test."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    @cached_property
+    def train_counts(self) -> NDArray[np.int64]:
+        """Interactions of each item in train, (V,) int64."""
+        return np.asarray(self.train.item_counts(), dtype=np.int64)
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """Items with at least one interaction in train, (V,) bool; the others are cold."""
+        return self.train_counts > 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the content: ids, texts, vectors and sessions, not names or paths."""
+        digest = hashlib.blake2b(digest_size=16)
+        _feed(digest, self.vocabulary.item_ids)
+        for field, texts in (self.text.fields if self.text else {}).items():
+            _feed(digest, [field, *texts])
+        if self.vectors is not None:
+            digest.update(f"{self.vectors.shape}".encode())
+            digest.update(np.ascontiguousarray(self.vectors).tobytes())
+        for split, store in self.splits.items():
+            _feed(digest, self.session_names[split])
+            for array in (store.offsets, store.items, store.timestamps, store.users):
+                digest.update(b"-" if array is None else array.tobytes())
+        return digest.hexdigest()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts that describe the data: the columns of the paper's Table 3, and more.
+
+        Keys: users (None without user ids), items, cold_items, items_with_text, text_words (mean),
+        interactions, sessions, mean_length and max_length (of all splits together), repeat_share
+        (of train), and under each split's name sessions, interactions, items (distinct),
+        mean_length, max_length, first_time, last_time (None without timestamps).
+        """
+        lengths = np.concatenate([store.lengths for store in self.splits.values()])
+        words = [len(self.text.joined(item).split()) for item in range(self.num_items)] if self.text else [0]
+        return {
+            "users": self._num_users(),
+            "items": self.num_items,
+            "cold_items": int((~self.trained).sum()),
+            "items_with_text": int(np.count_nonzero(words)),
+            "text_words": float(np.mean(words)),
+            "interactions": int(lengths.sum()),
+            "sessions": len(lengths),
+            "mean_length": float(lengths.mean()),
+            "max_length": int(lengths.max()),
+            "repeat_share": float(self.train.repeat_share()),
+            **{split: _split_statistics(store) for split, store in self.splits.items()},
+        }
+
+    def _num_users(self) -> int | None:
+        users = [store.users for store in self.splits.values() if store.users is not None]
+        return len(np.unique(np.concatenate(users))) if users else None
+
+
+def _split_statistics(store: SessionStore) -> dict[str, Any]:
+    lengths, times = store.lengths, store.timestamps
+    return {
+        "sessions": store.num_sessions,
+        "interactions": store.num_interactions,
+        "items": int(np.count_nonzero(store.item_counts())),
+        "mean_length": float(lengths.mean()),
+        "max_length": int(lengths.max()),
+        "first_time": None if times is None else int(times.min()),
+        "last_time": None if times is None else int(times.max()),
+    }
+
+
+def _feed(digest: hashlib.blake2b, texts: Sequence[str]) -> None:
+    # A length before each text, so that ("ab", "c") and ("a", "bc") differ.
+    for text in texts:
+        raw = text.encode()
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)

@@ -1,0 +1,120 @@
+"""Text vectors given by the user in place of text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alterrec.data.dataset import Vocabulary
+from alterrec.data.tables import find_column, id_column, read_table
+from alterrec.errors import InputError, nearest
+
+SUFFIXES = (".npy", ".safetensors", ".parquet")
+
+
+def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.float32]:
+    """Vectors of the catalogue's items, (V, F) float32.
+
+    Args:
+        path: ``.npy`` with one (V, F) array; ``.safetensors`` with one (V, F) tensor; or
+            ``.parquet`` with a column ``item_id`` and either one column of lists or F columns of
+            numbers. Rows of the first two are in the order of the items file; rows of a Parquet
+            file are matched by id, further rows are ignored.
+        vocabulary: the catalogue.
+
+    Raises:
+        InputError: wrong path, suffix, shape or type, an item without vector, a NaN or an infinity.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "vectors.npy"
+        >>> np.save(path, np.eye(2))
+        >>> load_vectors(path, Vocabulary(("tent", "lamp"))).dtype
+        dtype('float32')
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: its suffix is {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such file{nearest(path.name, others)}")
+    read = {".npy": _from_npy, ".safetensors": _from_safetensors}.get(path.suffix)
+    vectors = read(path) if read else _from_parquet(path, vocabulary)
+    wanted = f"({len(vocabulary)}, F), a row for each of the {len(vocabulary)} items"
+    if vectors.ndim != 2 or len(vectors) != len(vocabulary) or vectors.shape[1] == 0:
+        raise InputError(f"{path}: its shape is {vectors.shape}; allowed: {wanted}")
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(f"{path}: its type is {vectors.dtype}; allowed: floats or integers")
+    with np.errstate(over="ignore"):
+        checked = np.ascontiguousarray(vectors, dtype=np.float32)
+    wrong = np.argwhere(~np.isfinite(checked))
+    if wrong.size:
+        row, column = wrong[0]
+        raise InputError(
+            f"{path}, row {row + 1} (item {vocabulary.item_ids[row]!r}), column {column + 1}: is "
+            f"{checked[row, column]}; allowed: finite float32 numbers"
+        )
+    return checked
+
+
+def _from_npy(path: Path) -> NDArray[np.generic]:
+    try:
+        array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: damaged or not an .npy file of numbers ({error})") from None
+    return array
+
+
+def _from_safetensors(path: Path) -> NDArray[np.generic]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: damaged, or not float16, float32, float64 or integer tensors ({error})"
+        ) from None
+    if len(tensors) != 1:
+        raise InputError(f"{path}: has tensors {sorted(tensors)}; allowed: exactly one")
+    array: NDArray[np.generic] = next(iter(tensors.values()))
+    return array
+
+
+def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
+    table = read_table(path)
+    column = find_column(table, "item_id", {}, required=True) or "item_id"
+    items = pl.DataFrame({"item": id_column(table, column)}).with_row_index("row")
+    wanted = pl.DataFrame({"item": list(vocabulary.item_ids)})
+    rows = wanted.join(items.unique("item", keep="first"), on="item", how="left", maintain_order="left")[
+        "row"
+    ]
+    if rows.null_count():
+        first = vocabulary.item_ids[rows.is_null().arg_max() or 0]
+        raise InputError(
+            f"{path}: {rows.null_count()} of {len(vocabulary)} items have no row, the first is {first!r}; "
+            "allowed: a row for every item"
+        )
+    values = table.frame.select(name for name in table.columns if name != column)[rows]
+    listed = values.width == 1 and isinstance(values.dtypes[0], pl.List | pl.Array)
+    if not listed:
+        wrong = next((name for name, kind in values.schema.items() if not kind.is_numeric()), None)
+        if wrong is not None:
+            raise InputError(
+                f"{path}: column {wrong!r} is {values.schema[wrong]}; allowed: item_id and either one column "
+                "of lists of numbers or columns of numbers"
+            )
+        return values.fill_null(float("nan")).to_numpy()
+    lists = values.to_series().cast(pl.List(pl.Float64), strict=False)
+    lengths = lists.list.len().fill_null(0)
+    width = lengths[0]
+    if (lengths != width).any():
+        row = (lengths != width).arg_max() or 0
+        raise InputError(
+            f"{path}: the vector of item {vocabulary.item_ids[row]!r} has {lengths[row]} numbers, the one of "
+            f"{vocabulary.item_ids[0]!r} has {width}; allowed: the same length for every item"
+        )
+    return lists.explode().to_numpy().reshape(len(vocabulary), width)

@@ -1,0 +1,105 @@
+"""Choices made on validation after training: settings of neighbour systems, weights of the sum.
+
+Legend: N samples, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from alterrec.evaluation.evaluate import Protocol, evaluate, score_chunks
+from alterrec.metrics import metric_values
+from alterrec.models.base import Recommender, Scorer
+from alterrec.ranking import fused_target_counts
+from alterrec.sessions import SessionStore
+
+S = TypeVar("S", bound=Scorer)
+
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protocol, metric: str) -> S:
+    """The candidate with the best validation metric; the first where there is nothing to validate on."""
+    best, best_value = None, -np.inf
+    for candidate in candidates:
+        if best is not None and valid.num_sessions == 0:
+            break
+        value = evaluate(candidate, valid, protocol).metrics().get(metric, 0.0)
+        if best is None or value > best_value:
+            best, best_value = candidate, value
+    assert best is not None
+    return best
+
+
+def choose_weights(
+    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
+) -> dict[str, float]:
+    """Weights of the parts of Eq. 6, and of neighbours where the model has them.
+
+    Alpha first, then the weight of the neighbours, each from a small grid. A value replaces its default
+    (alpha as given, neighbours 0) only where the paired gain on validation exceeds its standard error.
+    """
+    weights = dict(model.weights)
+    if tune_alpha:
+        rows = [weights | {"id": alpha, "text": 1 - alpha, "neighbours": 0.0} for alpha in ALPHAS]
+        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
+    if model.neighbours is not None:
+        rows = [weights | {"neighbours": weight} for weight in NEIGHBOUR_WEIGHTS]
+        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
+    return {name: weights[name] for name in (*model.weights, *(["neighbours"] if model.neighbours else []))}
+
+
+def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
+    """Index of the best of ``others`` where its mean gain over the default exceeds its standard error.
+
+    Args:
+        default_N: metric of each sample under the default.
+        others: the same under each other setting.
+
+    Returns:
+        An index, or None where the default stands.
+
+    Example:
+        >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
+        0
+    """
+    if len(default_N) < 2 or not others:
+        return None
+    gains = [values - default_N for values in others]
+    best = int(np.argmax([gain.mean() for gain in gains]))
+    error = gains[best].std(ddof=1) / np.sqrt(len(default_N))
+    return best if gains[best].mean() > error else None
+
+
+def _chosen(
+    model: Recommender,
+    valid: SessionStore,
+    protocol: Protocol,
+    metric: str,
+    default: Mapping[str, float],
+    rows: list[dict[str, float]],
+) -> dict[str, float]:
+    values = _values(model, valid, protocol, metric, [dict(default), *rows])
+    best = better_than_default(values[0], values[1:])
+    return dict(default) if best is None else rows[best]
+
+
+def _values(
+    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, rows: list[dict[str, float]]
+) -> list[np.ndarray]:
+    counts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in rows]
+    for parts, seen, wanted in score_chunks(model, valid, valid.prefixes(protocol.targets), protocol):
+        summands = model.summands(parts)
+        for row, weights in zip(counts, rows, strict=True):
+            greater, tied = fused_target_counts(
+                list(summands.values()), [weights[name] for name in summands], wanted, exclude=seen
+            )
+            row.append((np.asarray(greater[-1].cpu()), np.asarray(tied[-1].cpu())))
+    return [
+        np.concatenate([metric_values(greater, tied, metric) for greater, tied in row]) if row else np.empty(0)
+        for row in counts
+    ]

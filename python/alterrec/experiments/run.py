@@ -1,0 +1,462 @@
+"""One run: data and recipe in, a run folder out."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from alterrec.data.dataset import Dataset
+from alterrec.data.readers import load_dataset
+from alterrec.data.synthetic import synthetic_dataset
+from alterrec.data.text import text_vectors
+from alterrec.errors import InputError
+from alterrec.evaluation.choose import choose_system, choose_weights
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
+from alterrec.experiments import run_folder
+from alterrec.files import write_json, write_text
+from alterrec.models.base import Recommender, Scorer
+from alterrec.models.catalogue import Items, build_model, lookup
+from alterrec.ranking import set_threads
+from alterrec.recipe import Recipe, dump_recipe, resolve
+from alterrec.report.page import write_report
+from alterrec.training.checkpoint import Progress
+from alterrec.training.schedule import Phase, describe, first_epochs, phases
+from alterrec.training.supervision import WindowRanks
+from alterrec.training.trainer import INITIALISATION, Event, Listener, torch_seed, train
+
+if TYPE_CHECKING:
+    from alterrec.recommend import Recommendation
+
+BASELINES = ("popularity", "itemknn", "vsknn")
+
+# Target popularity in training interactions: upper ends of the groups of Figure 6.
+GROUPS = (0, 5, 30, 100)
+
+# `auto` excludes the prefix's items where fewer training targets than this repeat one (spec, section 4).
+SEEN_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class FittedRun:
+    """A run folder and what is in its ``recipe.toml`` and ``result.json``."""
+
+    path: Path
+    recipe: Recipe
+    result: dict[str, Any] = field(repr=False)
+
+    @property
+    def stopped(self) -> str:
+        """``finished``, ``patience`` or ``interrupted``."""
+        return str(self.result["stopped"])
+
+    def recommend(self, sessions: Sequence[Sequence[str]], k: int = 20) -> list[list[Recommendation]]:
+        """The ``k`` best next items of each session of external ids."""
+        from alterrec.recommend import load
+
+        return load(self.path).recommend(sessions, k)
+
+
+def fit(
+    data: str | Path | Dataset | None = None,
+    model: str = "alterrec",
+    *,
+    out: str | Path | None = None,
+    presets: Sequence[str] = ("best",),
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    columns: Mapping[str, str] | None = None,
+    drop_unknown: bool = False,
+    progress: Listener = lambda event: None,
+) -> FittedRun:
+    """Train, choose, measure and draw one system.
+
+    Args:
+        data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
+        model: a row of ``alterrec list models``.
+        out: folder of the run; default a new one under ``runs/``.
+        presets: ``best``, ``paper`` or ``authors``, and data presets; later ones win.
+        overrides: recipe key -> value, as ``{"schedule.gap": 4}``.
+        seed: shorthand for the override ``run.seed``.
+        resume: go on with the interrupted run in ``out``.
+        columns: our column name -> the files'.
+        drop_unknown: drop session rows of items that are not in ``items``.
+        progress: called with every :class:`~alterrec.training.trainer.Event`.
+
+    Returns:
+        The finished run; with Ctrl-C the best so far, ``stopped`` being ``interrupted``.
+
+    Raises:
+        InputError: anything wrong with the input; nothing is written then.
+    """
+    began = time.perf_counter()
+    overrides = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
+    recipe = resolve(model, presets, overrides)
+    _check_out(out, resume)
+    _set_up(recipe)
+    plan = phases(recipe)
+    dataset = _dataset(recipe, data, columns, drop_unknown)
+    if any(phase.negatives != "full" for phase in plan):
+        WindowRanks.on(recipe.window, dataset.num_items)
+    exclude_seen, repeat_share = _decide_seen(recipe, dataset)
+    protocol = run_folder.protocol_of(recipe, exclude_seen)
+    for note in dataset.notes:
+        progress(Event("notice", note))
+    progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, exclude_seen))))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
+        untrained = _build(recipe, dataset, progress)
+        path = _open_folder(out, recipe, dataset)
+        write_text(path / "recipe.toml", dump_recipe(recipe))
+        trained, state, stopped = _train(untrained, recipe, plan, dataset, protocol, path, resume, progress)
+    measured = time.perf_counter()
+    baselines = _baselines(recipe, dataset, protocol, trained, progress)
+    fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
+    ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
+    run_folder.save_model(path, fitted, exclude_seen)
+    run_folder.write_vocabulary(path, dataset)
+    run_folder.write_curves(path, state.curves)
+    run_folder.write_ranks(path, dataset, ranks)
+    write_json(path / "examples.json", _examples(fitted, dataset, ranks["test"], protocol))
+    ended = time.perf_counter()
+    result = {
+        "schema": 1,
+        "model": model,
+        "presets": list(presets),
+        "seed": recipe.run.seed,
+        "data": _data_facts(recipe, dataset, exclude_seen, repeat_share),
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "stopped": stopped,
+        "valid": ranks["valid"].all_metrics(),
+        "test": ranks["test"].all_metrics(),
+        "targets": {split: _target_facts(dataset, part) for split, part in ranks.items()},
+        "groups": {"test": _groups(dataset, ranks["test"])},
+        "fusion": _fusion_facts(fitted),
+        "baselines": {name: _baseline_facts(row, dataset, protocol) for name, row in baselines.items()},
+        "phases": _phase_facts(plan),
+        "warnings": state.warnings,
+        "seconds": round(ended - began, 3),
+        "seconds_by_part": {"train": round(state.seconds, 3), "evaluate": round(ended - measured, 3)},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "versions": {"alterrec": version("alterrec"), "torch": torch.__version__, "python": platform.python_version()},
+    }
+    run_folder.write_result(path, result)
+    write_report(path, _beside(path))
+    progress(Event("done", str(path)))
+    return FittedRun(path, recipe, result)
+
+
+def evaluate_run(
+    run: str | Path,
+    data: str | Path | Dataset | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    drop_unknown: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a saved run on a data set of the same catalogue.
+
+    Returns:
+        ``valid`` and ``test`` (view -> metric -> value), ``targets`` and ``groups`` as in result.json.
+
+    Raises:
+        InputError: the folder is not a finished run, or the catalogue is another.
+    """
+    loaded = run_folder.load_model(run)
+    _set_up(loaded.recipe)
+    dataset = _dataset(loaded.recipe, data, columns, drop_unknown)
+    if dataset.vocabulary.item_ids != loaded.vocabulary.item_ids:
+        raise InputError(
+            f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and they are "
+            "not the same in the same order; allowed: the items file of the training data"
+        )
+    ranks = {split: evaluate(loaded.model, dataset.splits[split], loaded.protocol) for split in ("valid", "test")}
+    return {
+        **{split: part.all_metrics() for split, part in ranks.items()},
+        "targets": {split: _target_facts(dataset, part) for split, part in ranks.items()},
+        "groups": {split: _groups(dataset, part) for split, part in ranks.items()},
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has held, in bytes."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _set_up(recipe: Recipe) -> None:
+    try:
+        torch.empty(0, device=recipe.run.device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"run.device is {recipe.run.device!r}: {first}; allowed: cpu, or a device of this machine") from None
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+        set_threads(recipe.run.threads)
+
+
+def _dataset(
+    recipe: Recipe, data: str | Path | Dataset | None, columns: Mapping[str, str] | None, drop_unknown: bool
+) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if data is None:
+        return synthetic_dataset()
+    return load_dataset(
+        data,
+        columns=columns or {},
+        drop_unknown=drop_unknown,
+        text_fields=recipe.data.text_fields or None,
+        vectors=recipe.data.vectors or None,
+    )
+
+
+def _decide_seen(recipe: Recipe, dataset: Dataset) -> tuple[bool, float]:
+    share = dataset.train.repeat_share()
+    rule = recipe.data.exclude_seen
+    return rule == "always" or (rule == "auto" and share < SEEN_SHARE), share
+
+
+def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude_seen: bool) -> list[str]:
+    cold = int((~dataset.trained).sum())
+    return [
+        f"{dataset.name}: {dataset.num_items} items ({cold} without training), "
+        + ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
+        + " sessions",
+        f"items of the prefix are {'not ' if exclude_seen else ''}candidates (data.exclude_seen = {recipe.data.exclude_seen})",
+        *describe(plan),
+    ]
+
+
+def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender | None:
+    """The model to train, or None for a system without training."""
+    entry = lookup(recipe.model_name)
+    if entry.build is None:
+        return None
+    vectors = None
+    if entry.reads_text:
+        if dataset.vectors is not None:
+            vectors = dataset.vectors
+        elif dataset.text is not None:
+            progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
+            vectors = text_vectors(dataset.text, recipe.text.encoder, device=recipe.run.device)
+    items = Items(
+        dataset.num_items,
+        None if vectors is None else torch.from_numpy(np.array(vectors, np.float32)),
+        torch.from_numpy(dataset.trained.copy()),
+    )
+    return build_model(recipe, items).to(recipe.run.device)
+
+
+def _train(
+    model: Recommender | None,
+    recipe: Recipe,
+    plan: Sequence[Phase],
+    dataset: Dataset,
+    protocol: Protocol,
+    path: Path,
+    resume: bool,
+    progress: Listener,
+) -> tuple[Scorer, Progress, str]:
+    if model is None:
+        candidates = lookup(recipe.model_name).candidates
+        assert candidates is not None
+        chosen = choose_system(candidates(dataset.train), dataset.valid, protocol, recipe.schedule.metric)
+        return chosen, Progress(dump_recipe(recipe)), "finished"
+
+    def validate() -> dict[str, dict[str, float]]:
+        return evaluate(model, dataset.valid, protocol).all_metrics()
+
+    state, stopped = train(
+        model,
+        recipe,
+        plan,
+        dataset.train,
+        validate,
+        checkpoint=path / run_folder.CHECKPOINT,
+        resume=resume,
+        listen=progress,
+    )
+    return model, state, stopped
+
+
+def _baselines(
+    recipe: Recipe, dataset: Dataset, protocol: Protocol, fitted: Scorer, progress: Listener
+) -> dict[str, Scorer]:
+    wanted = [name for name in BASELINES if recipe.run.baselines and name != recipe.model_name]
+    if _takes_neighbours(fitted, recipe) and "itemknn" not in wanted:
+        wanted.append("itemknn")
+    rows: dict[str, Scorer] = {}
+    for name in wanted:
+        progress(Event("notice", f"measuring {name}"))
+        candidates = lookup(name).candidates
+        assert candidates is not None
+        rows[name] = choose_system(candidates(dataset.train), dataset.valid, protocol, recipe.schedule.metric)
+    return rows
+
+
+def _takes_neighbours(fitted: Scorer, recipe: Recipe) -> bool:
+    return isinstance(fitted, Recommender) and len(fitted.networks) > 1 and recipe.fusion.neighbours
+
+
+def _fuse(
+    fitted: Scorer,
+    recipe: Recipe,
+    dataset: Dataset,
+    protocol: Protocol,
+    baselines: Mapping[str, Scorer],
+    progress: Listener,
+) -> Scorer:
+    """Choose the weights of the sum on validation."""
+    if not isinstance(fitted, Recommender) or len(fitted.networks) < 2 or not dataset.valid.num_sessions:
+        return fitted
+    if _takes_neighbours(fitted, recipe):
+        fitted.neighbours = baselines["itemknn"]
+    if fitted.neighbours is not None or recipe.fusion.tune:
+        progress(Event("notice", "choosing the weights of the sum on validation"))
+        fitted.weights = choose_weights(
+            fitted, dataset.valid, protocol, recipe.schedule.metric, tune_alpha=recipe.fusion.tune
+        )
+    return fitted
+
+
+def _baseline_facts(row: Scorer, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, float]]:
+    return {split: evaluate(row, dataset.splits[split], protocol).metrics() for split in ("valid", "test")}
+
+
+def _fusion_facts(fitted: Scorer) -> dict[str, float]:
+    weights = fitted.weights
+    if not isinstance(fitted, Recommender) or len(fitted.networks) < 2:
+        return {}
+    return {"alpha": weights["id"], **({"neighbours": weights["neighbours"]} if fitted.neighbours else {})}
+
+
+def _data_facts(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share: float) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "items": dataset.num_items,
+        "cold_items": int((~dataset.trained).sum()),
+        **{f"{split}_sessions": store.num_sessions for split, store in dataset.splits.items()},
+        "exclude_seen": exclude_seen,
+        "seen_rule": recipe.data.exclude_seen,
+        "repeat_share": repeat_share,
+        "targets": recipe.data.targets,
+        "notes": list(dataset.notes),
+    }
+
+
+def _target_facts(dataset: Dataset, ranks: Ranks) -> dict[str, Any]:
+    return {
+        "count": len(ranks.targets),
+        "cold": int((~dataset.trained[ranks.targets]).sum()),
+        "tied_share": ranks.tied_share(),
+    }
+
+
+def _groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:
+    """Metrics by popularity of the target in training, items without training first."""
+    counts = dataset.train_counts[ranks.targets]
+    edges = [(-1, 0), *zip(GROUPS, (*GROUPS[1:], np.inf), strict=True)]
+    rows = []
+    for low, high in edges:
+        where = (counts > low) & (counts <= high)
+        if where.any():
+            name = "cold" if high == 0 else f"{low + 1}-{high}" if high < np.inf else f">{low}"
+            share = float(where.mean())
+            rows.append({"name": name, "count": int(where.sum()), "share": share, "views": ranks.all_metrics(where)})
+    return rows
+
+
+def _phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": phase.name,
+            "from": first,
+            "to": first + phase.epochs - 1,
+            "trained": [phase.train],
+            "negatives": phase.negatives,
+            "teacher": phase.teacher,
+        }
+        for first, phase in zip(first_epochs(plan), plan, strict=True)
+    ]
+
+
+def _examples(fitted: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol, shown: int = 6) -> list[dict[str, Any]]:
+    """A handful of test sessions: two thirds where the score finds the target, the rest where it does not."""
+    if not len(ranks.targets):
+        return []
+    lengths = ranks.samples[:, 1]
+    found = ranks.views["score"][0] < 10
+    short = lengths <= 8
+    picks = [*np.flatnonzero(found & short)[: shown * 2 // 3], *np.flatnonzero(~found & short)[: shown // 3]]
+
+    def item(number: int) -> dict[str, str]:
+        text = dataset.text
+        title = next((texts[number] for texts in text.fields.values() if texts[number]), "") if text else ""
+        return {"item_id": dataset.vocabulary.item_ids[number], "text": title}
+
+    prefixes = [
+        dataset.test.session(int(session))[: int(end)].astype(np.int64) for session, end in ranks.samples[picks]
+    ]
+    k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
+    top = recommend_items(fitted, prefixes, max(k, 1), protocol, dataset.num_items)[0]
+    rows = []
+    for place, (pick, prefix) in enumerate(zip(picks, prefixes, strict=True)):
+        expected = {
+            view: float(greater[pick] + (tied[pick] + 1) / 2) for view, (greater, tied) in ranks.views.items()
+        }
+        rows.append(
+            {
+                "session": [item(number) for number in prefix],
+                "target": item(int(ranks.targets[pick])),
+                "rank": expected,
+                "top": {"score": [item(int(number)) for number in top[place]]},
+            }
+        )
+    return rows
+
+
+def _check_out(out: str | Path | None, resume: bool) -> None:
+    if resume and out is None:
+        raise InputError("--resume needs --out: the folder of the interrupted run")
+    if out is None:
+        return
+    path = Path(out)
+    if resume and not (path / run_folder.CHECKPOINT).exists():
+        raise InputError(f"{path}: no checkpoint to resume from; start anew without --resume")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; allowed: a new or an empty folder")
+    if not resume and path.exists() and any(path.iterdir()):
+        raise InputError(f"{path}: is not empty; allowed: a new folder, or --resume to go on with its run")
+
+
+def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Path:
+    if out is not None:
+        path = Path(out)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    name = f"{recipe.model_name}-{dataset.name}-seed{recipe.run.seed}"
+    for attempt in range(1, 10_000):
+        path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise InputError(f"runs/{name}-*: too many runs of one name; give --out")
+
+
+def _beside(path: Path) -> list[Path]:
+    """Other finished runs in the same folder, which the report shows where their data is the same."""
+    return sorted(other.parent for other in path.parent.glob("*/result.json") if other.parent != path)

@@ -1,0 +1,102 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alterrec.errors import InputError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EACCES: "no permission; choose a folder that may be written to",
+    errno.EPERM: "no permission; choose a folder that may be written to",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a part of the path is a file; choose another folder",
+    errno.EEXIST: "a part of the path is a file; choose another folder",
+    errno.EISDIR: "it is a folder; choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends without an error.
+
+    The folder is made if it is missing. The temporary name keeps the suffix, so that writers which
+    choose a format by it work. After an error ``path`` is as it was before and the temporary file
+    is gone.
+
+    Raises:
+        InputError: the disk is full, or the place cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with atomic_write(target) as temporary:
+        ...     _ = temporary.write_text("whole", "utf-8")
+        >>> target.read_text("utf-8"), len(list(target.parent.iterdir()))
+        ('whole', 1)
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except Exception as error:
+        code = _error_number(error)
+        if code not in _REASONS:
+            raise
+        raise InputError(f"{path}: cannot be written: {_REASONS[code]}") from error
+    finally:
+        _remove(temporary)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all; errors as :func:`atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; ValueError where it holds a NaN.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "result.json"
+        >>> write_json(target, {"schema": 1})
+        >>> target.read_text("utf-8")
+        '{\\n  "schema": 1\\n}\\n'
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(temporary: Path) -> None:
+    # A path that could not be written to cannot be cleaned either; the first error is the news.
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _error_number(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    # polars and safetensors report the operating system's errors in words.
+    found = re.search(r"os error (\d+)|\bcode: (\d+)", str(error))
+    return int(found[1] or found[2]) if found else None

@@ -1,0 +1,161 @@
+"""Systems without training: popularity, item-kNN and V-SKNN; heavy work is in the native core."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alterrec._core import ItemNeighbours, SessionNeighbours
+from alterrec.models.base import SessionBatch, Tables
+from alterrec.sessions import SessionStore
+
+
+class Untrained(ABC):
+    """A system of one part whose scores come from counts, not from item vectors."""
+
+    def __init__(self) -> None:
+        self.weights = {"model": 1.0}
+
+    def prepare(self) -> dict[str, Tables]:
+        """Nothing to prepare."""
+        return {}
+
+    @abstractmethod
+    def scores(self, batch: SessionBatch) -> Tensor:
+        """Scores (N, V) float32."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What a run folder keeps; the class's ``from_tensors`` is the inverse."""
+
+    def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
+        """The one part."""
+        return {"model": self.scores(batch)}
+
+    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parts themselves."""
+        return parts
+
+
+class Popularity(Untrained):
+    """Items by their number of interactions in training.
+
+    Example:
+        >>> batch = SessionBatch(torch.tensor([[1]]), torch.tensor([1]))
+        >>> Popularity(torch.tensor([3.0, 1.0])).scores(batch)
+        tensor([[3., 1.]])
+    """
+
+    def __init__(self, counts_V: Tensor) -> None:
+        super().__init__()
+        self.counts_V = counts_V.to(torch.float32)
+
+    def scores(self, batch: SessionBatch) -> Tensor:
+        """The same scores (N, V) for every session."""
+        return self.counts_V.expand(len(batch.lengths_B), -1).contiguous()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a run folder keeps."""
+        return {"counts": self.counts_V}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The inverse of ``tensors``."""
+        return cls(tensors["counts"])
+
+
+class ItemKnn(Untrained):
+    """Items that share training sessions with the prefix's items, recent ones counting more.
+
+    ``sum over prefix items of decay ** distance from the end * c_ij / (sqrt(c_i c_j) + shrinkage)``
+    with c counted in sessions.
+
+    Example:
+        >>> store = SessionStore.from_arrays(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]))
+        >>> knn = ItemKnn.fit(store, shrinkage=0.0, decay=0.5)
+        >>> knn.scores(SessionBatch(torch.tensor([[1]]), torch.tensor([1]))).argmax().item()
+        0
+    """
+
+    def __init__(self, neighbours: ItemNeighbours, num_items: int, decay: float) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+        self.num_items = num_items
+        self.decay = decay
+
+    @classmethod
+    def fit(cls, train: SessionStore, shrinkage: float, decay: float, k: int = 500) -> Self:
+        """The ``k`` nearest neighbours of every item."""
+        return cls(ItemNeighbours(train, k, shrinkage), train.num_items, decay)
+
+    def scores(self, batch: SessionBatch) -> Tensor:
+        """Scores (N, V); 0 for items that share no session with the prefix."""
+        items_BL, lengths_B = (values.cpu().numpy() for values in batch)
+        scores = self.neighbours.scores(items_BL, lengths_B, self.decay)
+        return torch.from_numpy(scores).to(batch.items_BL.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a run folder keeps."""
+        offsets, ids, similarities = self.neighbours.arrays()
+        return {
+            "offsets": torch.from_numpy(offsets),
+            "ids": torch.from_numpy(ids.astype(np.int64)),
+            "similarities": torch.from_numpy(similarities),
+            "decay": torch.tensor(self.decay, dtype=torch.float64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The inverse of ``tensors``."""
+        offsets = tensors["offsets"].numpy()
+        ids = tensors["ids"].numpy().astype(np.uint32)
+        num_items = len(offsets) - 1
+        core = ItemNeighbours.from_arrays(num_items, offsets, ids, tensors["similarities"].numpy())
+        return cls(core, num_items, tensors["decay"].item())
+
+
+class SessionKnn(Untrained):
+    """V-SKNN: items of the training sessions most similar to the prefix, late items counting more.
+
+    Ludewig and Jannach, "Evaluation of session-based recommendation algorithms", UMUAI 2018.
+
+    Example:
+        >>> store = SessionStore.from_arrays(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]))
+        >>> knn = SessionKnn(store, k=1)
+        >>> knn.scores(SessionBatch(torch.tensor([[1]]), torch.tensor([1])))[0, 2].item()
+        0.0
+    """
+
+    def __init__(self, train: SessionStore, k: int) -> None:
+        super().__init__()
+        self.train = train
+        self.k = k
+        self.neighbours = SessionNeighbours(train, k)
+
+    def scores(self, batch: SessionBatch) -> Tensor:
+        """Scores (N, V); 0 for items of no neighbour session."""
+        items_BL, lengths_B = (values.cpu().numpy() for values in batch)
+        return torch.from_numpy(self.neighbours.scores(items_BL, lengths_B)).to(batch.items_BL.device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a run folder keeps: the training sessions, for they are the model."""
+        return {
+            "lengths": torch.from_numpy(self.train.lengths),
+            "items": torch.from_numpy(self.train.items.astype(np.int64)),
+            "num_items": torch.tensor(self.train.num_items),
+            "k": torch.tensor(self.k),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The inverse of ``tensors``."""
+        lengths = tensors["lengths"].numpy()
+        sessions = np.repeat(np.arange(len(lengths)), lengths)
+        num_items = int(tensors["num_items"])
+        train = SessionStore.from_arrays(sessions, tensors["items"].numpy(), num_items=num_items)
+        return cls(train, int(tensors["k"]))

@@ -1,0 +1,40 @@
+"""Starting values of all parameters of a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from alterrec.nn.session_encoders import Recency
+
+
+def initialise(module: nn.Module, kind: str, std: float, dim: int) -> None:
+    """Draw every parameter of ``module`` anew from torch's global generator.
+
+    Args:
+        module: changed in place.
+        kind: ``normal``: tables and matrices N(0, std), biases 0, norms at 1 and 0;
+            ``uniform``: every parameter within 1/sqrt(dim), norms included, as in the authors' code.
+        std: standard deviation of ``normal``.
+        dim: width d of ``uniform``.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> initialise(layer, "normal", std=0.02, dim=2)
+        >>> layer.bias.tolist()
+        [0.0, 0.0]
+    """
+    learned_by_name = {id(p) for m in module.modules() if isinstance(m, Recency) for p in m.parameters()}
+    for part in module.modules():
+        for name, value in part.named_parameters(recurse=False):
+            if id(value) in learned_by_name or value.ndim == 0:
+                continue
+            with torch.no_grad():
+                if kind == "uniform":
+                    value.uniform_(-(dim**-0.5), dim**-0.5)
+                elif isinstance(part, nn.LayerNorm):
+                    value.fill_(1.0 if name == "weight" else 0.0)
+                elif name == "bias":
+                    value.zero_()
+                else:
+                    value.normal_(std=std)

@@ -1,0 +1,89 @@
+"""Item encoders: from ids and text vectors to the item table (V, D).
+
+Legend: V items, D width, F width of given text vectors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class IdTable(nn.Module):
+    """One learned row an item under LayerNorm: X of Section 4.1.1.
+
+    Example:
+        >>> IdTable(num_items=5, dim=4)().shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(self, num_items: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.rows_VD = nn.Parameter(torch.empty(num_items, dim))
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.dim = dim
+        nn.init.normal_(self.rows_VD, std=0.02)
+
+    def forward(self) -> Tensor:
+        """The table (V, D)."""
+        return self.dropout(self.norm(self.rows_VD))
+
+
+class TextProjection(nn.Module):
+    """Frozen text vectors through Linear, ReLU, Dropout, LayerNorm: H of Eq. 1.
+
+    Example:
+        >>> TextProjection(torch.randn(5, 8), dim=4)().shape
+        torch.Size([5, 4])
+    """
+
+    vectors_VF: Tensor
+
+    def __init__(self, vectors_VF: Tensor, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("vectors_VF", vectors_VF)
+        self.project = nn.Linear(vectors_VF.shape[1], dim)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(dim)
+        self.dim = dim
+
+    def forward(self) -> Tensor:
+        """The table (V, D)."""
+        return self.norm(self.dropout(torch.relu(self.project(self.vectors_VF))))
+
+
+class SummedItems(nn.Module):
+    """The sum of several item tables of one width: NFRec with summation (Appendix A).
+
+    Example:
+        >>> SummedItems([IdTable(5, 4), IdTable(5, 4)])().shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(self, encoders: list[IdTable | TextProjection]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.dim = encoders[0].dim
+
+    def forward(self) -> Tensor:
+        """The table (V, D)."""
+        return torch.stack([encoder() for encoder in self.encoders]).sum(0)
+
+
+class JoinedItems(nn.Module):
+    """Item tables side by side, (V, D1 + D2 + ...): NFRec with concatenation (Eq. 7).
+
+    Example:
+        >>> JoinedItems([IdTable(5, 4), IdTable(5, 2)])().shape
+        torch.Size([5, 6])
+    """
+
+    def __init__(self, encoders: list[IdTable | TextProjection]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.dim = sum(encoder.dim for encoder in encoders)
+
+    def forward(self) -> Tensor:
+        """The table (V, D)."""
+        return torch.cat([encoder() for encoder in self.encoders], dim=1)

@@ -1,0 +1,393 @@
+"""A recipe is every choice of a run: defaults, then deltas with reasons, then the user's own.
+
+Layers, later ones win: the field defaults below (which are the preset ``best``), presets
+(``recipes/presets``, ``recipes/data``), the model's delta (``recipes/models``), ``--set key=value``.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from alterrec.errors import InputError, nearest
+
+SessionName = Literal["mean", "recency", "transformer"]
+Negatives = Literal["full", "random", "window"]
+MetricName = Literal["hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"]
+
+
+class Table(BaseModel):
+    """One table of a recipe: strict types, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Run(Table):
+    """Where and how a run executes; nothing here changes what is learned but the seed."""
+
+    seed: int = Field(0, ge=0, description="seed of initialisation, order, draws and dropout")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
+    threads: int = Field(0, ge=0, description="threads of torch and of the native core; 0 = all cores")
+    baselines: bool = Field(True, description="measure popularity, item-kNN and V-SKNN beside the model")
+    memory_budget: str = Field("1GiB", description="most memory for score matrices in evaluation, e.g. 512MiB")
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_bytes(text)
+        return text
+
+
+class Data(Table):
+    """What is read and what counts as a sample."""
+
+    targets: Literal["last", "every"] = Field(
+        "last", description="targets in validation and test: the last item of a session, or every item"
+    )
+    exclude_seen: Literal["never", "always", "auto"] = Field(
+        "auto",
+        description="leave the prefix's own items out of the candidates; auto: where fewer than 0.5 % of "
+        "training targets repeat an item of their prefix",
+    )
+    prefixes: int = Field(
+        4, ge=0, description="random prefixes a training session and epoch; 0 = every prefix, every epoch"
+    )
+    vectors: str = Field("", description="file with text vectors (npy, safetensors, parquet) instead of text")
+    text_fields: tuple[str, ...] = Field((), description="text columns to encode; empty = all of them")
+
+    @field_validator("text_fields", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Model(Table):
+    """Sizes and starting values, shared by all networks of a system."""
+
+    dim: int = Field(64, ge=1, description="width d of item and session vectors")
+    layers: int = Field(2, ge=1, description="Transformer layers")
+    heads: int = Field(2, ge=1, description="attention heads")
+    max_len: int = Field(50, ge=1, description="last items of a prefix that an encoder reads")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout where a network does not set its own")
+    init: Literal["normal", "uniform"] = Field(
+        "normal",
+        description="normal: tables and matrices N(0, init_std), norms at 1 and 0; "
+        "uniform: every parameter within 1/sqrt(dim)",
+    )
+    init_std: float = Field(0.02, gt=0, description="standard deviation of the normal start")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Model:
+        if self.dim % self.heads:
+            raise ValueError(f"dim is {self.dim}, heads is {self.heads}; allowed: heads that divide dim")
+        return self
+
+
+class Network(Table):
+    """What the ID and the text network choose on their own; empty = as in ``model`` and ``optim``."""
+
+    session: SessionName = Field("recency", description="session encoder")
+    temperature: float | Literal["learned"] = Field(
+        "learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
+    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout of this network")
+    lr: float | None = Field(None, gt=0, description="learning rate of this network")
+    decay_every: int | None = Field(None, ge=1, description="own epochs between two decays of its rate")
+
+    @field_validator("temperature")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value <= 0:
+            raise ValueError("allowed: above 0, or 'learned'")
+        return value
+
+
+class IdNetwork(Network):
+    """The ID network."""
+
+
+class TextNetwork(Network):
+    """The text network."""
+
+    encoder: str = Field("lsa", description="lsa, or a sentence-transformers model by name or path")
+
+
+class Window(Table):
+    """Candidates beside the target in hard-negative phases, from the teacher's ranked list."""
+
+    first: int | float = Field(1, description="k1: first rank, from 1; below 1 a fraction of the catalogue")
+    last: int | float = Field(0.1, description="k2: last rank, included; below 1 a fraction of the catalogue")
+    sample: int = Field(0, ge=0, description="candidates drawn in all; 0 = as many as the window has ranks")
+    random_share: float = Field(0.5, ge=0, le=1, description="share of candidates drawn over the catalogue")
+    exclude_target: bool = Field(True, description="take the target out before ranks are counted")
+
+    @field_validator("first", "last")
+    @classmethod
+    def _rank(cls, value: float) -> float:
+        if value <= 0 or (value >= 1 and value != int(value)):
+            raise ValueError("allowed: a rank (1, 2, ...) or a fraction between 0 and 1")
+        return value
+
+
+class Positives(Table):
+    """Augmented positives of Eq. 4-5: the teacher's top items as further targets."""
+
+    top: int = Field(0, ge=0, description="p: how many; 0 = none")
+    weight: float = Field(0.5, ge=0, description="weight of each in the loss (beta)")
+    teacher: Literal["other", "id"] = Field("other", description="whose top items: the other network's, or ID's")
+    as_samples: bool = Field(
+        False, description="count them as samples of the batch and average them, as the authors' code does"
+    )
+
+
+class Schedule(Table):
+    """Which network learns when, against what, and when to stop."""
+
+    regime: Literal["alternate", "together", "none"] = Field(
+        "alternate", description="alternate: Algorithm 1; together: one network; none: nothing to train"
+    )
+    warmup: int = Field(2, ge=0, description="m_random: epochs of each network before alternation")
+    gap: int = Field(1, ge=1, description="m_gap: epochs of one network before the other's turn")
+    epochs: int = Field(12, ge=1, description="m_max: epochs in all, both networks together")
+    patience: int = Field(3, ge=1, description="turns of every network without a better validation: stop")
+    metric: MetricName = Field("ndcg@20", description="validation metric that chooses the best epoch")
+    warmup_negatives: Negatives = Field("full", description="candidates in the warm-up")
+    negatives: Negatives = Field("window", description="candidates afterwards")
+
+
+class Fusion(Table):
+    """How the members' scores become one (Eq. 6)."""
+
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of ID; text has the rest")
+    tune: bool = Field(True, description="choose alpha on validation, without retraining")
+    neighbours: bool = Field(True, description="item-kNN as third member, weight chosen on validation")
+    cold_by_text: bool = Field(True, description="items without training are scored by text alone")
+
+
+class Optim(Table):
+    """One Adam a network."""
+
+    lr: float = Field(0.01, gt=0, description="learning rate")
+    batch_size: int = Field(512, ge=1, description="prefixes a step")
+    decay: float = Field(0.75, gt=0, le=1, description="factor on the rate of a network ...")
+    decay_every: int = Field(1, ge=1, description="... after this many of its own epochs")
+    weight_decay: float = Field(0.0, ge=0, description="Adam's L2 penalty")
+
+
+class Recipe(Table):
+    """Every choice of a run.
+
+    Example:
+        >>> recipe = resolve("alterrec", overrides={"schedule.gap": "4"})
+        >>> recipe.schedule.gap, recipe.schedule.epochs
+        (4, 12)
+    """
+
+    model_name: str = Field("alterrec", description="a row of `alterrec list models`")
+    presets: tuple[str, ...] = Field(("best",), description="presets applied, in order")
+    run: Run = Field(default_factory=Run)
+    data: Data = Field(default_factory=Data)
+    model: Model = Field(default_factory=Model)
+    id: IdNetwork = Field(default_factory=IdNetwork)
+    text: TextNetwork = Field(default_factory=TextNetwork)
+    window: Window = Field(default_factory=Window)
+    positives: Positives = Field(default_factory=Positives)
+    schedule: Schedule = Field(default_factory=Schedule)
+    fusion: Fusion = Field(default_factory=Fusion)
+    optim: Optim = Field(default_factory=Optim)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as ``512MiB``, ``4GiB`` or ``1000000``; ValueError otherwise.
+
+    Example:
+        >>> parse_bytes("1GiB")
+        1073741824
+    """
+    units = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+    number = text.rstrip("KMGiB")
+    try:
+        return round(float(number) * units[text[len(number) :].strip()])
+    except (ValueError, KeyError):
+        raise ValueError("allowed: a size such as 512MiB or 4GiB") from None
+
+
+def recipe_fields() -> dict[str, tuple[str, Any]]:
+    """All ``--set`` keys: dotted name -> (description, default).
+
+    Example:
+        >>> recipe_fields()["schedule.gap"][1]
+        1
+    """
+    rows: dict[str, tuple[str, Any]] = {}
+    for table, info in Recipe.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Table):
+            defaults = kind()
+            for key, field in kind.model_fields.items():
+                rows[f"{table}.{key}"] = (field.description or "", getattr(defaults, key))
+    return rows
+
+
+def recipe_names(kind: str) -> list[str]:
+    """Names of the shipped recipes of a kind: ``models``, ``presets`` or ``data``.
+
+    Example:
+        >>> recipe_names("data")
+        ['amazon-m2', 'hd']
+    """
+    folder = resources.files("alterrec") / "recipes" / kind
+    return sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def resolve(
+    model: str, presets: Sequence[str] = ("best",), overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe of ``model`` under ``presets`` with the user's ``overrides``.
+
+    Args:
+        model: a model name.
+        presets: names of presets (``best``, ``paper``, ``authors``) and data presets (``hd``,
+            ``amazon-m2``), later ones win.
+        overrides: dotted key -> value; a string is read as TOML where it can be.
+
+    Raises:
+        InputError: unknown model, preset or key (with the nearest), or a value that is not allowed.
+
+    Example:
+        >>> resolve("alterrec", presets=["paper"]).schedule.epochs
+        30
+    """
+    tables: dict[str, Any] = {}
+    for preset in presets:
+        _merge(tables, _preset(preset))
+    _merge(tables, _shipped("models", model, recipe_names("models")))
+    _merge(tables, _parse_overrides(overrides or {}))
+    tables |= {"model_name": model, "presets": tuple(presets)}
+    return _validated(tables)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The resolved recipe beside a result; InputError if the file is missing or damaged."""
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); allowed: a run folder") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a recipe ({error})") from None
+    tables["presets"] = tuple(tables.get("presets", ()))
+    return _validated(tables)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML; ``load_recipe`` reads it back to an equal one.
+
+    Example:
+        >>> print(dump_recipe(resolve("popularity")).splitlines()[0])
+        model_name = "popularity"
+    """
+    tables = recipe.model_dump(exclude_none=True)
+    lines = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def differences(recipe: Recipe, base: Recipe) -> Iterable[str]:
+    """Lines ``key = value`` in which ``recipe`` differs from ``base``.
+
+    Example:
+        >>> list(differences(resolve("alterrec", overrides={"optim.lr": 0.1}), resolve("alterrec")))
+        ['optim.lr = 0.1']
+    """
+    ours, theirs = recipe.model_dump(), base.model_dump()
+    for key in recipe_fields():
+        table, field = key.split(".")
+        if ours[table][field] != theirs[table][field]:
+            yield f"{key} = {_toml(ours[table][field])}"
+
+
+def _preset(name: str) -> dict[str, Any]:
+    for kind in ("presets", "data"):
+        if name in recipe_names(kind):
+            return _shipped(kind, name, [name])
+    known = recipe_names("presets") + recipe_names("data")
+    raise InputError(f"preset {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}")
+
+
+def _shipped(kind: str, name: str, known: list[str]) -> dict[str, Any]:
+    if name not in known:
+        singular = kind.removesuffix("s")
+        raise InputError(
+            f"{singular} {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}"
+        )
+    text = (resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    for key, value in delta.items():
+        if isinstance(value, Mapping):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def _parse_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    fields = recipe_fields()
+    tables: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key not in fields:
+            raise InputError(
+                f"recipe key {key!r} is unknown{nearest(key, fields)}; `alterrec list recipes` shows all keys"
+            )
+        table, field = key.split(".")
+        tables.setdefault(table, {})[field] = _value(value, fields[key][1]) if isinstance(value, str) else value
+    return tables
+
+
+def _value(text: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _validated(tables: dict[str, Any]) -> Recipe:
+    _widen_integers(tables, Recipe)
+    try:
+        return Recipe.model_validate(tables)
+    except ValidationError as error:
+        # A union reports each member; the first line that names a rule of ours or pydantic's is enough.
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][:2])
+        message = first["msg"].removeprefix("Value error, ")
+        found = ":" if isinstance(first["input"], dict | BaseModel) else f" is {first['input']!r};"
+        known = recipe_fields()
+        hint = f" ({known[place][0]})" if place in known else ""
+        raise InputError(f"recipe: {place}{found} {message}{hint}") from None
+
+
+def _widen_integers(tables: dict[str, Any], kind: type[Table]) -> None:
+    """Strict validation refuses ``1`` for ``1.0``, which people and TOML both write."""
+    for key, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Table) and isinstance(tables.get(key), dict):
+            _widen_integers(tables[key], inner)
+        elif type(tables.get(key)) is int and "int" not in str(inner) and "float" in str(inner):
+            tables[key] = float(tables[key])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return json.dumps(list(value), ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,226 @@
+"""Read what a run left behind: `result.json`, `curves.jsonl`, `examples.json` and `recipe.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from alterrec.errors import InputError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Metrics = dict[str, Share]
+Views = dict[str, Metrics]
+
+# Order of the views wherever they are listed.
+VIEWS = ("score", "fused", "id", "text", "neighbours")
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the run was trained and tested on; counts of items and sessions."""
+
+    name: str
+    fingerprint: str
+    items: int
+    cold_items: int = 0
+    train_sessions: int = 0
+    valid_sessions: int = 0
+    test_sessions: int = 0
+    exclude_seen: bool = False
+    seen_rule: str = ""
+    repeat_share: float | None = None
+    targets: str = ""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of one split: how many, how many of them cold, and the share tied with other items by view."""
+
+    count: int
+    cold: int = 0
+    tied_share: dict[str, Share] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Targets of like popularity in the training data (`cold`, `1-5`, ...) and the metrics over them."""
+
+    name: str
+    count: int
+    share: Share
+    views: Views = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PhaseFacts:
+    """Epochs `first` to `last` (counted from 1, both ends included) that trained the same networks."""
+
+    first: Annotated[int, Field(alias="from")]
+    last: Annotated[int, Field(alias="to")]
+    trained: list[str]
+    negatives: str
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """`result.json`, schema 1; metrics are fractions between 0 and 1, times seconds, memory bytes."""
+
+    schema: Literal[1]
+    model: str
+    data: DataFacts
+    valid: Views
+    test: Views
+    targets: dict[str, Targets]
+    seconds: float
+    best_epoch: int | None = None
+    epochs: int = 0
+    stopped: str = "finished"
+    presets: list[str] = field(default_factory=list)
+    seed: int = 0
+    groups: dict[str, list[Group]] = field(default_factory=dict)
+    fusion: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
+    phases: list[PhaseFacts] = field(default_factory=list)
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    warnings: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views worth showing: `fused` is left out where it is the score itself."""
+        same = self.valid.get("fused") == self.valid.get("score") and self.test.get("fused") == self.test.get(
+            "score"
+        )
+        known = {**self.valid, **self.test}
+        ordered = [view for view in VIEWS if view in known] + [view for view in known if view not in VIEWS]
+        return tuple(view for view in ordered if not (view == "fused" and same))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of `curves.jsonl`."""
+
+    epoch: int
+    phase: str
+    trained: list[str]
+    negatives: str
+    loss: float | None
+    valid: Views
+    samples: int = 0
+    seconds: float = 0.0
+    seconds_eval: float = 0.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item by its external id and its joined text."""
+
+    item_id: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test session, its target, the target's rank (from 1) and the first items of the ranking by view."""
+
+    session: list[Item]
+    target: Item
+    rank: dict[str, float]
+    top: dict[str, list[Item]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder as read; `recipe` is the text of `recipe.toml`."""
+
+    path: Path
+    result: Result
+    epochs: tuple[Epoch, ...]
+    examples: tuple[Example, ...]
+    recipe: str
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The resolved recipe as nested tables."""
+        return tomllib.loads(self.recipe)
+
+
+T = TypeVar("T")
+
+
+RESULT = TypeAdapter(Result)
+EPOCH = TypeAdapter(Epoch)
+EXAMPLES = TypeAdapter(tuple[Example, ...])
+
+
+def _parse(kind: TypeAdapter[T], text: str, where: str) -> T:
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        found = "" if isinstance(first["input"], (dict, list)) else f" (found {str(first['input'])[:60]!r})"
+        raise InputError(
+            f"{where} is damaged: {place + ': ' if place else ''}{first['msg']}{found}; "
+            "copy the run folder again or train it anew"
+        ) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"no {path.name} in {str(path.parent)!r}; a run folder has one as soon as its training has ended"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; train the run anew") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_run(path: Path) -> RunFolder:
+    """A run folder's files, checked.
+
+    Errors: InputError naming the file and the place in it when a file is missing or damaged.
+    `examples.json` and `recipe.toml` may be missing; `curves.jsonl` may be empty (models without epochs).
+
+    Example:
+        >>> read_run(Path("no-such-folder"))
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: no run folder 'no-such-folder'; give the folder that training printed last
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"no run folder {str(path)!r}; give the folder that training printed last")
+    result = _parse(RESULT, _read(path / "result.json"), str(path / "result.json"))
+    curves = path / "curves.jsonl"
+    epochs = tuple(
+        _parse(EPOCH, line, f"{curves} line {number}")
+        for number, line in enumerate(_read(curves).splitlines(), start=1)
+        if line.strip()
+    )
+    examples = path / "examples.json"
+    recipe = path / "recipe.toml"
+    recipe_text = _read(recipe) if recipe.exists() else ""
+    try:
+        tomllib.loads(recipe_text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{recipe} is damaged: {error}; copy the run folder again") from None
+    return RunFolder(
+        path=path,
+        result=result,
+        epochs=epochs,
+        examples=_parse(EXAMPLES, _read(examples), str(examples)) if examples.exists() else (),
+        recipe=recipe_text,
+    )

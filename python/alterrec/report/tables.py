@@ -1,0 +1,219 @@
+"""Small tables of ready-made text, for the terminal, for Markdown and for the page; and numbers as people say them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+METRIC_NAMES = {
+    "hits@10": "Hits@10",
+    "hits@20": "Hits@20",
+    "ndcg@10": "NDCG@10",
+    "ndcg@20": "NDCG@20",
+    "mrr@20": "MRR@20",
+}
+VIEW_NAMES = {
+    "score": "final score",
+    "fused": "ID + text",
+    "id": "ID alone",
+    "text": "text alone",
+    "neighbours": "neighbours alone",
+}
+BASELINE_NAMES = {"popularity": "popularity", "itemknn": "item-kNN", "vsknn": "V-SKNN"}
+
+
+def metric_name(metric: str) -> str:
+    """The metric as it is written in print.
+
+    Example:
+        >>> metric_name("ndcg@20"), metric_name("hits@5")
+        ('NDCG@20', 'hits@5')
+    """
+    return METRIC_NAMES.get(metric, metric)
+
+
+def percent(share: float | None) -> str:
+    """A fraction as a percentage with one decimal; a dash where there is none.
+
+    Example:
+        >>> percent(0.3884), percent(None)
+        ('38.8%', '–')
+    """
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def points(difference: float) -> str:
+    """A difference of two fractions in percentage points, with its sign.
+
+    Example:
+        >>> points(0.031), points(-0.0042), points(0.0001)
+        ('+3.1', '−0.4', '0.0')
+    """
+    shown = f"{100 * difference:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation of fractions in percent; the value alone where there is one.
+
+    Example:
+        >>> mean_and_spread([0.30, 0.32]), mean_and_spread([0.25])
+        ('31.0 ± 1.4%', '25.0%')
+    """
+    if len(values) == 1:
+        return percent(values[0])
+    return f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> duration(0.42), duration(8.04), duration(133), duration(7380)
+        ('0.4 s', '8.0 s', '2 min 13 s', '2 h 3 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def memory(size: float) -> str:
+    """Bytes as people say them.
+
+    Example:
+        >>> memory(512 * 2**20), memory(1.25 * 2**30)
+        ('512 MiB', '1.2 GiB')
+    """
+    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
+
+
+def count(number: int) -> str:
+    """A whole number with thousands apart.
+
+    Example:
+        >>> count(20000)
+        '20,000'
+    """
+    return f"{number:,}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells; the first column is left-aligned, the others right-aligned unless `prose`.
+
+    Example:
+        >>> Table(("view", "Hits@20"), (("ID alone", "35.0%"),)).columns
+        ('view', 'Hits@20')
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    prose: bool = False
+    strong: frozenset[int] = frozenset()
+
+
+def metric_table(
+    rows: Mapping[str, Mapping[str, float]],
+    metrics: Sequence[str] = tuple(METRIC_NAMES),
+    *,
+    title: str = "",
+    strong: Sequence[str] = (),
+) -> Table:
+    """One row a system or view, one column a metric, in percent; the rows in `strong` stand out.
+
+    Example:
+        >>> print(plain(metric_table({"ID alone": {"hits@20": 0.35}}, ["hits@20"])))
+        system    Hits@20
+        --------  -------
+        ID alone    35.0%
+    """
+    return Table(
+        columns=("system", *(metric_name(metric) for metric in metrics)),
+        rows=tuple(
+            (name, *(percent(values.get(metric)) for metric in metrics)) for name, values in rows.items()
+        ),
+        title=title,
+        strong=frozenset(place for place, name in enumerate(rows) if name in strong),
+    )
+
+
+def plain(table: Table) -> str:
+    """The table as aligned lines of text, for logs and pipes.
+
+    Example:
+        >>> print(plain(Table(("a", "n"), (("x", "1"), ("long", "20")), title="Two rows")))
+        Two rows
+        a      n
+        ----  --
+        x      1
+        long  20
+    """
+    lines = (table.columns, *table.rows)
+    widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
+
+    def aligned(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if place == 0 or table.prose else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    body = [aligned(table.columns), aligned(["-" * width for width in widths]), *map(aligned, table.rows)]
+    return "\n".join([table.title, *body] if table.title else body)
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, with the strong rows in bold.
+
+    Example:
+        >>> print(markdown(Table(("a", "n"), (("x|y", "1"),), strong=frozenset({0}))))
+        | a | n |
+        |:--|--:|
+        | **x\\|y** | **1** |
+    """
+
+    def line(cells: Sequence[str], strong: bool = False) -> str:
+        escaped = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+        return "| " + " | ".join(f"**{cell}**" if strong else cell for cell in escaped) + " |"
+
+    rule = "|".join(":--" if place == 0 or table.prose else "--:" for place in range(len(table.columns)))
+    body = [line(row, place in table.strong) for place, row in enumerate(table.rows)]
+    heading = [f"**{table.title}**", ""] if table.title else []
+    return "\n".join([*heading, line(table.columns), f"|{rule}|", *body])
+
+
+def show(table: Table, console: Console | None = None) -> None:
+    """Print the table: by rich on a terminal, as plain lines elsewhere.
+
+    Example:
+        >>> show(Table(("view", "Hits@20"), (("ID alone", "35.0%"),)))
+        view      Hits@20
+        --------  -------
+        ID alone    35.0%
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = console or Console()
+    if not console.is_terminal:
+        print(plain(table), file=console.file)
+        return
+    drawn = RichTable(
+        title=Text(table.title) if table.title else None, box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    for place, name in enumerate(table.columns):
+        drawn.add_column(Text(name), justify="left" if place == 0 or table.prose else "right")
+    for place, row in enumerate(table.rows):
+        drawn.add_row(*(Text(cell) for cell in row), style="bold" if place in table.strong else "")
+    console.print(drawn)

@@ -1,0 +1,280 @@
+"""The one training loop: epochs of phases, validation after each, the best kept.
+
+Legend: N samples, V items.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alterrec.errors import InputError
+from alterrec.models.base import Recommender, SessionBatch
+from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.recipe import Recipe, dump_recipe
+from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
+from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
+from alterrec.training.schedule import Phase, first_epochs
+from alterrec.training.supervision import WindowRanks, supervise
+
+Metrics = dict[str, dict[str, float]]
+
+# Purposes of derived seeds: each use of randomness has its own.
+INITIALISATION, ORDER, DRAWS, DROPOUT = range(4)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a run tells whoever watches.
+
+    ``kind`` is plan, notice, epoch_start, step, epoch_end or done; plan and notice have only a message.
+    """
+
+    kind: str
+    message: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    valid: Metrics = field(default_factory=dict)
+    seconds_left: float | None = None
+
+
+Listener = Callable[[Event], None]
+
+
+def torch_seed(seed: int, *words: int) -> int:
+    """A seed for torch's generator, which takes 63 bits."""
+    return derive_seed(seed, *words) >> 1
+
+
+def train(
+    model: Recommender,
+    recipe: Recipe,
+    plan: Sequence[Phase],
+    store: SessionStore,
+    validate: Callable[[], Metrics],
+    *,
+    checkpoint: Path,
+    resume: bool = False,
+    listen: Listener = lambda event: None,
+) -> tuple[Progress, str]:
+    """Train ``model`` in place over the phases and leave it at its best epoch.
+
+    Args:
+        model: changed in place.
+        recipe: all choices.
+        plan: the phases, from ``schedule.phases``.
+        store: training sessions.
+        validate: metrics of the model by view; called after each epoch, in evaluation mode.
+        checkpoint: file written after each epoch; with ``resume`` the run goes on from it, and ends with
+            the same weights as one never stopped.
+        listen: told of every step.
+
+    Returns:
+        The progress, and how it ended: ``finished``, ``patience`` or ``interrupted`` (Ctrl-C).
+
+    Raises:
+        InputError: a window that the catalogue is too small for, or a loss that is not finite.
+    """
+    progress = Progress(dump_recipe(recipe))
+    optimisers = {name: _optimiser(model, recipe, name) for name in model.networks}
+    if resume and checkpoint.exists():
+        progress = Progress.load(checkpoint, progress.recipe)
+        set_parameters(model, progress.parameters)
+        for name, states in progress.optimisers.items():
+            optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": states})
+        listen(Event("notice", f"resumed after epoch {progress.epoch}"))
+    by_epoch = [phase for phase in plan for _ in range(phase.epochs)]
+    stopped = "finished"
+    try:
+        while progress.epoch < len(by_epoch):
+            if _out_of_patience(progress, by_epoch, recipe):
+                stopped = "patience"
+                break
+            phase = by_epoch[progress.epoch]
+            _epoch(model, recipe, phase, store, optimisers[phase.train], progress, len(by_epoch), listen, validate)
+            progress.parameters = parameters_of(model)
+            progress.optimisers = {name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()}
+            if progress.best_epoch == progress.epoch:
+                progress.best = progress.parameters
+            _warn_of_collapse(progress, plan, recipe.schedule.metric, listen)
+            progress.save(checkpoint)
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    if progress.best:
+        set_parameters(model, progress.best)
+    model.eval()
+    return progress, stopped
+
+
+def _epoch(
+    model: Recommender,
+    recipe: Recipe,
+    phase: Phase,
+    store: SessionStore,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    epochs: int,
+    listen: Listener,
+    validate: Callable[[], Metrics],
+) -> None:
+    epoch = progress.epoch + 1
+    own_epochs = sum(phase.train in record["trained"] for record in progress.curves)
+    optimiser.param_groups[0]["lr"] = _learning_rate(recipe, phase.train, own_epochs)
+    listen(Event("epoch_start", epoch=epoch, epochs=epochs, phase=phase.name))
+    began = time.perf_counter()
+    torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
+    loss, samples = _learn(model, recipe, phase, store, optimiser, epoch, epochs, listen)
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the loss is {loss} in epoch {epoch}; allowed: a finite loss; lower optim.lr ({recipe.optim.lr})"
+        )
+    trained = time.perf_counter()
+    model.eval()
+    valid = validate()
+    ended = time.perf_counter()
+    progress.epoch = epoch
+    progress.seconds += ended - began
+    progress.curves.append(
+        {
+            "epoch": epoch,
+            "phase": phase.name,
+            "trained": [phase.train],
+            "negatives": phase.negatives,
+            "teacher": phase.teacher,
+            "loss": loss,
+            "samples": samples,
+            "seconds": round(trained - began, 3),
+            "seconds_eval": round(ended - trained, 3),
+            "valid": valid,
+        }
+    )
+    value = valid["score"].get(recipe.schedule.metric, float(epoch))
+    if value > progress.best_value:
+        progress.best_epoch, progress.best_value = epoch, value
+    left = progress.seconds / epoch * (epochs - epoch)
+    listen(
+        Event(
+            "epoch_end", epoch=epoch, epochs=epochs, phase=phase.name, loss=loss, valid=valid, seconds_left=left
+        )
+    )
+
+
+def _learn(
+    model: Recommender,
+    recipe: Recipe,
+    phase: Phase,
+    store: SessionStore,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    epochs: int,
+    listen: Listener,
+) -> tuple[float, int]:
+    """One pass over the samples of an epoch: (mean loss, samples)."""
+    seed, device = recipe.run.seed, recipe.run.device
+    ranks = WindowRanks(0, 0) if phase.negatives == "full" else WindowRanks.on(recipe.window, store.num_items)
+    as_samples = phase.positives and recipe.positives.as_samples
+    batches = PrefixBatches(
+        store,
+        max(1, recipe.optim.batch_size // (1 + phase.positives if as_samples else 1)),
+        recipe.model.max_len,
+        shuffle=True,
+        seed=derive_seed(seed, ORDER),
+        epoch=epoch,
+        per_session=recipe.data.prefixes or None,
+    )
+    # The teacher does not learn while it teaches, so its table is computed once.
+    teacher = _Teacher(model, phase.teacher if phase.negatives == "window" else None)
+    positive_teacher = _Teacher(model, phase.positives and ("id" if recipe.positives.teacher == "id" else phase.teacher))
+    network = model.network(phase.train).train()
+    total, samples = torch.zeros((), dtype=torch.float64), 0
+    for step, arrays in enumerate(batches, start=1):
+        items, lengths, targets_N = (
+            torch.from_numpy(values).to(device) for values in (arrays.items, arrays.lengths, arrays.targets)
+        )
+        batch = SessionBatch(items, lengths)
+        teacher_scores_NV = teacher.scores(batch)
+        supervision = supervise(
+            targets_N,
+            teacher_scores_NV,
+            phase.negatives,
+            window=recipe.window,
+            ranks=ranks,
+            num_items=store.num_items,
+            seed=derive_seed(seed, epoch, DRAWS),
+            samples_N=torch.from_numpy(arrays.samples),
+            positives=recipe.positives,
+            positive_scores_NV=positive_teacher.scores(batch),
+        )
+        loss = candidate_cross_entropy(network.scores(batch), *supervision)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += loss.detach().double().cpu() * len(targets_N)
+        samples += len(targets_N)
+        listen(Event("step", epoch=epoch, epochs=epochs, phase=phase.name, step=step, steps=len(batches)))
+    return (total / max(samples, 1)).item(), samples
+
+
+class _Teacher:
+    """A frozen copy of a network and its item table; scores nothing where there is no teacher."""
+
+    def __init__(self, model: Recommender, name: str | int | None) -> None:
+        self.network = copy.deepcopy(model.network(str(name))).eval() if name else None
+        with torch.no_grad():
+            self.tables = self.network.item_tables() if self.network else None
+
+    def scores(self, batch: SessionBatch) -> Tensor | None:
+        if self.network is None:
+            return None
+        with torch.no_grad():
+            return self.network.scores(batch, self.tables)
+
+
+def _optimiser(model: Recommender, recipe: Recipe, name: str) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
+        model.network(name).parameters(),
+        lr=_learning_rate(recipe, name, 0),
+        weight_decay=recipe.optim.weight_decay,
+        fused=True,
+    )
+
+
+def _learning_rate(recipe: Recipe, name: str, own_epochs: int) -> float:
+    own = {"id": recipe.id, "text": recipe.text}.get(name)
+    lr = (own and own.lr) or recipe.optim.lr
+    every = (own and own.decay_every) or recipe.optim.decay_every
+    return float(lr * recipe.optim.decay ** (own_epochs // every))
+
+
+def _out_of_patience(progress: Progress, by_epoch: Sequence[Phase], recipe: Recipe) -> bool:
+    """No better validation for ``patience`` whole cycles, warm-up apart."""
+    warm = sum(phase.name.startswith("warm-up") for phase in by_epoch)
+    waited = progress.epoch - max(progress.best_epoch, warm)
+    return waited >= recipe.schedule.patience * by_epoch[-1].cycle
+
+
+def _warn_of_collapse(progress: Progress, plan: Sequence[Phase], metric: str, listen: Listener) -> None:
+    """Hard negatives can drive the score below where they found it: say so at once."""
+    starts = [first for first, phase in zip(first_epochs(plan), plan, strict=True) if phase.negatives == "window"]
+    if not starts or not 1 < starts[0] <= progress.epoch:
+        return
+    values: Mapping[int, float] = {r["epoch"]: r["valid"]["score"].get(metric, 0.0) for r in progress.curves}
+    start, now = values[starts[0] - 1], values[progress.epoch]
+    if now < start:
+        message = (
+            f"epoch {progress.epoch}: validation {metric} {now:.4f} is below {start:.4f}, where hard negatives "
+            "began; a wider window, a larger window.random_share or a lower optim.lr may help"
+        )
+        progress.warnings.append(message)
+        listen(Event("notice", message))
