@@ -105,7 +105,7 @@ def rank_window(
     if _on_device(scores):
         positions = None if draw is None else _core.window_positions(draw, stop - start, count)
         return cast(ArrayT, _twin().rank_window(scores, start, stop, excluded, positions))
-    return _like(scores, _core.rank_window(_float32("scores", scores), start, stop, excluded, draw, count))
+    return _like(scores, _core.rank_window(_float32(scores), start, stop, excluded, draw, count))
 
 
 def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | None = None) -> ArrayT:
@@ -126,7 +126,7 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     excluded = _excluded(exclude, num_rows)
     if _on_device(scores):
         return cast(ArrayT, _twin().rank_window_mask(scores, start, stop, excluded))
-    return _like(scores, _core.rank_window_mask(_float32("scores", scores), start, stop, excluded, _threads))
+    return _like(scores, _core.rank_window_mask(_float32(scores), start, stop, excluded, _threads))
 
 
 def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[ArrayT, ArrayT]:
@@ -153,7 +153,7 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     excluded = _excluded(exclude, num_rows)
     if _on_device(scores):
         return cast(tuple[ArrayT, ArrayT], _twin().top_ranked(scores, k, excluded))
-    matrix = _float32("scores", scores)
+    matrix = _float32(scores)
     ids = _core.top_ranked(matrix, k, excluded, _threads)
     return _like(scores, ids), _like(scores, np.take_along_axis(matrix, ids, axis=1))
 
@@ -184,7 +184,7 @@ def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -
     excluded = _excluded(exclude, num_rows)
     if _on_device(scores):
         return cast(tuple[ArrayT, ArrayT], _twin().target_counts(scores, ids, excluded))
-    greater, tied = _core.target_counts(_float32("scores", scores), ids, excluded, _threads)
+    greater, tied = _core.target_counts(_float32(scores), ids, excluded, _threads)
     return _like(scores, greater[0]), _like(scores, tied[0])
 
 
@@ -230,7 +230,7 @@ def fused_target_counts(
     if _on_device(views[0]):
         twin = _twin()
         return cast(tuple[ArrayT, ArrayT], twin.fused_target_counts(views, factors.tolist(), ids, excluded))
-    matrices = [_float32(f"views[{place}]", view) for place, view in enumerate(views)]
+    matrices = [_float32(view) for view in views]
     greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, _threads)
     return _like(views[0], greater), _like(views[0], tied)
 
@@ -292,20 +292,23 @@ def _shape(argument: str, values: Any) -> tuple[int, int]:
     shape = tuple(values.shape) if hasattr(values, "shape") else np.shape(values)
     if len(shape) != 2:
         raise ValueError(f"{argument} has shape {shape}; allowed: (B, V), one row of scores a session")
+    _refuse_unreal(argument, values)
     return shape
 
 
-def _float32(argument: str, values: Any) -> NDArray[np.float32]:
+def _refuse_unreal(argument: str, values: Any) -> None:
+    real = not values.is_complex() if _is_tensor(values) else np.asarray(values).dtype.kind in "fiub"
+    if not real:
+        dtype = values.dtype if _is_tensor(values) else np.asarray(values).dtype
+        raise ValueError(f"{argument} has dtype {dtype}; allowed: real numbers")
+
+
+def _float32(values: Any) -> NDArray[np.float32]:
     if _is_tensor(values):
-        if values.is_complex():
-            raise ValueError(f"{argument} has dtype {values.dtype}; allowed: real numbers")
         return cast("NDArray[np.float32]", values.detach().float().contiguous().numpy())
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{argument} has dtype {array.dtype}; allowed: real numbers")
     # A value beyond float32 becomes infinite, as in torch.
     with np.errstate(over="ignore"):
-        return np.require(array, np.float32, ["C", "A"])
+        return np.require(values, np.float32, ["C", "A"])
 
 
 def _integers(argument: str, values: Any) -> NDArray[Any]:
@@ -348,7 +351,8 @@ def _draw(
 
 
 def _weights(weights: Any, num_views: int) -> NDArray[np.float32]:
-    factors = _float32("weights", weights)
+    _refuse_unreal("weights", weights)
+    factors = _float32(weights)
     if factors.shape != (num_views,):
         raise ValueError(f"weights has shape {factors.shape}; allowed: ({num_views},), one number a view")
     if not np.isfinite(factors).all():

@@ -1,0 +1,64 @@
+"""Slow, obvious twins of `alterrec.ranking` and `alterrec.metrics`: one row, one item, one rank at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def excluded(exclude: NDArray[np.int64] | None, row: int) -> set[int]:
+    return set() if exclude is None else set(np.atleast_1d(exclude[row]).tolist())
+
+
+def ranking(scores: NDArray[np.float32], exclude: NDArray[np.int64] | None, row: int) -> list[int]:
+    """All candidates of one row in rank order: score descending, then id ascending."""
+    values = scores[row].tolist()
+    candidates = [item for item in range(len(values)) if item not in excluded(exclude, row)]
+    return sorted(candidates, key=lambda item: (-values[item], item))
+
+
+def fewest_candidates(scores: NDArray[np.float32], exclude: NDArray[np.int64] | None) -> int:
+    return min((len(ranking(scores, exclude, row)) for row in range(len(scores))), default=scores.shape[1])
+
+
+def rank_window(
+    scores: NDArray[np.float32], start: int, stop: int, exclude: NDArray[np.int64] | None
+) -> list[list[int]]:
+    return [sorted(ranking(scores, exclude, row)[start:stop]) for row in range(len(scores))]
+
+
+def top_ranked(scores: NDArray[np.float32], k: int, exclude: NDArray[np.int64] | None) -> list[list[int]]:
+    return [ranking(scores, exclude, row)[:k] for row in range(len(scores))]
+
+
+def target_counts(
+    scores: NDArray[np.float32], targets: NDArray[np.int64], exclude: NDArray[np.int64] | None
+) -> tuple[list[int], list[int]]:
+    greater, tied = [], []
+    for row, target in enumerate(targets.tolist()):
+        values = scores[row].tolist()
+        others = set(range(len(values))) - excluded(exclude, row) - {target}
+        greater.append(sum(values[item] > values[target] for item in others))
+        tied.append(1 + sum(values[item] == values[target] for item in others))
+    return greater, tied
+
+
+def weighted_sum(views: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
+    total = views[0] * np.float32(weights[0])
+    for view, weight in zip(views[1:], weights[1:], strict=True):
+        total = total + view * np.float32(weight)
+    return total
+
+
+def metric(greater: int, tied: int, name: str) -> float:
+    """The mean over the ranks that the target can have."""
+    kind, _, cutoff = name.partition("@")
+    ranks = range(greater + 1, greater + tied + 1)
+    return sum(gain(kind, rank) for rank in ranks if not cutoff or rank <= int(cutoff)) / tied
+
+
+def gain(kind: str, rank: int) -> float:
+    return {"hits": 1.0, "ndcg": 1 / math.log2(rank + 1), "mrr": 1 / rank}[kind]

@@ -1,0 +1,179 @@
+//! Windows, top ranks, counts and draws against a full sort of each row.
+
+use alterrec_core::draws::{Draw, uniform_items, window_positions};
+use alterrec_core::error::Error;
+use alterrec_core::ranks::{fused_target_counts, target_counts};
+use alterrec_core::select::{Matrix, top_ranked};
+use alterrec_core::windows::{rank_window, rank_window_mask};
+use proptest::prelude::*;
+use std::cmp::Ordering;
+
+/// Rows of scores, ids to leave out of each (-1 is padding), and one target a row.
+#[derive(Debug, Clone)]
+struct Case {
+    columns: usize,
+    scores: Vec<f32>,
+    excluded_columns: usize,
+    exclude: Vec<i64>,
+    targets: Vec<i64>,
+}
+
+impl Case {
+    fn rows(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn scores(&self) -> Matrix<'_, f32> {
+        Matrix::new(&self.scores, self.rows(), self.columns).unwrap()
+    }
+
+    fn exclude(&self) -> Matrix<'_, i64> {
+        Matrix::new(&self.exclude, self.rows(), self.excluded_columns).unwrap()
+    }
+
+    /// The candidates of a row in rank order.
+    fn ranking(&self, row: usize) -> Vec<i64> {
+        let (scores, excluded) = (self.scores().row(row), self.exclude().row(row));
+        let mut ids: Vec<i64> = (0..self.columns as i64).filter(|id| !excluded.contains(id)).collect();
+        // A stable sort keeps the lower id first.
+        ids.sort_by(|&a, &b| scores[b as usize].partial_cmp(&scores[a as usize]).unwrap_or(Ordering::Equal));
+        ids
+    }
+
+    fn fewest_candidates(&self) -> usize {
+        (0..self.rows()).map(|row| self.ranking(row).len()).min().unwrap_or(self.columns)
+    }
+
+    fn windows(&self, start: usize, stop: usize) -> Vec<i64> {
+        let sorted = |row| {
+            let mut ids = self.ranking(row)[start..stop].to_vec();
+            ids.sort_unstable();
+            ids
+        };
+        (0..self.rows()).flat_map(sorted).collect()
+    }
+
+    fn counts(&self, scores: &[f32]) -> Vec<[i64; 2]> {
+        let count = |row: usize| {
+            let values = &scores[row * self.columns..][..self.columns];
+            let target = self.targets[row];
+            let counted = |id: &i64| *id == target || !self.exclude().row(row).contains(id);
+            let of = |wanted: Ordering| {
+                let ids = (0..self.columns as i64).filter(counted);
+                ids.filter(|&id| values[id as usize].partial_cmp(&values[target as usize]) == Some(wanted))
+                    .count() as i64
+            };
+            [of(Ordering::Greater), of(Ordering::Equal)]
+        };
+        (0..self.rows()).map(count).collect()
+    }
+}
+
+fn score() -> impl Strategy<Value = f32> {
+    let tied = prop::sample::select(vec![f32::NEG_INFINITY, -1.0, -0.0, 0.0, 0.5, f32::INFINITY]);
+    prop_oneof![3 => tied, 1 => -10.0_f32..10.0]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (0_usize..5, 1_usize..40, 0_usize..5).prop_flat_map(|(rows, columns, excluded_columns)| {
+        let scores = prop::collection::vec(score(), rows * columns);
+        let exclude = prop::collection::vec(-1..columns as i64, rows * excluded_columns);
+        let targets = prop::collection::vec(0..columns as i64, rows);
+        (scores, exclude, targets).prop_map(move |(scores, exclude, targets)| Case {
+            columns,
+            scores,
+            excluded_columns,
+            exclude,
+            targets,
+        })
+    })
+}
+
+fn windowed() -> impl Strategy<Value = (Case, usize, usize)> {
+    case().prop_flat_map(|case| {
+        let most = case.fewest_candidates();
+        (Just(case), 0..=most, 0..=most).prop_map(|(case, a, b)| (case, a.min(b), a.max(b)))
+    })
+}
+
+proptest! {
+    #[test]
+    fn windows_masks_and_tops_are_slices_of_the_sorted_row(
+        (case, start, stop) in windowed(),
+        threads in prop::option::of(1_usize..4),
+    ) {
+        let (scores, exclude) = (case.scores(), case.exclude());
+        let ids = rank_window(scores, start..stop, exclude, None, threads).unwrap();
+        prop_assert_eq!(&ids, &case.windows(start, stop));
+
+        let mask = rank_window_mask(scores, start..stop, exclude, threads).unwrap();
+        let columns = case.columns;
+        let marked: Vec<i64> = (0..mask.len()).filter(|&at| mask[at]).map(|at| (at % columns) as i64).collect();
+        prop_assert_eq!(&marked, &ids);
+
+        let top = top_ranked(scores, stop, exclude, threads).unwrap();
+        let heads: Vec<i64> = (0..case.rows()).flat_map(|row| case.ranking(row)[..stop].to_vec()).collect();
+        prop_assert_eq!(top, heads);
+    }
+
+    #[test]
+    fn counts_are_those_of_a_loop(case in case(), threads in prop::option::of(1_usize..4)) {
+        let counts = target_counts(case.scores(), &case.targets, case.exclude(), threads).unwrap();
+        prop_assert_eq!(counts, case.counts(&case.scores));
+    }
+
+    #[test]
+    fn fused_counts_are_those_of_the_parts_and_the_sum(case in case(), weights in [-2.0_f32..2.0, -2.0_f32..2.0]) {
+        let finite = |shift: f32| -> Vec<f32> { case.scores.iter().map(|s| s.clamp(-3.0, 3.0) + shift).collect() };
+        let (one, two) = (finite(0.0), finite(0.1).into_iter().rev().collect::<Vec<_>>());
+        let sum: Vec<f32> = one.iter().zip(&two).map(|(a, b)| weights[0] * a + weights[1] * b).collect();
+        let views = [&one, &two].map(|view| Matrix::new(view, case.rows(), case.columns).unwrap());
+        let counts = fused_target_counts(&views, &weights, &case.targets, case.exclude(), None).unwrap();
+        for (place, scores) in [one.as_slice(), &two, &sum].into_iter().enumerate() {
+            let part: Vec<[i64; 2]> = counts.iter().skip(place).step_by(3).copied().collect();
+            prop_assert_eq!(part, case.counts(scores));
+        }
+    }
+
+    #[test]
+    fn draws_are_positions_in_the_window(
+        (case, start, stop) in windowed(),
+        seed: u64,
+        first: u64,
+        share in 0.0_f64..=1.0,
+    ) {
+        let rows: Vec<u64> = (0..case.rows() as u64).map(|row| first.wrapping_add(row)).collect();
+        let draw = Draw { count: ((stop - start) as f64 * share) as usize, seed, rows: &rows };
+        let ids = rank_window(case.scores(), start..stop, case.exclude(), Some(&draw), None).unwrap();
+        let windows = case.windows(start, stop);
+        let positions = window_positions(&draw, stop - start, Some(2)).unwrap();
+        for (at, (id, &position)) in ids.iter().zip(&positions).enumerate() {
+            let row = at / draw.count;
+            prop_assert_eq!(*id, windows[row * (stop - start) + position as usize]);
+        }
+        prop_assert_eq!(ids.len(), positions.len());
+        for drawn in positions.chunks(draw.count.max(1)) {
+            prop_assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_are_refused() {
+    let scores = Matrix::new(&[0.0, 1.0], 1, 2).unwrap();
+    let (none, two_rows) = (Matrix::new(&[], 1, 0).unwrap(), Matrix::new(&[], 2, 0).unwrap());
+    let value = |result: Result<Vec<i64>, Error>| match result {
+        Err(Error::Value(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    assert!(Matrix::new(&[0.0], 1, 2).is_err());
+    assert!(Matrix::new(&[0.0], usize::MAX, 2).is_err());
+    assert!(value(top_ranked(scores, 1, two_rows, None)).contains("exclude has 2 rows and scores has 1"));
+    assert!(value(top_ranked(scores, 3, none, None)).contains("k is 3"));
+    assert!(target_counts(scores, &[], none, None).is_err());
+    assert!(fused_target_counts(&[], &[], &[], none, None).is_err());
+    assert!(fused_target_counts(&[scores], &[f32::NAN], &[0], none, None).is_err());
+    let draw = Draw { count: 1, seed: 0, rows: &[] };
+    assert!(value(rank_window(scores, 0..1, none, Some(&draw), None)).contains("rows has 0 entries"));
+    assert!(value(uniform_items(&draw, 0, None)).contains("num_items is 0"));
+}
