@@ -1,1 +1,1 @@
-
+"""Data sets: read from files, generated, and the vectors of their texts."""

@@ -12,11 +12,11 @@ from alterrec.files import atomic_write, write_text
 from alterrec.report.markup import Html, element, join
 from alterrec.report.run_folder import Example, Group, Item, Result, RunFolder, read_run
 from alterrec.report.summary import (
+    FIRST_ITEMS,
     HEADLINE,
     baselines_of,
     best_baseline,
     doubts,
-    folder_name,
     opening,
     split_name,
     split_shown,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = ("hits@20", "ndcg@20")
-FIRST_ITEMS = 20
 SESSION_ITEMS_SHOWN = 8
 TEXT_SHOWN = 120
 PHASES_SHOWN_OPEN = 8
@@ -97,10 +96,14 @@ def _comparable(run: RunFolder, beside: Sequence[Path]) -> tuple[list[RunFolder]
         other = read_run(path)
         reason = _why_not(run.result, other.result)
         if reason:
-            left_out.append(f"{folder_name(path)} ({reason})")
+            left_out.append(f"{_folder_name(path)} ({reason})")
         else:
             rivals.append(other)
     return rivals, left_out
+
+
+def _folder_name(path: Path) -> str:
+    return path.resolve().name
 
 
 def _why_not(ours: Result, theirs: Result) -> str:
@@ -151,7 +154,7 @@ def _systems_picture(run: RunFolder, rivals: Sequence[RunFolder]) -> Picture | N
     for group, label in zip(groups.values(), labels, strict=True):
         if group == [run]:
             continue
-        apart = f" · {folder_name(group[0].path)}" if labels.count(label) > 1 else ""
+        apart = f" · {_folder_name(group[0].path)}" if labels.count(label) > 1 else ""
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         scores = [views_of(each.result).get("score", {}) for each in group]
         bar(f"{label}{apart}{seeds}", scores, "other")
@@ -214,7 +217,7 @@ def _longtail_picture(run: RunFolder) -> Picture | None:
     if not groups:
         return None
     shares = ", ".join(f"{group.name} {percent(group.share)}" for group in groups)
-    says = f"Metrics by how often the target occurs in training, with the share of targets in each group: {shares}."
+    says = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
     return Picture(plots.longtail(groups), [plots.longtail(groups, [metric]) for metric in METRICS], says)
 
 
@@ -236,7 +239,7 @@ def _page(
     meta = " · ".join(
         part
         for part in (
-            f"run {folder_name(run.path)}",
+            f"run {_folder_name(run.path)}",
             f"preset {', '.join(result.presets)}" if result.presets else "",
             f"seed {result.seed}",
             f"{duration(result.seconds)} in all",
@@ -263,7 +266,8 @@ def _page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
     )
-    return f"{head}{element('title', title)}<style>{_style()}</style></head>\n<body>{element('main', *parts)}</body></html>\n"
+    body = element("body", element("main", *parts))
+    return f"{head}{element('title', title)}<style>{_style()}</style></head>\n{body}</html>\n"
 
 
 def _style() -> str:
@@ -331,13 +335,14 @@ def _systems_section(
     if "systems" not in drawn:
         return Html()
     notes = [
-        f"Each bar is a whole-catalogue ranking of the same {split_name(result)} targets. {_seen_rule(result)}",
-        "Coloured: this run and its parts, each ranking alone. Light grey: simple baselines that learn nothing.",
+        f"Every system ranks the whole catalogue for the same {split_name(result)} targets.",
+        _seen_rule(result),
+        "Coloured: this run and its parts, each ranking alone. Light grey: baselines that train no network.",
     ]
     if rivals:
         notes.append(
-            "Dark grey: other runs; where there are several seeds, the bar is their mean, the whisker one standard "
-            "deviation and each dot a seed."
+            "Dark grey: other runs; of several seeds the bar is the mean, the whisker one standard deviation "
+            "and each dot a seed."
         )
     if left_out:
         notes.append(f"Left out of the comparison: {', '.join(left_out)}.")
@@ -348,8 +353,8 @@ def _training_section(drawn: Mapping[str, Html]) -> Html:
     if "training" not in drawn:
         return Html()
     says = (
-        "Each part's validation metric after every epoch. The shade and the word above it say which network was "
-        "trained in these epochs; the ring is the epoch that was kept."
+        "How well each part, and the sum, did on validation after every epoch. Shade and word say which "
+        "network was trained then; the ring is the epoch that was kept."
     )
     return _section("How it learned", _note(says), drawn["training"])
 
@@ -358,8 +363,8 @@ def _longtail_section(result: Result, drawn: Mapping[str, Html]) -> Html:
     if "longtail" not in drawn:
         return Html()
     says = (
-        "Test targets by how often they occur in training: rare items on the left, popular ones on the right; the bars "
-        "below say how many targets each group has."
+        "Test targets by how often they occur in training: rare items on the left, popular ones right. "
+        "The bars say how many of the targets each group has."
     )
     groups = result.groups["test"]
     if any(group.name == "cold" and group.count for group in groups):
@@ -373,8 +378,8 @@ def _sessions_section(result: Result, examples: Sequence[Example]) -> Html:
     if not examples:
         return Html()
     says = (
-        f"What people had in their session, what came next, and what the model would have shown them. A mark means "
-        f"that the right item is among the first {FIRST_ITEMS}."
+        "What was in a session, what came next, and what the model would have shown. "
+        f"✓ means that the right item is among the first {FIRST_ITEMS}."
     )
     cards = [_card(place, example, result.views) for place, example in enumerate(examples, start=1)]
     return _section("A few test sessions", _note(says), element("div", *cards, class_="cards"))
@@ -507,7 +512,7 @@ def _data_table(result: Result) -> Table:
                 {"last": "last item of a session", "every": "every item"}.get(data.targets, data.targets),
             )
         )
-    names = {"alpha": "weight of ID in the sum (α)", "neighbours": "weight of the neighbours"}
+    names = {"alpha": "weight of ID in the sum (alpha)", "neighbours": "weight of the neighbours"}
     rows += [(names.get(name, name), f"{value:g}") for name, value in result.fusion.items()]
     return Table(("data", ""), tuple(rows), title=data.name)
 
@@ -537,10 +542,10 @@ def _cost_table(result: Result) -> Table:
 def _phase_table(result: Result) -> Table:
     rows = tuple(
         (
-            str(phase.first) if phase.first == phase.last else f"{phase.first}–{phase.last}",
+            str(phase.first) if phase.first == phase.last else f"{phase.first} to {phase.last}",
             " + ".join(phase.trained),
             phase.negatives,
-            phase.teacher or "–",
+            phase.teacher or "-",
         )
         for phase in result.phases
     )

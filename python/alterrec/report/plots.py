@@ -3,7 +3,7 @@
 Every function draws one panel a metric, side by side. Backgrounds are transparent in SVG; each colour
 is one of `PALETTE`, so that a page can exchange them for its own in light and dark (see `svg`).
 Series differ by line and marker as well as by colour. The hues are those of Okabe and Ito (2008),
-which people with any common colour blindness tell apart.
+darkened or lightened until they read on both grounds.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import io
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -41,6 +44,9 @@ DASHES: dict[str, Any] = {"fused": (0, (4, 2)), "id": "-", "text": "-", "neighbo
 SPARE = ("other", "id", "text", "neighbours", "fused")
 
 PANEL_INCHES = 5.4
+COLD_STEP = 0.18
+FEW_TARGETS = 30
+NARROWEST_LABELLED = 0.07
 STYLE: Any = {
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -62,6 +68,8 @@ STYLE: Any = {
     "figure.facecolor": "white",
     "axes.facecolor": "none",
     "svg.fonttype": "none",
+    # Names are names, also with two dollar signs in them.
+    "text.parse_math": False,
 }
 
 
@@ -95,24 +103,29 @@ def colour(name: str, place: int = 0) -> str:
 
 
 def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near as possible to `values`, in their order, at least `gap` apart, inside low..high if they fit.
+    """Positions nearest to `values` (least squares) in their order, `gap` apart and inside low..high.
+
+    Less the gaps below it, each position may only rise from one to the next, so this is isotonic
+    regression, solved by pooling adjacent violators (Barlow et al. 1972).
 
     Example:
         >>> spread_out([0.5, 0.5, 0.0], 0.25, 0.0, 1.0)
-        [0.5, 0.75, 0.0]
+        [0.375, 0.625, 0.0]
         >>> spread_out([1.0, 1.0], 0.25, 0.0, 1.0)
         [0.75, 1.0]
     """
     order = sorted(range(len(values)), key=lambda place: values[place])
+    pools: list[list[float]] = []
+    for rank, place in enumerate(order):
+        pools.append([values[place] - rank * gap])
+        while len(pools) > 1 and statistics.fmean(pools[-2]) > statistics.fmean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    levels = [statistics.fmean(pool) for pool in pools for _ in pool]
+    highest = high - (len(values) - 1) * gap
     placed = [0.0] * len(values)
-    floor = low
-    for place in order:
-        placed[place] = max(values[place], floor)
-        floor = placed[place] + gap
-    ceiling = high
-    for place in reversed(order):
-        placed[place] = min(placed[place], ceiling)
-        ceiling = placed[place] - gap
+    for rank, place in enumerate(order):
+        placed[place] = min(max(levels[rank], low), highest) + rank * gap
     return placed
 
 
@@ -136,7 +149,7 @@ def _end_labels(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, str
         names, spread_out([ends[name] for name in names], (high - low) * 0.075, low, high), strict=True
     ):
         axes.annotate(
-            VIEW_NAMES.get(name, name),
+            VIEW_NAMES.get(name, name).removesuffix(" alone"),
             (1.0, height),
             xytext=(6, 0),
             textcoords="offset points",
@@ -152,8 +165,8 @@ def bands(trained: Sequence[Sequence[str]], negatives: Sequence[str]) -> list[Ba
     """Runs of epochs that trained the same networks against the same negatives; epoch 1 is the first entry.
 
     Example:
-        >>> bands([["id"], ["id"], ["text"]], ["full", "full", "window"])
-        [Band(first=1, last=2, trained='id', negatives='full'), Band(first=3, last=3, trained='text', negatives='window')]
+        >>> bands([["id"], ["id"]], ["full", "full"])
+        [Band(first=1, last=2, trained='id', negatives='full')]
     """
     found: list[Band] = []
     for epoch, (names, kind) in enumerate(zip(trained, negatives, strict=True), start=1):
@@ -230,21 +243,25 @@ def _shade(axes: Axes, phases: Sequence[Band]) -> None:
             if not place or band.trained != phases[place - 1].trained
         ]
         starts = [band.first for band in shown]
+        labelled: set[str] = set()
         stops = [*(start - 1 for start in starts[1:]), phases[-1].last]
         for band, start, stop in zip(shown, starts, stops, strict=True):
             shade = colour(band.trained if band.trained in PALETTE else "other")
             axes.axvspan(start - 0.5, stop + 0.5, color=shade, alpha=0.11, linewidth=0, zorder=0)
-            axes.text(
-                (start + stop) / 2,
-                0.975,
-                band.trained.replace("id", "ID"),
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                fontsize=8.5,
-                color=shade,
-            )
-    for before, after in zip(phases, phases[1:], strict=False):
+            share = (stop + 1 - start) / (phases[-1].last + 1 - phases[0].first)
+            if share >= NARROWEST_LABELLED or band.trained not in labelled:
+                labelled.add(band.trained)
+                axes.text(
+                    (start + stop) / 2,
+                    0.975,
+                    band.trained.replace("id", "ID"),
+                    transform=axes.get_xaxis_transform(),
+                    ha="center",
+                    va="top",
+                    fontsize=8.5,
+                    color=shade,
+                )
+    for before, after in pairwise(phases):
         if before.negatives != after.negatives:
             axes.axvline(
                 after.first - 0.5, color=PALETTE["muted"][0], linewidth=1, linestyle=(0, (3, 3)), zorder=1
@@ -261,12 +278,18 @@ def _shade(axes: Axes, phases: Sequence[Band]) -> None:
 
 def _mark_best(axes: Axes, best: int, value: float) -> None:
     axes.plot(
-        [best], [value], marker="o", markersize=11, color="none", markeredgecolor=colour("ink"), markeredgewidth=1.6,
+        [best],
+        [value],
+        marker="o",
+        markersize=11,
+        color="none",
+        markeredgecolor=colour("ink"),
+        markeredgewidth=1.6,
         zorder=5,
-    )  # fmt: skip
+    )
     start, stop = axes.get_xlim()
     axes.annotate(
-        f"best: {percent(value)}",
+        f"epoch {best}: {percent(value)}",
         (best, value),
         xytext=(-9 if best > (start + stop) / 2 else 9, 9),
         textcoords="offset points",
@@ -310,14 +333,21 @@ def _systems_panel(axes: Axes, ranked: Sequence[Bar], metric: str) -> None:
                 mean, place, xerr=deviation, color=colour("ink"), capsize=3.5, elinewidth=1.3, zorder=3
             )
             axes.plot(
-                values, [place] * len(values), "o", markersize=4, color="white", markeredgecolor=colour("ink"),
-                markeredgewidth=0.9, zorder=4,
-            )  # fmt: skip
+                values,
+                [place] * len(values),
+                "o",
+                markersize=4,
+                color="white",
+                markeredgecolor=colour("ink"),
+                markeredgewidth=0.9,
+                zorder=4,
+            )
             end = max(mean + deviation, *values)
-        axes.text(
-            end + 0.015 * widest,
-            place,
+        axes.annotate(
             percent(mean),
+            (end, place),
+            xytext=(4 if len(values) == 1 else 8, 0),
+            textcoords="offset points",
             va="center",
             fontweight="bold" if bar.highlight else "normal",
         )
@@ -365,31 +395,36 @@ def _longtail_lines(axes: Axes, groups: Sequence[Group], places: Sequence[float]
     views = [view for view in VIEWS if view in named] + sorted(named.difference(VIEWS))
     colours = {view: colour(view, place) for place, view in enumerate(views)}
     ends: dict[str, float] = {}
-    for view in views:
+    for number, view in enumerate(views):
         known = [
             (place, group.views[view][metric], group)
             for place, group in zip(places, groups, strict=True)
-            if group.count and metric in group.views.get(view, {})
+            if metric in group.views.get(view, {})
         ]
         if not known:
             continue
         warm = [(place, value) for place, value, group in known if group.name != "cold"]
-        style = {"color": colours[view], "zorder": 4 if view == "score" else 3}
+        layer = 4 if view == "score" else 3
         axes.plot(
             [place for place, _ in warm],
             [value for _, value in warm],
+            color=colours[view],
             linestyle=DASHES.get(view, "-"),
             linewidth=2.6 if view == "score" else 1.6,
-            **style,
+            zorder=layer,
         )
         for place, value, group in known:
+            # Several views score cold targets alike, so their markers stand beside each other.
+            aside = COLD_STEP * (number - (len(views) - 1) / 2) if group.name == "cold" else 0.0
             axes.plot(
-                [place],
+                [place + aside],
                 [value],
+                color=colours[view],
                 marker=MARKERS.get(view, "o"),
                 markersize=7 if view == "score" else 5.5,
-                markerfacecolor=colours[view] if group.count >= 30 else "white",
-                **style,
+                markerfacecolor=colours[view] if group.count >= FEW_TARGETS else "white",
+                zorder=layer,
+                clip_on=False,
             )
         ends[view] = (warm or [(0.0, known[-1][1])])[-1][1]
     _percent_axis(axes, "y")
@@ -401,16 +436,24 @@ def _longtail_lines(axes: Axes, groups: Sequence[Group], places: Sequence[float]
 def _share_bars(axes: Axes, groups: Sequence[Group], places: Sequence[float]) -> None:
     axes.bar(places, [group.share for group in groups], width=0.62, color=colour("grid"), zorder=1)
     for place, group in zip(places, groups, strict=True):
-        axes.text(place, group.share, f" {percent(group.share)}", ha="center", va="bottom", fontsize=9)
+        axes.text(place, group.share, percent(group.share), ha="center", va="bottom", fontsize=9)
     axes.set_ylim(0, 1.45 * max((group.share for group in groups), default=1.0) or 1.0)
     axes.set_yticks([])
     axes.set_xticks(places, [_group_name(group) for group in groups])
     axes.set_xlim(-0.5, (places[-1] if places else 0) + 0.5)
-    axes.set_xlabel("how often the target was seen in training; bars: share of test targets", fontsize=9.5)
+    axes.set_xlabel("times the target was seen in training · bars: share of targets", fontsize=9.5)
 
 
 def _group_name(group: Group) -> str:
-    return "never\n(cold)" if group.name == "cold" else group.name.replace("-", "–") + "×"
+    return "never\n(cold)" if group.name == "cold" else group.name
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # Names may be in any script: the page's fonts draw it, the PNG shows boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def png(figure: Figure) -> bytes:
@@ -421,7 +464,7 @@ def png(figure: Figure) -> bytes:
         b'\\x89PNG'
     """
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with _saving():
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -437,7 +480,7 @@ def svg(figure: Figure, name: str) -> str:
         '<svg'
     """
     buffer = io.StringIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    with _saving(), mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(
             buffer,
             format="svg",

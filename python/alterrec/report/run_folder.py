@@ -191,8 +191,11 @@ def _read(path: Path) -> str:
 def read_run(path: Path) -> RunFolder:
     """A run folder's files, checked.
 
-    Errors: InputError naming the file and the place in it when a file is missing or damaged.
-    `examples.json` and `recipe.toml` may be missing; `curves.jsonl` may be empty (models without epochs).
+    Args:
+        path: a folder with at least `result.json` and, for models that train, `curves.jsonl`.
+
+    Raises:
+        InputError: a file is missing or damaged; the message names it and the place in it.
 
     Example:
         >>> read_run(Path("no-such-folder"))
@@ -205,10 +208,9 @@ def read_run(path: Path) -> RunFolder:
         raise InputError(f"no run folder {str(path)!r}; give the folder that training printed last")
     result = _parse(RESULT, _read(path / "result.json"), str(path / "result.json"))
     curves = path / "curves.jsonl"
+    lines = _read(curves).splitlines() if result.epochs or curves.exists() else []
     epochs = tuple(
-        _parse(EPOCH, line, f"{curves} line {number}")
-        for number, line in enumerate(_read(curves).splitlines(), start=1)
-        if line.strip()
+        _parse(EPOCH, line, f"{curves} line {number}") for number, line in enumerate(lines, start=1)
     )
     examples = path / "examples.json"
     recipe = path / "recipe.toml"

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
-from alterrec.report.run_folder import Metrics, Result
-from alterrec.report.tables import (
-    BASELINE_NAMES,
-    VIEW_NAMES,
-    count,
-    metric_name,
-    percent,
-    points,
-)
+from alterrec.report.run_folder import Metrics, Result, Targets
+from alterrec.report.tables import BASELINE_NAMES, VIEW_NAMES, count, metric_name, percent, points
 
-HEADLINE = "hits@20"
+FIRST_ITEMS = 20
+HEADLINE = f"hits@{FIRST_ITEMS}"
 TIED_SHARE_WORTH_SAYING = 0.01
 
 
 def split_shown(result: Result) -> str:
-    """The split the page speaks of: `test`, or `valid` where the run has no test numbers."""
+    """The split to speak of: `test`, or `valid` where the run has no test numbers."""
     return "test" if result.test.get("score") else "valid"
 
 
@@ -32,7 +25,7 @@ def split_name(result: Result) -> str:
 
 def views_of(result: Result) -> Mapping[str, Metrics]:
     """View -> metrics on the split shown, in the order and choice of `result.views`."""
-    values: Mapping[str, Metrics] = getattr(result, split_shown(result))
+    values = result.test if split_shown(result) == "test" else result.valid
     return {view: values[view] for view in result.views if view in values}
 
 
@@ -48,8 +41,8 @@ def baselines_of(result: Result) -> Mapping[str, Metrics]:
 
 def best_baseline(result: Result, metric: str = HEADLINE) -> tuple[str, float] | None:
     """Name and value of the strongest baseline, or None where the run has none."""
-    known = {name: values[metric] for name, values in baselines_of(result).items() if metric in values}
-    return max(known.items(), key=lambda pair: pair[1]) if known else None
+    known = [(name, values[metric]) for name, values in baselines_of(result).items() if metric in values]
+    return max(known, key=lambda pair: pair[1], default=None)
 
 
 def opening(result: Result) -> list[str]:
@@ -57,24 +50,20 @@ def opening(result: Result) -> list[str]:
     data = result.data
     preset = f" (preset {', '.join(result.presets)})" if result.presets else ""
     sentences = [
-        f"{result.model}{preset} learned from {count(data.train_sessions)} sessions over {count(data.items)} items "
-        f"of {data.name}{_epochs(result)}."
+        f"{result.model}{preset} learned from {count(data.train_sessions)} sessions over "
+        f"{count(data.items)} items of {data.name}{_epochs(result)}."
     ]
     views = views_of(result)
     score = views.get("score", {}).get(HEADLINE)
     if score is None:
         return sentences
     targets = result.targets.get(split_shown(result))
-    asked = (
-        f"{count(targets.count)} {split_name(result)} targets"
-        if targets
-        else f"the {split_name(result)} targets"
-    )
+    asked = f"{count(targets.count)} {split_name(result)} targets" if targets else split_name(result)
     ndcg = views["score"].get("ndcg@20")
     sentences.append(
-        f"Asked for the next item of {asked}, it has the right one among its first 20 of all {count(data.items)} "
-        f"in {percent(score)} of cases ({metric_name(HEADLINE)}"
-        + (f"; NDCG@20, which rewards higher places, is {percent(ndcg)})." if ndcg is not None else ").")
+        f"On {asked}, the right item is among the first {FIRST_ITEMS} of {count(data.items)} in "
+        f"{percent(score)} of cases ({metric_name(HEADLINE)})"
+        + (f"; NDCG@20, which also rewards a higher place, is {percent(ndcg)}." if ndcg is not None else ".")
     )
     return [*sentences, *_parts(views), *_against_baseline(result, score)]
 
@@ -82,12 +71,12 @@ def opening(result: Result) -> list[str]:
 def _epochs(result: Result) -> str:
     if not result.epochs:
         return ""
-    kept = f"; epoch {result.best_epoch} was the best on validation and is kept" if result.best_epoch else ""
+    kept = f"; epoch {result.best_epoch} did best on validation and was kept" if result.best_epoch else ""
     return f" in {result.epochs} epoch{'s' if result.epochs > 1 else ''}{kept}"
 
 
 def _parts(views: Mapping[str, Metrics]) -> list[str]:
-    whole = "fused" if "fused" in views else "score"
+    whole = "fused" if HEADLINE in views.get("fused", {}) else "score"
     parts = [view for view in ("id", "text") if HEADLINE in views.get(view, {})]
     if len(parts) < 2:
         return []
@@ -97,19 +86,18 @@ def _parts(views: Mapping[str, Metrics]) -> list[str]:
     )
     sentences = [f"ID and text together reach {percent(value)}: {compared}."]
     if whole == "fused" and "neighbours" in views:
-        change = views["score"][HEADLINE] - value
-        sentences.append(f"Adding the item neighbours to the sum changes that by {points(change)} points.")
+        gain = points(views["score"][HEADLINE] - value)
+        sentences.append(f"Item neighbours as the third member of the sum change that by {gain} points.")
     return sentences
 
 
 def _apart(difference: float) -> str:
-    if points(difference) == "0.0":
-        return "level with"
-    return f"{points(abs(difference)).lstrip('+')} points {'above' if difference > 0 else 'below'}"
+    size = points(abs(difference)).lstrip("+")
+    return "level with" if size == "0.0" else f"{size} points {'above' if difference > 0 else 'below'}"
 
 
 def _alone(view: str, views: Mapping[str, Metrics]) -> str:
-    return f"{VIEW_NAMES[view]} ({percent(views[view][HEADLINE])})"
+    return f"{VIEW_NAMES.get(view, view)} ({percent(views[view][HEADLINE])})"
 
 
 def _against_baseline(result: Result, score: float) -> list[str]:
@@ -118,72 +106,81 @@ def _against_baseline(result: Result, score: float) -> list[str]:
         return []
     name, value = rival
     return [
-        f"The strongest simple baseline, {name}, reaches {percent(value)}: the model is {_apart(score - value)} it."
+        f"The final score is {_apart(score - value)} the best simple baseline, {name} ({percent(value)})."
     ]
 
 
 def doubts(result: Result, *, seeds: int = 1) -> list[str]:
     """What to keep in mind before believing the numbers: one sentence an entry.
 
-    seeds: how many runs of this recipe, this one included, stand beside each other on the page.
+    Args:
+        result: the run's result.
+        seeds: how many runs of this recipe, this one included, are known.
     """
-    split = split_shown(result)
-    views = views_of(result)
-    targets = result.targets.get(split)
-    score = views.get("score", {}).get(HEADLINE)
+    targets = result.targets.get(split_shown(result))
+    one_seed = ["This is one seed; how much another seed would move the numbers is not shown."]
+    return [
+        *_unfinished(result),
+        *_lost_to(result),
+        *(_of_targets(result, targets) if targets and targets.count else []),
+        *(one_seed if seeds == 1 and result.epochs else []),
+    ]
+
+
+def _unfinished(result: Result) -> list[str]:
     found = []
     if result.stopped == "interrupted":
         found.append(
-            f"Training was interrupted after {result.epochs} of its epochs; the numbers are those of the best until then."
+            f"Training was interrupted after epoch {result.epochs}; the numbers are of the best until then."
         )
-    elif 1 < result.epochs == result.best_epoch and result.stopped == "finished":
+    elif result.stopped == "finished" and 1 < result.epochs == result.best_epoch:
         found.append("The best epoch is the last one: more epochs may still help.")
-    if split != "test":
-        found.append(
-            "There are no test numbers; those of validation chose the epoch and are therefore flattering."
-        )
-    found += _lost_to(result, views)
-    if targets and targets.count and score is not None:
-        error = math.sqrt(score * (1 - score) / targets.count)
-        found.append(
-            f"With {count(targets.count)} targets, {metric_name(HEADLINE)} is known to about "
-            f"±{100 * error:.1f} points (one standard error); `alterrec compare` tests two runs target by target."
-        )
-    if seeds == 1:
-        found.append("This is one seed; how much another seed would move the numbers is not shown.")
-    if targets and targets.cold:
-        found.append(
-            f"{count(targets.cold)} of the targets ({percent(targets.cold / targets.count)}) never occur in training: "
-            "only their text can find them, and the group 'cold' shows how well."
-        )
-    tied = {view: share for view, share in (targets.tied_share if targets else {}).items() if view in views}
-    found += [
-        f"{percent(share)} of the targets have exactly the same {VIEW_NAMES.get(view, view)} as other items; their "
-        "metrics are averages over the orders of such ties."
-        for view, share in tied.items()
-        if share >= TIED_SHARE_WORTH_SAYING
-    ]
+    if split_shown(result) != "test":
+        found.append("There are no test numbers; those of validation chose the epoch, which flatters them.")
     return found
 
 
-def _lost_to(result: Result, views: Mapping[str, Metrics]) -> list[str]:
-    found = []
+def _lost_to(result: Result) -> list[str]:
+    views = views_of(result)
     score = views.get("score", {}).get(HEADLINE)
     if score is None:
         return []
-    better = [view for view, values in views.items() if view != "score" and values.get(HEADLINE, 0.0) > score]
-    found += [
-        f"{_alone(view, views)} beats the final score ({percent(score)}): the sum lost something."
-        for view in better
+    found = [
+        f"The final score ({percent(score)}) is below {_alone(view, views)}: the sum lost something."
+        for view, values in views.items()
+        if values.get(HEADLINE, 0.0) > score
     ]
     rival = best_baseline(result)
     if rival and rival[1] > score:
-        found.append(
-            f"{rival[0]} ({percent(rival[1])}), which learns nothing, beats the model ({percent(score)})."
-        )
+        found.append(f"{rival[0]} ({percent(rival[1])}), which trains no network, beats the model.")
     return found
 
 
-def folder_name(path: Path) -> str:
-    """The last part of a run folder's path, also of `.`."""
-    return path.resolve().name
+def _of_targets(result: Result, targets: Targets) -> list[str]:
+    views = views_of(result)
+    found = []
+    score = views.get("score", {}).get(HEADLINE)
+    if score is not None:
+        error = math.sqrt(score * (1 - score) / targets.count)
+        found.append(
+            f"With {count(targets.count)} targets, {metric_name(HEADLINE)} is known to about "
+            f"±{100 * error:.1f} points (one standard error). "
+            "To test two runs target by target: alterrec compare."
+        )
+    if targets.cold:
+        who = "only their text can find them" if "text" in views else "this model can find them by luck alone"
+        found.append(
+            f"{count(targets.cold)} targets ({percent(targets.cold / targets.count)}) never occur in training: "
+            f"{who}."
+        )
+    tied = [
+        f"{percent(share)} by {VIEW_NAMES.get(view, view)}"
+        for view, share in targets.tied_share.items()
+        if view in views and share >= TIED_SHARE_WORTH_SAYING
+    ]
+    if tied:
+        found.append(
+            f"Targets that tie exactly with other items: {', '.join(tied)}. "
+            "Their metrics are averages over the orders of the tie."
+        )
+    return found

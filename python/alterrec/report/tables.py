@@ -1,4 +1,4 @@
-"""Small tables of ready-made text, for the terminal, for Markdown and for the page; and numbers as people say them."""
+"""Small tables of ready-made text for terminal, Markdown and page, and numbers as people say them."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def percent(share: float | None) -> str:
 
     Example:
         >>> percent(0.3884), percent(None)
-        ('38.8%', '–')
+        ('38.8%', '-')
     """
-    return "–" if share is None else f"{100 * share:.1f}%"
+    return "-" if share is None else f"{100 * share:.1f}%"
 
 
 def points(difference: float) -> str:
@@ -52,10 +52,10 @@ def points(difference: float) -> str:
 
     Example:
         >>> points(0.031), points(-0.0042), points(0.0001)
-        ('+3.1', '−0.4', '0.0')
+        ('+3.1', '-0.4', '0.0')
     """
     shown = f"{100 * difference:+.1f}"
-    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
+    return "0.0" if shown in ("+0.0", "-0.0") else shown
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

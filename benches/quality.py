@@ -1,0 +1,100 @@
+"""All systems on one data folder, each in a process of its own; finished runs are kept, so it resumes.
+
+    python benches/quality.py DATA RUNS [--set key=value ...] [--preset NAME ...] [--only NAME ...]
+
+Writes RUNS/table.md: test metrics as mean ± standard deviation over seeds, time and peak memory. The systems
+that are compared closely have three seeds, the rest one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+THREE_SEEDS = ("alterrec", "independent", "nfrec_sum", "nfrec_concat", "id_only", "text_only")
+ONE_SEED = (
+    "alterrec_aug",
+    "alterrec_random",
+    "alterrec_wo_text",
+    "alterrec_wo_id",
+    "popularity",
+    "itemknn",
+    "vsknn",
+)
+METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--preset", action="append", default=[])
+    parser.add_argument("--only", action="append", default=[])
+    options = parser.parse_args()
+    wanted = [(name, seed) for seed in range(3) for name in THREE_SEEDS]
+    wanted += [(name, 0) for name in ONE_SEED]
+    for name, seed in wanted:
+        if not options.only or name in options.only:
+            run(options.data, options.runs / f"{name}-seed{seed}", name, seed, options.preset, options.set)
+    table = tabulate(options.runs)
+    (options.runs / "table.md").write_text(table, "utf-8")
+    print(table)
+
+
+def run(data: str, out: Path, name: str, seed: int, presets: list[str], settings: list[str]) -> None:
+    """One system; a checkpoint is gone on with."""
+    if (out / "result.json").exists():
+        return
+    command = [sys.executable, "-m", "alterrec.cli", "train", name, "--data", data, "--out", str(out)]
+    command += ["--seed", str(seed), *(f"--preset={preset}" for preset in presets)]
+    command += [f"--set={setting}" for setting in settings]
+    if (out / "checkpoint").exists():
+        command.append("--resume")
+    with (out.parent / "log.txt").open("a") if out.parent.exists() else opened(out.parent / "log.txt") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    print(name, seed, result["seconds"], result["valid"]["score"], result["test"]["score"], flush=True)
+
+
+def opened(path: Path):  # noqa: ANN201
+    """The file for appending, its folder made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a")
+
+
+def tabulate(runs: Path) -> str:
+    """One row a system and view, best NDCG@20 first."""
+    results: dict[str, list[dict]] = {}
+    for path in sorted(runs.glob("*/result.json")):
+        result = json.loads(path.read_text("utf-8"))
+        results.setdefault(result["model"], []).append(result)
+    lines = [
+        "| system | view | seeds | " + " | ".join(METRICS) + " | seconds | peak MiB |",
+        "|---|---|---|" + "---|" * (len(METRICS) + 2),
+    ]
+    rows = []
+    for name, group in results.items():
+        seconds = statistics.mean(r["seconds"] for r in group)
+        memory = max(r["peak_memory_bytes"] for r in group) / 2**20
+        for view in group[0]["test"]:
+            cells = [spread([100 * r["test"][view][metric] for r in group]) for metric in METRICS]
+            best = statistics.mean(r["test"][view]["ndcg@20"] for r in group)
+            line = f"| {name} | {view} | {len(group)} | {' | '.join(cells)} | {seconds:.0f} | {memory:.0f} |"
+            rows.append((view != "score", -best, line))
+    return "\n".join(lines + [line for *_, line in sorted(rows)]) + "\n"
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± sample standard deviation."""
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+if __name__ == "__main__":
+    main()

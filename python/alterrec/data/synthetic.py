@@ -1,0 +1,318 @@
+"""The built-in catalogue: readable products and sessions with a planted ID signal and text signal.
+
+Every item has a product type, which its text says, and belongs to a hidden set of items of other
+types that are bought together, which its text does not say. A session walks from item to item:
+
+* complement: another item of the same hidden set, one of the catalogue's popular half. Only
+  sessions show it.
+* substitute: an item of the same type, likely one that shares brand, material or colour, rare ones
+  first. The text shows it; the steps spread over so many pairs that item ids hardly can.
+* popular: any item by popularity (Zipf). revisit: an item from earlier in the session.
+
+A rare item leads to a substitute more often than a popular one does. Cold items appear after the
+training time and are reached by substitute steps alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
+from alterrec.data.wares import CHARACTERS, COLOURS, DEPARTMENTS
+from alterrec.errors import InputError
+from alterrec.sessions import SessionStore
+
+STEPS = ("start", "complement", "substitute", "popular", "revisit")
+START, COMPLEMENT, SUBSTITUTE, POPULAR, REVISIT = range(len(STEPS))
+
+MAX_LENGTH = 12
+SET_SIZE = 20
+SUBSTITUTES = 48  # nearest items of the type that a substitute step can reach
+COLD_SHARE = 0.015
+COLD_PULL = 6.0  # how much more often a new item is chosen than a rare old one
+FIRST_SECOND = 1_709_251_200  # 2024-03-01 00:00:00 UTC
+DAYS = 60
+
+# The first type of every department, then the second of every one: a small catalogue has all departments.
+WARES = [
+    (department, name)
+    for row in zip(*(d.types for d in DEPARTMENTS), strict=True)
+    for department, name in zip(DEPARTMENTS, row, strict=True)
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedTruth:
+    """What was planted.
+
+    Attributes:
+        product_type: (V,) int64, said by the text.
+        hidden_set: (V,) int64, not said by the text.
+        cold: (V,) bool, items without training sessions.
+        steps: split -> (N,) int64, the kind (index of ``STEPS``) of each interaction of the split's
+            store, in the order of ``store.items``.
+    """
+
+    product_type: Ints
+    hidden_set: Ints
+    cold: NDArray[np.bool_]
+    steps: dict[str, Ints]
+
+
+@dataclass(frozen=True, eq=False)
+class _Catalogue:
+    product_type: Ints
+    brand: Ints
+    material: Ints
+    colour: Ints
+    character: Ints
+    use: Ints
+    hidden_set: Ints
+    cold: NDArray[np.bool_]
+    rarity: Floats  # 0 = most popular, 1 = rarest
+    popularity: Floats  # sums to 1, 0 for cold items
+    appeal: Floats  # weight among substitutes, higher for rare items
+
+
+def synthetic_dataset(seed: int = 0, items: int = 3000, sessions: int = 20_000) -> Dataset:
+    """The built-in catalogue, a function of its arguments.
+
+    Args:
+        seed: whole number from 0.
+        items: catalogue size, 100 to 50000, 1.5 % of it cold.
+        sessions: sessions of 2 to 12 items, at least 50; the latest 10 % are test, those before valid.
+
+    Raises:
+        InputError: an argument outside its range.
+
+    Example:
+        >>> data = synthetic_dataset(items=300, sessions=500)
+        >>> data.num_items, len(data.train), len(data.valid), len(data.test)
+        (300, 400, 50, 50)
+        >>> data.text.fields["title"][0]
+        'Wildgoose Oilskin Tent, Slate Grey'
+    """
+    return _generate(seed, items, sessions)[0]
+
+
+def planted_truth(seed: int = 0, items: int = 3000, sessions: int = 20_000) -> PlantedTruth:
+    """What :func:`synthetic_dataset` planted under the same arguments."""
+    return _generate(seed, items, sessions)[1]
+
+
+def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTruth]:
+    for name, value, low, high in (
+        ("seed", seed, 0, 2**63 - 1),
+        ("items", items, 100, 50_000),
+        ("sessions", sessions, 50, 10_000_000),
+    ):
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}; allowed: {low} to {high}")
+    rng = np.random.default_rng(seed)
+    catalogue = _draw_catalogue(rng, items)
+    lengths, times = _draw_times(rng, sessions)
+    tenth = round(0.1 * sessions)
+    bounds = {
+        "train": (0, sessions - 2 * tenth),
+        "valid": (sessions - 2 * tenth, sessions - tenth),
+        "test": (sessions - tenth, sessions),
+    }
+    walked, kinds = _walk(rng, catalogue, lengths, first_new=bounds["valid"][0])
+
+    stores, names, steps = {}, {}, {}
+    for split in SPLITS:
+        rows = slice(*bounds[split])
+        real = np.arange(MAX_LENGTH) < lengths[rows, None]
+        stores[split] = SessionStore.from_arrays(
+            np.repeat(np.arange(len(real)), lengths[rows]),
+            walked[rows][real],
+            timestamps=times[rows][real],
+            num_items=items,
+        )
+        names[split] = [f"S{number:06d}" for number in range(*bounds[split])]
+        steps[split] = kinds[rows][real]
+    cold = int(catalogue.cold.sum())
+    dataset = Dataset(
+        name="built-in catalogue",
+        **stores,
+        vocabulary=Vocabulary(_item_ids(catalogue)),
+        text=_texts(catalogue),
+        vectors=None,
+        session_names=names,
+        notes=(f"generated from seed {seed}", f"items without training sessions (cold): {cold}"),
+    )
+    return dataset, PlantedTruth(catalogue.product_type, catalogue.hidden_set, catalogue.cold, steps)
+
+
+def _draw_catalogue(rng: np.random.Generator, items: int) -> _Catalogue:
+    num_types = int(np.clip(items // 120, 4, len(WARES)))
+    product_type = rng.permutation(np.arange(items) % num_types)
+    # Equal texts would be a third kind of signal; so each name is given once.
+    names = np.empty((items, 4), dtype=np.int64)
+    sizes = (len(DEPARTMENTS[0].brands), len(DEPARTMENTS[0].materials), len(COLOURS), len(CHARACTERS))
+    for kind in range(num_types):
+        members = np.flatnonzero(product_type == kind)
+        chosen = rng.choice(np.prod(sizes), len(members), replace=False)
+        names[members] = np.column_stack(np.unravel_index(chosen, sizes))
+    # Dealing items out by type puts different types into every set.
+    num_sets = max(2, items // SET_SIZE)
+    hidden_set = np.empty(items, dtype=np.int64)
+    hidden_set[np.lexsort((rng.random(items), product_type))] = np.arange(items) % num_sets
+    cold = np.zeros(items, dtype=bool)
+    cold[rng.choice(items, max(1, round(COLD_SHARE * items)), replace=False)] = True
+    rank = rng.permutation(items)
+    popularity = np.where(cold, 0.0, 1.0 / (rank + 8.0))
+    return _Catalogue(
+        product_type=product_type,
+        brand=names[:, 0],
+        material=names[:, 1],
+        colour=names[:, 2],
+        character=names[:, 3],
+        use=rng.integers(len(DEPARTMENTS[0].uses), size=items),
+        hidden_set=hidden_set,
+        cold=cold,
+        rarity=rank / (items - 1),
+        popularity=popularity / popularity.sum(),
+        appeal=(0.2 + rank / items) * rng.lognormal(sigma=0.5, size=items),
+    )
+
+
+def _draw_times(rng: np.random.Generator, sessions: int) -> tuple[Ints, Ints]:
+    """Lengths (S,) and seconds (S, MAX_LENGTH), sessions in the order of their last interaction."""
+    lengths = np.minimum(2 + rng.geometric(0.32, sessions) - 1, MAX_LENGTH)
+    starts = rng.integers(DAYS * 86_400, size=sessions)
+    pauses = 5 + rng.exponential(80.0, (sessions, MAX_LENGTH)).astype(np.int64)
+    times = FIRST_SECOND + starts[:, None] + np.cumsum(pauses, axis=1)
+    order = np.argsort(times[np.arange(sessions), lengths - 1], kind="stable")
+    return lengths[order], times[order]
+
+
+def _walk(
+    rng: np.random.Generator, catalogue: _Catalogue, lengths: Ints, first_new: int
+) -> tuple[Ints, Ints]:
+    """Items and step kinds (S, MAX_LENGTH); cold items are open to sessions from ``first_new`` on."""
+    sessions = len(lengths)
+    near, old_weights, new_weights = _substitutes(rng, catalogue)
+    members, member_weights = _members(catalogue)
+    popular = np.cumsum(catalogue.popularity)
+    walked = np.full((sessions, MAX_LENGTH), -1, dtype=np.int64)
+    kinds = np.full((sessions, MAX_LENGTH), START, dtype=np.int64)
+    walked[:, 0] = _by_popularity(rng, popular, sessions)
+    for step in range(1, MAX_LENGTH):
+        alive = np.flatnonzero(lengths > step)
+        past = walked[alive, :step]
+        # Mostly the item just left, sometimes an earlier one: the whole session matters.
+        back = rng.integers(step, size=len(alive))
+        place = np.where(rng.random(len(alive)) < 0.75, step - 1, back)
+        anchor = past[np.arange(len(alive)), place]
+        kind = _draw_kinds(rng, catalogue, anchor, step)
+
+        options = {
+            COMPLEMENT: (members[catalogue.hidden_set[anchor]], member_weights[catalogue.hidden_set[anchor]]),
+            SUBSTITUTE: (
+                near[anchor],
+                np.where((alive >= first_new)[:, None], new_weights[anchor], old_weights[anchor]),
+            ),
+        }
+        chosen = _by_popularity(rng, popular, len(alive))
+        for which, (candidates, weights) in options.items():
+            rows = np.flatnonzero(kind == which)
+            drawn = _draw_unseen(rng, candidates[rows], weights[rows], past[rows])
+            kind[rows[drawn < 0]] = POPULAR
+            chosen[rows[drawn >= 0]] = drawn[drawn >= 0]
+        rows = np.flatnonzero(kind == REVISIT)
+        chosen[rows] = past[rows, rng.integers(max(1, step - 1), size=len(rows))]
+        walked[alive, step], kinds[alive, step] = chosen, kind
+    return walked, kinds
+
+
+def _draw_kinds(rng: np.random.Generator, catalogue: _Catalogue, anchor: Ints, step: int) -> Ints:
+    rarity = catalogue.rarity[anchor]
+    substitute = 0.42 + 0.4 * rarity
+    revisit = np.full(len(anchor), 0.05 if step > 1 else 0.0)
+    popular = np.full(len(anchor), 0.1)
+    complement = 1.0 - substitute - revisit - popular
+    shares = np.column_stack([complement, substitute, popular, revisit])
+    return 1 + _draw_column(rng, shares)
+
+
+def _substitutes(rng: np.random.Generator, catalogue: _Catalogue) -> tuple[Ints, Floats, Floats]:
+    """Nearest items of the same type (V, SUBSTITUTES), and their weights before and after cold ones open."""
+    items = len(catalogue.cold)
+    width = min(SUBSTITUTES, int(np.bincount(catalogue.product_type).min()) - 1)
+    near = np.empty((items, width), dtype=np.int64)
+    likeness = np.empty((items, width))
+    for kind in range(int(catalogue.product_type.max()) + 1):
+        members = np.flatnonzero(catalogue.product_type == kind)
+        shared = np.zeros((len(members), len(members)))
+        for attribute in (catalogue.brand, catalogue.material, catalogue.colour):
+            shared += attribute[members, None] == attribute[members]
+        np.fill_diagonal(shared, -1.0)
+        order = np.argsort(-(shared + 0.5 * rng.random(shared.shape)), axis=1)[:, :width]
+        near[members] = members[order]
+        likeness[members] = np.take_along_axis(shared, order, axis=1)
+    weights = np.exp(0.8 * likeness) * catalogue.appeal[near]
+    cold = catalogue.cold[near]
+    return near, np.where(cold, 0.0, weights), np.where(cold, COLD_PULL * weights, weights)
+
+
+def _members(catalogue: _Catalogue) -> tuple[Ints, Floats]:
+    """Items of each hidden set (sets, width), padded with item 0 of weight 0, and their weights."""
+    sizes = np.bincount(catalogue.hidden_set)
+    real = np.arange(sizes.max()) < sizes[:, None]
+    members = np.zeros(real.shape, dtype=np.int64)
+    members[real] = np.argsort(catalogue.hidden_set, kind="stable")
+    popular = real & (catalogue.rarity[members] < 0.5)
+    return members, np.where(popular, catalogue.popularity[members] ** 0.7, 0.0)
+
+
+def _draw_unseen(rng: np.random.Generator, candidates: Ints, weights: Floats, past: Ints) -> Ints:
+    """One candidate (N,) a row by weight among those not in the row's past; -1 where none is left."""
+    seen = (candidates[:, :, None] == past[:, None, :]).any(axis=2)
+    open_weights = np.where(seen, 0.0, weights)
+    chosen = np.full(len(candidates), -1, dtype=np.int64)
+    rows = np.flatnonzero(open_weights.sum(axis=1) > 0)
+    chosen[rows] = candidates[rows, _draw_column(rng, open_weights[rows])]
+    return chosen
+
+
+def _draw_column(rng: np.random.Generator, weights: Floats) -> Ints:
+    sums = np.cumsum(weights, axis=1)
+    # 1 - random() is never 0, so a column of weight 0 is never drawn.
+    return (sums < (1.0 - rng.random(len(weights)))[:, None] * sums[:, -1:]).sum(axis=1)
+
+
+def _by_popularity(rng: np.random.Generator, sums: Floats, count: int) -> Ints:
+    return np.searchsorted(sums, (1.0 - rng.random(count)) * sums[-1])
+
+
+def _item_ids(catalogue: _Catalogue) -> tuple[str, ...]:
+    codes = [WARES[kind][0].code for kind in catalogue.product_type]
+    width = max(4, len(str(len(codes))))
+    return tuple(f"{code}-{number:0{width}d}" for number, code in enumerate(codes, 1))
+
+
+def _texts(catalogue: _Catalogue) -> ItemText:
+    titles, descriptions = [], []
+    columns = (
+        catalogue.product_type,
+        catalogue.brand,
+        catalogue.material,
+        catalogue.colour,
+        catalogue.character,
+        catalogue.use,
+    )
+    for kind, brand, material, colour, character, use in zip(*(c.tolist() for c in columns), strict=True):
+        department, name = WARES[kind]
+        made_of = department.materials[material]
+        titles.append(f"{department.brands[brand]} {made_of} {name}, {COLOURS[colour]}")
+        descriptions.append(
+            f"A {CHARACTERS[character]} {name.lower()} in {made_of.lower()}, for {department.uses[use]}."
+        )
+    return ItemText({"title": titles, "description": descriptions})

@@ -1,0 +1,134 @@
+"""Ranking metrics as functions of exact counts, averaged over the order of tied items.
+
+A sample is two counts: ``greater`` items score strictly above the target and ``tied`` score the same,
+the target included. Its rank is then one of ``greater + 1 .. greater + tied``, each equally likely,
+and a metric is its mean over these ranks (McSherry and Najork, "Computing information retrieval
+performance measures efficiently in the presence of tied scores", ECIR 2008). With one relevant item,
+Hits@K is 1 and NDCG@K is 1 / log2(rank + 1) and MRR@K is 1 / rank where rank <= K, else 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alterrec.errors import nearest
+
+__all__ = ["Ties", "metric_values", "metrics"]
+
+Ties = Literal["expected", "optimistic", "pessimistic"]
+
+_GAINS = {
+    "hits": lambda ranks: np.ones_like(ranks),
+    "ndcg": lambda ranks: 1 / np.log2(ranks + 1),
+    "mrr": lambda ranks: 1 / ranks,
+}
+
+
+def metrics(
+    greater: ArrayLike,
+    tied: ArrayLike,
+    names: Sequence[str] = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"),
+    ties: Ties = "expected",
+) -> dict[str, float]:
+    """The mean of each metric over samples, the same for any order of the samples.
+
+    Args:
+        greater: (N,) integers, items strictly above the target.
+        tied: (N,) integers, items equal to the target, itself included, so 1 or more.
+        names: ``hits@K``, ``ndcg@K``, ``mrr@K``, or ``ndcg`` and ``mrr`` without a cutoff.
+        ties: ``expected`` over tie orders, or the target first (``optimistic``) or last
+            (``pessimistic``) among its equals.
+
+    Returns:
+        Name to mean, a fraction between 0 and 1, in the order of ``names``.
+
+    Raises:
+        ValueError: no samples, counts of the wrong shape, type or range, or an unknown name.
+
+    Example:
+        >>> metrics([0, 3], [1, 2], names=["hits@4", "mrr"])
+        {'hits@4': 0.75, 'mrr': 0.6125}
+    """
+    means = {}
+    for name in names:
+        values = metric_values(greater, tied, name, ties)
+        if len(values) == 0:
+            raise ValueError(
+                "greater and tied are empty: there is nothing to average; give one sample or more"
+            )
+        # Exactly rounded, so that shards and batches in any order give the same bits.
+        means[name] = math.fsum(values.tolist()) / len(values)
+    return means
+
+
+def metric_values(
+    greater: ArrayLike, tied: ArrayLike, name: str, ties: Ties = "expected"
+) -> NDArray[np.float64]:
+    """One metric for each sample; arguments as in :func:`metrics`.
+
+    Returns:
+        (N,) float64, fractions between 0 and 1.
+
+    Raises:
+        ValueError: counts of the wrong shape, type or range, or an unknown name.
+
+    Example:
+        A target with one item above it and one equal to it is at rank 2 or 3:
+
+        >>> metric_values([1], [2], "mrr") == (1 / 2 + 1 / 3) / 2
+        array([ True])
+    """
+    kind, cutoff = _parse(name)
+    above, equal = _counts("greater", greater, least=0), _counts("tied", tied, least=1)
+    if above.shape != equal.shape:
+        raise ValueError(
+            f"greater has {len(above)} entries and tied {len(equal)}; allowed: one each a sample"
+        )
+    if ties == "pessimistic":
+        above = above + equal - 1
+    elif ties not in ("expected", "optimistic"):
+        raise ValueError(f"ties is {ties!r}; allowed: 'expected', 'optimistic', 'pessimistic'")
+    if ties != "expected":
+        equal = np.ones_like(equal)
+    if len(above) == 0:
+        return np.empty(0)
+    last_rank = int((above + equal).max())
+    depth = last_rank if cutoff is None else min(cutoff, last_rank)
+    # gains[r - 1] is the gain of rank r; one more entry, zero, stands for all ranks beyond the cutoff.
+    gains = np.append(_GAINS[kind](np.arange(1, depth + 1, dtype=np.float64)), 0.0)
+    total = np.concatenate([[0.0], np.cumsum(gains)])
+    mean = (total[np.minimum(above + equal, depth)] - total[np.minimum(above, depth)]) / equal
+    # A single rank needs no difference of sums, which would lose its last digits.
+    values: NDArray[np.float64] = np.where(equal == 1, gains[np.minimum(above, depth)], mean)
+    return values
+
+
+def _parse(name: str) -> tuple[str, int | None]:
+    kind, at, cutoff = name.partition("@")
+    if kind not in _GAINS:
+        hint = nearest(kind, _GAINS)
+        raise ValueError(f"unknown metric {name!r}{hint}; allowed: hits@K, ndcg@K, mrr@K, ndcg, mrr")
+    if at and not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) >= 1):
+        raise ValueError(f"metric {name!r} has the cutoff {cutoff!r}; allowed: a whole number, 1 or more")
+    if kind == "hits" and not at:
+        raise ValueError("metric 'hits' has no cutoff and would always be 1; write hits@10, say")
+    return kind, int(cutoff) if at else None
+
+
+def _counts(argument: str, values: ArrayLike, *, least: int) -> NDArray[Any]:
+    counts = np.asarray(values)
+    if counts.ndim != 1:
+        raise ValueError(f"{argument} has shape {counts.shape}; allowed: (N,), one count a sample")
+    if counts.size == 0:
+        return counts.astype(np.int64)
+    if counts.dtype.kind not in "iu":
+        raise ValueError(f"{argument} has dtype {counts.dtype}; allowed: integers")
+    if counts.min() < least:
+        place = int(counts.argmin())
+        raise ValueError(f"{argument}[{place}] is {counts[place]}; allowed: {least} or more")
+    return counts.astype(np.int64)

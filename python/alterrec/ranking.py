@@ -1,0 +1,376 @@
+"""Rank windows, top ranks, exact target counts and draws over score matrices, on numpy or torch.
+
+Scores are (B, V): one row a session, column j is item j, higher is better. Rank order is score
+descending, then id ascending, as in ``np.argsort(-scores, axis=1, kind="stable")``; -0.0 equals 0.0,
+infinities are values, NaN is refused. Rows are independent and every draw is a function of (seed, row
+number) alone, so results do not depend on threads or on how rows are cut into batches.
+
+Scores may be a numpy array or a torch tensor, and results come back in kind. Float32 in C order is read
+in place; other types and layouts are converted to it first, so float64 values that round to the same
+float32 tie. A tensor on a device is handled there, with equal results. numpy input never imports torch.
+
+Every function raises ValueError, naming the argument, what was found and what is allowed, for a wrong
+shape or dtype, a NaN, an id outside the catalogue, or more ranks asked for than there are candidates.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterrec import _core
+
+if TYPE_CHECKING:
+    import torch
+
+    Ids: TypeAlias = NDArray[Any] | torch.Tensor | Sequence[Any]
+
+__all__ = [
+    "fused_target_counts",
+    "rank_window",
+    "rank_window_mask",
+    "set_threads",
+    "target_counts",
+    "top_ranked",
+    "uniform_items",
+]
+
+ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
+
+_threads: int | None = None
+
+
+def set_threads(threads: int | None) -> None:
+    """Sets how many threads all functions here use from now on; None, the start value, means all cores.
+
+    Example:
+        >>> set_threads(2)
+        >>> set_threads(None)
+    """
+    global _threads
+    _threads = _thread_count(threads)
+
+
+def rank_window(
+    scores: ArrayT,
+    start: int,
+    stop: int,
+    *,
+    exclude: Ids | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    rows: Ids | None = None,
+    threads: int | None = None,
+) -> ArrayT:
+    """The items at 0-based ranks ``start .. stop - 1`` of each row, among the items not excluded.
+
+    The hard negatives of AlterRec (section 4.2): the paper's ``r_s[k1 : k2]``, counted from 1 with both
+    ends included, is ``rank_window(scores, k1 - 1, k2, exclude=targets)``.
+
+    Args:
+        scores: (B, V).
+        start, stop: ranks, ``0 <= start <= stop``; ``stop`` is at most the number of candidates.
+        exclude: (B,) or (B, E) ids that are no candidates; -1 is padding, duplicates are allowed.
+        sample: draw this many of the window uniformly without replacement instead of all of it.
+        seed: 0 to 2**64 - 1, for ``sample``.
+        rows: (B,) integers that number the rows for ``sample``; default 0 .. B - 1.
+        threads: for this call, instead of the number given to :func:`set_threads`.
+
+    Returns:
+        (B, stop - start) or (B, sample) int64 ids, ascending in each row.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> scores = np.array([[0.1, 0.9, 0.5, 0.9, 0.7]], dtype=np.float32)
+        >>> rank_window(scores, 1, 4)
+        array([[2, 3, 4]])
+        >>> rank_window(scores, 1, 4, exclude=[3])
+        array([[0, 2, 4]])
+        >>> rank_window(scores, 0, 4, sample=2, seed=1).shape
+        (1, 2)
+    """
+    num_rows, _ = _shape("scores", scores)
+    start, stop = _window(start, stop)
+    excluded = _excluded(exclude, num_rows)
+    draw = None if sample is None else _draw("sample", sample, seed, rows, num_rows)
+    count = _threads if threads is None else _thread_count(threads)
+    if _on_device(scores):
+        positions = None if draw is None else _core.window_positions(draw, stop - start, count)
+        return cast(ArrayT, _twin().rank_window(scores, start, stop, excluded, positions))
+    return _like(scores, _core.rank_window(_float32("scores", scores), start, stop, excluded, draw, count))
+
+
+def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | None = None) -> ArrayT:
+    """Whether each item is in the rank window; arguments as in :func:`rank_window`.
+
+    Returns:
+        (B, V) bool with ``stop - start`` true values in each row.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> rank_window_mask(np.array([[0.1, 0.9, 0.5]], dtype=np.float32), 0, 2)
+        array([[False,  True,  True]])
+    """
+    num_rows, _ = _shape("scores", scores)
+    start, stop = _window(start, stop)
+    excluded = _excluded(exclude, num_rows)
+    if _on_device(scores):
+        return cast(ArrayT, _twin().rank_window_mask(scores, start, stop, excluded))
+    return _like(scores, _core.rank_window_mask(_float32("scores", scores), start, stop, excluded, _threads))
+
+
+def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[ArrayT, ArrayT]:
+    """The ``k`` highest-ranked items of each row and their scores, in rank order.
+
+    Args:
+        scores: (B, V).
+        k: 0 to the number of candidates.
+        exclude: as in :func:`rank_window`.
+
+    Returns:
+        (B, k) int64 ids and (B, k) float32 scores.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> ids, values = top_ranked(np.array([[0.5, 0.25, 0.5]], dtype=np.float32), 2)
+        >>> ids, values
+        (array([[0, 2]]), array([[0.5, 0.5]], dtype=float32))
+    """
+    num_rows, _ = _shape("scores", scores)
+    k = _natural("k", k)
+    excluded = _excluded(exclude, num_rows)
+    if _on_device(scores):
+        return cast(tuple[ArrayT, ArrayT], _twin().top_ranked(scores, k, excluded))
+    matrix = _float32("scores", scores)
+    ids = _core.top_ranked(matrix, k, excluded, _threads)
+    return _like(scores, ids), _like(scores, np.take_along_axis(matrix, ids, axis=1))
+
+
+def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -> tuple[ArrayT, ArrayT]:
+    """How many items score strictly above each row's target, and how many the same.
+
+    What :mod:`alterrec.metrics` averages over; the target's rank lies in
+    ``greater + 1 .. greater + tied``.
+
+    Args:
+        scores: (B, V).
+        targets: (B,) ids.
+        exclude: as in :func:`rank_window`; excluded items are not counted, the target always is.
+
+    Returns:
+        (B,) int64 ``greater`` and (B,) int64 ``tied``, which counts the target itself.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> target_counts(np.array([[0.5, 0.9, 0.5]], dtype=np.float32), [0])
+        (array([1]), array([2]))
+    """
+    num_rows, _ = _shape("scores", scores)
+    ids = _targets(targets, num_rows)
+    excluded = _excluded(exclude, num_rows)
+    if _on_device(scores):
+        return cast(tuple[ArrayT, ArrayT], _twin().target_counts(scores, ids, excluded))
+    greater, tied = _core.target_counts(_float32("scores", scores), ids, excluded, _threads)
+    return _like(scores, greater[0]), _like(scores, tied[0])
+
+
+def fused_target_counts(
+    views: Sequence[ArrayT], weights: Sequence[float], targets: Ids, *, exclude: Ids | None = None
+) -> tuple[ArrayT, ArrayT]:
+    """:func:`target_counts` for each view and for their weighted sum, in one pass.
+
+    The sum is Eq. 6 of AlterRec for the views ID and text and the weights alpha and 1 - alpha. It is added
+    in float32 in the order of the views: ``views[0] * weights[0] + views[1] * weights[1] + ...``.
+
+    Args:
+        views: score matrices, each (B, V).
+        weights: one finite number a view, rounded to float32.
+        targets: (B,) ids.
+        exclude: as in :func:`target_counts`.
+
+    Returns:
+        int64 ``greater`` and ``tied``, each (len(views) + 1, B): a row a view, then the weighted sum.
+
+    Raises:
+        ValueError: see the module; also where the sum is NaN (infinities that cancel, or times 0).
+
+    Example:
+        >>> by_id = np.array([[0.9, 0.1, 0.5]], dtype=np.float32)
+        >>> by_text = np.array([[0.1, 0.3, 0.2]], dtype=np.float32)
+        >>> greater, tied = fused_target_counts([by_id, by_text], [0.5, 0.5], [2])
+        >>> greater.tolist(), tied.tolist()
+        ([[1], [1], [1]], [[1], [1], [1]])
+    """
+    if len(views) == 0:
+        raise ValueError("views is empty; give one score matrix or more")
+    shape = _shape("views[0]", views[0])
+    for place, view in enumerate(views):
+        if _shape(f"views[{place}]", view) != shape:
+            raise ValueError(
+                f"views[{place}] has shape {tuple(view.shape)} and views[0] {shape}; "
+                "all views must have one shape"
+            )
+    factors = _weights(weights, len(views))
+    ids = _targets(targets, shape[0])
+    excluded = _excluded(exclude, shape[0])
+    if _on_device(views[0]):
+        twin = _twin()
+        return cast(tuple[ArrayT, ArrayT], twin.fused_target_counts(views, factors.tolist(), ids, excluded))
+    matrices = [_float32(f"views[{place}]", view) for place, view in enumerate(views)]
+    greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, _threads)
+    return _like(views[0], greater), _like(views[0], tied)
+
+
+def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) -> ArrayT:
+    """Items drawn uniformly with replacement from the catalogue, a function of (seed, row number) alone.
+
+    The random negatives of AlterRec's warm-up (Algorithm 1). A longer draw begins with the shorter one.
+
+    Args:
+        rows: (B,) integers that number the rows.
+        count: how many to draw for each row.
+        num_items: size of the catalogue, 1 or more.
+        seed: 0 to 2**64 - 1.
+
+    Returns:
+        (B, count) int64 ids in ``0 .. num_items - 1``, in the order drawn.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> uniform_items(np.array([7, 8]), 3, 1)
+        array([[0, 0, 0],
+               [0, 0, 0]])
+        >>> bool((uniform_items(np.array([7]), 5, 100) == uniform_items(np.array([3, 7]), 5, 100)[1]).all())
+        True
+    """
+    numbers = _integers("rows", rows)
+    if numbers.ndim != 1:
+        raise ValueError(f"rows has shape {numbers.shape}; allowed: (B,), one number a row")
+    draw = _draw("count", count, seed, numbers, len(numbers))
+    return _like(rows, _core.uniform_items(draw, _natural("num_items", num_items), _threads))
+
+
+def _is_tensor(values: Any) -> bool:
+    # Whoever holds a tensor has imported torch; looking here keeps numpy users from needing it.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def _on_device(values: Any) -> bool:
+    return _is_tensor(values) and values.device.type != "cpu"
+
+
+def _twin() -> ModuleType:
+    from alterrec import _ranking_torch
+
+    return _ranking_torch
+
+
+def _like(template: ArrayT, result: Any) -> ArrayT:
+    if _is_tensor(template):
+        return cast(ArrayT, sys.modules["torch"].from_numpy(result).to(template.device))
+    return cast(ArrayT, result)
+
+
+def _shape(argument: str, values: Any) -> tuple[int, int]:
+    shape = tuple(values.shape) if hasattr(values, "shape") else np.shape(values)
+    if len(shape) != 2:
+        raise ValueError(f"{argument} has shape {shape}; allowed: (B, V), one row of scores a session")
+    return shape
+
+
+def _float32(argument: str, values: Any) -> NDArray[np.float32]:
+    if _is_tensor(values):
+        if values.is_complex():
+            raise ValueError(f"{argument} has dtype {values.dtype}; allowed: real numbers")
+        return cast("NDArray[np.float32]", values.detach().float().contiguous().numpy())
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{argument} has dtype {array.dtype}; allowed: real numbers")
+    # A value beyond float32 becomes infinite, as in torch.
+    with np.errstate(over="ignore"):
+        return np.require(array, np.float32, ["C", "A"])
+
+
+def _integers(argument: str, values: Any) -> NDArray[Any]:
+    array = values.detach().cpu().numpy() if _is_tensor(values) else np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"{argument} has dtype {array.dtype}; allowed: integers")
+    return array
+
+
+def _targets(targets: Any, num_rows: int) -> NDArray[np.int64]:
+    ids = _integers("targets", targets)
+    if ids.shape != (num_rows,):
+        raise ValueError(f"targets has shape {ids.shape}; allowed: ({num_rows},), one id a row of scores")
+    return np.require(ids, np.int64, ["C", "A"])
+
+
+def _excluded(exclude: Any, num_rows: int) -> NDArray[np.int64]:
+    if exclude is None:
+        return np.empty((num_rows, 0), dtype=np.int64)
+    ids = _integers("exclude", exclude)
+    if ids.ndim not in (1, 2) or len(ids) != num_rows:
+        raise ValueError(
+            f"exclude has shape {ids.shape}; allowed: ({num_rows},) or ({num_rows}, E), "
+            "ids for each row of scores"
+        )
+    return np.require(ids[:, None] if ids.ndim == 1 else ids, np.int64, ["C", "A"])
+
+
+def _draw(
+    argument: str, count: int, seed: int, rows: Any, num_rows: int
+) -> tuple[int, int, NDArray[np.uint64]]:
+    if not 0 <= operator.index(seed) < 2**64:
+        raise ValueError(f"seed is {seed}; allowed: 0 to 2**64 - 1")
+    numbers = np.arange(num_rows) if rows is None else _integers("rows", rows)
+    if numbers.shape != (num_rows,):
+        raise ValueError(
+            f"rows has shape {numbers.shape}; allowed: ({num_rows},), one number a row of scores"
+        )
+    return _natural(argument, count), operator.index(seed), np.require(numbers, np.uint64, ["C", "A"])
+
+
+def _weights(weights: Any, num_views: int) -> NDArray[np.float32]:
+    factors = _float32("weights", weights)
+    if factors.shape != (num_views,):
+        raise ValueError(f"weights has shape {factors.shape}; allowed: ({num_views},), one number a view")
+    if not np.isfinite(factors).all():
+        place = int(np.isfinite(factors).argmin())
+        raise ValueError(f"weights[{place}] is {factors[place]}; allowed: finite float32 numbers")
+    return factors
+
+
+def _window(start: int, stop: int) -> tuple[int, int]:
+    start, stop = _natural("start", start), _natural("stop", stop)
+    if start > stop:
+        raise ValueError(f"start is {start} and stop is {stop}; allowed: start at most stop")
+    return start, stop
+
+
+def _natural(argument: str, value: int) -> int:
+    if not 0 <= operator.index(value) < 2**63:
+        raise ValueError(f"{argument} is {value}; allowed: 0 to 2**63 - 1")
+    return operator.index(value)
+
+
+def _thread_count(threads: int | None) -> int | None:
+    if threads is not None and operator.index(threads) < 1:
+        raise ValueError(f"threads is {threads}; allowed: 1 or more, or None for all cores")
+    return threads

@@ -1,0 +1,81 @@
+"""Item and session encoders, worked by hand where a hand can."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from alterrec.nn.initialise import initialise
+from alterrec.nn.item_encoders import IdTable, JoinedItems, SummedItems, TextProjection
+from alterrec.nn.session_encoders import Mean, Recency
+from alterrec.nn.transformer import Transformer
+
+TABLE = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]])
+
+
+def test_equation_1_by_hand() -> None:
+    """Linear, ReLU, LayerNorm of one text vector."""
+    encoder = TextProjection(torch.tensor([[1.0, 2.0]]), dim=2).eval()
+    with torch.no_grad():
+        encoder.project.weight.copy_(torch.tensor([[1.0, 1.0], [-1.0, 0.0]]))
+        encoder.project.bias.zero_()
+    # ReLU([3, -1]) = [3, 0]; mean 1.5, deviation 1.5
+    scale = 1.5 / math.sqrt(1.5**2 + 1e-5)
+    assert encoder()[0].tolist() == pytest.approx([scale, -scale], rel=1e-6)
+
+
+def test_id_table_is_layer_normed_rows() -> None:
+    encoder = IdTable(2, 2)
+    with torch.no_grad():
+        encoder.rows_VD.copy_(torch.tensor([[1.0, 3.0], [5.0, 1.0]]))
+    assert encoder()[0].tolist() == pytest.approx([-1.0, 1.0], abs=1e-4)
+    assert encoder()[1].tolist() == pytest.approx([1.0, -1.0], abs=1e-4)
+
+
+def test_sum_and_join_of_tables() -> None:
+    parts = [IdTable(3, 2), IdTable(3, 2)]
+    tables = [part() for part in parts]
+    assert torch.equal(SummedItems(parts)(), tables[0] + tables[1])
+    assert torch.equal(JoinedItems(parts)(), torch.cat(tables, 1))
+
+
+def test_mean_by_hand_ignores_padding() -> None:
+    vectors = Mean()(TABLE, torch.tensor([[0, 2, 1], [1, 0, 0]]), torch.tensor([2, 1]))
+    assert vectors.tolist() == [[2.5, 2.0], [0.0, 2.0]]
+
+
+def test_recency_by_hand_counts_distance_from_the_end() -> None:
+    encoder = Recency(max_len=3)
+    with torch.no_grad():
+        encoder.logits_L.copy_(torch.log(torch.tensor([3.0, 1.0, 4.0])))
+    # weights 3/4 for the last item and 1/4 for the one before; padding has none
+    vector = encoder(TABLE, torch.tensor([[0, 1, 2]]), torch.tensor([2]))
+    assert vector[0].tolist() == pytest.approx([0.25, 1.5])
+
+
+def test_transformer_of_every_prefix_is_one_reading_of_the_session() -> None:
+    torch.manual_seed(0)
+    encoder = Transformer(dim=8, max_len=5, layers=2, heads=2, dropout=0.0)
+    initialise(encoder, "uniform", std=0.02, dim=8)
+    table = torch.randn(6, 8)
+    session = torch.tensor([[3, 1, 4, 1, 5]])
+    states = encoder.states(table, session)[0]
+    for end in range(1, 6):
+        prefix = torch.zeros_like(session)
+        prefix[0, :end] = session[0, :end]
+        torch.testing.assert_close(encoder(table, prefix, torch.tensor([end]))[0], states[end - 1])
+
+
+def test_starts() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(IdTable(2000, 16), Recency(4), torch.nn.Linear(4, 4))
+    initialise(network, "normal", std=0.02, dim=16)
+    assert network[0].rows_VD.std().item() == pytest.approx(0.02, rel=0.02)
+    assert network[0].norm.weight.tolist() == [1.0] * 16
+    assert network[1].logits_L.tolist() == pytest.approx([-math.log(d) for d in (1, 2, 3, 4)])
+    assert network[2].bias.tolist() == [0.0] * 4
+    initialise(network, "uniform", std=0.02, dim=16)
+    assert network[0].norm.weight.abs().max().item() <= 0.25
+    assert network[0].rows_VD.abs().max().item() == pytest.approx(0.25, rel=0.01)

@@ -1,0 +1,152 @@
+"""Exact ranks against an obvious loop, whatever the chunk size; choices on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from worlds import NUM_ITEMS, small_dataset
+
+from alterrec.evaluation.choose import better_than_default, choose_system, choose_weights
+from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
+from alterrec.models.base import Recommender, SessionBatch, Tables
+from alterrec.models.neighbours import ItemKnn, Popularity
+
+ALL = Protocol(targets="every", exclude_seen=False, max_len=50)
+
+
+class Planted:
+    """Scores that depend on the last item alone, full of ties, in two parts."""
+
+    def __init__(self, part_weights: tuple[float, float] = (0.5, 0.5)) -> None:
+        rng = np.random.default_rng(1)
+        self.tables = {name: torch.from_numpy(rng.integers(0, 4, (NUM_ITEMS, NUM_ITEMS))).float() for name in "ab"}
+        self.weights = dict(zip("ab", part_weights, strict=True))
+
+    def prepare(self) -> dict[str, Tables]:
+        return {}
+
+    def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
+        last = batch.items_BL[torch.arange(len(batch.lengths_B)), batch.lengths_B - 1]
+        return {name: table[last] for name, table in self.tables.items()}
+
+    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return parts
+
+
+def slow_ranks(model: Planted, view: str, exclude_seen: bool) -> tuple[list[int], list[int]]:
+    greater, tied = [], []
+    store = small_dataset().valid
+    for index in range(len(store)):
+        session = store.session(index).astype(int)
+        for end in range(1, len(session)):
+            rows = {name: table[session[end - 1]].numpy() for name, table in model.tables.items()}
+            scores = rows.get(view, sum(model.weights[name] * row for name, row in rows.items()))
+            target = session[end]
+            hidden = set(session[:end].tolist()) - {target} if exclude_seen else set()
+            others = [scores[j] for j in range(NUM_ITEMS) if j not in hidden]
+            greater.append(sum(s > scores[target] for s in others))
+            tied.append(sum(s == scores[target] for s in others))
+    return greater, tied
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("budget", [1, 2**14, 2**30])
+def test_ranks_equal_the_loop_for_any_chunk_size(exclude_seen: bool, budget: int) -> None:
+    model = Planted()
+    protocol = Protocol("every", exclude_seen, max_len=3, budget_bytes=budget)
+    ranks = evaluate(model, small_dataset().valid, protocol)
+    assert list(ranks.views) == ["score", "a", "b"]
+    for view, (greater, tied) in ranks.views.items():
+        expected = slow_ranks(model, view, exclude_seen)
+        assert (greater.tolist(), tied.tolist()) == expected
+
+
+def test_last_targets_are_the_last_items() -> None:
+    store = small_dataset().valid
+    ranks = evaluate(Planted(), store, Protocol("last", False, 50))
+    assert ranks.targets.tolist() == [int(store.session(i)[-1]) for i in range(len(store))]
+
+
+def test_metrics_by_hand_from_ranks() -> None:
+    counts = torch.zeros(NUM_ITEMS)
+    counts[:3] = torch.tensor([9.0, 8.0, 7.0])
+    ranks = evaluate(Popularity(counts), small_dataset().valid, ALL)
+    greater, tied = ranks.views["score"]
+    first = np.flatnonzero(ranks.targets == 1)[0]
+    assert (greater[first], tied[first]) == (1, 1)
+    rest = np.flatnonzero(ranks.targets == 30)[0]
+    assert (greater[rest], tied[rest]) == (3, NUM_ITEMS - 3)
+    only = np.zeros(len(greater), bool)
+    only[rest] = True
+    assert ranks.metrics("score", only)["hits@20"] == pytest.approx(17 / 37)
+
+
+def test_an_empty_split_has_no_metrics() -> None:
+    empty = small_dataset().train.from_arrays(np.empty(0, np.int64), np.empty(0, np.int64), num_items=NUM_ITEMS)
+    assert evaluate(Planted(), empty, ALL).all_metrics() == {"score": {}}
+
+
+def test_nan_scores_are_an_error_and_never_a_rank() -> None:
+    model = Planted()
+    model.tables["a"][:, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"(?i)nan"):
+        evaluate(model, small_dataset().valid, ALL)
+
+
+def test_recommendations_are_the_best_of_the_sum() -> None:
+    model = Planted((0.25, 0.75))
+    sessions = [np.array([4, 7]), np.array([9])]
+    protocol = Protocol("last", True, max_len=50)
+    ids, scores = recommend_items(model, sessions, 5, protocol, NUM_ITEMS)
+    for row, session in enumerate(sessions):
+        total = 0.25 * model.tables["a"][session[-1]].numpy() + 0.75 * model.tables["b"][session[-1]].numpy()
+        total[session] = -np.inf
+        expected = np.argsort(-total, kind="stable")[:5]
+        np.testing.assert_array_equal(ids[row], expected)
+        np.testing.assert_array_equal(scores[row], total[expected])
+
+
+def test_the_better_system_is_chosen() -> None:
+    data = small_dataset()
+    worse, better = Popularity(torch.ones(NUM_ITEMS)), ItemKnn.fit(data.train, 0.0, 0.8)
+    assert choose_system([worse, better], data.valid, ALL, "ndcg@20") is better
+
+
+class TwoParts(Recommender):
+    """A recommender with planted parts: text knows the next item, ID knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__({}, {"id": 0.5, "text": 0.5})
+
+    def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
+        last = batch.items_BL[torch.arange(len(batch.lengths_B)), batch.lengths_B - 1]
+        following = torch.nn.functional.one_hot((last + 1) % NUM_ITEMS, NUM_ITEMS).float()
+        noise = torch.from_numpy(np.random.default_rng(0).normal(size=(NUM_ITEMS, NUM_ITEMS))).float()
+        parts = {"id": 2 * noise[last], "text": 2 * following}
+        if self.neighbours is not None:
+            parts["neighbours"] = torch.zeros_like(parts["id"])
+        return parts
+
+
+def test_alpha_leaves_its_default_only_for_a_gain() -> None:
+    data, model = small_dataset(), TwoParts()
+    assert choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=True)["id"] < 0.5
+    assert choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False) == {"id": 0.5, "text": 0.5}
+
+
+def test_a_useless_third_member_gets_no_weight() -> None:
+    data, model = small_dataset(), TwoParts()
+    model.neighbours = Popularity(torch.zeros(NUM_ITEMS))
+    weights = choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False)
+    assert weights == {"id": 0.5, "text": 0.5, "neighbours": 0.0}
+
+
+def test_gain_within_its_error_is_no_gain() -> None:
+    base = np.array([0.0, 1.0, 0.0, 1.0])
+    assert better_than_default(base, [base[::-1].copy()]) is None
+    assert better_than_default(base, [base + 0.1]) == 0
+    assert better_than_default(base, []) is None

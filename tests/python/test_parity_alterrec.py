@@ -1,0 +1,195 @@
+"""The ``authors`` preset against numbers of the authors' own code, in float64."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alterrec.models.base import Network, Recommender, SessionBatch, Tables
+from alterrec.models.catalogue import Items, build_model
+from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.ranking import rank_window
+from alterrec.recipe import resolve
+
+FOLDER = Path(os.environ.get("ALTERREC_PARITY", Path(__file__).parents[1] / "data" / "parity"))
+FILES = sorted(FOLDER.glob("alterrec*.npz"))
+
+SESSIONS = ("mean", "transformer")
+
+
+class Instance:
+    """One file: arrays by name, the batch, and our model with the file's weights."""
+
+    def __init__(self, path: Path, id_session: str) -> None:
+        with np.load(path, allow_pickle=False) as file:
+            self.arrays = {name: file[name] for name in file.files}
+        self.name = f"id_{id_session}"
+        self.batch = SessionBatch(self.tensor("input.sessions"), self.tensor("input.lengths"))
+        self.targets_N = self.tensor("input.targets")
+        self.model = self._model(id_session)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        values = torch.from_numpy(self.arrays[name])
+        return values.double() if values.is_floating_point() else values
+
+    def setting(self, name: str) -> float:
+        return self.arrays[f"setting.{name}"].item()
+
+    def network(self, name: str) -> Network:
+        return self.model.network(name)
+
+    def _model(self, id_session: str) -> Recommender:
+        recipe = resolve(
+            "alterrec",
+            ["authors"],
+            {
+                "model.dim": self.setting("dim"),
+                "model.heads": self.setting("heads"),
+                "model.layers": self.setting("layers"),
+                "model.max_len": self.setting("max_len"),
+                "model.dropout": 0.0,
+                "id.session": id_session,
+                "text.temperature": self.setting("temperature"),
+                "fusion.alpha": self.setting("alpha"),
+            },
+        )
+        num_items = int(self.setting("items"))
+        items = Items(num_items, self.tensor("input.text"), torch.ones(num_items, dtype=torch.bool))
+        model = build_model(recipe, items).double()
+        for network in model.networks:
+            for name, value in model.network(network).named_parameters():
+                with torch.no_grad():
+                    value.copy_(self.tensor(f"weight.{network}.{theirs(name)}"))
+        return model.eval()
+
+
+def theirs(name: str) -> str:
+    """Our parameter name in the words of the file."""
+    for ours, their in (
+        ("items.rows_VD", "item"),
+        ("items.project.", "project."),
+        ("items.norm.", "item_norm."),
+        ("session.positions_LD", "pos"),
+        ("session.in_norm.", "in_norm."),
+        ("session.blocks.", "layer"),
+    ):
+        if name.startswith(ours):
+            name = their + name.removeprefix(ours)
+    is_norm = "norm." in name
+    return name.removesuffix("weight") + ("gain" if is_norm else "W") if name.endswith(".weight") else (
+        name if is_norm else name.removesuffix("bias") + "b" if name.endswith(".bias") else name
+    )
+
+
+@pytest.fixture(params=[(path, session) for path in FILES for session in SESSIONS], ids=lambda p: f"{p[0].stem}-{p[1]}")
+def instance(request: pytest.FixtureRequest) -> Instance:
+    return Instance(*request.param)
+
+
+def close(ours: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = expected.abs().max().item()
+    np.testing.assert_allclose(ours.detach().numpy(), expected.numpy(), rtol=1e-10, atol=1e-10 * scale)
+
+
+def networks(instance: Instance) -> list[tuple[str, str]]:
+    return [("id", instance.name), ("text", "text")]
+
+
+def test_parity_files_are_there() -> None:
+    assert FILES, f"no alterrec*.npz in {FOLDER}"
+
+
+def test_parity_tables_sessions_and_scores(instance: Instance) -> None:
+    for network, label in networks(instance):
+        ours = instance.network(network)
+        tables = ours.item_tables()
+        close(tables.outputs, instance.tensor(f"output.{network}.table"))
+        close(ours.encode_sessions(instance.batch, tables) * ours.log_temperature.exp(),
+              instance.tensor(f"output.{label}.session"))
+        close(ours.scores(instance.batch), instance.tensor(f"output.{label}.scores"))
+
+
+def test_parity_stages_of_the_transformer(instance: Instance) -> None:
+    real_BL = instance.tensor("input.mask").bool()
+    for network, _ in networks(instance):
+        session = instance.network(network).session
+        if not hasattr(session, "blocks"):
+            continue
+        table_VD = instance.network(network).items()
+        x = table_VD[instance.batch.items_BL] + session.positions_LD
+        x = session.in_norm(x)
+        close(x[real_BL], instance.tensor(f"stage.{network}.embedded")[real_BL])
+        for number, block in enumerate(session.blocks):
+            x = block(x)
+            close(x[real_BL], instance.tensor(f"stage.{network}.layer{number}")[real_BL])
+
+
+def test_parity_fused_scores(instance: Instance) -> None:
+    parts = instance.model.part_scores(instance.batch, instance.model.prepare())
+    fused = sum(instance.model.weights[name] * part for name, part in parts.items())
+    close(fused, instance.tensor(f"output.{instance.name}.fused_scores"))
+
+
+def test_parity_teacher_windows(instance: Instance) -> None:
+    start, stop = int(instance.setting("window_start")), int(instance.setting("window_stop"))
+    for teacher in ("text", "id"):
+        if teacher == "id" and instance.name == "id_mean":
+            continue  # the file's ID teacher is the Transformer
+        network = instance.network(teacher)
+        tables = network.item_tables()
+        raw = network.encode_sessions(instance.batch, tables) * network.log_temperature.exp() @ tables.outputs.T
+        close(raw, instance.tensor(f"output.teacher_{teacher}.scores"))
+        window = rank_window(network.scores(instance.batch).detach().float(), start, stop)
+        np.testing.assert_array_equal(window.numpy(), instance.arrays[f"output.teacher_{teacher}.window"])
+
+
+@pytest.mark.parametrize("loss_name", ["loss_full", "loss_candidates", "loss_candidates_augmented"])
+def test_parity_losses_and_gradients(instance: Instance, loss_name: str) -> None:
+    for network, label in networks(instance):
+        if f"output.{label}.{loss_name}" not in instance.arrays:
+            continue
+        ours = instance.network(network)
+        ours.zero_grad()
+        loss = _loss(instance, network, loss_name)
+        close(loss, instance.tensor(f"output.{label}.{loss_name}"))
+        loss.backward()
+        compared = 0
+        for name, value in ours.named_parameters():
+            key = f"gradnorm.{label}.{loss_name}.{network}.{theirs(name)}"
+            if key in instance.arrays:
+                np.testing.assert_allclose(value.grad.norm().item(), instance.arrays[key], rtol=1e-6)
+                compared += 1
+        assert compared
+
+
+def _loss(instance: Instance, network: str, loss_name: str) -> torch.Tensor:
+    scores_NV = instance.network(network).scores(instance.batch)
+    if loss_name == "loss_full":
+        return candidate_cross_entropy(scores_NV, instance.targets_N[:, None], torch.ones(1).double(), None)
+    candidates = instance.tensor(f"input.{network}.candidates")
+    targets_N, negatives_NC = candidates[:, 0], candidates[:, 1:]
+
+    def over(rows: torch.Tensor) -> torch.Tensor:
+        one = torch.ones(1).double()
+        return candidate_cross_entropy(scores_NV[rows], targets_N[rows, None], one, negatives_NC[rows])
+
+    if loss_name == "loss_candidates":
+        return over(torch.ones(len(targets_N), dtype=torch.bool))
+    extra = instance.tensor("input.extra_positive").bool()
+    return over(~extra) + instance.setting("extra_positive_weight") * over(extra)
+
+
+def test_parity_one_inner_product_gives_the_fused_score(instance: Instance) -> None:
+    """Eq. 6 as one product of joined columns."""
+    model, weights = instance.model, instance.model.weights
+    sessions, outputs = [], []
+    for name in model.networks:
+        tables: Tables = model.network(name).item_tables()
+        sessions.append(weights[name] * model.network(name).encode_sessions(instance.batch, tables))
+        outputs.append(tables.outputs)
+    joined = torch.cat(sessions, 1) @ torch.cat(outputs, 1).T
+    close(joined, instance.tensor(f"output.{instance.name}.fused_scores"))

@@ -1,0 +1,405 @@
+"""The report of a run: what it reads, says, draws and refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_folder import LEVELS, metrics, result, write_run
+from rich.console import Console
+
+from alterrec.errors import InputError
+from alterrec.report import plots
+from alterrec.report.markup import element
+from alterrec.report.page import write_report
+from alterrec.report.run_folder import Group, read_run
+from alterrec.report.summary import doubts, opening
+from alterrec.report.tables import Table, markdown, mean_and_spread, metric_table, plain, show
+
+
+class Outline(HTMLParser):
+    """Elements still open, attributes that load something, and the text a reader sees."""
+
+    VOID = frozenset({"meta", "br", "path", "use", "rect"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        self.loads += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")
+        ]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += data
+            if self.open[-1] in ("h1", "h2", "h3"):
+                self.headings.append(data)
+
+
+def outline(run: Path, *beside: Path) -> Outline:
+    return Outline(write_report(run, beside).read_text("utf-8"))
+
+
+def test_everything_of_a_full_run_is_on_the_page(tmp_path: Path) -> None:
+    page = outline(write_run(tmp_path / "run"))
+    assert page.open == []
+    assert page.headings == [
+        "alterrec on online retail",
+        "Warnings of this run",
+        "Before you believe it",
+        "How it compares",
+        "How it learned",
+        "Rare and popular items",
+        "A few test sessions",
+        "Session 1",
+        "Session 2",
+        "Session 3",
+        "Session 4",
+        "The numbers",
+        "What was run",
+    ]
+    wanted = ["final score", "ID + text", "ID alone", "text alone", "neighbours alone"]
+    wanted += ["popularity", "item-kNN", "V-SKNN", "fused validation fell below its start in epoch 6"]
+    wanted += ["2 min 13 s", "1.2 GiB", "16,120", "last = 0.1", "negatives: window", "(last 8 of 11 items)"]
+    assert [text for text in wanted if text not in page.text] == []
+    assert page.text.count("✓ came next") == 2
+    assert page.text.count("✓ final score") == 3
+    for name in ("systems", "training", "longtail"):
+        assert (tmp_path / "run" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+    path = write_report(write_run(tmp_path / "run"))
+    page = path.read_text("utf-8")
+    assert {load[:1] for load in Outline(page).loads} == {"#"}
+    assert "<script" not in page
+    assert re.findall(r"url\((?!#)", page) == []
+    assert "@import" not in page
+
+
+def test_ids_on_the_page_are_unique_and_found(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run")).read_text("utf-8")
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 0
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) | set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_same_run_gives_the_same_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+
+
+def test_text_from_data_is_escaped(tmp_path: Path) -> None:
+    bad = '<script>alert("x")</script>'
+    data = result()["data"] | {"name": bad}
+    run = write_run(
+        tmp_path / "run", model=f"m{bad}", warnings=[bad], data=data, presets=[bad], versions={bad: bad}
+    )
+    cards = json.loads((run / "examples.json").read_text("utf-8"))
+    cards[0]["target"] = cards[0]["session"][0] = cards[0]["top"]["score"][1] = {"item_id": bad, "text": bad}
+    (run / "examples.json").write_text(json.dumps(cards), "utf-8")
+    (run / "recipe.toml").write_text(f"reason = '{bad}'\n", "utf-8")
+    page = write_report(run).read_text("utf-8")
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 12
+    assert Outline(page).open == []
+
+
+def test_mathematics_in_names_is_not_typeset(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model="costs $5 or $6_x", presets=[])
+    assert "costs $5 or $6_x" in outline(run).text
+
+
+def test_a_run_without_text_shows_one_line_and_no_comparison_of_parts(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", views=("score",), epochs=3, model="id_only", fusion={}, warnings=[])
+    page = outline(run)
+    assert "Warnings of this run" not in page.headings
+    assert "ID and text together" not in page.text
+    assert "text alone" not in page.text
+    assert "this model can find them by luck alone" in page.text
+
+
+def test_a_baseline_without_epochs_has_no_curves(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "run", views=("score",), epochs=0, model="popularity", baselines={}, stopped="finished"
+    )
+    (run / "curves.jsonl").unlink()
+    (run / "examples.json").unlink()
+    (run / "recipe.toml").unlink()
+    page = outline(run)
+    assert page.headings[-2:] == ["The numbers", "What was run"]
+    assert {"How it learned", "A few test sessions"}.isdisjoint(page.headings)
+    assert not (run / "figures" / "training.png").exists()
+
+
+def test_an_interrupted_run_without_test_numbers_speaks_of_validation(tmp_path: Path) -> None:
+    targets = {"valid": {"count": 911}}
+    run = write_run(
+        tmp_path / "run", epochs=1, stopped="interrupted", test={}, groups={}, targets=targets, phases=[]
+    )
+    page = outline(run)
+    assert "Training was interrupted after epoch 1" in page.text
+    assert "On 911 validation targets" in page.text
+    assert "There are no test numbers" in page.text
+    assert "Rare and popular items" not in page.headings
+
+
+def test_no_cold_targets_no_word_about_cold(tmp_path: Path) -> None:
+    written = result()
+    groups = {
+        "test": [
+            group | {"count": 0, "share": 0.0} if group["name"] == "cold" else group
+            for group in written["groups"]["test"]
+        ]
+    }
+    targets = {"test": {"count": 907, "cold": 0}}
+    page = outline(write_run(tmp_path / "run", groups=groups, targets=targets))
+    assert "Cold targets" not in page.text
+    assert "never occur in training" not in page.text
+
+
+def test_runs_beside_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    data = result()["data"]
+    beside = [
+        run,
+        write_run(tmp_path / "seed1", seed=1),
+        *(write_run(tmp_path / f"naive{seed}", seed=seed, model="nfrec_sum") for seed in range(3)),
+        write_run(tmp_path / "gap", model="nfrec_sum"),
+        write_run(tmp_path / "cut", stopped="interrupted"),
+        write_run(tmp_path / "elsewhere", data=data | {"fingerprint": "77", "name": "beauty"}),
+        write_run(tmp_path / "seen", data=data | {"exclude_seen": False}),
+        write_run(tmp_path / "every", data=data | {"targets": "every"}),
+    ]
+    (tmp_path / "gap" / "recipe.toml").write_text("[schedule]\ngap = 4\n", "utf-8")
+    text = outline(run, *beside).text
+    assert "alterrec (best), 2 seeds" in text
+    assert "nfrec_sum (best) · naive0, 3 seeds" in text
+    assert "nfrec_sum (best) · gap" in text
+    assert (
+        "Left out of the comparison: cut (interrupted), elsewhere (other data: beauty), "
+        "seen (another rule for items already in the session), every (other targets)." in text
+    )
+    assert "This is one seed" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("result.json", b'{"schema": 1', r"result\.json is damaged: Invalid JSON"),
+        (
+            "result.json",
+            b'{"schema": 2}',
+            r"result\.json is damaged: schema: Input should be 1 \(found '2'\)",
+        ),
+        ("result.json", b"[]", r"result\.json is damaged"),
+        ("result.json", b"\xff\xfe", r"result\.json is damaged: not UTF-8 at byte 0"),
+        ("curves.jsonl", b'{"epoch": 1}\n', r"curves\.jsonl line 1 is damaged: phase: Field required"),
+        ("curves.jsonl", b"{", r"curves\.jsonl line 1 is damaged"),
+        ("examples.json", b"{}", r"examples\.json is damaged"),
+        ("recipe.toml", b"[a", r"recipe\.toml is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("share", [1.2, -0.1, float("nan"), "much"])
+def test_a_metric_that_is_no_share_is_damage(tmp_path: Path, share: float | str) -> None:
+    run = write_run(tmp_path / "run", test={"score": {"hits@20": share}})
+    with pytest.raises(InputError, match=r"result\.json is damaged: test\.score\.hits@20: "):
+        read_run(run)
+
+
+@pytest.mark.parametrize("name", ["result.json", "curves.jsonl"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(InputError, match=f"no {name} in "):
+        read_run(run)
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run")
+    before = write_report(run).read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(InputError, match="disk is full"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before
+    assert sorted(path.name for path in run.iterdir() if path.name.startswith(".")) == []
+
+
+def test_keys_of_later_versions_are_ignored(tmp_path: Path) -> None:
+    assert read_run(write_run(tmp_path / "run", novelty=1)).result.model == "alterrec"
+
+
+def test_opening_by_hand(tmp_path: Path) -> None:
+    views = {"score": 0.40, "fused": 0.36, "id": 0.35, "text": 0.38}
+    test = {view: metrics(level) for view, level in views.items()} | {"neighbours": metrics(0.3)}
+    run = read_run(write_run(tmp_path / "run", test=test, baselines={"vsknn": {"test": metrics(0.45)}}))
+    said = opening(run.result)
+    assert said[1] == (
+        "On 907 test targets, the right item is among the first 20 of 3,204 in 40.0% of cases (Hits@20); "
+        "NDCG@20, which also rewards a higher place, is 24.4%."
+    )
+    assert said[2] == (
+        "ID and text together reach 36.0%: 1.0 points above ID alone (35.0%) "
+        "and 2.0 points below text alone (38.0%)."
+    )
+    assert said[3] == "Item neighbours as the third member of the sum change that by +4.0 points."
+    assert said[4] == "The final score is 5.0 points below the best simple baseline, V-SKNN (45.0%)."
+
+
+def test_doubts_by_hand(tmp_path: Path) -> None:
+    test = {"score": metrics(0.20), "id": metrics(0.36), "text": metrics(0.1)}
+    targets = {"test": {"count": 400, "cold": 4, "tied_share": {"text": 0.25, "id": 0.001}}}
+    changes = {"test": test, "targets": targets, "stopped": "finished", "best_epoch": 12}
+    run = read_run(write_run(tmp_path / "run", views=("score", "id", "text"), **changes))
+    assert doubts(run.result) == [
+        "The best epoch is the last one: more epochs may still help.",
+        "The final score (20.0%) is below ID alone (36.0%): the sum lost something.",
+        "V-SKNN (37.1%), which trains no network, beats the model.",
+        "With 400 targets, Hits@20 is known to about ±2.0 points (one standard error). "
+        "To test two runs target by target: alterrec compare.",
+        "4 targets (1.0%) never occur in training: only their text can find them.",
+        "Targets that tie exactly with other items: 25.0% by text alone. Their metrics are averages "
+        "over the orders of the tie.",
+        "This is one seed; how much another seed would move the numbers is not shown.",
+    ]
+
+
+def test_fused_is_shown_only_where_it_differs_from_the_score(tmp_path: Path) -> None:
+    same = {"score": metrics(0.3), "fused": metrics(0.3), "id": metrics(0.2), "text": metrics(0.1)}
+    run = read_run(write_run(tmp_path / "run", valid=same, test=same))
+    assert run.result.views == ("score", "id", "text")
+    assert read_run(write_run(tmp_path / "other")).result.views == tuple(LEVELS)
+
+
+def test_training_marks_phases_negatives_and_the_best_epoch() -> None:
+    phases = plots.bands([["id"], ["text"], ["id"]], ["full", "full", "window"])
+    drawn = plots.svg(
+        plots.training([1, 2, 3], {"hits@20": {"score": [0.1, 0.3, 0.2]}}, phases=phases, best=2), "training"
+    )
+    text = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert [text.count(word) for word in ("ID", "text", "negatives: window →", "epoch 2: 30.0%")] == [
+        2,
+        1,
+        1,
+        1,
+    ]
+
+
+def test_thirty_short_phases_are_labelled_once_a_network() -> None:
+    trained = [["id"], ["text"]] * 15
+    drawn = plots.svg(
+        plots.training(
+            list(range(1, 31)), {"hits@20": {"score": [0.1] * 30}}, phases=plots.bands(trained, ["full"] * 30)
+        ),
+        "training",
+    )
+    text = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert (text.count("ID"), text.count("text")) == (1, 1)
+
+
+def test_systems_are_sorted_and_seeds_averaged() -> None:
+    bars = [
+        plots.Bar("low", {"hits@20": [0.1]}, "baseline"),
+        plots.Bar("seeds", {"hits@20": [0.2, 0.4]}, "other"),
+        plots.Bar("high", {"hits@20": [0.35]}, "score", highlight=True),
+    ]
+    (axes,) = plots.systems(bars, ["hits@20"]).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["high", "seeds", "low"]
+    assert [text.get_text() for text in axes.texts] == ["35.0%", "30.0%", "10.0%"]
+
+
+def test_systems_that_all_fail_are_drawn() -> None:
+    assert plots.png(plots.systems([plots.Bar("none", {"hits@20": [0.0]}, "score")], ["hits@20"]))
+
+
+def test_longtail_of_cold_targets_alone_is_drawn() -> None:
+    assert plots.png(plots.longtail([Group("cold", 3, 1.0, {"text": {"hits@20": 0.0}})], ["hits@20"]))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_labels_keep_their_order_gap_and_bounds(values: list[float]) -> None:
+    placed = plots.spread_out(values, 0.1, 0.0, 1.0)
+    inside = sorted(placed)
+    assert inside[0] >= -1e-9
+    assert inside[-1] <= 1 + 1e-9
+    assert all(after - before >= 0.1 - 1e-9 for before, after in pairwise(inside))
+    assert sorted(range(len(values)), key=lambda place: values[place]) == sorted(
+        range(len(values)), key=lambda place: placed[place]
+    )
+
+
+@given(st.text())
+def test_element_gives_back_its_text(text: str) -> None:
+    outline = Outline(element("p", text, title=text))
+    assert outline.open == []
+    assert outline.text.replace("\r", "\n") == text.replace("\r\n", "\n").replace("\r", "\n").replace(
+        "\0", "\0"
+    )
+
+
+def test_tables_in_each_form() -> None:
+    table = metric_table({"a|b": {"hits@20": 0.5}, "[c]": {}}, ["hits@20"], title="T", strong=["[c]"])
+    assert plain(table) == "T\nsystem  Hits@20\n------  -------\na|b       50.0%\n[c]           -"
+    assert markdown(table).splitlines()[2:] == [
+        "| system | Hits@20 |",
+        "|:--|--:|",
+        "| a\\|b | 50.0% |",
+        "| **[c]** | **-** |",
+    ]
+    terminal = io.StringIO()
+    show(table, Console(file=terminal, force_terminal=True, width=60))
+    assert "[c]" in terminal.getvalue()
+    assert "\x1b[1m" in terminal.getvalue()
+    pipe = io.StringIO()
+    show(Table(("a",), (("x",),)), Console(file=pipe))
+    assert pipe.getvalue() == "a\n-\nx\n"
+
+
+def test_mean_and_sample_deviation_by_hand() -> None:
+    # Mean 30 %, deviations -1, 0, 1: sqrt(2 / (3 - 1)) = 1.
+    assert mean_and_spread([0.29, 0.30, 0.31]) == "30.0 ± 1.0%"
+
+
+def test_report_is_imported_without_torch_and_matplotlib() -> None:
+    code = "import sys, alterrec.report.page; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

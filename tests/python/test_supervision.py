@@ -1,0 +1,101 @@
+"""Candidates and positives of a step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from alterrec.errors import InputError
+from alterrec.recipe import Positives, Window
+from alterrec.training.supervision import Supervision, WindowRanks, supervise
+
+SCORES = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]])
+TARGETS = torch.tensor([1, 0])
+
+
+def made(window: Window, negatives: str, positives: Positives | None = None, **changes: object) -> Supervision:
+    positives = positives or Positives()
+    arguments = {
+        "window": window,
+        "ranks": WindowRanks.on(window, 6),
+        "num_items": 6,
+        "seed": 3,
+        "samples_N": torch.tensor([10, 11]),
+        "positives": positives,
+        "positive_scores_NV": SCORES if positives.top else None,
+    }
+    return supervise(TARGETS, SCORES, negatives, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_the_papers_window_takes_the_target_out_first_and_counts_ranks_from_1() -> None:
+    window = Window(first=2, last=4, random_share=0.0)
+    mask = made(window, "window").candidates
+    # without target 1: 0, 2, 3, 4, 5 -> ranks 2..4; without target 0: 5, 4, 3, 2, 1
+    assert [np.flatnonzero(row).tolist() for row in mask] == [[2, 3, 4], [2, 3, 4]]
+
+
+def test_the_authors_window_counts_the_target() -> None:
+    mask = made(Window(first=2, last=4, random_share=0.0, exclude_target=False), "window").candidates
+    assert [np.flatnonzero(row).tolist() for row in mask] == [[1, 2, 3], [2, 3, 4]]
+
+
+def test_half_window_half_random() -> None:
+    window = Window(first=1, last=4, random_share=0.5)
+    candidates = made(window, "window").candidates
+    assert candidates.shape == (2, 4)
+    hard = candidates[:, 2:]
+    assert set(hard[0].tolist()) <= {0, 2, 3, 4}
+    assert len(set(hard[0].tolist())) == 2
+    assert set(hard[1].tolist()) <= {5, 4, 3, 2}
+
+
+def test_random_negatives_are_as_many_as_the_window() -> None:
+    assert made(Window(first=2, last=4), "random").candidates.shape == (2, 3)
+    assert made(Window(first=2, last=4, sample=2), "random").candidates.shape == (2, 2)
+
+
+def test_a_sample_of_the_window_is_a_function_of_seed_and_sample_id() -> None:
+    window = Window(first=1, last=5, sample=2, random_share=0.0)
+    whole = made(window, "window").candidates
+    swapped = supervise(
+        TARGETS.flip(0),
+        SCORES.flip(0),
+        "window",
+        window=window,
+        ranks=WindowRanks.on(window, 6),
+        num_items=6,
+        seed=3,
+        samples_N=torch.tensor([11, 10]),
+        positives=Positives(),
+    ).candidates
+    assert torch.equal(whole, swapped.flip(0))
+
+
+def test_full_has_no_candidates_but_the_catalogue() -> None:
+    supervision = made(Window(), "full")
+    assert supervision.candidates is None
+    assert supervision.positives.tolist() == [[1], [0]]
+    assert supervision.weights.tolist() == [1.0]
+
+
+def test_augmented_positives_are_the_teachers_top_without_the_target() -> None:
+    supervision = made(Window(first=3, last=4), "window", Positives(top=2, weight=0.5))
+    assert supervision.positives.tolist() == [[1, 0, 2], [0, 5, 4]]
+    assert supervision.weights.tolist() == [1.0, 0.5, 0.5]
+
+
+def test_positives_counted_as_samples_share_their_weight() -> None:
+    supervision = made(Window(first=3, last=4), "window", Positives(top=2, weight=0.5, as_samples=True))
+    assert supervision.weights.tolist() == [1.0, 0.25, 0.25]
+
+
+def test_fractions_are_of_the_catalogue() -> None:
+    assert WindowRanks.on(Window(first=0.1, last=0.5), 100) == (9, 50)
+    assert WindowRanks.on(Window(first=1, last=0.1), 5) == (0, 1)
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 2), (1, 7), (6, 6)])
+def test_a_window_beyond_the_catalogue_is_refused(first: int, last: int) -> None:
+    with pytest.raises(InputError, match=r"window.first is .*of 5 candidates.*--set window.last=0.1"):
+        WindowRanks.on(Window(first=first, last=last), 6)

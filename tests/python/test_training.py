@@ -1,0 +1,184 @@
+"""The trainer: it learns, alternates, stops, resumes to the same weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from worlds import NUM_ITEMS, small_dataset, text_like_vectors
+
+from alterrec.errors import InputError
+from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.models.base import Recommender
+from alterrec.models.catalogue import Items, build_model
+from alterrec.recipe import Recipe, resolve
+from alterrec.training.checkpoint import Progress, parameters_of
+from alterrec.training.schedule import phases
+from alterrec.training.trainer import Event, train
+
+SMALL: dict[str, Any] = {
+    "model.dim": 16,
+    "schedule.epochs": 6,
+    "schedule.warmup": 1,
+    "window.last": 0.2,
+    "optim.batch_size": 64,
+    "data.prefixes": 0,
+}
+VALIDATION = Protocol("every", False, 50)
+
+
+class Session:
+    """One training of a small model, with everything a test wants to look at."""
+
+    def __init__(self, folder: Path, name: str = "alterrec", **overrides: Any) -> None:
+        settings = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
+        self.recipe: Recipe = resolve(name, overrides=settings)
+        self.data = small_dataset()
+        self.checkpoint = folder / "progress.safetensors"
+        self.events: list[Event] = []
+        torch.manual_seed(0)
+        items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool))
+        self.model: Recommender = build_model(self.recipe, items)
+
+    def run(self, resume: bool = False, **changes: Any) -> tuple[Progress, str]:
+        def validate() -> dict[str, dict[str, float]]:
+            return evaluate(self.model, self.data.valid, VALIDATION).all_metrics()
+
+        arguments = {
+            "checkpoint": self.checkpoint,
+            "resume": resume,
+            "listen": self.events.append,
+            "validate": validate,
+        } | changes
+        return train(self.model, self.recipe, phases(self.recipe), self.data.train, **arguments)
+
+
+def test_every_network_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    before = evaluate(session.model.eval(), session.data.valid, VALIDATION).metrics()["ndcg@20"]
+    progress, stopped = session.run()
+    assert stopped == "finished"
+    assert [record["trained"] for record in progress.curves] == [["id"], ["text"]] * 3
+    values = [record["valid"]["score"]["ndcg@20"] for record in progress.curves]
+    assert progress.best_epoch == 1 + int(np.argmax(values))
+    after = evaluate(session.model, session.data.valid, VALIDATION).metrics()["ndcg@20"]
+    assert after == max(values) > before + 0.1
+
+
+def test_only_the_network_of_the_phase_changes(tmp_path: Path) -> None:
+    session = Session(tmp_path, schedule__epochs=2)
+    before = parameters_of(session.model)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate() -> dict[str, dict[str, float]]:
+        seen.append(parameters_of(session.model))
+        return {"score": {"ndcg@20": float(len(seen))}}
+
+    session.run(validate=validate)
+    for name, start in before.items():
+        changed = [not torch.equal(start, seen[0][name]), not torch.equal(seen[0][name], seen[1][name])]
+        assert changed == ([True, False] if name.startswith("networks.id") else [False, True]), name
+
+
+def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    runs = [Session(tmp_path / name, run__seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    for session in runs:
+        session.run()
+    first, again, other = (parameters_of(session.model) for session in runs)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["networks.id.items.rows_VD"], other["networks.id.items.rows_VD"])
+
+
+@pytest.mark.parametrize("name", ["alterrec", "alterrec_aug", "nfrec_concat"])
+def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(tmp_path: Path, name: str) -> None:
+    whole = Session(tmp_path / "whole", name, window__first=6)
+    progress, _ = whole.run()
+    killed = Session(tmp_path / "killed", name, window__first=6)
+
+    class Killed(Exception):
+        pass
+
+    def listen(event: Event) -> None:
+        if event.kind == "step" and event.epoch == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        killed.run(listen=listen)
+    fresh = Session(tmp_path / "killed", name, window__first=6)
+    resumed, stopped = fresh.run(resume=True)
+    assert stopped == "finished"
+    assert any("resumed after epoch 3" in event.message for event in fresh.events)
+    for value, expected in zip(parameters_of(fresh.model).values(), parameters_of(whole.model).values(), strict=True):
+        assert torch.equal(value, expected)
+    timeless = [
+        [{k: v for k, v in record.items() if not k.startswith("seconds")} for record in run.curves]
+        for run in (progress, resumed)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+
+    def listen(event: Event) -> None:
+        if event.kind == "step" and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    progress, stopped = session.run(listen=listen)
+    assert stopped == "interrupted"
+    assert progress.epoch == 2
+    best = progress.best
+    assert all(torch.equal(value, best[name]) for name, value in parameters_of(session.model).items())
+
+
+def test_patience_counts_whole_cycles(tmp_path: Path) -> None:
+    session = Session(tmp_path, schedule__epochs=20, schedule__patience=2)
+    values = iter([0.1, 0.2, 0.5, *[0.3] * 17])
+    progress, stopped = session.run(validate=lambda: {"score": {"ndcg@20": next(values)}})
+    assert (stopped, progress.best_epoch, progress.epoch) == ("patience", 3, 3 + 2 * 2)
+
+
+def test_collapse_is_said(tmp_path: Path) -> None:
+    session = Session(tmp_path, schedule__epochs=4)
+    values = iter([0.1, 0.5, 0.6, 0.2])
+    progress, _ = session.run(validate=lambda: {"score": {"ndcg@20": next(values)}})
+    assert len(progress.warnings) == 1
+    assert "epoch 4: validation ndcg@20 0.2000 is below 0.5000" in progress.warnings[0]
+
+
+def test_an_infinite_loss_is_an_error(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    with torch.no_grad():
+        session.model.network("id").items.norm.weight.fill_(math.inf)
+    with pytest.raises(InputError, match=r"the loss is nan in epoch 1.*lower optim.lr"):
+        session.run()
+
+
+def test_a_damaged_checkpoint_and_one_of_another_recipe_are_refused(tmp_path: Path) -> None:
+    session = Session(tmp_path, schedule__epochs=2)
+    session.run()
+    other = Session(tmp_path, schedule__epochs=4)
+    with pytest.raises(InputError, match="'epochs = 2' then, 'epochs = 4' now"):
+        other.run(resume=True)
+    session.checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        Session(tmp_path, schedule__epochs=2).run(resume=True)
+
+
+def test_curves_are_plain_json(tmp_path: Path) -> None:
+    progress, _ = Session(tmp_path, schedule__epochs=2).run()
+    record = json.loads(json.dumps(progress.curves[0]))
+    assert set(record) == {
+        "epoch", "phase", "trained", "negatives", "teacher", "loss", "samples", "seconds", "seconds_eval", "valid",
+    }  # fmt: skip
+    assert record["samples"] == len(small_dataset().train.prefixes("every"))
+
+
+def test_text_of_naive_fusion_is_measured_apart(tmp_path: Path) -> None:
+    progress, _ = Session(tmp_path, "nfrec_concat", schedule__epochs=2).run()
+    assert set(progress.curves[-1]["valid"]) == {"score", "id", "text"}
