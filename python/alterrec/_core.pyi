@@ -7,6 +7,22 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "EpochPlan",
+    "ItemNeighbours",
+    "SessionNeighbours",
+    "SessionStore",
+    "__version__",
+    "derive_seed",
+    "fused_target_counts",
+    "rank_window",
+    "rank_window_mask",
+    "target_counts",
+    "top_ranked",
+    "uniform_items",
+    "window_positions",
+]
+
 __version__: str
 
 # Sessions and neighbours.
