@@ -478,7 +478,7 @@ def _numbers_section(result: Result) -> Html:
             rows |= baselines_of(result)
         if rows:
             tables.append(_table(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]])))
-    return _section("The numbers", _note(_seen_rule(result)), element("div", *tables, class_="pair"))
+    return _section("The numbers", _note(_seen_rule(result)), *tables)
 
 
 def _details_section(run: RunFolder) -> Html:
