@@ -1,1 +1,333 @@
-//! neighbours
+//! Neighbour recommenders: items that share sessions with the prefix's items, and V-SKNN.
+//!
+//! Each row of scores is summed by one thread in one order, so results do not depend on threads.
+
+use crate::error::{Error, Result};
+use crate::sessions::SessionStore;
+use crate::threads::{fill_rows, with_threads};
+use rayon::prelude::*;
+use std::cmp::Reverse;
+
+/// Rows of ids, one after the other.
+#[derive(Debug)]
+struct IdRows {
+    offsets: Vec<usize>,
+    ids: Vec<u32>,
+}
+
+impl IdRows {
+    /// The distinct items of each session, ascending.
+    fn of_sessions(store: &SessionStore) -> Self {
+        let mut rows = Self { offsets: vec![0], ids: Vec::new() };
+        let mut distinct = Vec::new();
+        for items in store.iter() {
+            distinct.clear();
+            distinct.extend_from_slice(items);
+            distinct.sort_unstable();
+            distinct.dedup();
+            rows.ids.extend_from_slice(&distinct);
+            rows.offsets.push(rows.ids.len());
+        }
+        rows
+    }
+
+    /// For each id the rows that hold it, ascending.
+    fn transposed(&self, num_ids: usize) -> Self {
+        let mut offsets = vec![0; num_ids + 1];
+        for &id in &self.ids {
+            offsets[id as usize + 1] += 1;
+        }
+        for id in 0..num_ids {
+            offsets[id + 1] += offsets[id];
+        }
+        let mut next = offsets.clone();
+        let mut ids = vec![0; self.ids.len()];
+        for row in 0..self.offsets.len() - 1 {
+            for &id in self.row(row) {
+                ids[next[id as usize]] = row as u32;
+                next[id as usize] += 1;
+            }
+        }
+        Self { offsets, ids }
+    }
+
+    fn row(&self, row: usize) -> &[u32] {
+        &self.ids[self.offsets[row]..self.offsets[row + 1]]
+    }
+}
+
+/// Right-padded prefixes, row after row; padding is never read.
+#[derive(Debug, Clone, Copy)]
+pub struct Prefixes<'a> {
+    /// `lengths.len() * width` items.
+    pub items: &'a [i64],
+    /// Items of a row, padding included.
+    pub width: usize,
+    /// Items of each row that are not padding.
+    pub lengths: &'a [i64],
+}
+
+impl Prefixes<'_> {
+    fn row(&self, row: usize, num_items: usize) -> Result<&[i64]> {
+        let (length, width) = (self.lengths[row], self.width);
+        let Some(length) = usize::try_from(length).ok().filter(|&length| length <= width) else {
+            return Err(Error::Value(format!("lengths[{row}] is {length}; allowed: 0 to {width}")));
+        };
+        let prefix = &self.items[row * width..row * width + length];
+        match prefix.iter().position(|item| !(0..num_items as i64).contains(item)) {
+            None => Ok(prefix),
+            Some(column) => Err(Error::Value(format!(
+                "items[{row}, {column}] is {}; allowed: 0 to {}",
+                prefix[column],
+                num_items as i64 - 1
+            ))),
+        }
+    }
+
+    /// One row of `num_items` scores for each prefix, from zeros.
+    fn scores<S: Default>(
+        &self,
+        num_items: usize,
+        threads: Option<usize>,
+        score: impl Fn(&mut S, &[i64], &mut [f32]) + Sync + Send,
+    ) -> Result<Vec<f32>> {
+        let rows = self.lengths.len();
+        if self.items.len() != rows * self.width {
+            let found = self.items.len().checked_div(self.width).unwrap_or(0);
+            return Err(Error::Value(format!(
+                "lengths has {rows} values, items {found} rows; allowed: equal"
+            )));
+        }
+        let mut scores = vec![0.0; rows * num_items];
+        fill_rows(&mut scores, rows, num_items, threads, |scratch, row, out| {
+            score(scratch, self.row(row, num_items)?, out);
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+}
+
+/// The most similar items of each item, by the sessions they share.
+#[derive(Debug, PartialEq)]
+pub struct ItemNeighbours {
+    offsets: Vec<i64>,
+    ids: Vec<u32>,
+    similarities: Vec<f32>,
+}
+
+impl ItemNeighbours {
+    /// Similarity `c_ij / (sqrt(c_i c_j) + shrinkage)`, c counted in sessions; of each item the `k`
+    /// most similar others that share a session with it, best first, ties by id.
+    ///
+    /// # Errors
+    /// `Value` when `k` or `threads` is 0, or `shrinkage` negative or not finite.
+    pub fn new(store: &SessionStore, k: usize, shrinkage: f64, threads: Option<usize>) -> Result<Self> {
+        at_least_one("k", k)?;
+        if !(shrinkage.is_finite() && shrinkage >= 0.0) {
+            return Err(Error::Value(format!("shrinkage is {shrinkage}; allowed: 0 or more, finite")));
+        }
+        let sessions = IdRows::of_sessions(store);
+        let holders = sessions.transposed(store.num_items());
+        let similarity = |i: usize, j: u32, both: u32| {
+            let product = holders.row(i).len() as f64 * holders.row(j as usize).len() as f64;
+            (f64::from(both) / (product.sqrt() + shrinkage)) as f32
+        };
+        let neighbours_of = |(counts, met): &mut (Vec<u32>, Vec<u32>), i: usize| {
+            counts.resize(store.num_items(), 0);
+            for &session in holders.row(i) {
+                for &j in sessions.row(session as usize) {
+                    if counts[j as usize] == 0 {
+                        met.push(j);
+                    }
+                    counts[j as usize] += 1;
+                }
+            }
+            let others = met.iter().filter(|&&j| j as usize != i);
+            let mut best: Vec<_> = others.map(|&j| (similarity(i, j, counts[j as usize]), j)).collect();
+            met.drain(..).for_each(|j| counts[j as usize] = 0);
+            keep_first(&mut best, k, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            best
+        };
+        let items = (0..store.num_items()).into_par_iter();
+        let rows: Vec<_> =
+            with_threads(threads, || items.map_init(Default::default, neighbours_of).collect())?;
+        let mut found = Self { offsets: vec![0], ids: Vec::new(), similarities: Vec::new() };
+        for row in rows {
+            found.ids.extend(row.iter().map(|&(_, id)| id));
+            found.similarities.extend(row.iter().map(|&(similarity, _)| similarity));
+            found.offsets.push(found.ids.len() as i64);
+        }
+        Ok(found)
+    }
+
+    /// Neighbours as `arrays` gives them.
+    ///
+    /// # Errors
+    /// `Value` when the arrays do not fit together, an id is no item, or a similarity is not finite.
+    pub fn from_arrays(
+        num_items: usize,
+        offsets: Vec<i64>,
+        ids: Vec<u32>,
+        similarities: Vec<f32>,
+    ) -> Result<Self> {
+        let wrong = |message: String| Err(Error::Value(message));
+        let (rows, total) = (offsets.len(), ids.len());
+        if rows != num_items + 1 {
+            return wrong(format!("offsets has {rows} values; allowed: {} (num_items + 1)", num_items + 1));
+        }
+        if offsets[0] != 0 || offsets[num_items] != total as i64 || !offsets.is_sorted() {
+            return wrong(format!("offsets must rise from 0 to {total}, the number of ids"));
+        }
+        if similarities.len() != total {
+            return wrong(format!(
+                "similarities has {} values, ids {total}; allowed: equal",
+                similarities.len()
+            ));
+        }
+        if let Some(place) = ids.iter().position(|&id| id as usize >= num_items) {
+            return wrong(format!("ids[{place}] is {}; allowed: 0 to {}", ids[place], num_items as i64 - 1));
+        }
+        if let Some(place) = similarities.iter().position(|similarity| !similarity.is_finite()) {
+            return wrong(format!("similarities[{place}] is {}; allowed: finite", similarities[place]));
+        }
+        Ok(Self { offsets, ids, similarities })
+    }
+
+    /// Size of the catalogue.
+    #[must_use]
+    pub fn num_items(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Where each item's neighbours start (V+1 values), their ids and similarities.
+    #[must_use]
+    pub fn arrays(&self) -> (&[i64], &[u32], &[f32]) {
+        (&self.offsets, &self.ids, &self.similarities)
+    }
+
+    /// Row by row the sum over the prefix's items of `decay ^ (distance from the end)` times the
+    /// similarity of each of their neighbours; V values a row.
+    ///
+    /// # Errors
+    /// `Value` for a decay outside 0..1, and prefixes that do not fit the catalogue.
+    pub fn scores(&self, prefixes: Prefixes<'_>, decay: f64, threads: Option<usize>) -> Result<Vec<f32>> {
+        if !(0.0..=1.0).contains(&decay) {
+            return Err(Error::Value(format!("decay is {decay}; allowed: 0 to 1")));
+        }
+        prefixes.scores(self.num_items(), threads, |_: &mut (), prefix, out| {
+            for (&item, distance) in prefix.iter().rev().zip(0..) {
+                let weight = decay.powi(distance) as f32;
+                let row = self.offsets[item as usize] as usize..self.offsets[item as usize + 1] as usize;
+                for (&id, &similarity) in self.ids[row.clone()].iter().zip(&self.similarities[row]) {
+                    out[id as usize] += weight * similarity;
+                }
+            }
+        })
+    }
+}
+
+/// V-SKNN: items of the past sessions nearest to the prefix.
+///
+/// Ludewig and Jannach, "Evaluation of session-based recommendation algorithms" (UMUAI 2018), with
+/// the defaults of their published code: position weights i/n and score weights 1/steps.
+#[derive(Debug)]
+pub struct SessionNeighbours {
+    sessions: IdRows,
+    holders: IdRows,
+    k: usize,
+    sample: usize,
+}
+
+/// A past session that shares items with the prefix.
+#[derive(Clone, Copy)]
+struct Neighbour {
+    session: u32,
+    /// Sum of the positions in the prefix, from 1, of the items shared: whole, so that ties are exact.
+    positions: u64,
+    /// Steps from the prefix's end, from 1, to the latest item shared.
+    steps: u32,
+}
+
+#[derive(Default)]
+struct Found {
+    positions: Vec<u64>,
+    neighbours: Vec<Neighbour>,
+}
+
+impl SessionNeighbours {
+    /// Of the sessions that share an item with the prefix, the `sample` latest in the store are
+    /// looked at and the `k` most similar kept (ties: the later one).
+    ///
+    /// # Errors
+    /// `Value` when `k` or `sample` is 0.
+    pub fn new(store: &SessionStore, k: usize, sample: usize) -> Result<Self> {
+        at_least_one("k", k)?;
+        at_least_one("sample", sample)?;
+        let sessions = IdRows::of_sessions(store);
+        let holders = sessions.transposed(store.num_items());
+        Ok(Self { sessions, holders, k, sample })
+    }
+
+    /// Size of the catalogue.
+    #[must_use]
+    pub fn num_items(&self) -> usize {
+        self.holders.offsets.len() - 1
+    }
+
+    /// Row by row the sum over the kept sessions that hold an item of similarity times 1/steps.
+    ///
+    /// # Errors
+    /// `Value` for prefixes that do not fit the catalogue.
+    pub fn scores(&self, prefixes: Prefixes<'_>, threads: Option<usize>) -> Result<Vec<f32>> {
+        prefixes.scores(self.num_items(), threads, |found: &mut Found, prefix, out| {
+            self.find(prefix, found);
+            for neighbour in &found.neighbours {
+                let similarity = neighbour.positions as f64 / prefix.len() as f64;
+                let score = (similarity / f64::from(neighbour.steps)) as f32;
+                for &item in self.sessions.row(neighbour.session as usize) {
+                    out[item as usize] += score;
+                }
+            }
+        })
+    }
+
+    fn find(&self, prefix: &[i64], found: &mut Found) {
+        let Found { positions, neighbours } = found;
+        positions.resize(self.sessions.offsets.len() - 1, 0);
+        neighbours.clear();
+        for (place, &item) in prefix.iter().enumerate().rev() {
+            if prefix[place + 1..].contains(&item) {
+                continue; // an item counts at its last position
+            }
+            let steps = (prefix.len() - place) as u32;
+            for &session in self.holders.row(item as usize) {
+                if positions[session as usize] == 0 {
+                    neighbours.push(Neighbour { session, positions: 0, steps });
+                }
+                positions[session as usize] += place as u64 + 1;
+            }
+        }
+        for neighbour in neighbours.iter_mut() {
+            neighbour.positions = std::mem::take(&mut positions[neighbour.session as usize]);
+        }
+        keep_first(neighbours, self.sample, |a, b| b.session.cmp(&a.session));
+        keep_first(neighbours, self.k, |a, b| {
+            (Reverse(a.positions), Reverse(a.session)).cmp(&(Reverse(b.positions), Reverse(b.session)))
+        });
+        // Sums of floats depend on their order.
+        neighbours.sort_unstable_by_key(|neighbour| neighbour.session);
+    }
+}
+
+/// The first `count` values in the order of `compare`, in any order.
+fn keep_first<T>(values: &mut Vec<T>, count: usize, compare: impl Fn(&T, &T) -> std::cmp::Ordering) {
+    if values.len() > count {
+        values.select_nth_unstable_by(count, compare);
+        values.truncate(count);
+    }
+}
+
+fn at_least_one(name: &str, value: usize) -> Result<()> {
+    if value < 1 { Err(Error::Value(format!("{name} is {value}; allowed: 1 or more"))) } else { Ok(()) }
+}

@@ -7,6 +7,22 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "EpochPlan",
+    "ItemNeighbours",
+    "SessionNeighbours",
+    "SessionStore",
+    "__version__",
+    "derive_seed",
+    "fused_target_counts",
+    "rank_window",
+    "rank_window_mask",
+    "target_counts",
+    "top_ranked",
+    "uniform_items",
+    "window_positions",
+]
+
 __version__: str
 
 # Sessions and neighbours.
@@ -113,6 +129,38 @@ class EpochPlan:
 
 def derive_seed(seed: int, words: Sequence[int]) -> int:
     """A new seed from a seed and words that name its purpose."""
+
+@final
+class ItemNeighbours:
+    """Item-kNN: of each item the k items most similar by the sessions they share."""
+
+    def __new__(
+        cls, store: SessionStore, k: int, shrinkage: float = 0.0, *, threads: int | None = None
+    ) -> ItemNeighbours: ...
+    @staticmethod
+    def from_arrays(
+        num_items: int,
+        offsets: NDArray[np.int64],
+        ids: NDArray[np.uint32],
+        similarities: NDArray[np.float32],
+        *,
+        threads: int | None = None,
+    ) -> ItemNeighbours:
+        """The inverse of ``arrays``."""
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]:
+        """Offsets (V+1,), ids and similarities: item i's neighbours are ids[offsets[i]:offsets[i + 1]]."""
+    def scores(self, items: ArrayLike, lengths: ArrayLike, decay: float) -> NDArray[np.float32]:
+        """(B, V) scores of right-padded prefixes: items (B, L), lengths (B,)."""
+
+@final
+class SessionNeighbours:
+    """V-SKNN: items of the past sessions nearest to the prefix."""
+
+    def __new__(
+        cls, store: SessionStore, k: int = 500, sample: int = 5000, *, threads: int | None = None
+    ) -> SessionNeighbours: ...
+    def scores(self, items: ArrayLike, lengths: ArrayLike) -> NDArray[np.float32]:
+        """(B, V) scores of right-padded prefixes: items (B, L), lengths (B,)."""
 
 # Ranking.
 

@@ -1,5 +1,188 @@
+//! `ItemNeighbours` and `SessionNeighbours` for Python.
+
+use super::integers::{int64, positive};
+use super::sessions::SessionStore;
+use crate::error::Result;
+use crate::neighbours::{self, Prefixes};
+use numpy::ndarray::{Array2, Ix1, Ix2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyUntypedArrayMethods};
+use numpy::{PyArrayMethods, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-pub(super) fn register(_m: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+/// The offsets, ids and similarities of neighbour lists.
+type Arrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
+
+/// Item-kNN: of each item the k items most similar by the sessions they share.
+///
+/// Similarity c_ij / (sqrt(c_i * c_j) + shrinkage), c counted in sessions (an item counts once a
+/// session); ties go to the smaller id. An item is no neighbour of its own.
+///
+/// Args:
+///   store: the training sessions.
+///   k: neighbours kept for an item, 1 or more.
+///   shrinkage: 0 or more; larger values trust rare items less.
+///   threads: for building and scoring; None takes all cores. The result does not depend on it.
+///
+/// Raises:
+///   ValueError: an argument is outside what is said above.
+///
+/// Example:
+///
+/// >>> from alterrec._core import ItemNeighbours
+/// >>> from alterrec.sessions import SessionStore
+/// >>> store = SessionStore.from_arrays([0, 0, 1, 1], [0, 1, 1, 2])
+/// >>> ItemNeighbours(store, 10).scores([[1]], [1], 1.0).round(2)
+/// array([[0.71, 0.  , 0.71]], dtype=float32)
+#[pyclass(frozen, module = "alterrec._core")]
+pub(super) struct ItemNeighbours {
+    neighbours: neighbours::ItemNeighbours,
+    threads: Option<usize>,
+}
+
+#[pymethods]
+impl ItemNeighbours {
+    #[new]
+    #[pyo3(signature = (store, k, shrinkage=0.0, *, threads=None))]
+    fn new(
+        py: Python<'_>,
+        store: &SessionStore,
+        k: i64,
+        shrinkage: f64,
+        threads: Option<i64>,
+    ) -> PyResult<Self> {
+        let (k, threads) = (positive("k", k)?, threads.map(|n| positive("threads", n)).transpose()?);
+        let store = &*store.store;
+        let neighbours = py.detach(|| neighbours::ItemNeighbours::new(store, k, shrinkage, threads))?;
+        Ok(Self { neighbours, threads })
+    }
+
+    /// The inverse of ``arrays``; ValueError when they do not fit together.
+    #[staticmethod]
+    #[pyo3(signature = (num_items, offsets, ids, similarities, *, threads=None))]
+    fn from_arrays(
+        num_items: usize,
+        offsets: PyReadonlyArray1<'_, i64>,
+        ids: PyReadonlyArray1<'_, u32>,
+        similarities: PyReadonlyArray1<'_, f32>,
+        threads: Option<i64>,
+    ) -> PyResult<Self> {
+        let threads = threads.map(|n| positive("threads", n)).transpose()?;
+        let (offsets, ids, similarities) = (offsets.to_vec()?, ids.to_vec()?, similarities.to_vec()?);
+        let neighbours = neighbours::ItemNeighbours::from_arrays(num_items, offsets, ids, similarities)?;
+        Ok(Self { neighbours, threads })
+    }
+
+    /// offsets (V+1,) int64, ids uint32 and similarities float32: item i's neighbours, best first,
+    /// are ids[offsets[i]:offsets[i + 1]]; copies.
+    fn arrays<'py>(&self, py: Python<'py>) -> Arrays<'py> {
+        let (offsets, ids, similarities) = self.neighbours.arrays();
+        (
+            PyArray1::from_slice(py, offsets),
+            PyArray1::from_slice(py, ids),
+            PyArray1::from_slice(py, similarities),
+        )
+    }
+
+    /// (B, V) float32 scores of right-padded prefixes: items (B, L) and lengths (B,), integers.
+    ///
+    /// The sum over the prefix's items of decay ** (distance from the end) times their similarity to
+    /// each item; 0 for items near none. ValueError for a decay outside 0..1, a length outside 0..L
+    /// and an item outside the catalogue; padding is not looked at.
+    fn scores<'py>(
+        &self,
+        items: &Bound<'py, PyAny>,
+        lengths: &Bound<'py, PyAny>,
+        decay: f64,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let score = |prefixes: Prefixes<'_>| self.neighbours.scores(prefixes, decay, self.threads);
+        with_prefixes(items, lengths, self.neighbours.num_items(), score)
+    }
+}
+
+/// V-SKNN: items of the past sessions nearest to the prefix.
+///
+/// Of the sessions that share an item with the prefix, the ``sample`` latest in the store are looked
+/// at. Similarity is the sum over shared items of position / length, the position counted from 1 at
+/// the oldest item of the prefix, each item at its last. The k most similar sessions are kept (ties:
+/// the later one), and an item's score is the sum over kept sessions that hold it of similarity /
+/// steps, the steps from the end of the prefix, from 1, to the latest item shared.
+///
+/// Ludewig and Jannach, "Evaluation of session-based recommendation algorithms", UMUAI 2018, with
+/// the defaults of their published code (``weighting="div"``, ``weighting_score="div"``, no idf). The
+/// constant factor 1 / (distinct items of the prefix) is left out, as it changes no ranking.
+///
+/// Args:
+///   store: the training sessions in the order of time.
+///   k, sample: 1 or more.
+///   threads: for scoring; None takes all cores. The result does not depend on it.
+///
+/// Raises:
+///   ValueError: an argument is outside what is said above.
+///
+/// Example:
+///
+/// >>> from alterrec._core import SessionNeighbours
+/// >>> from alterrec.sessions import SessionStore
+/// >>> store = SessionStore.from_arrays([0, 0, 1, 1], [0, 1, 1, 2])
+/// >>> SessionNeighbours(store, k=1).scores([[0, 1]], [2])
+/// array([[1.5, 1.5, 0. ]], dtype=float32)
+#[pyclass(frozen, module = "alterrec._core")]
+pub(super) struct SessionNeighbours {
+    neighbours: neighbours::SessionNeighbours,
+    threads: Option<usize>,
+}
+
+#[pymethods]
+impl SessionNeighbours {
+    #[new]
+    #[pyo3(signature = (store, k=500, sample=5000, *, threads=None))]
+    fn new(
+        py: Python<'_>,
+        store: &SessionStore,
+        k: i64,
+        sample: i64,
+        threads: Option<i64>,
+    ) -> PyResult<Self> {
+        let (k, sample) = (positive("k", k)?, positive("sample", sample)?);
+        let threads = threads.map(|n| positive("threads", n)).transpose()?;
+        let store = &*store.store;
+        let neighbours = py.detach(|| neighbours::SessionNeighbours::new(store, k, sample))?;
+        Ok(Self { neighbours, threads })
+    }
+
+    /// (B, V) float32 scores of right-padded prefixes: items (B, L) and lengths (B,), integers.
+    ///
+    /// 0 for items of no kept session. ValueError for a length outside 0..L and an item outside the
+    /// catalogue; padding is not looked at.
+    fn scores<'py>(
+        &self,
+        items: &Bound<'py, PyAny>,
+        lengths: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let score = |prefixes: Prefixes<'_>| self.neighbours.scores(prefixes, self.threads);
+        with_prefixes(items, lengths, self.neighbours.num_items(), score)
+    }
+}
+
+fn with_prefixes<'py>(
+    items: &Bound<'py, PyAny>,
+    lengths: &Bound<'py, PyAny>,
+    num_items: usize,
+    scores: impl FnOnce(Prefixes<'_>) -> Result<Vec<f32>> + Send,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let py = items.py();
+    let items = int64::<Ix2>("items", items)?;
+    let lengths = int64::<Ix1>("lengths", lengths)?;
+    let prefixes =
+        Prefixes { items: items.as_slice()?, width: items.shape()[1], lengths: lengths.as_slice()? };
+    let rows = prefixes.lengths.len();
+    let flat = py.detach(|| scores(prefixes))?;
+    let matrix = Array2::from_shape_vec((rows, num_items), flat);
+    Ok(matrix.map_err(|e| PyValueError::new_err(e.to_string()))?.into_pyarray(py))
+}
+
+pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<ItemNeighbours>()?;
+    m.add_class::<SessionNeighbours>()
 }

@@ -58,7 +58,9 @@ def example(random: np.random.Generator, views: tuple[str, ...], length: int, ra
     top = [item(random) for _ in range(5)]
     if rank <= 5:
         top[rank - 1] = target
-    ranks = {view: rank if view == "score" else int(rank * random.integers(1, 90)) for view in views}
+    ranks = {
+        view: rank if view == "score" else min(int(rank * random.integers(1, 90)), 3204) for view in views
+    }
     return {
         "session": [item(random) for _ in range(length)],
         "target": target,

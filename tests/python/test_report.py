@@ -143,7 +143,7 @@ def test_a_run_without_text_shows_one_line_and_no_comparison_of_parts(tmp_path: 
     assert "Warnings of this run" not in page.headings
     assert "ID and text together" not in page.text
     assert "text alone" not in page.text
-    assert "this model can find them by luck alone" in page.text
+    assert "luck alone can find them" in page.text
 
 
 def test_a_baseline_without_epochs_has_no_curves(tmp_path: Path) -> None:
@@ -369,11 +369,9 @@ def test_labels_keep_their_order_gap_and_bounds(values: list[float]) -> None:
 
 @given(st.text())
 def test_element_gives_back_its_text(text: str) -> None:
-    outline = Outline(element("p", text, title=text))
-    assert outline.open == []
-    assert outline.text.replace("\r", "\n") == text.replace("\r\n", "\n").replace("\r", "\n").replace(
-        "\0", "\0"
-    )
+    seen = Outline(element("p", text, title=text))
+    assert seen.open == []
+    assert seen.text == text
 
 
 def test_tables_in_each_form() -> None:

@@ -348,14 +348,8 @@ def test_derived_seeds_differ_and_are_checked():
 
 
 def test_examples_in_docstrings():
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    examples = [
-        test
-        for module in (sessions, _core)
-        for test in finder.find(module, module=False, globs=vars(sessions))
-        if "SessionStore" in test.name or module is sessions
-    ]
-    assert sum(len(test.examples) for test in examples) > 15
-    runner = doctest.DocTestRunner()
-    for test in examples:
-        assert runner.run(test).failed == 0, test.name
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for subject in (sessions, _core.SessionStore, _core.ItemNeighbours, _core.SessionNeighbours):
+        examples = finder.find(subject, subject.__name__, globs=vars(sessions))
+        assert any(test.examples for test in examples)
+        assert [test.name for test in examples if runner.run(test).failed] == []

@@ -285,11 +285,12 @@ def _draw_unseen(rng: np.random.Generator, candidates: Ints, weights: Floats, pa
 def _draw_column(rng: np.random.Generator, weights: Floats) -> Ints:
     sums = np.cumsum(weights, axis=1)
     # 1 - random() is never 0, so a column of weight 0 is never drawn.
-    return (sums < (1.0 - rng.random(len(weights)))[:, None] * sums[:, -1:]).sum(axis=1)
+    below: Ints = (sums < (1.0 - rng.random(len(weights)))[:, None] * sums[:, -1:]).sum(axis=1)
+    return below
 
 
 def _by_popularity(rng: np.random.Generator, sums: Floats, count: int) -> Ints:
-    return np.searchsorted(sums, (1.0 - rng.random(count)) * sums[-1])
+    return np.asarray(np.searchsorted(sums, (1.0 - rng.random(count)) * sums[-1]))
 
 
 def _item_ids(catalogue: _Catalogue) -> tuple[str, ...]:

@@ -110,7 +110,8 @@ def _lsa(text: ItemText, width: int) -> NDArray[np.float32]:
     width = min(width, *words.shape)
     vectors = TruncatedSVD(width, random_state=0).fit_transform(words)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0).astype(np.float32)
+    units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(float).tiny)).astype(np.float32)
+    return units
 
 
 def _fill(
@@ -143,15 +144,14 @@ def _fill(
 
 
 def _mean_of_fields(cache: VectorCache, fields: dict[str, list[str]]) -> NDArray[np.float32]:
-    total, count = np.float32(0), np.float32(0)
+    num_items = len(next(iter(fields.values())))
+    total = np.zeros((num_items, cache.width), dtype=np.float32)
+    count = np.zeros((num_items, 1), dtype=np.float32)
     for texts in fields.values():
-        filled = np.array([bool(value) for value in texts])
-        vectors = cache.vectors([value for value in texts if value], None)
-        spread = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
-        spread[filled] = vectors
-        total, count = total + spread, count + filled[:, None].astype(np.float32)
-    mean: NDArray[np.float32] = total / np.maximum(count, 1)
-    return mean
+        filled = np.flatnonzero(texts)
+        total[filled] += cache.vectors([texts[item] for item in filled], None)
+        count[filled] += 1
+    return total / np.maximum(count, np.float32(1))
 
 
 def _source(encoder: str) -> str | Path:
@@ -186,7 +186,9 @@ def _identity(source: str | Path) -> str:
 
 def _load(source: str | Path, device: str, truncate_dim: int | None) -> Any:
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return SentenceTransformer(str(source), device=device, truncate_dim=truncate_dim)
     # Hub, file, configuration and device failures come as many unrelated exception types.

@@ -71,7 +71,7 @@ class VectorCache:
         if encode is not None:
             self._add(self.missing(texts), encode)
         places = np.array([self._places[_digest(text)] for text in texts], dtype=np.int64).reshape(-1, 2)
-        result = np.empty((len(texts), self._width()), dtype=np.float32)
+        result = np.empty((len(texts), self.width), dtype=np.float32)
         for number in np.unique(places[:, 0]):
             rows = np.flatnonzero(places[:, 0] == number)
             result[rows] = self._segments[number]["vector"][places[rows, 1]]
@@ -105,7 +105,9 @@ class VectorCache:
         self._places |= {key: (len(self._segments), row) for row, key in enumerate(keys)}
         self._segments.append(segment)
 
-    def _width(self) -> int:
+    @property
+    def width(self) -> int:
+        """Columns of a vector; 0 while the cache is empty."""
         return int(self._segments[0]["vector"].shape[1]) if self._segments else 0
 
 

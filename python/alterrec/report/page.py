@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from alterrec.files import atomic_write, write_text
 from alterrec.report.markup import Html, element, join
-from alterrec.report.run_folder import Example, Group, Item, Result, RunFolder, read_run
+from alterrec.report.run_folder import Epoch, Example, Group, Item, Result, RunFolder, read_run
 from alterrec.report.summary import (
     FIRST_ITEMS,
     HEADLINE,
@@ -236,6 +236,7 @@ def _page(
 ) -> str:
     result = run.result
     title = f"{result.model} on {result.data.name}"
+    said = opening(result)
     meta = " · ".join(
         part
         for part in (
@@ -251,11 +252,13 @@ def _page(
         element("h1", title),
         element("p", meta, class_="meta"),
         _list_box("Warnings of this run", result.warnings, "box warnings"),
-        element("p", " ".join(opening(result)), class_="opening"),
+        element(
+            "div", *(element("p", " ".join(part)) for part in (said[:2], said[2:]) if part), class_="opening"
+        ),
         _tiles(result),
         _list_box("Before you believe it", doubts(result, seeds=len(_seeds(run, rivals))), "box doubts"),
         _systems_section(result, rivals, left_out, drawn),
-        _training_section(drawn),
+        _training_section(run.epochs, drawn),
         _longtail_section(result, drawn),
         _sessions_section(result, run.examples),
         _numbers_section(result),
@@ -337,8 +340,12 @@ def _systems_section(
     notes = [
         f"Every system ranks the whole catalogue for the same {split_name(result)} targets.",
         _seen_rule(result),
-        "Coloured: this run and its parts, each ranking alone. Light grey: baselines that train no network.",
+        "Coloured: this run and its parts, each ranking alone."
+        if len(result.views) > 1
+        else "Coloured: this run.",
     ]
+    if result.baselines:
+        notes.append("Light grey: baselines that train no network.")
     if rivals:
         notes.append(
             "Dark grey: other runs; of several seeds the bar is the mean, the whisker one standard deviation "
@@ -349,14 +356,18 @@ def _systems_section(
     return _section("How it compares", _note(" ".join(notes)), drawn["systems"])
 
 
-def _training_section(drawn: Mapping[str, Html]) -> Html:
+def _training_section(epochs: Sequence[Epoch], drawn: Mapping[str, Html]) -> Html:
     if "training" not in drawn:
         return Html()
-    says = (
-        "How well each part, and the sum, did on validation after every epoch. Shade and word say which "
-        "network was trained then; the ring is the epoch that was kept."
-    )
-    return _section("How it learned", _note(says), drawn["training"])
+    says = ["Validation after every epoch. The ring is the epoch that was kept."]
+    if len({tuple(epoch.trained) for epoch in epochs}) > 1:
+        says.append("Shade and word say which network was trained in these epochs.")
+    if len({epoch.negatives for epoch in epochs}) > 1:
+        says.append(
+            "At the dashed line the candidates beside the right item change: full, the whole catalogue; "
+            "random, a random draw; window, items that the other network ranks high (hard negatives)."
+        )
+    return _section("How it learned", _note(" ".join(says)), drawn["training"])
 
 
 def _longtail_section(result: Result, drawn: Mapping[str, Html]) -> Html:
@@ -440,7 +451,8 @@ def _rank(view: str, rank: float) -> Html:
 
 
 def _table(table: Table) -> Html:
-    head = element("thead", element("tr", *(element("th", name, scope="col") for name in table.columns)))
+    names = element("tr", *(element("th", name, scope="col") for name in table.columns))
+    head = element("thead", names) if any(table.columns[1:]) else Html()
     rows = [
         element(
             "tr",
@@ -466,7 +478,7 @@ def _numbers_section(result: Result) -> Html:
             rows |= baselines_of(result)
         if rows:
             tables.append(_table(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]])))
-    return _section("The numbers", _note(_seen_rule(result)), element("div", *tables, class_="pair"))
+    return _section("The numbers", _note(_seen_rule(result)), *tables)
 
 
 def _details_section(run: RunFolder) -> Html:

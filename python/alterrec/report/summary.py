@@ -168,10 +168,10 @@ def _of_targets(result: Result, targets: Targets) -> list[str]:
             "To test two runs target by target: alterrec compare."
         )
     if targets.cold:
-        who = "only their text can find them" if "text" in views else "this model can find them by luck alone"
+        share = percent(targets.cold / targets.count)
         found.append(
-            f"{count(targets.cold)} targets ({percent(targets.cold / targets.count)}) never occur in training: "
-            f"{who}."
+            f"{count(targets.cold)} targets ({share}) never occur in training: "
+            + ("only their text can find them." if "text" in views else "luck alone can find them.")
         )
     tied = [
         f"{percent(share)} by {VIEW_NAMES.get(view, view)}"
