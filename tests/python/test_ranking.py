@@ -104,7 +104,7 @@ def test_fused_counts_are_those_of_each_view_and_of_the_sum(
     backend: str, data: st.DataObject, num_views: int
 ) -> None:
     first, exclude = data.draw(cases())
-    first = np.nan_to_num(first, posinf=1e30, neginf=-1e30)
+    first = first.clip(-1e30, 1e30)  # so that no product overflows
     finite = st.sampled_from([-1.0, -0.0, 0.0, 0.1, 0.3, 1.0]) | st.floats(-1e3, 1e3, width=32)
     more = hnp.arrays(np.float32, first.shape, elements=finite)
     views = [first] + [data.draw(more) for _ in range(num_views - 1)]
