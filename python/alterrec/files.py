@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from alterrec.errors import InputError
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "it would be larger than files may be here; raise the limit (ulimit -f)",
     errno.EACCES: "no permission; choose a folder that may be written to",
     errno.EPERM: "no permission; choose a folder that may be written to",
     errno.EROFS: "the file system is read-only; choose another folder",
@@ -25,6 +27,7 @@ _REASONS = {
     errno.EISDIR: "it is a folder; choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+_NO_SPACE = 2**16  # bytes: less than any file of ours that could not be written
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     except Exception as error:
-        code = _error_number(error)
+        code = _error_number(error, path.parent)
         if code not in _REASONS:
             raise
         raise InputError(f"{path}: cannot be written: {_REASONS[code]}") from error
@@ -94,9 +97,11 @@ def _remove(temporary: Path) -> None:
         return
 
 
-def _error_number(error: Exception) -> int | None:
+def _error_number(error: Exception, folder: Path) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    # polars and safetensors report the operating system's errors in words.
+    # polars and safetensors report the operating system's errors in words, torch and numpy lose them.
     found = re.search(r"os error (\d+)|\bcode: (\d+)", str(error))
-    return int(found[1] or found[2]) if found else None
+    if found:
+        return int(found[1] or found[2])
+    return errno.ENOSPC if shutil.disk_usage(folder).free < _NO_SPACE else None

@@ -289,7 +289,7 @@ def _read_events(
         raise InputError(
             f"{table.place(first[ROW])}: item_id is {first['item_id']!r}, which is not in {catalogue.name} "
             f"({unknown} of {len(frame)} rows have such items){vocabulary.nearest(first['item_id']) or '.'} "
-            "Add the items, or drop such rows with drop_unknown"
+            "Add the items, or drop such rows with --drop-unknown (in Python, drop_unknown=True)"
         )
     kept = frame.drop_nulls("item")
     if kept.is_empty():
@@ -355,7 +355,7 @@ def _split(
     if source == "interactions" and whole.time_kind is None:
         raise InputError(
             f"{whole.table.path}: column 'timestamp' is missing; a single interactions file is split by "
-            "time. Add it, map it with columns timestamp=NAME, or give train, valid and test"
+            "time. Add it, map it with --column timestamp=NAME, or give train, valid and test"
         )
     total = whole.num_sessions
     counts = {split: max(1, round(shares[split] * total)) for split in missing}

@@ -88,7 +88,7 @@ def find_column(table: Table, name: str, columns: Mapping[str, str], *, required
     raise InputError(
         f"{table.path}: column {name!r} is missing; its columns are "
         f"{', '.join(map(repr, table.columns))}{nearest(name, table.columns) or '.'} "
-        f"Rename one, or map it with columns {name}=NAME"
+        f"Rename one, or map it with --column {name}=NAME (in Python, columns={{{name!r}: 'NAME'}})"
     )
 
 

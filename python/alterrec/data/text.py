@@ -151,7 +151,7 @@ def _mean_of_fields(cache: VectorCache, fields: dict[str, list[str]]) -> NDArray
         filled = np.flatnonzero(texts)
         total[filled] += cache.vectors([texts[item] for item in filled], None)
         count[filled] += 1
-    return total / np.maximum(count, np.float32(1))
+    return np.divide(total, count, out=total, where=count > 0)
 
 
 def _source(encoder: str) -> str | Path:

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import Vocabulary
-from alterrec.data.tables import find_column, id_column, read_table
+from alterrec.data.tables import ROW, find_column, id_column, read_table
 from alterrec.errors import InputError, nearest
 
 SUFFIXES = (".npy", ".safetensors", ".parquet")
@@ -98,7 +98,12 @@ def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
             f"{path}: {rows.null_count()} of {len(vocabulary)} items have no row, the first is {first!r}; "
             "allowed: a row for every item"
         )
-    values = table.frame.select(name for name in table.columns if name != column)[rows]
+    values = table.frame[rows].drop(ROW, column)
+    if not values.width:
+        raise InputError(
+            f"{path}: has no column beside {column}; allowed: one column of lists of numbers or columns of "
+            "numbers"
+        )
     listed = values.width == 1 and isinstance(values.dtypes[0], pl.List | pl.Array)
     if not listed:
         wrong = next((name for name, kind in values.schema.items() if not kind.is_numeric()), None)

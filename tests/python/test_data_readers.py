@@ -1,0 +1,596 @@
+"""Folders of files to data sets: what is read, what is cut, and every way in which files can be wrong."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alterrec.data.dataset import Vocabulary
+from alterrec.data.readers import load_dataset, load_sessions
+from alterrec.errors import InputError
+
+ITEMS = "item_id,title,brand\ntent,Red tent,Fernhill\nlamp,Oil lamp,\nstove,,\n"
+HEADER = "session_id,item_id,timestamp\n"
+
+
+def sessions(first: int, count: int) -> str:
+    """Sessions s<first>.. of items tent, lamp at their own number as time."""
+    return "".join(f"s{n},{item},{n}\n" for n in range(first, first + count) for item in ("tent", "lamp"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A well-formed folder: 3 items, of which stove is cold, and sessions of tent, lamp."""
+    files = {"items": ITEMS, "train": HEADER + sessions(0, 4)}
+    files |= {"valid": HEADER + sessions(4, 2), "test": HEADER + sessions(6, 2)}
+    for name, content in files.items():
+        (tmp_path / f"{name}.csv").write_text(content, "utf-8")
+    return tmp_path
+
+
+def append(path: Path, lines: str) -> None:
+    path.write_text(path.read_text("utf-8") + lines, "utf-8")
+
+
+def message(call: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text, "one message, one line"
+    return text
+
+
+def as_parquet(path: Path, **types: pl.DataType) -> Path:
+    """The CSV file rewritten as Parquet, with its columns cast to ``types``."""
+    frame = pl.read_csv(path, infer_schema=False)
+    target = path.with_suffix(".parquet")
+    frame.with_columns(pl.col(name).cast(kind) for name, kind in types.items()).write_parquet(target)
+    path.unlink()
+    return target
+
+
+# What is read
+
+
+def test_a_folder(folder: Path) -> None:
+    data = load_dataset(folder)
+    assert data.name == folder.name
+    assert data.vocabulary.item_ids == ("tent", "lamp", "stove")
+    assert data.text is not None
+    assert data.text.fields == {"title": ["Red tent", "Oil lamp", ""], "brand": ["Fernhill", "", ""]}
+    assert [len(store) for store in data.splits.values()] == [4, 2, 2]
+    assert data.session_names["valid"] == ["s4", "s5"]
+    np.testing.assert_array_equal(data.valid.items, [0, 1, 0, 1])
+    np.testing.assert_array_equal(data.valid.timestamps, [4, 4, 5, 5])
+    np.testing.assert_array_equal(data.train_counts, [4, 4, 0])
+    np.testing.assert_array_equal(data.trained, [True, True, False])
+    assert data.notes == ("items without training sessions (cold): 1, of them in valid or test: 0",)
+
+
+def test_statistics(folder: Path) -> None:
+    append(folder / "test.csv", "s9,stove,9\ns9,tent,9\ns9,stove,9\n")
+    found = load_dataset(folder).statistics()
+    assert found["sessions"] == 9
+    assert found["interactions"] == 19
+    assert found["items"] == 3
+    assert found["cold_items"] == 1
+    assert found["items_with_text"] == 2
+    assert found["text_words"] == pytest.approx((3 + 2 + 0) / 3)
+    assert found["mean_length"] == pytest.approx(19 / 9)
+    assert found["users"] is None
+    assert found["test"] == {
+        "sessions": 3,
+        "interactions": 7,
+        "items": 3,
+        "mean_length": pytest.approx(7 / 3),
+        "max_length": 3,
+        "first_time": 6,
+        "last_time": 9,
+    }
+
+
+def test_the_fingerprint_follows_content_alone(folder: Path) -> None:
+    before = load_dataset(folder).fingerprint
+    moved = folder.rename(folder.with_name("elsewhere"))
+    for name in ("items", "train", "valid", "test"):
+        as_parquet(moved / f"{name}.csv")
+    assert load_dataset(moved).fingerprint == before
+    (moved / "items.parquet").unlink()
+    (moved / "items.csv").write_text(ITEMS.replace("Oil", "Gas"), "utf-8")
+    assert load_dataset(moved).fingerprint != before
+
+
+def test_columns_by_other_names_with_users(folder: Path) -> None:
+    (folder / "train.csv").write_text("visit,sku,at,who\n1,lamp,5,ann\n2,tent,3,bob\n1,tent,4,ann\n", "utf-8")
+    for split in ("valid", "test"):
+        (folder / f"{split}.csv").write_text("visit,sku,at,who\n3,lamp,5,bob\n3,tent,6,bob\n", "utf-8")
+    columns = {"session_id": "visit", "item_id": "sku", "timestamp": "at", "user_id": "who"}
+    data = load_dataset(folder, columns=columns)
+    assert data.session_names["train"] == ["2", "1"], "in the order of the last interaction"
+    np.testing.assert_array_equal(data.train.session(1), [0, 1])
+    np.testing.assert_array_equal(data.train.users, [1, 0])
+    np.testing.assert_array_equal(data.test.users, [1])
+    assert data.statistics()["users"] == 2
+
+
+def test_text_fields_are_chosen_in_order(folder: Path) -> None:
+    text = load_dataset(folder, text_fields=["brand", "title"]).text
+    assert text is not None
+    assert list(text.fields) == ["brand", "title"]
+    assert text.joined(0) == "Fernhill Red tent"
+
+
+def test_items_without_text(folder: Path) -> None:
+    (folder / "items.csv").write_text("item_id\ntent\nlamp\n", "utf-8")
+    assert load_dataset(folder).text is None
+
+
+def test_lists_of_text_in_parquet_are_joined(folder: Path) -> None:
+    (folder / "items.csv").unlink()
+    taxonomy = [["Camping", "Tents"], None]
+    frame = pl.DataFrame({"item_id": ["tent", "lamp"], "taxonomy": taxonomy, "year": [1999, None]})
+    frame.write_parquet(folder / "items.parquet")
+    text = load_dataset(folder).text
+    assert text is not None
+    assert text.fields == {"taxonomy": ["Camping Tents", ""], "year": ["1999", ""]}
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        (["7", "-8"], [7, -8]),
+        (["7.0", "8"], [7, 8]),
+        (["7.5", "8"], [7_500_000, 8_000_000]),
+        (["1970-01-02", "1970-01-01"], [86_400_000_000, 0]),
+        (["1970-01-01T00:00:01", "1970-01-01 00:00:02.5"], [1_000_000, 2_500_000]),
+        (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:01Z"], [0, 1_000_000]),
+        (["1970-01-01T00:01", "1970-01-01 00:02"], [60_000_000, 120_000_000]),
+    ],
+)
+def test_timestamps(folder: Path, written: list[str], stored: list[int]) -> None:
+    for split in ("train", "valid", "test"):
+        rows = "".join(
+            f"s{split}{n},tent,{time}\ns{split}{n},lamp,{time}\n" for n, time in enumerate(written)
+        )
+        (folder / f"{split}.csv").write_text(HEADER + rows, "utf-8")
+    times = load_dataset(folder).train.timestamps
+    assert times is not None
+    np.testing.assert_array_equal(np.sort(times), np.sort(np.repeat(stored, 2)))
+
+
+@pytest.mark.parametrize("kind", [pl.Int32(), pl.Float64(), pl.UInt64()])
+def test_numbers_in_parquet_are_times(folder: Path, kind: pl.DataType) -> None:
+    before = load_dataset(folder).train
+    as_parquet(folder / "train.csv", timestamp=kind)
+    assert load_dataset(folder).train == before
+
+
+def test_dates_in_parquet_are_times(folder: Path) -> None:
+    for split in ("train", "valid", "test"):
+        path = as_parquet(folder / f"{split}.csv", timestamp=pl.Int64())
+        frame = pl.read_parquet(path)
+        frame.with_columns(pl.from_epoch("timestamp", time_unit="s").cast(pl.Datetime("ms"))).write_parquet(
+            path
+        )
+    times = load_dataset(folder).valid.timestamps
+    np.testing.assert_array_equal(times, np.array([4, 4, 5, 5]) * 1_000_000)
+
+
+def test_one_interactions_file_is_cut_by_time_of_last_interaction(folder: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.csv").unlink()
+    # Session s0 begins first and ends last, so it is the test session.
+    rows = "s0,lamp,99\n" + sessions(0, 10)
+    (folder / "interactions.csv").write_text(HEADER + rows, "utf-8")
+    data = load_dataset(folder, valid_share=0.2, test_share=0.1)
+    assert data.session_names == {
+        "train": [f"s{n}" for n in range(1, 8)],
+        "valid": ["s8", "s9"],
+        "test": ["s0"],
+    }
+    np.testing.assert_array_equal(data.test.items, [0, 1, 1])
+    assert data.notes[0] == (
+        "interactions.csv: sessions cut from its end by time of last interaction: valid 2, test 1; left for "
+        "train: 7"
+    )
+
+
+def test_what_is_missing_is_cut_from_train(folder: Path) -> None:
+    (folder / "valid.csv").unlink()
+    (folder / "train.csv").write_text(
+        "session_id,item_id\n" + "".join(f"s{n},{item}\n" for n in range(10) for item in ("lamp", "tent")),
+        "utf-8",
+    )
+    data = load_dataset(folder)
+    assert [len(store) for store in data.splits.values()] == [9, 1, 2]
+    assert data.session_names["valid"] == ["s9"]
+    assert "by order of appearance (no timestamps): valid 1; left for train: 9" in data.notes[0]
+    assert data.train.timestamps is None
+
+
+def test_remarks_on_well_formed_data(folder: Path) -> None:
+    append(folder / "train.csv", "s90,tent,1\n")
+    append(folder / "test.csv", "s0,tent,9\ns0,stove,9\n")
+    notes = load_dataset(folder).notes
+    assert notes == (
+        "items without training sessions (cold): 1, of them in valid or test: 1",
+        "train: sessions with one item, so without a target: 1",
+        "session ids in both train and test: 1",
+    )
+
+
+def test_a_byte_order_mark_and_blank_lines_are_passed_over(folder: Path) -> None:
+    path = folder / "train.csv"
+    before = load_dataset(folder).train
+    path.write_text("\ufeff" + path.read_text("utf-8").replace("s2,tent", "\ns2,tent") + "\n\n", "utf-8")
+    assert load_dataset(folder).train == before
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), include_characters='\n",'), min_size=1, max_size=6
+).filter(lambda name: name.strip() != "")
+
+
+@st.composite
+def rows_of_sessions(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str, int]]]:
+    items = draw(st.lists(NAMES, min_size=2, max_size=5, unique=True))
+    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    row = st.tuples(st.sampled_from(names), st.sampled_from(items), st.integers(-(2**40), 2**40))
+    rows = draw(st.lists(row, max_size=12))
+    target = [(names[0], items[0], 0), (names[0], items[1], 0)]
+    return items, [*rows, *target]
+
+
+@settings(deadline=None)
+@given(rows_of_sessions(), st.booleans(), st.sampled_from(["csv", "parquet"]))
+def test_any_sessions_come_back_as_they_were_written(
+    written: tuple[list[str], list[tuple[str, str, int]]], timed: bool, suffix: str
+) -> None:
+    items, rows = written
+    # The slow twin: Python's stable sorts, by time inside a session and by last time between them.
+    expected: dict[str, list[tuple[int, str]]] = {}
+    for session, item, time in rows:
+        expected.setdefault(session, []).append((time, item))
+    if timed:
+        expected = {name: sorted(events, key=lambda event: event[0]) for name, events in expected.items()}
+        expected = dict(sorted(expected.items(), key=lambda entry: entry[1][-1][0]))
+
+    columns = ["session_id", "item_id", "timestamp"] if timed else ["session_id", "item_id"]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder / f"items.{suffix}", ["item_id"], [(item,) for item in items])
+        for split in ("train", "valid", "test"):
+            write(folder / f"{split}.{suffix}", columns, [row[: len(columns)] for row in rows])
+        data = load_dataset(folder)
+    for split, store in data.splits.items():
+        assert data.session_names[split] == list(expected)
+        found = [[items[item] for item in store.session(index)] for index in range(len(store))]
+        assert found == [[item for _, item in events] for events in expected.values()]
+        if timed:
+            times = [time for events in expected.values() for time, _ in events]
+            np.testing.assert_array_equal(store.timestamps, times)
+
+
+def write(path: Path, columns: list[str], rows: list[tuple[object, ...]]) -> None:
+    if path.suffix == ".parquet":
+        pl.DataFrame(rows, schema=columns, orient="row").write_parquet(path)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+# What is wrong
+
+
+def test_wrong_path(folder: Path) -> None:
+    typo = folder.with_name(folder.name + "x")
+    found = message(lambda: load_dataset(typo))
+    assert found.startswith(f"{typo}: no such folder; allowed: a folder with items and train or interactions")
+    assert f"did you mean {folder.name!r}?" in found
+    assert "is a file" in message(lambda: load_dataset(folder / "items.csv"))
+    assert "no such folder" in message(lambda: load_dataset(folder / "no" / "where"))
+
+
+def test_missing_file(folder: Path) -> None:
+    (folder / "items.csv").rename(folder / "item.csv")
+    found = message(lambda: load_dataset(folder))
+    assert "items.csv or items.parquet is missing" in found
+    assert found.endswith("did you mean 'item.csv'?")
+
+
+def test_missing_train(folder: Path) -> None:
+    (folder / "train.csv").unlink()
+    assert "train.csv or train.parquet, or interactions.csv is missing" in message(
+        lambda: load_dataset(folder)
+    )
+
+
+def test_one_content_in_two_files(folder: Path) -> None:
+    (folder / "items.parquet").touch()
+    assert "has both items.csv and items.parquet; keep one" in message(lambda: load_dataset(folder))
+    (folder / "items.parquet").unlink()
+    (folder / "interactions.csv").touch()
+    assert "has both train.csv and interactions.csv; keep one" in message(lambda: load_dataset(folder))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_missing_column(folder: Path, suffix: str) -> None:
+    path = folder / "valid.csv"
+    path.write_text(path.read_text("utf-8").replace("item_id", "itemid"), "utf-8")
+    if suffix == "parquet":
+        path = as_parquet(path)
+    assert message(lambda: load_dataset(folder)) == (
+        f"{path}: column 'item_id' is missing; its columns are 'session_id', 'itemid', 'timestamp'; did you "
+        "mean 'itemid'? Rename one, or map it with --column item_id=NAME (in Python, "
+        "columns={'item_id': 'NAME'})"
+    )
+
+
+def test_wrong_column_mapping(folder: Path) -> None:
+    found = message(lambda: load_dataset(folder, columns={"timestamp": "timestam"}))
+    assert "columns timestamp=timestam: no column 'timestam' in" in found
+    assert found.endswith("did you mean 'timestamp'?")
+    found = message(lambda: load_dataset(folder, columns={"item": "sku"}))
+    assert (
+        "columns: 'item' is not a column of ours; allowed: session_id, item_id, timestamp, user_id" in found
+    )
+
+
+def test_unknown_text_field(folder: Path) -> None:
+    found = message(lambda: load_dataset(folder, text_fields=["titel"]))
+    assert found == (
+        f"{folder / 'items.csv'}: text field 'titel' is missing; its text columns are 'title', 'brand'; "
+        "did you mean 'title'?"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_unknown_items(folder: Path, suffix: str) -> None:
+    path = folder / "test.csv"
+    append(path, "s8,tend,8\ns8,lamp,8\ns9,boat,9\n")
+    place = f"{path}, line 6"
+    if suffix == "parquet":
+        place = f"{as_parquet(path)}, row 5"
+    assert message(lambda: load_dataset(folder)) == (
+        f"{place}: item_id is 'tend', which is not in items.csv (2 of 7 rows have such items); did you mean "
+        "'tent'? Add the items, or drop such rows with --drop-unknown (in Python, drop_unknown=True)"
+    )
+    data = load_dataset(folder, drop_unknown=True)
+    assert data.session_names["test"] == ["s6", "s7", "s8"]
+    np.testing.assert_array_equal(data.test.items, [0, 1, 0, 1, 1])
+    assert data.notes[:2] == (
+        f"test.{suffix}: dropped 2 of 7 rows with unknown items",
+        f"test.{suffix}: sessions gone because they had unknown items only: 1",
+    )
+
+
+def test_only_unknown_items(folder: Path) -> None:
+    (folder / "test.csv").write_text(HEADER + "s8,boat,8\n", "utf-8")
+    found = message(lambda: load_dataset(folder, drop_unknown=True))
+    assert "none of its 1 rows has an item of items.csv; the first is 'boat'" in found
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_duplicate_item(folder: Path, suffix: str) -> None:
+    path = folder / "items.csv"
+    # A line break inside a cell: the line told is the file's, not the row's.
+    append(path, 'boat,"Folding\nboat",\ntent,Green tent,\nlamp,,\n')
+    places = f"{path}, line 7", "line 2"
+    if suffix == "parquet":
+        places = f"{as_parquet(path)}, row 5", "row 1"
+    assert message(lambda: load_dataset(folder)) == (
+        f"{places[0]}: item_id 'tent' is there already, first in {places[1]} (2 such rows); allowed: "
+        "each item once"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("row", "column"), [(",tent,1", "session_id"), ("s1,,1", "item_id"), ('s1," ",1', "item_id")]
+)
+def test_empty_session(folder: Path, suffix: str, row: str, column: str) -> None:
+    path = folder / "train.csv"
+    append(path, row + "\n")
+    place = f"{path}, line 10"
+    if suffix == "parquet":
+        place = f"{as_parquet(path)}, row 9"
+    found = message(lambda: load_dataset(folder))
+    assert re.match(re.escape(place) + f": {column} is ' ?'; allowed: a non-empty id in every row", found)
+
+
+@pytest.mark.parametrize("time", ["yesterday", "", "2024-05-01", "12:30", "nan", "inf"])
+def test_unparsable_timestamp(folder: Path, time: str) -> None:
+    append(folder / "train.csv", f"s1,tent,{time}\n")
+    assert message(lambda: load_dataset(folder)) == (
+        f"{folder / 'train.csv'}, line 10: timestamp is {time!r}; allowed: integers, decimal numbers or ISO "
+        "dates such as 2024-05-01T12:30:00, one kind in all rows"
+    )
+
+
+def test_a_number_among_dates(folder: Path) -> None:
+    (folder / "train.csv").write_text(HEADER + "s,tent,2024-05-01\ns,lamp,2024-05-02\ns,tent,5\n", "utf-8")
+    assert "train.csv, line 4: timestamp is '5'" in message(lambda: load_dataset(folder))
+
+
+def test_nan_timestamp_in_parquet(folder: Path) -> None:
+    append(folder / "train.csv", "s1,tent,NaN\n")
+    path = as_parquet(folder / "train.csv", timestamp=pl.Float64())
+    assert f"{path}, row 9: timestamp is nan; allowed:" in message(lambda: load_dataset(folder))
+
+
+def test_timestamps_of_two_kinds(folder: Path) -> None:
+    (folder / "test.csv").write_text(HEADER + "s,tent,2024-05-01\ns,lamp,2024-05-02\n", "utf-8")
+    found = message(lambda: load_dataset(folder))
+    assert re.search(
+        r"(train|valid).csv: timestamps are numbers, but .*test.csv has dates; allowed: one kind", found
+    )
+
+
+def test_timestamp_too_large(folder: Path) -> None:
+    append(folder / "train.csv", "s1,tent,1e30\n")
+    assert "train.csv: timestamps reach 1e+30; allowed: below 9.22337e+18" in message(
+        lambda: load_dataset(folder)
+    )
+
+
+def test_two_users_in_a_session(folder: Path) -> None:
+    (folder / "train.csv").write_text("session_id,item_id,user_id\ns,tent,ann\ns,lamp,bob\n", "utf-8")
+    assert message(lambda: load_dataset(folder)) == (
+        f"{folder / 'train.csv'}, line 3: user_id is 'bob', but session 's' began with 'ann'; allowed: one "
+        "user a session"
+    )
+
+
+def test_not_utf8(folder: Path) -> None:
+    path = folder / "items.csv"
+    path.write_bytes(path.read_bytes() + "café,,\n".encode("latin-1"))
+    assert f"{path}, line 5: byte b'\\xe9' is not UTF-8; allowed: UTF-8 text" in message(
+        lambda: load_dataset(folder)
+    )
+    path.write_bytes(ITEMS.replace("brand", "café").encode("latin-1"))
+    assert f"{path}, line 1: byte b'\\xe9' is not UTF-8" in message(lambda: load_dataset(folder))
+    path.write_bytes(ITEMS.encode("utf-16"))
+    assert f"{path}, line 1: byte b'\\xff' is not UTF-8" in message(lambda: load_dataset(folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\n\n"])
+def test_empty_file(folder: Path, content: bytes) -> None:
+    (folder / "train.csv").write_bytes(content)
+    assert f"{folder / 'train.csv'}: is empty; allowed: a header line and at least one row" in message(
+        lambda: load_dataset(folder)
+    )
+
+
+@pytest.mark.parametrize("name", ["items", "train", "test"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_header_without_rows(folder: Path, name: str, suffix: str) -> None:
+    path = folder / f"{name}.csv"
+    path.write_text(path.read_text("utf-8").splitlines()[0] + "\n", "utf-8")
+    if suffix == "parquet":
+        path = as_parquet(path)
+    assert message(lambda: load_dataset(folder)) == (
+        f"{path}: has a header but no rows; allowed: at least one row"
+    )
+
+
+def test_one_item_catalogue(folder: Path) -> None:
+    (folder / "items.csv").write_text("item_id\ntent\n", "utf-8")
+    assert f"{folder / 'items.csv'}: has 1 item; allowed: 2 or more" in message(lambda: load_dataset(folder))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("boat,Boat,x,y", "line 5: has 4 cells, the header has 3; quote a cell that contains a comma"),
+        ('boat,12" ruler,x', 'line 5: has an unpaired "; quote the cell and write "" for a quote inside it'),
+        ('boat,"12 ruler,x', 'line 5: has an unpaired "; quote the cell and write "" for a quote inside it'),
+    ],
+)
+def test_damaged_csv(folder: Path, line: str, told: str) -> None:
+    append(folder / "items.csv", line + "\n")
+    assert message(lambda: load_dataset(folder)) == f"{folder / 'items.csv'}, {told}"
+
+
+def test_column_named_twice(folder: Path) -> None:
+    (folder / "items.csv").write_text("item_id,title,title\ntent,a,b\nlamp,c,d\n", "utf-8")
+    assert "items.csv, line 1: column 'title' appears twice" in message(lambda: load_dataset(folder))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60])
+def test_damaged_parquet(folder: Path, keep: int) -> None:
+    path = as_parquet(folder / "train.csv")
+    path.write_bytes(path.read_bytes()[:keep])
+    assert message(lambda: load_dataset(folder)).startswith(f"{path}: damaged or not a parquet file (")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("session_id", [1.5, 2.5], "is Float64; allowed: text or integers"),
+        ("item_id", [["a"], ["b"]], "is List(String); allowed: text or integers"),
+        ("timestamp", [True, False], "is Boolean; allowed: numbers or dates"),
+    ],
+)
+def test_wrong_types_in_parquet(folder: Path, column: str, values: list[object], told: str) -> None:
+    (folder / "train.csv").unlink()
+    columns = {"session_id": [1, 1], "item_id": ["tent", "lamp"], "timestamp": [1, 2], column: values}
+    pl.DataFrame(columns).write_parquet(folder / "train.parquet")
+    assert f"train.parquet: column {column!r} {told}" in message(lambda: load_dataset(folder))
+
+
+def test_nothing_to_predict(folder: Path) -> None:
+    (folder / "test.csv").write_text(HEADER + "a,tent,1\nb,lamp,2\n", "utf-8")
+    assert "test.csv: no session of test has 2 or more items" in message(lambda: load_dataset(folder))
+
+
+def test_too_few_sessions_to_cut(folder: Path) -> None:
+    (folder / "valid.csv").unlink()
+    (folder / "test.csv").unlink()
+    (folder / "train.csv").write_text(HEADER + sessions(0, 2), "utf-8")
+    found = message(lambda: load_dataset(folder))
+    assert "train.csv: has 2 sessions; allowed: at least 3, to cut valid and test from them" in found
+
+
+def test_interactions_without_times(folder: Path) -> None:
+    (folder / "train.csv").rename(folder / "interactions.csv")
+    (folder / "interactions.csv").write_text("session_id,item_id\ns,tent\ns,lamp\n", "utf-8")
+    found = message(lambda: load_dataset(folder))
+    assert (
+        "interactions.csv: column 'timestamp' is missing; a single interactions file is split by time"
+        in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ({"valid_share": 0.0}, "valid_share is 0.0; allowed: a share above 0 and below 1"),
+        ({"test_share": 1.5}, "test_share is 1.5; allowed: a share above 0 and below 1"),
+        ({"valid_share": 0.5, "test_share": 0.5}, "leave nothing to train on; allowed: a sum below 1"),
+    ],
+)
+def test_wrong_shares(folder: Path, shares: dict[str, float], told: str) -> None:
+    assert told in message(lambda: load_dataset(folder, **shares))
+
+
+# One session file against a known catalogue
+
+
+def test_sessions_to_recommend_for(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("session_id,item_id,timestamp\nb,lamp,9\na,tent,3\nb,tent,8\nb,boat,9\n", "utf-8")
+    vocabulary = Vocabulary(("tent", "lamp"))
+    asked = load_sessions(path, vocabulary, drop_unknown=True)
+    assert asked.names == ["a", "b"]
+    np.testing.assert_array_equal(asked.store.session(1), [0, 1])
+    assert asked.store.num_items == 2
+    assert asked.notes == ("s.csv: dropped 1 of 4 rows with unknown items",)
+    found = message(lambda: load_sessions(path, vocabulary))
+    assert "line 5: item_id is 'boat', which is not in the catalogue (1 of 4 rows" in found
+
+
+def test_wrong_path_of_a_session_file(tmp_path: Path) -> None:
+    (tmp_path / "sessions.csv").touch()
+    vocabulary = Vocabulary(("tent", "lamp"))
+    found = message(lambda: load_sessions(tmp_path / "session.csv", vocabulary))
+    assert found == f"{tmp_path / 'session.csv'}: no such file; did you mean 'sessions.csv'?"
+    (tmp_path / "sessions.xlsx").touch()
+    found = message(lambda: load_sessions(tmp_path / "sessions.xlsx", vocabulary))
+    assert "its suffix is '.xlsx'; allowed: .csv, .parquet" in found
+
+
+def test_vocabulary_names_the_nearest() -> None:
+    vocabulary = Vocabulary(("tent", "lamp"))
+    np.testing.assert_array_equal(vocabulary.find(["lamp", "boat", "tent"]), [1, -1, 0])
+    assert message(lambda: vocabulary.index(["lamp", "lamb"])) == (
+        "item 'lamb' is not in the catalogue of 2 items; did you mean 'lamp'?"
+    )
