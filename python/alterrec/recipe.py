@@ -111,6 +111,8 @@ class Network(Table):
 class IdNetwork(Network):
     """The ID network."""
 
+    table_dropout: float = Field(0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
+
 
 class TextNetwork(Network):
     """The text network."""

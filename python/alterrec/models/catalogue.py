@@ -77,7 +77,7 @@ def lookup(name: str) -> Entry:
 
 
 def _id_items(recipe: Recipe, items: Items) -> IdTable:
-    return IdTable(items.num_items, recipe.model.dim, _dropout(recipe, recipe.id))
+    return IdTable(items.num_items, recipe.model.dim, recipe.id.table_dropout)
 
 
 def _text_items(recipe: Recipe, items: Items) -> TextProjection:

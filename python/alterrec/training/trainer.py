@@ -106,7 +106,7 @@ def train(
             progress.parameters = parameters_of(model)
             progress.optimisers = {name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()}
             if progress.best_epoch == progress.epoch:
-                progress.best = progress.parameters
+                progress.best = parameters_of(model)
             _warn_of_collapse(progress, plan, recipe.schedule.metric, listen)
             progress.save(checkpoint)
     except KeyboardInterrupt:
