@@ -103,6 +103,12 @@ def test_damaged(tmp_path: Path) -> None:
         refuse(path, f": damaged ?{told}")
 
 
+def test_damaged_header(tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npy", GIVEN)
+    path.write_bytes(path.read_bytes().replace(b"'shape': (3, 2)", b"'shape': (3, (2"))
+    refuse(path, ": damaged or not an .npy file of numbers")
+
+
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, np.array([{}, {}, {}], dtype=object), allow_pickle=True)

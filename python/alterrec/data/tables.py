@@ -63,7 +63,8 @@ def read_table(path: Path) -> Table:
         frame = _read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path, glob=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except pl.exceptions.PolarsError as error:
+    # Some damage to a Parquet file makes polars panic rather than raise an error of its own.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: damaged or not a {path.suffix[1:]} file ({reason})") from None
     frame = frame.with_row_index(ROW)

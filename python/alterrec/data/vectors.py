@@ -63,7 +63,8 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.float32
 def _from_npy(path: Path) -> NDArray[np.generic]:
     try:
         array: NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    # The header is parsed as Python text, so damage shows as one of many exception types.
+    except Exception as error:
         raise InputError(f"{path}: damaged or not an .npy file of numbers ({error})") from None
     return array
 
