@@ -136,7 +136,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the run; default: a new one under runs/.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random; default 0.")] = None,
     preset: Presets = None,
     text_encoder: Annotated[
         str | None,
@@ -233,7 +233,7 @@ def recommend(
         Path,
         typer.Option(metavar="FILE", help="CSV or Parquet: session_id, item_id, optionally timestamp."),
     ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Items for each session.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="Items for each session.")] = 20,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a .csv or .parquet file; default: CSV on standard output."),
@@ -242,8 +242,8 @@ def recommend(
 ) -> int:
     """Recommend the next items of sessions.
 
-    Your ids in, your ids out; needs no training data. Items without training are scored by their text. Rows of items that the
-    run does not know are passed over, and counted on standard error.
+    Your ids in, your ids out; needs no training data. Items without training are scored by their
+    text. Rows of items that the run does not know are passed over, and counted on standard error.
 
     \b
     Example:

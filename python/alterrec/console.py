@@ -121,9 +121,7 @@ def show_evaluation(numbers: Mapping[str, Any]) -> None:
         title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
         say("")
-        show(
-            _group_table(numbers["groups"][split], f"{spoken}: by how often the target was seen in training")
-        )
+        show(_group_table(numbers["groups"][split], f"{spoken}: by how often training saw the target"))
         say("")
 
 

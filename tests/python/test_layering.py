@@ -1,0 +1,106 @@
+"""A room imports only from floors below it; the few other rules of docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import alterrec
+
+PACKAGE = Path(alterrec.__file__).parent
+FLOORS = {
+    "_core": 0,
+    "errors": 0,
+    "files": 1,
+    "_ranking_torch": 1,
+    "metrics": 1,
+    "recipe": 1,
+    "ranking": 2,
+    "sessions": 2,
+    "data": 3,
+    "nn": 3,
+    "models": 4,
+    "evaluation": 5,
+    "training": 6,
+    "report": 6,
+    "experiments": 7,
+    "recommend": 8,
+    "console": 8,
+    "cli": 9,
+}
+# A convenience on what `fit` returns; imported when called.
+UPWARD = {("experiments/run.py", "recommend")}
+CORE_USERS = {"__init__.py", "ranking.py", "sessions.py", "models/neighbours.py"}
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def imported(file: str) -> Iterator[str]:
+    """Dotted names that a file imports, wherever the statement stands."""
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def room(file: str) -> str:
+    return file.removesuffix(".py").split("/")[0]
+
+
+def own_imports(file: str) -> set[str]:
+    """Rooms of ours that a file imports from."""
+    return {name.split(".")[1] for name in imported(file) if name.startswith("alterrec.")}
+
+
+def test_every_file_has_a_floor() -> None:
+    assert len(FILES) > 20
+    assert {room(file) for file in FILES} - {"__init__"} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])
+def test_a_room_imports_only_from_floors_below(file: str) -> None:
+    here = room(file)
+    upward = {
+        other
+        for other in own_imports(file) - {here, "__version__"}
+        if FLOORS[other] >= FLOORS[here] and (file, other) not in UPWARD
+    }
+    assert not upward
+
+
+def test_the_core_is_imported_in_its_homes_alone() -> None:
+    assert {file for file in FILES if "_core" in own_imports(file)} == CORE_USERS
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ("training", "evaluation")])
+def test_trainer_and_evaluator_never_name_a_model(file: str) -> None:
+    """They know the protocol in models/base; names of systems live in the catalogue and in recipes."""
+    assert not {name for name in imported(file) if name.startswith("alterrec.models.catalogue")}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ("report", "metrics", "recipe")])
+def test_reports_metrics_and_recipes_never_import_torch(file: str) -> None:
+    assert "torch" not in {name.split(".")[0] for name in imported(file)}
+
+
+@pytest.mark.parametrize(
+    "modules",
+    ["alterrec.ranking, alterrec.sessions, alterrec.metrics", "alterrec.cli", "alterrec.report.page"],
+)
+def test_importing_these_does_not_import_torch(modules: str) -> None:
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_only_the_wrappers_know_pyo3() -> None:
+    rust = Path(__file__).parents[2] / "rust"
+    files = list(rust.glob("*.rs"))
+    assert len(files) > 5
+    assert not [path.name for path in files if "pyo3" in path.read_text("utf-8")]
