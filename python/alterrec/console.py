@@ -63,6 +63,7 @@ class Watcher:
     def __init__(self, live: bool) -> None:
         self._bar: Progress | None = _bar() if live else None
         self._task: TaskID | None = None
+        self._left = ""
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -95,13 +96,10 @@ class Watcher:
             self._task = bar.add_task("", total=event.epochs, detail="")
         within = event.step / event.steps if event.steps and event.kind == "step" else 0.0
         done = event.epoch if event.kind == "epoch_end" else event.epoch - 1 + within
-        facts = [event.phase]
-        if event.loss is not None:
-            facts.append(f"loss {event.loss:.3f}")
         if event.seconds_left is not None:
-            facts.append(f"{duration(event.seconds_left)} left")
+            self._left = f"  {duration(event.seconds_left)} left"
         title = f"epoch {event.epoch}/{event.epochs}"
-        bar.update(self._task, completed=done, description=title, detail="  ".join(facts))
+        bar.update(self._task, completed=done, description=title, detail=event.phase + self._left)
 
 
 def show_result(result: Mapping[str, Any]) -> None:

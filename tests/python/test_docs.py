@@ -1,0 +1,91 @@
+"""What the documentation shows is run: README, docs/*.md, and the examples of every docstring.
+
+Blocks of a file share one namespace and one folder, which holds a small shop as `my_sessions/` and
+`today.csv`. `python` blocks run as they are, those with prompts as doctests; of `console` blocks the
+commands of `alterrec` run, and print what stands below them (`...` stands for anything).
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+
+import alterrec
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = sorted(module.name for module in pkgutil.walk_packages(alterrec.__path__, "alterrec."))
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def workplace(alterrec: Callable[..., Outcome], shop_source: Path, tmp_path: Path) -> Callable[..., Outcome]:
+    """The command line in a folder with the data that the documentation speaks of."""
+    shutil.copytree(shop_source, tmp_path / "my_sessions")
+    (tmp_path / "today.csv").write_text("session_id,item_id\nanna,i3\nanna,i1\nben,i14\n", "utf-8")
+    return alterrec
+
+
+def run_console(block: str, alterrec: Callable[..., Outcome]) -> None:
+    """Run each `$ alterrec ...` of a block and compare what it prints."""
+    checker = doctest.OutputChecker()
+    for command, wanted in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+        name, *arguments = shlex.split(command, comments=True)
+        if name == "alterrec":
+            code, out, err = alterrec(*arguments)
+            assert code == 0, f"{command}\n{err}"
+            assert checker.check_output(wanted, out, FLAGS), f"{command}\n{out}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_of_a_page(page: Path, workplace: Callable[..., Outcome]) -> None:
+    text = page.read_text("utf-8")
+    names: dict[str, object] = {"__name__": "__main__"}
+    for language, block in BLOCK.findall(text):
+        if language == "console":
+            run_console(block, workplace)
+        elif ">>>" in block:
+            examples = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), 0)
+            runner = doctest.DocTestRunner(optionflags=FLAGS)
+            runner.run(examples, clear_globs=False)
+            names = examples.globs
+            assert runner.failures == 0
+        else:
+            exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_pages_are_found_and_have_examples() -> None:
+    assert len(PAGES) >= 4
+    assert len(BLOCK.findall((ROOT / "README.md").read_text("utf-8"))) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+    files = [link for link in links if "://" not in link]
+    assert not [link for link in files if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_most_modules_have_examples() -> None:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    modules = [importlib.import_module(name) for name in MODULES]
+    counts = [sum(len(test.examples) for test in finder.find(module)) for module in modules]
+    assert sum(counts) > 50
