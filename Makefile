@@ -37,9 +37,9 @@ test: $(INSTALLED)  ## all tests: Rust without Python, then Python against the i
 	cargo test
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## time the kernels; each bench first asserts equal results
-	cargo bench
-	$(BIN)/pytest benches --benchmark-enable
+bench: $(INSTALLED)  ## time the kernels against numpy and torch; equal results are asserted first
+	$(BIN)/python benches/ranking.py
+	$(BIN)/python benches/batches.py
 
 docs: $(INSTALLED)  ## build the Rust documentation, run the examples of all documentation
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
