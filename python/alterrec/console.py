@@ -84,6 +84,9 @@ class Watcher:
             self._print(_epoch_line(event))
         if self._bar is not None and event.kind in ("epoch_start", "step", "epoch_end"):
             self._advance(self._bar, event)
+        elif self._bar is not None and self._task is not None:
+            # What follows the last epoch has no length to show; another epoch brings the bar back.
+            self._bar.update(self._task, visible=False)
 
     def _print(self, line: str) -> None:
         if self._bar is None:
@@ -99,7 +102,8 @@ class Watcher:
         if event.seconds_left is not None:
             self._left = f"  {duration(event.seconds_left)} left"
         title = f"epoch {event.epoch}/{event.epochs}"
-        bar.update(self._task, completed=done, description=title, detail=event.phase + self._left)
+        detail = event.phase + self._left
+        bar.update(self._task, completed=done, description=title, detail=detail, visible=True)
 
 
 def show_result(result: Mapping[str, Any]) -> None:
