@@ -118,6 +118,9 @@ class TextNetwork(Network):
     """The text network."""
 
     encoder: str = Field("lsa", description="lsa, or a sentence-transformers model by name or path")
+    prompt: str = Field("", description="put before each text, for encoders trained with one")
+    truncate_dim: int = Field(0, ge=0, description="leading columns of the encoder to keep; 0 = all")
+    encode_batch: int = Field(64, ge=1, description="texts a step of the encoder")
 
 
 class Window(Table):

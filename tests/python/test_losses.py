@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.nn.losses import candidate_cross_entropy, hide_seen
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
 
@@ -91,3 +91,10 @@ def test_ids_and_mask_equal_the_loop(data: st.DataObject) -> None:
             torch.from_numpy(scores), torch.from_numpy(positives), torch.from_numpy(weights), form
         )
         assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_seen_items_are_hidden_and_the_target_is_not() -> None:
+    scores = torch.arange(8.0).reshape(2, 4)
+    hidden = hide_seen(scores, torch.tensor([[3, 1], [2, 0]]), torch.tensor([2, 1]), torch.tensor([1, 0]))
+    low = -torch.inf
+    assert hidden.tolist() == [[0.0, 1.0, 2.0, low], [4.0, 5.0, low, 7.0]]

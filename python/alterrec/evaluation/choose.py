@@ -19,7 +19,7 @@ from alterrec.sessions import SessionStore
 S = TypeVar("S", bound=Scorer)
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
 def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protocol, metric: str) -> S:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from alterrec.data.dataset import Dataset
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.data.text import text_vectors
@@ -249,13 +250,33 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
             vectors = dataset.vectors
         elif dataset.text is not None:
             progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
-            vectors = text_vectors(dataset.text, recipe.text.encoder, device=recipe.run.device)
+            vectors = _encode(dataset.text, recipe, progress)
     items = Items(
         dataset.num_items,
         None if vectors is None else torch.from_numpy(np.array(vectors, np.float32)),
         torch.from_numpy(dataset.trained.copy()),
     )
     return build_model(recipe, items).to(recipe.run.device)
+
+
+def _encode(text: ItemText, recipe: Recipe, progress: Listener) -> NDArray[np.float32]:
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            progress(Event("notice", f"encoded {done} of {total} texts"))
+
+    return text_vectors(
+        text,
+        recipe.text.encoder,
+        device=recipe.run.device,
+        batch_size=recipe.text.encode_batch,
+        prompt=recipe.text.prompt or None,
+        truncate_dim=recipe.text.truncate_dim or None,
+        progress=tell,
+    )
 
 
 def _train(
@@ -284,6 +305,7 @@ def _train(
         dataset.train,
         validate,
         checkpoint=path / run_folder.CHECKPOINT,
+        exclude_seen=protocol.exclude_seen,
         resume=resume,
         listen=progress,
     )

@@ -49,6 +49,27 @@ def candidate_cross_entropy(
     return ((total_NP - positive_NP) @ weights_P).mean()
 
 
+def hide_seen(scores_NV: Tensor, items_NL: Tensor, lengths_N: Tensor, targets_N: Tensor) -> Tensor:
+    """Scores in which the items of each prefix are no candidates (-inf), the target apart.
+
+    Where evaluation leaves the prefix's items out, learning to rank below them is wasted.
+
+    Args:
+        scores_NV: floating scores of every item.
+        items_NL, lengths_N: right-padded prefixes.
+        targets_N: the targets, which keep their scores even where they repeat an item of the prefix.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> hide_seen(scores, torch.tensor([[2, 0]]), torch.tensor([1]), torch.tensor([1])).tolist()
+        [[1.0, 2.0, -inf]]
+    """
+    places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
+    seen_NL = torch.where(places_L < lengths_N[:, None], items_NL, items_NL[:, :1])
+    kept_N1 = scores_NV.gather(1, targets_N[:, None])
+    return scores_NV.scatter(1, seen_NL, -torch.inf).scatter(1, targets_N[:, None], kept_N1)
+
+
 def _with_each_positive(
     scores_NV: Tensor, positives_NP: Tensor, positive_NP: Tensor, candidates_NV: Tensor
 ) -> Tensor:

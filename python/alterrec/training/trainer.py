@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
-from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.nn.losses import candidate_cross_entropy, hide_seen
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
@@ -65,6 +66,7 @@ def train(
     validate: Callable[[], Metrics],
     *,
     checkpoint: Path,
+    exclude_seen: bool = False,
     resume: bool = False,
     listen: Listener = lambda event: None,
 ) -> tuple[Progress, str]:
@@ -76,6 +78,7 @@ def train(
         plan: the phases, from ``schedule.phases``.
         store: training sessions.
         validate: metrics of the model by view; called after each epoch, in evaluation mode.
+        exclude_seen: a prefix's items are no candidates in the loss either, as they are none in evaluation.
         checkpoint: file written after each epoch; with ``resume`` the run goes on from it, and ends with
             the same weights as one never stopped.
         listen: told of every step.
@@ -102,7 +105,8 @@ def train(
                 stopped = "patience"
                 break
             phase = by_epoch[progress.epoch]
-            _epoch(model, recipe, phase, store, optimisers[phase.train], progress, len(by_epoch), listen, validate)
+            learn = partial(_learn, model, recipe, phase, store, optimisers[phase.train], exclude_seen, listen)
+            _epoch(model, recipe, phase, learn, progress, len(by_epoch), listen, validate)
             progress.parameters = parameters_of(model)
             progress.optimisers = {name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()}
             if progress.best_epoch == progress.epoch:
@@ -121,20 +125,20 @@ def _epoch(
     model: Recommender,
     recipe: Recipe,
     phase: Phase,
-    store: SessionStore,
-    optimiser: torch.optim.Optimizer,
+    learn: Callable[[int, int, float], tuple[float, int]],
     progress: Progress,
     epochs: int,
     listen: Listener,
     validate: Callable[[], Metrics],
 ) -> None:
+    """One epoch: learn, validate, record."""
     epoch = progress.epoch + 1
     own_epochs = sum(phase.train in record["trained"] for record in progress.curves)
-    optimiser.param_groups[0]["lr"] = _learning_rate(recipe, phase.train, own_epochs)
+    rate = _learning_rate(recipe, phase.train, own_epochs)
     listen(Event("epoch_start", epoch=epoch, epochs=epochs, phase=phase.name))
     began = time.perf_counter()
     torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
-    loss, samples = _learn(model, recipe, phase, store, optimiser, epoch, epochs, listen)
+    loss, samples = learn(epoch, epochs, rate)
     if not math.isfinite(loss):
         raise InputError(
             f"the loss is {loss} in epoch {epoch}; allowed: a finite loss; lower optim.lr ({recipe.optim.lr})"
@@ -176,11 +180,14 @@ def _learn(
     phase: Phase,
     store: SessionStore,
     optimiser: torch.optim.Optimizer,
+    exclude_seen: bool,
+    listen: Listener,
     epoch: int,
     epochs: int,
-    listen: Listener,
+    rate: float,
 ) -> tuple[float, int]:
     """One pass over the samples of an epoch: (mean loss, samples)."""
+    optimiser.param_groups[0]["lr"] = rate
     seed, device = recipe.run.seed, recipe.run.device
     ranks = WindowRanks(0, 0) if phase.negatives == "full" else WindowRanks.on(recipe.window, store.num_items)
     as_samples = phase.positives and recipe.positives.as_samples
@@ -203,10 +210,12 @@ def _learn(
             torch.from_numpy(values).to(device) for values in (arrays.items, arrays.lengths, arrays.targets)
         )
         batch = SessionBatch(items, lengths)
-        teacher_scores_NV = teacher.scores(batch)
+        scores_NV = network.scores(batch)
+        if exclude_seen:
+            scores_NV = hide_seen(scores_NV, *batch, targets_N)
         supervision = supervise(
             targets_N,
-            teacher_scores_NV,
+            teacher.scores(batch),
             phase.negatives,
             window=recipe.window,
             ranks=ranks,
@@ -216,7 +225,7 @@ def _learn(
             positives=recipe.positives,
             positive_scores_NV=positive_teacher.scores(batch),
         )
-        loss = candidate_cross_entropy(network.scores(batch), *supervision)
+        loss = candidate_cross_entropy(scores_NV, *supervision)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
