@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.nn.losses import candidate_cross_entropy, hide_seen
+from alterrec.nn.losses import candidate_cross_entropy, seen_mask
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
 
@@ -93,8 +93,15 @@ def test_ids_and_mask_equal_the_loop(data: st.DataObject) -> None:
         assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_seen_items_are_hidden_and_the_target_is_not() -> None:
-    scores = torch.arange(8.0).reshape(2, 4)
-    hidden = hide_seen(scores, torch.tensor([[3, 1], [2, 0]]), torch.tensor([2, 1]), torch.tensor([1, 0]))
-    low = -torch.inf
-    assert hidden.tolist() == [[0.0, 1.0, 2.0, low], [4.0, 5.0, low, 7.0]]
+def test_hidden_items_are_no_candidates_and_a_hidden_target_is_one() -> None:
+    """Items 1 and, in vain, target 0 are hidden; 2 and 3 are left."""
+    hidden = torch.tensor([[True, True, False, False]])
+    expected = math.log(1 + math.exp(-2) + math.exp(-3))
+    for candidates in (None, torch.tensor([[1, 2, 3]]), torch.tensor([[False, True, True, True]])):
+        loss = candidate_cross_entropy(SCORES[:1], torch.tensor([[0]]), one(), candidates, hidden)
+        assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_seen_mask_marks_real_places_only() -> None:
+    mask = seen_mask(torch.tensor([[3, 1, 0], [2, 0, 0]]), torch.tensor([2, 1]), num_items=4)
+    assert mask.tolist() == [[False, True, False, True], [False, False, True, False]]

@@ -95,7 +95,23 @@ def test_fractions_are_of_the_catalogue() -> None:
     assert WindowRanks.on(Window(first=1, last=0.1), 5) == (0, 1)
 
 
+def test_seen_items_do_not_rank() -> None:
+    """Without target 1 and seen 0: 2, 3, 4, 5; without target 0 and seen 5 and 4: 3, 2, 1."""
+    seen = torch.tensor([[0, -1], [5, 4]])
+    window = Window(first=2, last=3, random_share=0.0)
+    mask = made(window, "window", seen_NL=seen).candidates
+    assert [np.flatnonzero(row).tolist() for row in mask] == [[3, 4], [1, 2]]
+    positives = made(window, "window", Positives(top=1), seen_NL=seen).positives
+    assert positives.tolist() == [[1, 2], [0, 3]]
+
+
 @pytest.mark.parametrize(("first", "last"), [(3, 2), (1, 7), (6, 6)])
 def test_a_window_beyond_the_catalogue_is_refused(first: int, last: int) -> None:
     with pytest.raises(InputError, match=r"window.first is .*of 5 candidates.*--set window.last=0.1"):
         WindowRanks.on(Window(first=first, last=last), 6)
+
+
+def test_room_is_left_for_items_of_the_prefix() -> None:
+    assert WindowRanks.on(Window(first=1, last=3), 6, seen=2) == (0, 3)
+    with pytest.raises(InputError, match="of 2 candidates"):
+        WindowRanks.on(Window(first=1, last=3), 6, seen=3)

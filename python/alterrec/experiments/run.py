@@ -106,9 +106,10 @@ def fit(
     _set_up(recipe)
     plan = phases(recipe)
     dataset = _dataset(recipe, data, columns, drop_unknown)
-    if any(phase.negatives != "full" for phase in plan):
-        WindowRanks.on(recipe.window, dataset.num_items)
     exclude_seen, repeat_share = _decide_seen(recipe, dataset)
+    if any(phase.negatives != "full" for phase in plan):
+        longest = min(int(dataset.train.lengths.max(initial=1)) - 1, recipe.model.max_len)
+        WindowRanks.on(recipe.window, dataset.num_items, seen=longest if exclude_seen else 0)
     protocol = run_folder.protocol_of(recipe, exclude_seen)
     for note in dataset.notes:
         progress(Event("notice", note))

@@ -35,10 +35,10 @@ class WindowRanks(NamedTuple):
     stop: int
 
     @classmethod
-    def on(cls, window: Window, num_items: int) -> WindowRanks:
-        """Ranks of a recipe's window; InputError where the catalogue is too small for it."""
+    def on(cls, window: Window, num_items: int, seen: int = 0) -> WindowRanks:
+        """Ranks of a recipe's window; InputError where the catalogue less ``seen`` items is too small."""
         ranks = cls(_rank(window.first, num_items) - 1, _rank(window.last, num_items))
-        candidates = num_items - window.exclude_target
+        candidates = num_items - window.exclude_target - seen
         if not ranks.start < ranks.stop <= candidates:
             raise InputError(
                 f"window.first is {window.first}, window.last is {window.last}: ranks {ranks.start + 1}.."
@@ -64,6 +64,7 @@ def supervise(
     samples_N: Tensor,
     positives: Positives,
     positive_scores_NV: Tensor | None = None,
+    seen_NL: Tensor | None = None,
 ) -> Supervision:
     """Positives and candidates of one batch.
 
@@ -80,13 +81,16 @@ def supervise(
         samples_N: int64 stable sample ids.
         positives: how to weigh further positives.
         positive_scores_NV: scores whose top items are further positives, or None for none.
+        seen_NL: items of the prefixes, -1 for none, that neither rank nor are further positives.
 
     Returns:
         What ``losses.candidate_cross_entropy`` takes.
     """
     positives_NP, weights_P = targets_N[:, None], torch.ones(1, device=targets_N.device)
+    seen_NL = positives_NP[:, :0] if seen_NL is None else seen_NL
+    apart_NE = torch.cat([positives_NP, seen_NL], 1)
     if positive_scores_NV is not None:
-        top_NP = top_ranked(positive_scores_NV, positives.top, exclude=targets_N)[0]
+        top_NP = top_ranked(positive_scores_NV, positives.top, exclude=apart_NE)[0]
         positives_NP = torch.cat([positives_NP, top_NP], 1)
         weight = positives.weight / (positives.top if positives.as_samples else 1)
         weights_P = torch.cat([weights_P, torch.full((positives.top,), weight, device=targets_N.device)])
@@ -100,7 +104,7 @@ def supervise(
         candidates.append(torch.from_numpy(ids_NC).to(targets_N.device))
     if drawn < total:
         assert teacher_scores_NV is not None
-        exclude = targets_N if window.exclude_target else None
+        exclude = apart_NE if window.exclude_target else seen_NL
         if not drawn and not window.sample:
             mask_NV = rank_window_mask(teacher_scores_NV, ranks.start, ranks.stop, exclude=exclude)
             return Supervision(positives_NP, weights_P, mask_NV)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
-from alterrec.nn.losses import candidate_cross_entropy, hide_seen
+from alterrec.nn.losses import candidate_cross_entropy, seen_mask
+from alterrec.nn.session_encoders import place_mask
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
@@ -211,8 +212,7 @@ def _learn(
         )
         batch = SessionBatch(items, lengths)
         scores_NV = network.scores(batch)
-        if exclude_seen:
-            scores_NV = hide_seen(scores_NV, *batch, targets_N)
+        hidden_NV = seen_mask(items, lengths, store.num_items) if exclude_seen else None
         supervision = supervise(
             targets_N,
             teacher.scores(batch),
@@ -222,10 +222,11 @@ def _learn(
             num_items=store.num_items,
             seed=derive_seed(seed, epoch, DRAWS),
             samples_N=torch.from_numpy(arrays.samples),
+            seen_NL=items.masked_fill(~place_mask(items, lengths), -1) if exclude_seen else None,
             positives=recipe.positives,
             positive_scores_NV=positive_teacher.scores(batch),
         )
-        loss = candidate_cross_entropy(scores_NV, *supervision)
+        loss = candidate_cross_entropy(scores_NV, *supervision, hidden_NV)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
