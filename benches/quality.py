@@ -30,7 +30,9 @@ METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
 def main() -> None:
     """Run what is missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--set", action="append", default=[])
@@ -62,7 +64,7 @@ def run(data: str, out: Path, name: str, seed: int, presets: list[str], settings
     print(name, seed, result["seconds"], result["valid"]["score"], result["test"]["score"], flush=True)
 
 
-def opened(path: Path):  # noqa: ANN201
+def opened(path: Path):
     """The file for appending, its folder made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("a")

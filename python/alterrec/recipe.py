@@ -31,11 +31,17 @@ class Table(BaseModel):
 class Run(Table):
     """Where and how a run executes; nothing here changes what is learned but the seed."""
 
-    seed: int = Field(0, ge=0, description="seed of initialisation, order, draws and dropout")
-    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
-    threads: int = Field(0, ge=0, description="threads of torch and of the native core; 0 = all cores")
-    baselines: bool = Field(True, description="measure popularity, item-kNN and V-SKNN beside the model")
-    memory_budget: str = Field("1GiB", description="most memory for score matrices in evaluation, e.g. 512MiB")
+    seed: int = Field(default=0, ge=0, description="seed of initialisation, order, draws and dropout")
+    device: str = Field(default="cpu", description="torch device: cpu, cuda, cuda:1, mps")
+    threads: int = Field(
+        default=0, ge=0, description="threads of torch and of the native core; 0 = all cores"
+    )
+    baselines: bool = Field(
+        default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
+    )
+    memory_budget: str = Field(
+        default="1GiB", description="most memory for score matrices in evaluation, e.g. 512MiB"
+    )
 
     @field_validator("memory_budget")
     @classmethod
@@ -48,18 +54,25 @@ class Data(Table):
     """What is read and what counts as a sample."""
 
     targets: Literal["last", "every"] = Field(
-        "last", description="targets in validation and test: the last item of a session, or every item"
+        default="last",
+        description="targets in validation and test: the last item of a session, or every item",
     )
     exclude_seen: Literal["never", "always", "auto"] = Field(
-        "auto",
+        default="auto",
         description="leave the prefix's own items out of the candidates; auto: where fewer than 0.5 % of "
         "training targets repeat an item of their prefix",
     )
     prefixes: int = Field(
-        4, ge=0, description="random prefixes a training session and epoch; 0 = every prefix, every epoch"
+        default=4,
+        ge=0,
+        description="random prefixes a training session and epoch; 0 = every prefix, every epoch",
     )
-    vectors: str = Field("", description="file with text vectors (npy, safetensors, parquet) instead of text")
-    text_fields: tuple[str, ...] = Field((), description="text columns to encode; empty = all of them")
+    vectors: str = Field(
+        default="", description="file with text vectors (npy, safetensors, parquet) instead of text"
+    )
+    text_fields: tuple[str, ...] = Field(
+        default=(), description="text columns to encode; empty = all of them"
+    )
 
     @field_validator("text_fields", mode="before")
     @classmethod
@@ -70,17 +83,19 @@ class Data(Table):
 class Model(Table):
     """Sizes and starting values, shared by all networks of a system."""
 
-    dim: int = Field(64, ge=1, description="width d of item and session vectors")
-    layers: int = Field(2, ge=1, description="Transformer layers")
-    heads: int = Field(2, ge=1, description="attention heads")
-    max_len: int = Field(50, ge=1, description="last items of a prefix that an encoder reads")
-    dropout: float = Field(0.2, ge=0, lt=1, description="dropout where a network does not set its own")
+    dim: int = Field(default=64, ge=1, description="width d of item and session vectors")
+    layers: int = Field(default=2, ge=1, description="Transformer layers")
+    heads: int = Field(default=2, ge=1, description="attention heads")
+    max_len: int = Field(default=50, ge=1, description="last items of a prefix that an encoder reads")
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="dropout where a network does not set its own"
+    )
     init: Literal["normal", "uniform"] = Field(
-        "normal",
+        default="normal",
         description="normal: tables and matrices N(0, init_std), norms at 1 and 0; "
         "uniform: every parameter within 1/sqrt(dim)",
     )
-    init_std: float = Field(0.02, gt=0, description="standard deviation of the normal start")
+    init_std: float = Field(default=0.02, gt=0, description="standard deviation of the normal start")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Model:
@@ -92,13 +107,15 @@ class Model(Table):
 class Network(Table):
     """What the ID and the text network choose on their own; empty = as in ``model`` and ``optim``."""
 
-    session: SessionName = Field("recency", description="session encoder")
+    session: SessionName = Field(default="recency", description="session encoder")
     temperature: float | Literal["learned"] = Field(
-        "learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
+        default="learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
     )
-    dropout: float | None = Field(None, ge=0, lt=1, description="dropout of this network")
-    lr: float | None = Field(None, gt=0, description="learning rate of this network")
-    decay_every: int | None = Field(None, ge=1, description="own epochs between two decays of its rate")
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="dropout of this network")
+    lr: float | None = Field(default=None, gt=0, description="learning rate of this network")
+    decay_every: int | None = Field(
+        default=None, ge=1, description="own epochs between two decays of its rate"
+    )
 
     @field_validator("temperature")
     @classmethod
@@ -111,26 +128,34 @@ class Network(Table):
 class IdNetwork(Network):
     """The ID network."""
 
-    table_dropout: float = Field(0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
+    table_dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
 
 
 class TextNetwork(Network):
     """The text network."""
 
-    encoder: str = Field("lsa", description="lsa, or a sentence-transformers model by name or path")
-    prompt: str = Field("", description="put before each text, for encoders trained with one")
-    truncate_dim: int = Field(0, ge=0, description="leading columns of the encoder to keep; 0 = all")
-    encode_batch: int = Field(64, ge=1, description="texts a step of the encoder")
+    encoder: str = Field(default="lsa", description="lsa, or a sentence-transformers model by name or path")
+    prompt: str = Field(default="", description="put before each text, for encoders trained with one")
+    truncate_dim: int = Field(default=0, ge=0, description="leading columns of the encoder to keep; 0 = all")
+    encode_batch: int = Field(default=64, ge=1, description="texts a step of the encoder")
 
 
 class Window(Table):
     """Candidates beside the target in hard-negative phases, from the teacher's ranked list."""
 
-    first: int | float = Field(1, description="k1: first rank, from 1; below 1 a fraction of the catalogue")
-    last: int | float = Field(0.1, description="k2: last rank, included; below 1 a fraction of the catalogue")
-    sample: int = Field(0, ge=0, description="candidates drawn in all; 0 = as many as the window has ranks")
-    random_share: float = Field(0.5, ge=0, le=1, description="share of candidates drawn over the catalogue")
-    exclude_target: bool = Field(True, description="take the target out before ranks are counted")
+    first: int | float = Field(
+        default=1, description="k1: first rank, from 1; below 1 a fraction of the catalogue"
+    )
+    last: int | float = Field(
+        default=0.1, description="k2: last rank, included; below 1 a fraction of the catalogue"
+    )
+    sample: int = Field(
+        default=0, ge=0, description="candidates drawn in all; 0 = as many as the window has ranks"
+    )
+    random_share: float = Field(
+        default=0.5, ge=0, le=1, description="share of candidates drawn over the catalogue"
+    )
+    exclude_target: bool = Field(default=True, description="take the target out before ranks are counted")
 
     @field_validator("first", "last")
     @classmethod
@@ -143,11 +168,14 @@ class Window(Table):
 class Positives(Table):
     """Augmented positives of Eq. 4-5: the teacher's top items as further targets."""
 
-    top: int = Field(0, ge=0, description="p: how many; 0 = none")
-    weight: float = Field(0.5, ge=0, description="weight of each in the loss (beta)")
-    teacher: Literal["other", "id"] = Field("other", description="whose top items: the other network's, or ID's")
+    top: int = Field(default=0, ge=0, description="p: how many; 0 = none")
+    weight: float = Field(default=0.5, ge=0, description="weight of each in the loss (beta)")
+    teacher: Literal["other", "id"] = Field(
+        default="other", description="whose top items: the other network's, or ID's"
+    )
     as_samples: bool = Field(
-        False, description="count them as samples of the batch and average them, as the authors' code does"
+        default=False,
+        description="count them as samples of the batch and average them, as the authors' code does",
     )
 
 
@@ -155,34 +183,39 @@ class Schedule(Table):
     """Which network learns when, against what, and when to stop."""
 
     regime: Literal["alternate", "together", "none"] = Field(
-        "alternate", description="alternate: Algorithm 1; together: one network; none: nothing to train"
+        default="alternate",
+        description="alternate: Algorithm 1; together: one network; none: nothing to train",
     )
-    warmup: int = Field(2, ge=0, description="m_random: epochs of each network before alternation")
-    gap: int = Field(1, ge=1, description="m_gap: epochs of one network before the other's turn")
-    epochs: int = Field(12, ge=1, description="m_max: epochs in all, both networks together")
-    patience: int = Field(3, ge=1, description="turns of every network without a better validation: stop")
-    metric: MetricName = Field("ndcg@20", description="validation metric that chooses the best epoch")
-    warmup_negatives: Negatives = Field("full", description="candidates in the warm-up")
-    negatives: Negatives = Field("window", description="candidates afterwards")
+    warmup: int = Field(default=2, ge=0, description="m_random: epochs of each network before alternation")
+    gap: int = Field(default=1, ge=1, description="m_gap: epochs of one network before the other's turn")
+    epochs: int = Field(default=12, ge=1, description="m_max: epochs in all, both networks together")
+    patience: int = Field(
+        default=3, ge=1, description="turns of every network without a better validation: stop"
+    )
+    metric: MetricName = Field(default="ndcg@20", description="validation metric that chooses the best epoch")
+    warmup_negatives: Negatives = Field(default="full", description="candidates in the warm-up")
+    negatives: Negatives = Field(default="window", description="candidates afterwards")
 
 
 class Fusion(Table):
     """How the members' scores become one (Eq. 6)."""
 
-    alpha: float = Field(0.5, ge=0, le=1, description="weight of ID; text has the rest")
-    tune: bool = Field(True, description="choose alpha on validation, without retraining")
-    neighbours: bool = Field(True, description="item-kNN as third member, weight chosen on validation")
-    cold_by_text: bool = Field(True, description="items without training are scored by text alone")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="weight of ID; text has the rest")
+    tune: bool = Field(default=True, description="choose alpha on validation, without retraining")
+    neighbours: bool = Field(
+        default=True, description="item-kNN as third member, weight chosen on validation"
+    )
+    cold_by_text: bool = Field(default=True, description="items without training are scored by text alone")
 
 
 class Optim(Table):
     """One Adam a network."""
 
-    lr: float = Field(0.01, gt=0, description="learning rate")
-    batch_size: int = Field(512, ge=1, description="prefixes a step")
-    decay: float = Field(0.75, gt=0, le=1, description="factor on the rate of a network ...")
-    decay_every: int = Field(1, ge=1, description="... after this many of its own epochs")
-    weight_decay: float = Field(0.0, ge=0, description="Adam's L2 penalty")
+    lr: float = Field(default=0.01, gt=0, description="learning rate")
+    batch_size: int = Field(default=512, ge=1, description="prefixes a step")
+    decay: float = Field(default=0.75, gt=0, le=1, description="factor on the rate of a network ...")
+    decay_every: int = Field(default=1, ge=1, description="... after this many of its own epochs")
+    weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty")
 
 
 class Recipe(Table):
@@ -194,18 +227,18 @@ class Recipe(Table):
         (4, 12)
     """
 
-    model_name: str = Field("alterrec", description="a row of `alterrec list models`")
-    presets: tuple[str, ...] = Field(("best",), description="presets applied, in order")
-    run: Run = Field(default_factory=Run)
-    data: Data = Field(default_factory=Data)
-    model: Model = Field(default_factory=Model)
-    id: IdNetwork = Field(default_factory=IdNetwork)
-    text: TextNetwork = Field(default_factory=TextNetwork)
-    window: Window = Field(default_factory=Window)
-    positives: Positives = Field(default_factory=Positives)
-    schedule: Schedule = Field(default_factory=Schedule)
-    fusion: Fusion = Field(default_factory=Fusion)
-    optim: Optim = Field(default_factory=Optim)
+    model_name: str = Field(default="alterrec", description="a row of `alterrec list models`")
+    presets: tuple[str, ...] = Field(default=("best",), description="presets applied, in order")
+    run: Run = Run()
+    data: Data = Data()
+    model: Model = Model()
+    id: IdNetwork = IdNetwork()
+    text: TextNetwork = TextNetwork()
+    window: Window = Window()
+    positives: Positives = Positives()
+    schedule: Schedule = Schedule()
+    fusion: Fusion = Fusion()
+    optim: Optim = Optim()
 
 
 def parse_bytes(text: str) -> int:
@@ -330,9 +363,7 @@ def _preset(name: str) -> dict[str, Any]:
 def _shipped(kind: str, name: str, known: list[str]) -> dict[str, Any]:
     if name not in known:
         singular = kind.removesuffix("s")
-        raise InputError(
-            f"{singular} {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}"
-        )
+        raise InputError(f"{singular} {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}")
     text = (resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8")
     return tomllib.loads(text)
 
@@ -354,7 +385,9 @@ def _parse_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
                 f"recipe key {key!r} is unknown{nearest(key, fields)}; `alterrec list recipes` shows all keys"
             )
         table, field = key.split(".")
-        tables.setdefault(table, {})[field] = _value(value, fields[key][1]) if isinstance(value, str) else value
+        tables.setdefault(table, {})[field] = (
+            _value(value, fields[key][1]) if isinstance(value, str) else value
+        )
     return tables
 
 

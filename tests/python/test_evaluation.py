@@ -24,7 +24,9 @@ class Planted:
 
     def __init__(self, part_weights: tuple[float, float] = (0.5, 0.5)) -> None:
         rng = np.random.default_rng(1)
-        self.tables = {name: torch.from_numpy(rng.integers(0, 4, (NUM_ITEMS, NUM_ITEMS))).float() for name in "ab"}
+        self.tables = {
+            name: torch.from_numpy(rng.integers(0, 4, (NUM_ITEMS, NUM_ITEMS))).float() for name in "ab"
+        }
         self.weights = dict(zip("ab", part_weights, strict=True))
 
     def prepare(self) -> dict[str, Tables]:

@@ -76,7 +76,8 @@ def test_ids_and_mask_equal_the_loop(data: st.DataObject) -> None:
     scores = np.array([[data.draw(floats) for _ in range(num_items)] for _ in range(rows)])
     positives = np.array([data.draw(st.permutations(range(num_items)))[:top] for _ in range(rows)])
     candidates = [
-        data.draw(st.lists(st.integers(0, num_items - 1), max_size=num_items, unique=True)) for _ in range(rows)
+        data.draw(st.lists(st.integers(0, num_items - 1), max_size=num_items, unique=True))
+        for _ in range(rows)
     ]
     weights = np.array([1.0, 0.5][:top])
     expected = slow_loss(scores, positives, weights, candidates)

@@ -21,7 +21,9 @@ SMALL = {"model.dim": 8, "window.first": 1, "window.last": 0.2}
 BATCH = SessionBatch(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
 
 
-def built(name: str, presets: tuple[str, ...] = ("best",), trained: torch.Tensor | None = None) -> Recommender:
+def built(
+    name: str, presets: tuple[str, ...] = ("best",), trained: torch.Tensor | None = None
+) -> Recommender:
     torch.manual_seed(0)
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool) if trained is None else trained
     items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), trained)
@@ -74,11 +76,15 @@ def test_every_recipe_is_built_and_learns_in_one_step(name: str, preset: str) ->
     for network in model.networks:
         optimiser = torch.optim.SGD(model.network(network).parameters(), lr=1e-3)
         before = [value.clone() for value in model.network(network).parameters()]
-        loss = torch.nn.functional.cross_entropy(model.network(network).scores(BATCH), torch.tensor([4, 5, 6]))
+        loss = torch.nn.functional.cross_entropy(
+            model.network(network).scores(BATCH), torch.tensor([4, 5, 6])
+        )
         loss.backward()
         assert all(value.grad is not None for value in model.network(network).parameters())
         optimiser.step()
-        assert any(not torch.equal(a, b) for a, b in zip(before, model.network(network).parameters(), strict=True))
+        assert any(
+            not torch.equal(a, b) for a, b in zip(before, model.network(network).parameters(), strict=True)
+        )
 
 
 def test_equation_6_is_the_weighted_sum_of_the_parts() -> None:
@@ -158,7 +164,7 @@ def test_session_knn_finds_the_session_that_shares_items() -> None:
 
 def test_text_is_asked_for_in_words() -> None:
     items = Items(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool))
-    with pytest.raises(InputError, match="model 'alterrec' reads item text, but the data has none.*id_only"):
+    with pytest.raises(InputError, match=r"model 'alterrec' reads item text, but the data has none.*id_only"):
         build_model(resolve("alterrec"), items)
 
 

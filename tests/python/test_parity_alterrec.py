@@ -80,12 +80,16 @@ def theirs(name: str) -> str:
         if name.startswith(ours):
             name = their + name.removeprefix(ours)
     is_norm = "norm." in name
-    return name.removesuffix("weight") + ("gain" if is_norm else "W") if name.endswith(".weight") else (
-        name if is_norm else name.removesuffix("bias") + "b" if name.endswith(".bias") else name
+    return (
+        name.removesuffix("weight") + ("gain" if is_norm else "W")
+        if name.endswith(".weight")
+        else (name if is_norm else name.removesuffix("bias") + "b" if name.endswith(".bias") else name)
     )
 
 
-@pytest.fixture(params=[(path, session) for path in FILES for session in SESSIONS], ids=lambda p: f"{p[0].stem}-{p[1]}")
+@pytest.fixture(
+    params=[(path, session) for path in FILES for session in SESSIONS], ids=lambda p: f"{p[0].stem}-{p[1]}"
+)
 def instance(request: pytest.FixtureRequest) -> Instance:
     return Instance(*request.param)
 
@@ -108,8 +112,10 @@ def test_parity_tables_sessions_and_scores(instance: Instance) -> None:
         ours = instance.network(network)
         tables = ours.item_tables()
         close(tables.outputs, instance.tensor(f"output.{network}.table"))
-        close(ours.encode_sessions(instance.batch, tables) * ours.log_temperature.exp(),
-              instance.tensor(f"output.{label}.session"))
+        close(
+            ours.encode_sessions(instance.batch, tables) * ours.log_temperature.exp(),
+            instance.tensor(f"output.{label}.session"),
+        )
         close(ours.scores(instance.batch), instance.tensor(f"output.{label}.scores"))
 
 
@@ -141,7 +147,9 @@ def test_parity_teacher_windows(instance: Instance) -> None:
             continue  # the file's ID teacher is the Transformer
         network = instance.network(teacher)
         tables = network.item_tables()
-        raw = network.encode_sessions(instance.batch, tables) * network.log_temperature.exp() @ tables.outputs.T
+        raw = (
+            network.encode_sessions(instance.batch, tables) * network.log_temperature.exp() @ tables.outputs.T
+        )
         close(raw, instance.tensor(f"output.teacher_{teacher}.scores"))
         window = rank_window(network.scores(instance.batch).detach().float(), start, stop)
         np.testing.assert_array_equal(window.numpy(), instance.arrays[f"output.teacher_{teacher}.window"])

@@ -11,7 +11,10 @@ from alterrec.training.schedule import describe, phases
 
 def rows(model: str, *presets: str, **overrides: object) -> list[tuple[str, int, str, str | None]]:
     settings = {key.replace("__", "."): value for key, value in overrides.items()}
-    return [(p.train, p.epochs, p.negatives, p.teacher) for p in phases(resolve(model, presets or ("best",), settings))]
+    return [
+        (p.train, p.epochs, p.negatives, p.teacher)
+        for p in phases(resolve(model, presets or ("best",), settings))
+    ]
 
 
 def test_algorithm_1_with_the_papers_numbers() -> None:
@@ -76,7 +79,9 @@ def test_description_names_epochs_networks_and_teachers() -> None:
 
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
-    with pytest.raises(InputError, match=r"schedule.warmup is 4, schedule.epochs is 5.*set schedule.epochs to 8"):
+    with pytest.raises(
+        InputError, match=r"schedule.warmup is 4, schedule.epochs is 5.*set schedule.epochs to 8"
+    ):
         phases(resolve("alterrec", overrides={"schedule.warmup": 4, "schedule.epochs": 5}))
 
 

@@ -14,7 +14,9 @@ SCORES = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [4.0, 5.0, 6.0, 7.0, 8.0,
 TARGETS = torch.tensor([1, 0])
 
 
-def made(window: Window, negatives: str, positives: Positives | None = None, **changes: object) -> Supervision:
+def made(
+    window: Window, negatives: str, positives: Positives | None = None, **changes: object
+) -> Supervision:
     positives = positives or Positives()
     arguments = {
         "window": window,

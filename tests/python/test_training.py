@@ -42,7 +42,9 @@ class Session:
         self.checkpoint = folder / "progress.safetensors"
         self.events: list[Event] = []
         torch.manual_seed(0)
-        items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool))
+        items = Items(
+            NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool)
+        )
         self.model: Recommender = build_model(self.recipe, items)
 
     def run(self, resume: bool = False, **changes: Any) -> tuple[Progress, str]:
@@ -100,20 +102,22 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(tmp_path: Path
     progress, _ = whole.run()
     killed = Session(tmp_path / "killed", name, window__first=6)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def listen(event: Event) -> None:
         if event.kind == "step" and event.epoch == 4:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         killed.run(listen=listen)
     fresh = Session(tmp_path / "killed", name, window__first=6)
     resumed, stopped = fresh.run(resume=True)
     assert stopped == "finished"
     assert any("resumed after epoch 3" in event.message for event in fresh.events)
-    for value, expected in zip(parameters_of(fresh.model).values(), parameters_of(whole.model).values(), strict=True):
+    for value, expected in zip(
+        parameters_of(fresh.model).values(), parameters_of(whole.model).values(), strict=True
+    ):
         assert torch.equal(value, expected)
     timeless = [
         [{k: v for k, v in record.items() if not k.startswith("seconds")} for record in run.curves]
@@ -174,8 +178,9 @@ def test_curves_are_plain_json(tmp_path: Path) -> None:
     progress, _ = Session(tmp_path, schedule__epochs=2).run()
     record = json.loads(json.dumps(progress.curves[0]))
     assert set(record) == {
-        "epoch", "phase", "trained", "negatives", "teacher", "loss", "samples", "seconds", "seconds_eval", "valid",
-    }  # fmt: skip
+        *("epoch", "phase", "trained", "negatives", "teacher", "loss", "samples"),
+        *("seconds", "seconds_eval", "valid"),
+    }
     assert record["samples"] == len(small_dataset().train.prefixes("every"))
 
 

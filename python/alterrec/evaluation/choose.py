@@ -100,6 +100,8 @@ def _values(
             )
             row.append((np.asarray(greater[-1].cpu()), np.asarray(tied[-1].cpu())))
     return [
-        np.concatenate([metric_values(greater, tied, metric) for greater, tied in row]) if row else np.empty(0)
+        np.concatenate([metric_values(greater, tied, metric) for greater, tied in row])
+        if row
+        else np.empty(0)
         for row in counts
     ]

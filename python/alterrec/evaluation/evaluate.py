@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,9 @@ class Ranks:
 
     def tied_share(self) -> dict[str, float]:
         """Share of targets whose score another item equals, by view."""
-        return {view: float((tied > 1).mean()) if len(tied) else 0.0 for view, (_, tied) in self.views.items()}
+        return {
+            view: float((tied > 1).mean()) if len(tied) else 0.0 for view, (_, tied) in self.views.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Protocol:
         device: torch device of the model.
     """
 
-    targets: str
+    targets: Literal["last", "every"]
     exclude_seen: bool
     max_len: int
     budget_bytes: int = 2**30
@@ -102,7 +104,10 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
         if "neighbours" in parts:
             pair = [name for name in names if name != "neighbours"]
             two = fused_target_counts(
-                [summands[name] for name in pair], [model.weights[name] for name in pair], wanted, exclude=seen
+                [summands[name] for name in pair],
+                [model.weights[name] for name in pair],
+                wanted,
+                exclude=seen,
             )
             add("fused", (two[0][-1], two[1][-1]))
     empty = np.empty(0, np.int64)
@@ -169,7 +174,7 @@ def recommend_items(
             lengths = torch.tensor([len(items) for items in read], device=protocol.device)
             batch = SessionBatch(_padded(read, 0).to(protocol.device), lengths)
             summands = model.summands(model.part_scores(batch, tables))
-            total = sum(model.weights[name] * part for name, part in summands.items())
+            total = torch.stack([model.weights[name] * part for name, part in summands.items()]).sum(0)
             seen = _padded(chunk, -1).to(protocol.device) if protocol.exclude_seen else None
             best_ids, best_scores = top_ranked(total, k, exclude=seen)
             ids.append(_numpy(best_ids))

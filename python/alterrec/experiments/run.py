@@ -150,7 +150,11 @@ def fit(
         "seconds": round(ended - began, 3),
         "seconds_by_part": {"train": round(state.seconds, 3), "evaluate": round(ended - measured, 3)},
         "peak_memory_bytes": peak_memory_bytes(),
-        "versions": {"alterrec": version("alterrec"), "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "alterrec": version("alterrec"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }
     run_folder.write_result(path, result)
     write_report(path, _beside(path))
@@ -178,10 +182,12 @@ def evaluate_run(
     dataset = _dataset(loaded.recipe, data, columns, drop_unknown)
     if dataset.vocabulary.item_ids != loaded.vocabulary.item_ids:
         raise InputError(
-            f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and they are "
-            "not the same in the same order; allowed: the items file of the training data"
+            f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and "
+            "they are not the same in the same order; allowed: the items file of the training data"
         )
-    ranks = {split: evaluate(loaded.model, dataset.splits[split], loaded.protocol) for split in ("valid", "test")}
+    ranks = {
+        split: evaluate(loaded.model, dataset.splits[split], loaded.protocol) for split in ("valid", "test")
+    }
     return {
         **{split: part.all_metrics() for split, part in ranks.items()},
         "targets": {split: _target_facts(dataset, part) for split, part in ranks.items()},
@@ -201,7 +207,9 @@ def _set_up(recipe: Recipe) -> None:
         torch.empty(0, device=recipe.run.device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"run.device is {recipe.run.device!r}: {first}; allowed: cpu, or a device of this machine") from None
+        raise InputError(
+            f"run.device is {recipe.run.device!r}: {first}; allowed: cpu, or a device here"
+        ) from None
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
         set_threads(recipe.run.threads)
@@ -235,7 +243,8 @@ def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude
         f"{dataset.name}: {dataset.num_items} items ({cold} without training), "
         + ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
         + " sessions",
-        f"items of the prefix are {'not ' if exclude_seen else ''}candidates (data.exclude_seen = {recipe.data.exclude_seen})",
+        f"items of the prefix are {'not ' if exclude_seen else ''}candidates "
+        f"(data.exclude_seen = {recipe.data.exclude_seen})",
         *describe(plan),
     ]
 
@@ -397,7 +406,9 @@ def _groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:
         if where.any():
             name = "cold" if high == 0 else f"{low + 1}-{high}" if high < np.inf else f">{low}"
             share = float(where.mean())
-            rows.append({"name": name, "count": int(where.sum()), "share": share, "views": ranks.all_metrics(where)})
+            rows.append(
+                {"name": name, "count": int(where.sum()), "share": share, "views": ranks.all_metrics(where)}
+            )
     return rows
 
 
@@ -415,7 +426,9 @@ def _phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:
     ]
 
 
-def _examples(fitted: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol, shown: int = 6) -> list[dict[str, Any]]:
+def _examples(
+    fitted: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol, shown: int = 6
+) -> list[dict[str, Any]]:
     """A handful of test sessions: two thirds where the score finds the target, the rest where it does not."""
     if not len(ranks.targets):
         return []
@@ -430,7 +443,8 @@ def _examples(fitted: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol
         return {"item_id": dataset.vocabulary.item_ids[number], "text": title}
 
     prefixes = [
-        dataset.test.session(int(session))[: int(end)].astype(np.int64) for session, end in ranks.samples[picks]
+        dataset.test.session(int(session))[: int(end)].astype(np.int64)
+        for session, end in ranks.samples[picks]
     ]
     k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
     top = recommend_items(fitted, prefixes, max(k, 1), protocol, dataset.num_items)[0]

@@ -87,7 +87,9 @@ def load_model(run: str | Path) -> LoadedModel:
             facts = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise InputError(f"{run}: not a finished run ({error}); train again, or finish it with --resume") from None
+        raise InputError(
+            f"{run}: not a finished run ({error}); train again, or finish it with --resume"
+        ) from None
     trained = vocabulary["trained"].to_numpy()
     model = _rebuild(recipe, trained, tensors)
     model.weights.clear()

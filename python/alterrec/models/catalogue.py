@@ -99,7 +99,9 @@ def _session(recipe: Recipe, network: NetworkRecipe, dim: int) -> torch.nn.Modul
 
 
 def _id_network(recipe: Recipe, items: Items) -> Network:
-    return Network(_id_items(recipe, items), _session(recipe, recipe.id, recipe.model.dim), recipe.id.temperature)
+    return Network(
+        _id_items(recipe, items), _session(recipe, recipe.id, recipe.model.dim), recipe.id.temperature
+    )
 
 
 def _text_network(recipe: Recipe, items: Items) -> Network:
@@ -152,7 +154,9 @@ def vsknn_candidates(train: SessionStore) -> Iterator[Untrained]:
 
 
 MODELS: dict[str, Entry] = {
-    "alterrec": Entry("ID and text network, alternating, each on the other's hard negatives", True, _two_networks),
+    "alterrec": Entry(
+        "ID and text network, alternating, each on the other's hard negatives", True, _two_networks
+    ),
     "alterrec_aug": Entry("alterrec with the other's top items as further positives", True, _two_networks),
     "alterrec_random": Entry("alterrec's schedule with random negatives", True, _two_networks),
     "alterrec_wo_text": Entry(
@@ -168,7 +172,9 @@ MODELS: dict[str, Entry] = {
         "the ID part of naive fusion alone", False, lambda recipe, items: _alone(_id_network(recipe, items))
     ),
     "text_only": Entry(
-        "the text part of naive fusion alone", True, lambda recipe, items: _alone(_text_network(recipe, items))
+        "the text part of naive fusion alone",
+        True,
+        lambda recipe, items: _alone(_text_network(recipe, items)),
     ),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
@@ -180,6 +186,9 @@ MODELS: dict[str, Entry] = {
         restore=ItemKnn.from_tensors,
     ),
     "vsknn": Entry(
-        "items of the most similar sessions", False, candidates=vsknn_candidates, restore=SessionKnn.from_tensors
+        "items of the most similar sessions",
+        False,
+        candidates=vsknn_candidates,
+        restore=SessionKnn.from_tensors,
     ),
 }

@@ -27,7 +27,8 @@ class IdTable(nn.Module):
 
     def forward(self) -> Tensor:
         """The table (V, D)."""
-        return self.dropout(self.norm(self.rows_VD))
+        table_VD: Tensor = self.dropout(self.norm(self.rows_VD))
+        return table_VD
 
 
 class TextProjection(nn.Module):
@@ -50,7 +51,9 @@ class TextProjection(nn.Module):
 
     def forward(self) -> Tensor:
         """The table (V, D)."""
-        return self.norm(self.dropout(torch.relu(self.project(self.vectors_VF))))
+        hidden_VD = self.dropout(torch.relu(self.project(self.vectors_VF)))
+        table_VD: Tensor = self.norm(hidden_VD)
+        return table_VD
 
 
 class SummedItems(nn.Module):

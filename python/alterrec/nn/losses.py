@@ -66,7 +66,9 @@ def seen_mask(items_NL: Tensor, lengths_N: Tensor, num_items: int) -> Tensor:
     """
     places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
     real_NL = torch.where(places_L < lengths_N[:, None], items_NL, items_NL[:, :1])
-    return torch.zeros(len(items_NL), num_items, dtype=torch.bool, device=items_NL.device).scatter_(1, real_NL, True)
+    return torch.zeros(len(items_NL), num_items, dtype=torch.bool, device=items_NL.device).scatter_(
+        1, real_NL, True
+    )
 
 
 def _against_ids(
@@ -89,7 +91,8 @@ def _against_ids(
 def _against_mask(scores_NV: Tensor, positives_NP: Tensor, candidates_NV: Tensor) -> Tensor:
     negatives_NV = candidates_NV.scatter(1, positives_NP, False)
     losses = []
-    for positive_N1 in positives_NP.split(1, dim=1):
+    for positive_N in positives_NP.unbind(1):
+        positive_N1 = positive_N[:, None]
         kept_NV = negatives_NV.scatter(1, positive_N1, True)
         losses.append(-scores_NV.masked_fill(~kept_NV, -torch.inf).log_softmax(1).gather(1, positive_N1))
     return torch.cat(losses, 1)

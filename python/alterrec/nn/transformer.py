@@ -32,7 +32,8 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """States after the block (B, L, D); place l sees places 0..l."""
         q_BHLd, k_BHLd, v_BHLd = (
-            linear(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.q, self.k, self.v)
+            linear(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for linear in (self.q, self.k, self.v)
         )
         # Right padding lies behind every real place, so the causal mask alone hides it.
         mixed_BHLd = F.scaled_dot_product_attention(
@@ -40,7 +41,8 @@ class Block(nn.Module):
         )
         attended_BLD = self.o(mixed_BHLd.transpose(1, 2).flatten(-2))
         x_BLD = self.attn_norm(x_BLD + self.dropout(attended_BLD))
-        return self.ffn_norm(x_BLD + self.dropout(self.down(torch.relu(self.up(x_BLD)))))
+        x_BLD = self.ffn_norm(x_BLD + self.dropout(self.down(torch.relu(self.up(x_BLD)))))
+        return x_BLD
 
 
 class Transformer(nn.Module):
@@ -65,7 +67,7 @@ class Transformer(nn.Module):
 
     def states(self, table_VD: Tensor, items_BL: Tensor) -> Tensor:
         """The state of every place (B, L, D); each is the session vector of the prefix that ends there."""
-        x_BLD = F.embedding(items_BL, table_VD) + self.positions_LD[: items_BL.shape[1]]
+        x_BLD: Tensor = F.embedding(items_BL, table_VD) + self.positions_LD[: items_BL.shape[1]]
         x_BLD = self.dropout(self.in_norm(x_BLD))
         for block in self.blocks:
             x_BLD = block(x_BLD)

@@ -71,7 +71,9 @@ class Progress:
             raise InputError(f"{path}: not a checkpoint ({error}); start anew without --resume") from None
         if facts["recipe"] != recipe:
             old, new = facts["recipe"].splitlines(), recipe.splitlines()
-            changed = next((f"{a!r} then, {b!r} now" for a, b in zip(old, new, strict=False) if a != b), "length")
+            changed = next(
+                (f"{a!r} then, {b!r} now" for a, b in zip(old, new, strict=False) if a != b), "length"
+            )
             raise InputError(f"{path}: belongs to another recipe ({changed}); use the same options to resume")
         progress = cls(**facts)
         for name, value in tensors.items():

@@ -108,8 +108,8 @@ def describe(plan: Sequence[Phase]) -> list[str]:
     """One line a phase, with its epochs counted from 1.
 
     Example:
-        >>> describe([Phase("warm-up id", "id", 2, "random"), Phase("id taught by text", "id", 1, "window", "text")])
-        ['epochs 1-2: warm-up id, random negatives', 'epoch 3: id taught by text, hard negatives from text']
+        >>> describe([Phase("warm-up id", "id", 2, "random"), Phase("taught", "id", 1, "window", "text")])
+        ['epochs 1-2: warm-up id, random negatives', 'epoch 3: taught, hard negatives from text']
     """
     words = {"full": "the whole catalogue", "random": "random negatives"}
     lines = []

@@ -106,10 +106,14 @@ def train(
                 stopped = "patience"
                 break
             phase = by_epoch[progress.epoch]
-            learn = partial(_learn, model, recipe, phase, store, optimisers[phase.train], exclude_seen, listen)
+            learn = partial(
+                _learn, model, recipe, phase, store, optimisers[phase.train], exclude_seen, listen
+            )
             _epoch(model, recipe, phase, learn, progress, len(by_epoch), listen, validate)
             progress.parameters = parameters_of(model)
-            progress.optimisers = {name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()}
+            progress.optimisers = {
+                name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()
+            }
             if progress.best_epoch == progress.epoch:
                 progress.best = parameters_of(model)
             _warn_of_collapse(progress, plan, recipe.schedule.metric, listen)
@@ -170,7 +174,13 @@ def _epoch(
     left = progress.seconds / epoch * (epochs - epoch)
     listen(
         Event(
-            "epoch_end", epoch=epoch, epochs=epochs, phase=phase.name, loss=loss, valid=valid, seconds_left=left
+            "epoch_end",
+            epoch=epoch,
+            epochs=epochs,
+            phase=phase.name,
+            loss=loss,
+            valid=valid,
+            seconds_left=left,
         )
     )
 
@@ -203,7 +213,9 @@ def _learn(
     )
     # The teacher does not learn while it teaches, so its table is computed once.
     teacher = _Teacher(model, phase.teacher if phase.negatives == "window" else None)
-    positive_teacher = _Teacher(model, phase.positives and ("id" if recipe.positives.teacher == "id" else phase.teacher))
+    positive_teacher = _Teacher(
+        model, phase.positives and ("id" if recipe.positives.teacher == "id" else phase.teacher)
+    )
     network = model.network(phase.train).train()
     total, samples = torch.zeros((), dtype=torch.float64), 0
     for step, arrays in enumerate(batches, start=1):
@@ -276,15 +288,17 @@ def _out_of_patience(progress: Progress, by_epoch: Sequence[Phase], recipe: Reci
 
 def _warn_of_collapse(progress: Progress, plan: Sequence[Phase], metric: str, listen: Listener) -> None:
     """Hard negatives can drive the score below where they found it: say so at once."""
-    starts = [first for first, phase in zip(first_epochs(plan), plan, strict=True) if phase.negatives == "window"]
+    starts = [
+        first for first, phase in zip(first_epochs(plan), plan, strict=True) if phase.negatives == "window"
+    ]
     if not starts or not 1 < starts[0] <= progress.epoch:
         return
     values: Mapping[int, float] = {r["epoch"]: r["valid"]["score"].get(metric, 0.0) for r in progress.curves}
     start, now = values[starts[0] - 1], values[progress.epoch]
     if now < start:
         message = (
-            f"epoch {progress.epoch}: validation {metric} {now:.4f} is below {start:.4f}, where hard negatives "
-            "began; a wider window, a larger window.random_share or a lower optim.lr may help"
+            f"epoch {progress.epoch}: validation {metric} {now:.4f} is below {start:.4f}, where hard "
+            "negatives began; a wider window, a larger window.random_share or a lower optim.lr may help"
         )
         progress.warnings.append(message)
         listen(Event("notice", message))
