@@ -134,7 +134,11 @@ class IdNetwork(Network):
 class TextNetwork(Network):
     """The text network."""
 
+    dropout: float | None = Field(default=0.0, ge=0, lt=1, description="dropout of this network")
     encoder: str = Field(default="lsa", description="lsa, or a sentence-transformers model by name or path")
+    standardise: bool = Field(
+        default=True, description="give every column of the text vectors mean 0 and deviation 1"
+    )
     prompt: str = Field(default="", description="put before each text, for encoders trained with one")
     truncate_dim: int = Field(default=0, ge=0, description="leading columns of the encoder to keep; 0 = all")
     encode_batch: int = Field(default=64, ge=1, description="texts a step of the encoder")

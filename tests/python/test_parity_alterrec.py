@@ -52,6 +52,7 @@ class Instance:
                 "model.layers": self.setting("layers"),
                 "model.max_len": self.setting("max_len"),
                 "model.dropout": 0.0,
+                "text.dropout": 0.0,
                 "id.session": id_session,
                 "text.temperature": self.setting("temperature"),
                 "fusion.alpha": self.setting("alpha"),

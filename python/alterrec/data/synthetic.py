@@ -139,7 +139,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
         steps[split] = kinds[rows][real]
     cold = int(catalogue.cold.sum())
     dataset = Dataset(
-        name="built-in catalogue",
+        name="built-in",
         **stores,
         vocabulary=Vocabulary(_item_ids(catalogue)),
         text=_texts(catalogue),

@@ -23,6 +23,23 @@ SEGMENT = 2048  # texts encoded between two writes to the cache
 Progress = Callable[[int, int], None]
 
 
+def standardise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors (V, F) float32 whose columns have mean 0 and deviation 1; constant columns become 0.
+
+    Sentence encoders crowd into a narrow cone, which one learning rate for all columns handles badly: a
+    text network alone gains about a point of NDCG@20 on Online Retail (docs/results.md).
+
+    Example:
+        >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    centred = vectors - vectors.mean(0, dtype=np.float64)
+    deviation = centred.std(0)
+    # Columns that differ by rounding alone are constant.
+    scale = np.where(deviation > 1e-6, deviation, np.inf)
+    return (centred / scale).astype(np.float32)
+
+
 def text_vectors(
     text: ItemText,
     encoder: str = "lsa",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.synthetic import synthetic_dataset
-from alterrec.data.text import text_vectors
+from alterrec.data.text import standardise, text_vectors
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
@@ -261,6 +262,8 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
         elif dataset.text is not None:
             progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
             vectors = _encode(dataset.text, recipe, progress)
+    if vectors is not None and recipe.text.standardise:
+        vectors = standardise(vectors)
     items = Items(
         dataset.num_items,
         None if vectors is None else torch.from_numpy(np.array(vectors, np.float32)),
@@ -483,7 +486,8 @@ def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Pa
         path = Path(out)
         path.mkdir(parents=True, exist_ok=True)
         return path
-    name = f"{recipe.model_name}-{dataset.name}-seed{recipe.run.seed}"
+    safe = re.sub(r"[^\w.-]+", "-", dataset.name)
+    name = f"{recipe.model_name}-{safe}-seed{recipe.run.seed}"
     for attempt in range(1, 10_000):
         path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
         try:
