@@ -25,6 +25,7 @@ SMALL: dict[str, Any] = {
     "model.dim": 16,
     "schedule.epochs": 6,
     "schedule.warmup": 1,
+    "schedule.patience": 10,
     "window.last": 0.2,
     "optim.batch_size": 64,
     "data.prefixes": 0,

@@ -37,7 +37,8 @@ def standardise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     deviation = centred.std(0)
     # Columns that differ by rounding alone are constant.
     scale = np.where(deviation > 1e-6, deviation, np.inf)
-    return (centred / scale).astype(np.float32)
+    standardised: NDArray[np.float32] = (centred / scale).astype(np.float32)
+    return standardised
 
 
 def text_vectors(
