@@ -53,21 +53,16 @@ def run(data: str, out: Path, name: str, seed: int, presets: list[str], settings
     """One system; a checkpoint is gone on with."""
     if (out / "result.json").exists():
         return
-    command = [sys.executable, "-m", "alterrec.cli", "train", name, "--data", data, "--out", str(out)]
+    command = [sys.executable, "-m", "alterrec", "train", name, "--data", data, "--out", str(out)]
     command += ["--seed", str(seed), *(f"--preset={preset}" for preset in presets)]
     command += [f"--set={setting}" for setting in settings]
     if (out / "checkpoint").exists():
         command.append("--resume")
-    with (out.parent / "log.txt").open("a") if out.parent.exists() else opened(out.parent / "log.txt") as log:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (out.parent / "log.txt").open("a", encoding="utf-8") as log:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     result = json.loads((out / "result.json").read_text("utf-8"))
     print(name, seed, result["seconds"], result["valid"]["score"], result["test"]["score"], flush=True)
-
-
-def opened(path: Path):
-    """The file for appending, its folder made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a")
 
 
 def tabulate(runs: Path) -> str:
