@@ -32,6 +32,7 @@ FLOORS = {
     "recommend": 8,
     "console": 8,
     "cli": 9,
+    "__main__": 10,
 }
 # A convenience on what `fit` returns; imported when called.
 UPWARD = {("experiments/run.py", "recommend")}

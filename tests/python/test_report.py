@@ -199,13 +199,16 @@ def test_runs_beside_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: 
         write_run(tmp_path / "every", data=data | {"targets": "every"}),
     ]
     (tmp_path / "gap" / "recipe.toml").write_text("[schedule]\ngap = 4\n", "utf-8")
+    beside.append(write_run(tmp_path / "damaged"))
+    (tmp_path / "damaged" / "result.json").write_text("{}", "utf-8")
     text = outline(run, *beside).text
     assert "alterrec (best), 2 seeds" in text
     assert "nfrec_sum (best) · naive0, 3 seeds" in text
     assert "nfrec_sum (best) · gap" in text
     assert (
         "Left out of the comparison: cut (interrupted), elsewhere (other data: beauty), "
-        "seen (another rule for items already in the session), every (other targets)." in text
+        "seen (another rule for items already in the session), every (other targets), "
+        "damaged (cannot be read)." in text
     )
     assert "This is one seed" not in text
 

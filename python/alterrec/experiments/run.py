@@ -151,6 +151,7 @@ def fit(
         "seconds": round(ended - began, 3),
         "seconds_by_part": {"train": round(state.seconds, 3), "evaluate": round(ended - measured, 3)},
         "peak_memory_bytes": peak_memory_bytes(),
+        "threads": torch.get_num_threads(),
         "versions": {
             "alterrec": version("alterrec"),
             "torch": torch.__version__,

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from alterrec.errors import InputError
 from alterrec.files import atomic_write, write_text
 from alterrec.report.markup import Html, element, join
 from alterrec.report.run_folder import Epoch, Example, Group, Item, Result, RunFolder, read_run
@@ -93,7 +94,12 @@ def _comparable(run: RunFolder, beside: Sequence[Path]) -> tuple[list[RunFolder]
         if path.resolve() in known:
             continue
         known.add(path.resolve())
-        other = read_run(path)
+        try:
+            other = read_run(path)
+        except InputError:
+            # Another run's damage must not cost this one its report.
+            left_out.append(f"{_folder_name(path)} (cannot be read)")
+            continue
         reason = _why_not(run.result, other.result)
         if reason:
             left_out.append(f"{_folder_name(path)} ({reason})")
