@@ -1,6 +1,6 @@
 """All systems on one data folder, each in a process of its own; finished runs are kept, so it resumes.
 
-    python benches/quality.py DATA RUNS [--set key=value ...] [--preset NAME ...] [--only NAME ...] [--seeds N ...]
+    python benches/quality.py DATA RUNS [--preset NAME] [--set key=value] [--only NAME] [--seeds N ...]
 
 Writes RUNS/table.md: test metrics as mean ± standard deviation over seeds, time and peak memory. The systems
 that are compared closely have three seeds, the rest one.

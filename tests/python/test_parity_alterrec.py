@@ -13,7 +13,8 @@ from alterrec.models.base import Network, Recommender, SessionBatch, Tables
 from alterrec.models.catalogue import Items, build_model
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.ranking import rank_window
-from alterrec.recipe import resolve
+from alterrec.recipe import Window, resolve
+from alterrec.training.supervision import WindowRanks
 
 FOLDER = Path(os.environ.get("ALTERREC_PARITY", Path(__file__).parents[1] / "data" / "parity"))
 FILES = sorted(FOLDER.glob("alterrec*.npz"))
@@ -154,6 +155,25 @@ def test_parity_teacher_windows(instance: Instance) -> None:
         close(raw, instance.tensor(f"output.teacher_{teacher}.scores"))
         window = rank_window(network.scores(instance.batch).detach().float(), start, stop)
         np.testing.assert_array_equal(window.numpy(), instance.arrays[f"output.teacher_{teacher}.window"])
+
+
+def test_parity_window_of_the_recipe(instance: Instance) -> None:
+    """`window.first` counts ranks from 1, the authors' slice from 0."""
+    start, stop = int(instance.setting("window_start")), int(instance.setting("window_stop"))
+    window = Window(first=start + 1, last=stop, exclude_target=False)
+    assert WindowRanks.on(window, int(instance.setting("items"))) == (start, stop)
+
+
+def test_parity_candidates_and_masks(instance: Instance) -> None:
+    """A negative that is the target has no weight; the authors give it the score -1e5."""
+    for network, label in networks(instance):
+        candidates = instance.tensor(f"input.{network}.candidates")
+        theirs_masked = instance.tensor(f"input.{network}.candidate_is_target").bool()
+        ours_masked = candidates == candidates[:, :1]
+        ours_masked[:, 0] = False
+        assert torch.equal(ours_masked, theirs_masked)
+        picked = instance.network(network).scores(instance.batch).gather(1, candidates)
+        close(picked.masked_fill(ours_masked, -1e5), instance.tensor(f"output.{label}.candidate_scores"))
 
 
 @pytest.mark.parametrize("loss_name", ["loss_full", "loss_candidates", "loss_candidates_augmented"])
