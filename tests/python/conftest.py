@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,8 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from alterrec import cli
+
+# A shared machine makes single examples slow; the same examples each time keep CI's verdict about the change.
+settings.register_profile("alterrec", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("alterrec")
 
 WARES = ("tent", "lamp", "mug", "knife", "rope")
 KINDS = ("red", "blue", "green", "large", "small", "light")

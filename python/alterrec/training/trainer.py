@@ -213,9 +213,8 @@ def _learn(
     )
     # The teacher does not learn while it teaches, so its table is computed once.
     teacher = _Teacher(model, phase.teacher if phase.negatives == "window" else None)
-    positive_teacher = _Teacher(
-        model, phase.positives and ("id" if recipe.positives.teacher == "id" else phase.teacher)
-    )
+    praised = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
+    positive_teacher = _Teacher(model, praised if phase.positives else None)
     network = model.network(phase.train).train()
     total, samples = torch.zeros((), dtype=torch.float64), 0
     for step, arrays in enumerate(batches, start=1):
@@ -251,8 +250,8 @@ def _learn(
 class _Teacher:
     """A frozen copy of a network and its item table; scores nothing where there is no teacher."""
 
-    def __init__(self, model: Recommender, name: str | int | None) -> None:
-        self.network = copy.deepcopy(model.network(str(name))).eval() if name else None
+    def __init__(self, model: Recommender, name: str | None) -> None:
+        self.network = copy.deepcopy(model.network(name)).eval() if name else None
         with torch.no_grad():
             self.tables = self.network.item_tables() if self.network else None
 
