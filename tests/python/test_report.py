@@ -298,7 +298,7 @@ def test_doubts_by_hand(tmp_path: Path) -> None:
         "The final score (20.0%) is below ID alone (36.0%): the sum lost something.",
         "V-SKNN (37.1%), which trains no network, beats the model.",
         "With 400 targets, Hits@20 is known to about ±2.0 points (one standard error). "
-        "To test two runs target by target: alterrec compare.",
+        "ranks.parquet has every target, to test two runs against each other.",
         "4 targets (1.0%) never occur in training: only their text can find them.",
         "Targets that tie exactly with other items: 25.0% by text alone. Their metrics are averages "
         "over the orders of the tie.",

@@ -165,7 +165,7 @@ def _of_targets(result: Result, targets: Targets) -> list[str]:
         found.append(
             f"With {count(targets.count)} targets, {metric_name(HEADLINE)} is known to about "
             f"±{100 * error:.1f} points (one standard error). "
-            "To test two runs target by target: alterrec compare."
+            "ranks.parquet has every target, to test two runs against each other."
         )
     if targets.cold:
         share = percent(targets.cold / targets.count)
