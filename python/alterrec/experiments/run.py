@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,8 @@ from alterrec.data.synthetic import synthetic_dataset
 from alterrec.data.text import standardise, text_vectors
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
-from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
-from alterrec.experiments import run_folder
+from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.experiments import facts, run_folder
 from alterrec.files import write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import Items, build_model, lookup
@@ -31,7 +30,7 @@ from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.page import write_report
 from alterrec.training.checkpoint import Progress
-from alterrec.training.schedule import Phase, describe, first_epochs, phases
+from alterrec.training.schedule import Phase, describe, phases
 from alterrec.training.supervision import WindowRanks
 from alterrec.training.trainer import INITIALISATION, Event, Listener, torch_seed, train
 
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from alterrec.recommend import Recommendation
 
 BASELINES = ("popularity", "itemknn", "vsknn")
-
-# Target popularity in training interactions: upper ends of the groups of Figure 6.
-GROUPS = (0, 5, 30, 100)
 
 # `auto` excludes the prefix's items where fewer training targets than this repeat one (spec, section 4).
 SEEN_SHARE = 0.005
@@ -129,28 +125,28 @@ def fit(
     run_folder.write_vocabulary(path, dataset)
     run_folder.write_curves(path, state.curves)
     run_folder.write_ranks(path, dataset, ranks)
-    write_json(path / "examples.json", _examples(fitted, dataset, ranks["test"], protocol))
+    write_json(path / "examples.json", facts.examples(fitted, dataset, ranks["test"], protocol))
     ended = time.perf_counter()
     result = {
         "schema": 1,
         "model": model,
         "presets": list(presets),
         "seed": recipe.run.seed,
-        "data": _data_facts(recipe, dataset, exclude_seen, repeat_share),
+        "data": facts.data_facts(recipe, dataset, exclude_seen, repeat_share),
         "best_epoch": state.best_epoch,
         "epochs": state.epoch,
         "stopped": stopped,
         "valid": ranks["valid"].all_metrics(),
         "test": ranks["test"].all_metrics(),
-        "targets": {split: _target_facts(dataset, part) for split, part in ranks.items()},
-        "groups": {"test": _groups(dataset, ranks["test"])},
-        "fusion": _fusion_facts(fitted),
-        "baselines": {name: _baseline_facts(row, dataset, protocol) for name, row in baselines.items()},
-        "phases": _phase_facts(plan),
+        "targets": {split: facts.target_facts(dataset, part) for split, part in ranks.items()},
+        "groups": {"test": facts.popularity_groups(dataset, ranks["test"])},
+        "fusion": facts.fusion_facts(fitted),
+        "baselines": {name: facts.baseline_facts(row, dataset, protocol) for name, row in baselines.items()},
+        "phases": facts.phase_facts(plan),
         "warnings": state.warnings,
         "seconds": round(ended - began, 3),
         "seconds_by_part": {"train": round(state.seconds, 3), "evaluate": round(ended - measured, 3)},
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": facts.peak_memory_bytes(),
         "threads": torch.get_num_threads(),
         "versions": {
             "alterrec": version("alterrec"),
@@ -192,16 +188,9 @@ def evaluate_run(
     }
     return {
         **{split: part.all_metrics() for split, part in ranks.items()},
-        "targets": {split: _target_facts(dataset, part) for split, part in ranks.items()},
-        "groups": {split: _groups(dataset, part) for split, part in ranks.items()},
+        "targets": {split: facts.target_facts(dataset, part) for split, part in ranks.items()},
+        "groups": {split: facts.popularity_groups(dataset, part) for split, part in ranks.items()},
     }
-
-
-def peak_memory_bytes() -> int:
-    """Most memory this process has held, in bytes."""
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _set_up(recipe: Recipe) -> None:
@@ -285,6 +274,7 @@ def _encode(text: ItemText, recipe: Recipe, progress: Listener) -> NDArray[np.fl
     return text_vectors(
         text,
         recipe.text.encoder,
+        fields=recipe.data.text_fields or None,
         device=recipe.run.device,
         batch_size=recipe.text.encode_batch,
         prompt=recipe.text.prompt or None,
@@ -364,108 +354,6 @@ def _fuse(
             fitted, dataset.valid, protocol, recipe.schedule.metric, tune_alpha=recipe.fusion.tune
         )
     return fitted
-
-
-def _baseline_facts(row: Scorer, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, float]]:
-    return {split: evaluate(row, dataset.splits[split], protocol).metrics() for split in ("valid", "test")}
-
-
-def _fusion_facts(fitted: Scorer) -> dict[str, float]:
-    weights = fitted.weights
-    if not isinstance(fitted, Recommender) or len(fitted.networks) < 2:
-        return {}
-    return {"alpha": weights["id"], **({"neighbours": weights["neighbours"]} if fitted.neighbours else {})}
-
-
-def _data_facts(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share: float) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "items": dataset.num_items,
-        "cold_items": int((~dataset.trained).sum()),
-        **{f"{split}_sessions": store.num_sessions for split, store in dataset.splits.items()},
-        "exclude_seen": exclude_seen,
-        "seen_rule": recipe.data.exclude_seen,
-        "repeat_share": repeat_share,
-        "targets": recipe.data.targets,
-        "notes": list(dataset.notes),
-    }
-
-
-def _target_facts(dataset: Dataset, ranks: Ranks) -> dict[str, Any]:
-    return {
-        "count": len(ranks.targets),
-        "cold": int((~dataset.trained[ranks.targets]).sum()),
-        "tied_share": ranks.tied_share(),
-    }
-
-
-def _groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:
-    """Metrics by popularity of the target in training, items without training first."""
-    counts = dataset.train_counts[ranks.targets]
-    edges = [(-1, 0), *zip(GROUPS, (*GROUPS[1:], np.inf), strict=True)]
-    rows = []
-    for low, high in edges:
-        where = (counts > low) & (counts <= high)
-        if where.any():
-            name = "cold" if high == 0 else f"{low + 1}-{high}" if high < np.inf else f">{low}"
-            share = float(where.mean())
-            rows.append(
-                {"name": name, "count": int(where.sum()), "share": share, "views": ranks.all_metrics(where)}
-            )
-    return rows
-
-
-def _phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": phase.name,
-            "from": first,
-            "to": first + phase.epochs - 1,
-            "trained": [phase.train],
-            "negatives": phase.negatives,
-            "teacher": phase.teacher,
-        }
-        for first, phase in zip(first_epochs(plan), plan, strict=True)
-    ]
-
-
-def _examples(
-    fitted: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol, shown: int = 6
-) -> list[dict[str, Any]]:
-    """A handful of test sessions: two thirds where the score finds the target, the rest where it does not."""
-    if not len(ranks.targets):
-        return []
-    lengths = ranks.samples[:, 1]
-    found = ranks.views["score"][0] < 10
-    short = lengths <= 8
-    picks = [*np.flatnonzero(found & short)[: shown * 2 // 3], *np.flatnonzero(~found & short)[: shown // 3]]
-
-    def item(number: int) -> dict[str, str]:
-        text = dataset.text
-        title = next((texts[number] for texts in text.fields.values() if texts[number]), "") if text else ""
-        return {"item_id": dataset.vocabulary.item_ids[number], "text": title}
-
-    prefixes = [
-        dataset.test.session(int(session))[: int(end)].astype(np.int64)
-        for session, end in ranks.samples[picks]
-    ]
-    k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
-    top = recommend_items(fitted, prefixes, max(k, 1), protocol, dataset.num_items)[0]
-    rows = []
-    for place, (pick, prefix) in enumerate(zip(picks, prefixes, strict=True)):
-        expected = {
-            view: float(greater[pick] + (tied[pick] + 1) / 2) for view, (greater, tied) in ranks.views.items()
-        }
-        rows.append(
-            {
-                "session": [item(number) for number in prefix],
-                "target": item(int(ranks.targets[pick])),
-                "rank": expected,
-                "top": {"score": [item(int(number)) for number in top[place]]},
-            }
-        )
-    return rows
 
 
 def _check_out(out: str | Path | None, resume: bool) -> None:

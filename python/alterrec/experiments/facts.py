@@ -1,0 +1,133 @@
+"""What a run says of itself: the parts of ``result.json`` and ``examples.json``."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alterrec.data.dataset import Dataset
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
+from alterrec.models.base import Recommender, Scorer
+from alterrec.recipe import Recipe
+from alterrec.training.schedule import Phase, first_epochs
+
+# Target popularity in training interactions: upper ends of the groups of Figure 6.
+GROUPS = (0, 5, 30, 100)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has held, in bytes."""
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def baseline_facts(row: Scorer, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, float]]:
+    """Metrics of a baseline by split."""
+    return {split: evaluate(row, dataset.splits[split], protocol).metrics() for split in ("valid", "test")}
+
+
+def fusion_facts(fitted: Scorer) -> dict[str, float]:
+    """Weights of the sum, where there are several networks."""
+    weights = fitted.weights
+    if not isinstance(fitted, Recommender) or len(fitted.networks) < 2:
+        return {}
+    return {"alpha": weights["id"], **({"neighbours": weights["neighbours"]} if fitted.neighbours else {})}
+
+
+def data_facts(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share: float) -> dict[str, Any]:
+    """What the data was and how its targets were ranked."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "items": dataset.num_items,
+        "cold_items": int((~dataset.trained).sum()),
+        **{f"{split}_sessions": store.num_sessions for split, store in dataset.splits.items()},
+        "exclude_seen": exclude_seen,
+        "seen_rule": recipe.data.exclude_seen,
+        "repeat_share": repeat_share,
+        "targets": recipe.data.targets,
+        "notes": list(dataset.notes),
+    }
+
+
+def target_facts(dataset: Dataset, ranks: Ranks) -> dict[str, Any]:
+    """How many targets, how many of them cold, how many tied."""
+    return {
+        "count": len(ranks.targets),
+        "cold": int((~dataset.trained[ranks.targets]).sum()),
+        "tied_share": ranks.tied_share(),
+    }
+
+
+def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:
+    """Metrics by popularity of the target in training, items without training first."""
+    counts = dataset.train_counts[ranks.targets]
+    edges = [(-1, 0), *zip(GROUPS, (*GROUPS[1:], np.inf), strict=True)]
+    rows = []
+    for low, high in edges:
+        where = (counts > low) & (counts <= high)
+        if where.any():
+            name = "cold" if high == 0 else f"{low + 1}-{high}" if high < np.inf else f">{low}"
+            share = float(where.mean())
+            rows.append(
+                {"name": name, "count": int(where.sum()), "share": share, "views": ranks.all_metrics(where)}
+            )
+    return rows
+
+
+def phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:
+    """The plan, with epochs counted from 1."""
+    return [
+        {
+            "name": phase.name,
+            "from": first,
+            "to": first + phase.epochs - 1,
+            "trained": [phase.train],
+            "negatives": phase.negatives,
+            "teacher": phase.teacher,
+        }
+        for first, phase in zip(first_epochs(plan), plan, strict=True)
+    ]
+
+
+def examples(
+    fitted: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol, shown: int = 6
+) -> list[dict[str, Any]]:
+    """A handful of test sessions: two thirds where the score finds the target, the rest where it does not."""
+    if not len(ranks.targets):
+        return []
+    lengths = ranks.samples[:, 1]
+    found = ranks.views["score"][0] < 10
+    short = lengths <= 8
+    picks = [*np.flatnonzero(found & short)[: shown * 2 // 3], *np.flatnonzero(~found & short)[: shown // 3]]
+
+    def item(number: int) -> dict[str, str]:
+        text = dataset.text
+        title = next((texts[number] for texts in text.fields.values() if texts[number]), "") if text else ""
+        return {"item_id": dataset.vocabulary.item_ids[number], "text": title}
+
+    prefixes = [
+        dataset.test.session(int(session))[: int(end)].astype(np.int64)
+        for session, end in ranks.samples[picks]
+    ]
+    k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
+    top = recommend_items(fitted, prefixes, max(k, 1), protocol, dataset.num_items)[0]
+    rows = []
+    for place, (pick, prefix) in enumerate(zip(picks, prefixes, strict=True)):
+        expected = {
+            view: float(greater[pick] + (tied[pick] + 1) / 2) for view, (greater, tied) in ranks.views.items()
+        }
+        rows.append(
+            {
+                "session": [item(number) for number in prefix],
+                "target": item(int(ranks.targets[pick])),
+                "rank": expected,
+                "top": {"score": [item(int(number)) for number in top[place]]},
+            }
+        )
+    return rows
