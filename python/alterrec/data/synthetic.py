@@ -137,7 +137,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
         )
         names[split] = [f"S{number:06d}" for number in range(*bounds[split])]
         steps[split] = kinds[rows][real]
-    cold = int(catalogue.cold.sum())
+    untrained = int((stores["train"].item_counts() == 0).sum())
     dataset = Dataset(
         name="built-in",
         **stores,
@@ -145,7 +145,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
         text=_texts(catalogue),
         vectors=None,
         session_names=names,
-        notes=(f"generated from seed {seed}", f"items without training sessions (cold): {cold}"),
+        notes=(f"generated from seed {seed}", f"items without training sessions (cold): {untrained}"),
     )
     return dataset, PlantedTruth(catalogue.product_type, catalogue.hidden_set, catalogue.cold, steps)
 
