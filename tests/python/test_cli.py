@@ -265,7 +265,9 @@ def trained(shop_source: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # Hard negatives may hurt on so small a shop, and then the run says so.
+    unexpected = [line for line in done.stderr.splitlines() if not line.startswith("warning: epoch ")]
+    assert (done.returncode, unexpected) == (0, [])
     return folder, done.stdout
 
 
