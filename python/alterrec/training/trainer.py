@@ -114,8 +114,6 @@ def train(
             progress.optimisers = {
                 name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()
             }
-            if progress.best_epoch == progress.epoch:
-                progress.best = parameters_of(model)
             _warn_of_collapse(progress, plan, recipe.schedule.metric, listen)
             progress.save(checkpoint)
     except KeyboardInterrupt:
@@ -170,6 +168,7 @@ def _epoch(
     )
     value = valid["score"].get(recipe.schedule.metric, float(epoch))
     if value > progress.best_value:
+        progress.best = parameters_of(model)
         progress.best_epoch, progress.best_value = epoch, value
     left = progress.seconds / epoch * (epochs - epoch)
     listen(
