@@ -170,6 +170,8 @@ def test_a_damaged_checkpoint_and_one_of_another_recipe_are_refused(tmp_path: Pa
     other = Session(tmp_path, schedule__epochs=4)
     with pytest.raises(InputError, match="'epochs = 2' then, 'epochs = 4' now"):
         other.run(resume=True)
+    with pytest.raises(InputError, match="belongs to other data"):
+        Session(tmp_path, schedule__epochs=2).run(resume=True, data="other")
     session.checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="not a checkpoint"):
         Session(tmp_path, schedule__epochs=2).run(resume=True)

@@ -309,6 +309,7 @@ def _train(
         dataset.train,
         validate,
         checkpoint=path / run_folder.CHECKPOINT,
+        data=dataset.fingerprint,
         exclude_seen=protocol.exclude_seen,
         resume=resume,
         listen=progress,

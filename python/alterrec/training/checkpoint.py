@@ -23,6 +23,7 @@ class Progress:
 
     Attributes:
         recipe: the resolved recipe as text; a checkpoint goes on only under the same.
+        data: fingerprint of the data; likewise.
         epoch: epochs done.
         best_epoch: the epoch with the best validation so far, 0 before the first.
         best_value: its metric.
@@ -34,6 +35,7 @@ class Progress:
     """
 
     recipe: str
+    data: str = ""
     epoch: int = 0
     best_epoch: int = 0
     best_value: float = float("-inf")
@@ -57,11 +59,12 @@ class Progress:
             save_file(contiguous, temporary, metadata={"progress": json.dumps(facts)})
 
     @classmethod
-    def load(cls, path: Path, recipe: str) -> Progress:
+    def load(cls, path: Path, recipe: str, data: str) -> Progress:
         """The state of an interrupted run.
 
         Raises:
-            InputError: the file is damaged, or belongs to another recipe (the first difference is named).
+            InputError: the file is damaged, or belongs to another recipe (the first difference is named) or
+                to other data.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -75,6 +78,8 @@ class Progress:
                 (f"{a!r} then, {b!r} now" for a, b in zip(old, new, strict=False) if a != b), "length"
             )
             raise InputError(f"{path}: belongs to another recipe ({changed}); use the same options to resume")
+        if facts["data"] != data:
+            raise InputError(f"{path}: belongs to other data; resume with the same files, or start anew")
         progress = cls(**facts)
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
@@ -86,7 +91,7 @@ class Progress:
         return progress
 
 
-_FACTS = ("recipe", "epoch", "best_epoch", "best_value", "curves", "warnings", "seconds")
+_FACTS = ("recipe", "data", "epoch", "best_epoch", "best_value", "curves", "warnings", "seconds")
 
 
 def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:

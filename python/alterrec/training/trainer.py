@@ -67,6 +67,7 @@ def train(
     validate: Callable[[], Metrics],
     *,
     checkpoint: Path,
+    data: str = "",
     exclude_seen: bool = False,
     resume: bool = False,
     listen: Listener = lambda event: None,
@@ -79,6 +80,7 @@ def train(
         plan: the phases, from ``schedule.phases``.
         store: training sessions.
         validate: metrics of the model by view; called after each epoch, in evaluation mode.
+        data: fingerprint of the data, kept with the checkpoint: a run goes on only with the same.
         exclude_seen: a prefix's items are no candidates in the loss either, as they are none in evaluation.
         checkpoint: file written after each epoch; with ``resume`` the run goes on from it, and ends with
             the same weights as one never stopped.
@@ -90,10 +92,10 @@ def train(
     Raises:
         InputError: a window that the catalogue is too small for, or a loss that is not finite.
     """
-    progress = Progress(dump_recipe(recipe))
+    progress = Progress(dump_recipe(recipe), data)
     optimisers = {name: _optimiser(model, recipe, name) for name in model.networks}
     if resume and checkpoint.exists():
-        progress = Progress.load(checkpoint, progress.recipe)
+        progress = Progress.load(checkpoint, progress.recipe, data)
         set_parameters(model, progress.parameters)
         for name, states in progress.optimisers.items():
             optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": states})
