@@ -19,7 +19,7 @@ from alterrec.models.catalogue import Items, build_model
 from alterrec.recipe import Recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import Event, train
+from alterrec.training.trainer import Event, _learning_rate, train
 
 SMALL: dict[str, Any] = {
     "model.dim": 16,
@@ -190,3 +190,12 @@ def test_curves_are_plain_json(tmp_path: Path) -> None:
 def test_text_of_naive_fusion_is_measured_apart(tmp_path: Path) -> None:
     progress, _ = Session(tmp_path, "nfrec_concat", schedule__epochs=2).run()
     assert set(progress.curves[-1]["valid"]) == {"score", "id", "text"}
+
+
+@pytest.mark.parametrize(
+    ("network", "rates"), [("id", [1, 1, 0.1]), ("model", [1, 1, 0.1]), ("text", [1, 1, 1])]
+)
+def test_authors_decay_by_epochs_of_a_networks_own(network: str, rates: list[float]) -> None:
+    """Tenfold every 2 (ID) or 5 (text) epochs; a system of one network decays as ID."""
+    recipe = resolve("alterrec", ["authors"])
+    assert [_learning_rate(recipe, network, epoch) / 1e-3 for epoch in range(3)] == pytest.approx(rates)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from alterrec.nn.session_encoders import place_mask
+
 
 def candidate_cross_entropy(
     scores_NV: Tensor,
@@ -64,8 +66,7 @@ def seen_mask(items_NL: Tensor, lengths_N: Tensor, num_items: int) -> Tensor:
         >>> seen_mask(torch.tensor([[2, 0]]), torch.tensor([1]), num_items=3).tolist()
         [[False, False, True]]
     """
-    places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
-    real_NL = torch.where(places_L < lengths_N[:, None], items_NL, items_NL[:, :1])
+    real_NL = torch.where(place_mask(items_NL, lengths_N), items_NL, items_NL[:, :1])
     return torch.zeros(len(items_NL), num_items, dtype=torch.bool, device=items_NL.device).scatter_(
         1, real_NL, True
     )
