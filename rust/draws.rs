@@ -1,6 +1,8 @@
 //! Draws that are a function of (seed, row) alone: from a rank window, or from the whole catalogue.
 
+use crate::bits;
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::random::{Stream, derive_seed};
 use crate::threads::fill_rows;
 
@@ -40,57 +42,68 @@ impl Draw<'_> {
         Ok(())
     }
 
-    /// Draws `count` of `items` without replacement for row `row`: ascending, at the front of `items`.
+    /// Draws `count` of the positions `0..population` without replacement for row `row`, ascending.
     ///
-    /// A partial Fisher-Yates shuffle (Knuth, TAOCP 2, 3.4.2, algorithm P, stopped after `count`).
-    pub fn choose<'i, T: Ord>(&self, row: usize, items: &'i mut [T]) -> &'i [T] {
+    /// Each set of positions is equally likely (Floyd's algorithm: Bentley and Floyd, "Programming
+    /// pearls: a sample of brilliance", CACM 30(9), 1987).
+    ///
+    /// # Panics
+    /// When `count` is more than `population` or than `out` holds.
+    pub(crate) fn positions(&self, row: usize, population: usize, drawn: &mut Drawn, out: &mut [i64]) {
         let mut stream = Stream::new(derive_seed(self.seed, &[FROM_WINDOW]), self.rows[row]);
-        for place in 0..self.count {
-            let left = (items.len() - place) as u64;
-            items.swap(place, place + stream.below(left) as usize);
+        let marked = &mut drawn.0;
+        marked.clear();
+        marked.resize(bits::words_for(population), 0);
+        for last in population - self.count..population {
+            let position = stream.below_u32(last as u32 + 1) as usize;
+            if !bits::insert(marked, position) {
+                bits::insert(marked, last);
+            }
         }
-        let chosen = &mut items[..self.count];
-        chosen.sort_unstable();
-        chosen
+        machine::expand(marked, out);
     }
 }
 
-/// Positions in `0..population`, drawn as [`Draw::choose`] draws: `rows * count` values.
+/// What one thread keeps between draws: the positions as a bitmap.
+#[derive(Debug, Default)]
+pub(crate) struct Drawn(Vec<u64>);
+
+/// Positions in `0..population`, drawn as [`crate::windows::rank_window`] draws, into `positions`.
 ///
 /// # Errors
 /// `Value` for what [`Draw::check`] refuses, and for 0 threads.
-pub fn window_positions(draw: &Draw<'_>, population: usize, threads: Option<usize>) -> Result<Vec<i64>> {
+///
+/// # Panics
+/// When `positions` does not hold `rows * count` values.
+pub fn window_positions(
+    draw: &Draw<'_>,
+    population: usize,
+    threads: Option<usize>,
+    positions: &mut [i64],
+) -> Result<()> {
     let rows = draw.rows.len();
     draw.check(rows, population)?;
-    let mut positions = vec![0; rows * draw.count];
-    fill_rows(&mut positions, rows, draw.count, threads, |all: &mut Vec<i64>, row, out| {
-        all.clear();
-        all.extend(0..population as i64);
-        out.copy_from_slice(draw.choose(row, all));
+    fill_rows(positions, rows, draw.count, threads, |drawn: &mut Drawn, row, out| {
+        draw.positions(row, population, drawn, out);
         Ok(())
-    })?;
-    Ok(positions)
+    })
 }
 
-/// Ids drawn uniformly with replacement from `0..num_items`: `rows * count` values.
+/// Ids drawn uniformly with replacement from `0..num_items`, into `ids`.
 ///
 /// # Errors
-/// `Value` for an empty catalogue, more values than memory can address, and 0 threads.
-pub fn uniform_items(draw: &Draw<'_>, num_items: u64, threads: Option<usize>) -> Result<Vec<i64>> {
+/// `Value` for an empty catalogue and for 0 threads.
+///
+/// # Panics
+/// When `ids` does not hold `rows * count` values.
+pub fn uniform_items(draw: &Draw<'_>, num_items: u64, threads: Option<usize>, ids: &mut [i64]) -> Result<()> {
     if num_items == 0 || i64::try_from(num_items).is_err() {
         return Err(Error::Value(format!("num_items is {num_items}; allowed: 1 to 2**63 - 1")));
     }
-    let rows = draw.rows.len();
-    let total = rows.checked_mul(draw.count).filter(|&total| total <= isize::MAX as usize / 8);
-    let total = total.ok_or_else(|| {
-        Error::Value(format!("count is {}, too many for {rows} rows; ask for fewer", draw.count))
-    })?;
     let seed = derive_seed(draw.seed, &[FROM_CATALOGUE]);
-    let mut ids = vec![0; total];
-    fill_rows(&mut ids, rows, draw.count, threads, |_: &mut (), row, out| {
+    fill_rows(ids, draw.rows.len(), draw.count, threads, |_: &mut (), row, out| {
         let mut stream = Stream::new(seed, draw.rows[row]);
         out.fill_with(|| stream.below(num_items) as i64);
         Ok(())
-    })?;
-    Ok(ids)
+    })
 }

@@ -4,9 +4,14 @@
 //! extension module `alterrec._core`, whose functions only borrow, check, detach and hand over.
 
 pub mod batches;
+mod bits;
 pub mod draws;
 pub mod error;
+pub mod instructions;
+mod machine;
+pub mod matrix;
 pub mod neighbours;
+mod passes;
 pub mod random;
 pub mod ranks;
 pub mod select;

@@ -42,13 +42,14 @@ pub struct Stream {
     row: u64,
     next: u64,
     spare: Option<u64>,
+    half: Option<u32>,
 }
 
 impl Stream {
     /// The stream of `row` under `seed`, from its first draw.
     #[must_use]
     pub fn new(seed: u64, row: u64) -> Self {
-        Self { key: seed, row, next: 0, spare: None }
+        Self { key: seed, row, next: 0, spare: None, half: None }
     }
 
     /// The next 64 random bits.
@@ -61,6 +62,31 @@ impl Stream {
         self.next += 1;
         self.spare = Some(second);
         first
+    }
+
+    /// The next 32 random bits: the lower half of the next 64, then the upper.
+    #[inline]
+    pub fn next_u32(&mut self) -> u32 {
+        if let Some(upper) = self.half.take() {
+            return upper;
+        }
+        let bits = self.next_u64();
+        self.half = Some((bits >> 32) as u32);
+        bits as u32
+    }
+
+    /// [`Stream::below`] for 32 bits, at half its cost.
+    #[inline]
+    pub fn below_u32(&mut self, n: u32) -> u32 {
+        debug_assert!(n > 0);
+        let mut product = u64::from(self.next_u32()) * u64::from(n);
+        if (product as u32) < n {
+            let threshold = n.wrapping_neg() % n;
+            while (product as u32) < threshold {
+                product = u64::from(self.next_u32()) * u64::from(n);
+            }
+        }
+        (product >> 32) as u32
     }
 
     /// A whole number drawn uniformly from `0..n` (Lemire's multiplication with rejection, unbiased).
@@ -92,13 +118,26 @@ mod tests {
 
     #[test]
     fn below_is_uniform() {
-        let mut counts = [0_u32; 7];
         let mut stream = Stream::new(3, 5);
+        let mut counts = [[0_u32; 7]; 2];
         for _ in 0..70_000 {
-            counts[stream.below(7) as usize] += 1;
+            counts[0][stream.below(7) as usize] += 1;
+            counts[1][stream.below_u32(7) as usize] += 1;
         }
-        // chi-square with 6 degrees of freedom: 22.5 is its 0.999 quantile
-        let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - 10_000.0).powi(2) / 10_000.0).sum();
-        assert!(chi2 < 22.5, "chi-square {chi2}");
+        for counts in counts {
+            // chi-square with 6 degrees of freedom: 22.5 is its 0.999 quantile
+            let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - 10_000.0).powi(2) / 10_000.0).sum();
+            assert!(chi2 < 22.5, "chi-square {chi2}");
+        }
+    }
+
+    #[test]
+    fn rejection_keeps_large_ranges_uniform() {
+        // Without rejection two thirds of the draws from 3 * 2**30 numbers would fall in its lower half.
+        let mut stream = Stream::new(1, 2);
+        let range = 3 << 30;
+        let lower = (0..100_000).filter(|_| stream.below_u32(range) % 3 == 0).count() as f64;
+        // Four standard deviations of a share of one third.
+        assert!((lower - 100_000.0 / 3.0).abs() < 4.0 * (100_000.0_f64 * 2.0 / 9.0).sqrt(), "{lower}");
     }
 }

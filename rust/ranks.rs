@@ -1,25 +1,18 @@
 //! Exact ranks: how many items score above a target and how many score the same.
 
 use crate::error::{Error, Result};
-use crate::select::{Matrix, check_exclude, check_scores, excluded_ids};
+use crate::machine;
+use crate::matrix::{Matrix, check_exclude, excluded_ids, not_a_number};
+use crate::passes::Tally;
 use crate::threads::fill_rows;
 
 /// Items strictly above the target, and items equal to it (the target itself included).
 pub type Counts = [i64; 2];
 
-// Small enough that one block of a few views and their sum stays in the first-level cache.
-const BLOCK: usize = 1024;
-
-fn count(block: &[f32], target: f32) -> Counts {
-    // 32-bit sums vectorise, and a block is far too short to overflow them.
-    let greater: u32 = block.iter().map(|&score| u32::from(score > target)).sum();
-    let tied: u32 = block.iter().map(|&score| u32::from(score == target)).sum();
-    [i64::from(greater), i64::from(tied)]
-}
-
-fn add(counts: &mut Counts, more: Counts) {
-    counts[0] += more[0];
-    counts[1] += more[1];
+impl From<Tally> for Counts {
+    fn from(tally: Tally) -> Self {
+        [i64::from(tally.greater), i64::from(tally.tied)]
+    }
 }
 
 /// Takes one excluded item out of the counts.
@@ -66,10 +59,12 @@ pub fn target_counts(
         let target_id = check_target(row, targets[row], scores.len())?;
         excluded_ids(row, exclude.row(row), scores.len(), excluded)?;
         let target = scores[target_id];
-        for (block, first) in scores.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
-            check_scores("scores", row, first, block)?;
-            add(&mut out[0], count(block, target));
+        let mut tally = Tally::default();
+        machine::tally(scores, target, &mut tally);
+        if tally.nan > 0 {
+            return Err(not_a_number("scores", row, scores));
         }
+        out[0] = tally.into();
         for id in excluded.iter().map(|&id| id as usize).filter(|&id| id != target_id) {
             leave_out(&mut out[0], scores[id], target);
         }
@@ -78,22 +73,10 @@ pub fn target_counts(
     Ok(counts)
 }
 
-/// The weighted sum of `views` at one place, added in float32 in the order of the views.
-///
-/// The first product starts the sum, so that one view of weight 1 is itself.
+/// The weighted sum of `views` at one place, added as [`crate::passes::fused_tally`] adds it.
 fn weighted(views: &[&[f32]], weights: &[f32], id: usize) -> f32 {
     let products = views.iter().zip(weights).map(|(view, weight)| weight * view[id]);
     products.reduce(|sum, product| sum + product).unwrap_or(0.0)
-}
-
-fn weighted_block(views: &[&[f32]], weights: &[f32], first: usize, sums: &mut [f32]) {
-    for (place, (view, weight)) in views.iter().zip(weights).enumerate() {
-        let scores = &view[first..first + sums.len()];
-        for (sum, score) in sums.iter_mut().zip(scores) {
-            let product = weight * score;
-            *sum = if place == 0 { product } else { *sum + product };
-        }
-    }
 }
 
 /// The counts of each row's target in each view and, last, in their weighted sum, in one pass.
@@ -114,35 +97,50 @@ pub fn fused_target_counts(
     check_views(views, weights)?;
     check_targets(&views[0], targets, &exclude)?;
     let (rows, num_items, width) = (views[0].rows, views[0].columns, views.len() + 1);
-    let names: Vec<String> = (0..views.len()).map(|view| format!("views[{view}]")).collect();
     let mut counts = vec![[0; 2]; rows * width];
-    fill_rows(&mut counts, rows, width, threads, |excluded: &mut Vec<u32>, row, out| {
-        let views: Vec<&[f32]> = views.iter().map(|view| view.row(row)).collect();
-        let target_id = check_target(row, targets[row], num_items)?;
-        excluded_ids(row, exclude.row(row), num_items, excluded)?;
-        let target_sum = weighted(&views, weights, target_id);
-        let (of_sum, of_views) = out.split_last_mut().expect("one row for the sum");
-        let mut sums = [0.0; BLOCK];
-        for first in (0..num_items).step_by(BLOCK) {
-            let sums = &mut sums[..BLOCK.min(num_items - first)];
-            weighted_block(&views, weights, first, sums);
-            for ((view, name), counts) in views.iter().zip(&names).zip(&mut *of_views) {
-                let block = &view[first..first + sums.len()];
-                check_scores(name, row, first, block)?;
-                add(counts, count(block, view[target_id]));
+    fill_rows(
+        &mut counts,
+        rows,
+        width,
+        threads,
+        |(excluded, tallies): &mut (Vec<u32>, Vec<Tally>), row, out| {
+            let views: Vec<&[f32]> = views.iter().map(|view| view.row(row)).collect();
+            let target_id = check_target(row, targets[row], num_items)?;
+            excluded_ids(row, exclude.row(row), num_items, excluded)?;
+            let at = |id: usize| {
+                let sum = weighted(&views, weights, id);
+                views.iter().map(|view| view[id]).chain([sum]).collect::<Vec<f32>>()
+            };
+            let target_scores = at(target_id);
+            tallies.clear();
+            tallies.resize(width, Tally::default());
+            machine::fused_tally(&views, weights, &target_scores, tallies);
+            if tallies.iter().any(|tally| tally.nan > 0) {
+                return Err(not_a_number_in(&views, weights, row));
             }
-            check_scores("weighted sum of views", row, first, sums)?;
-            add(of_sum, count(sums, target_sum));
-        }
-        for id in excluded.iter().map(|&id| id as usize).filter(|&id| id != target_id) {
-            for (view, counts) in views.iter().zip(&mut *of_views) {
-                leave_out(counts, view[id], view[target_id]);
+            for (counts, tally) in out.iter_mut().zip(tallies) {
+                *counts = Counts::from(*tally);
             }
-            leave_out(of_sum, weighted(&views, weights, id), target_sum);
-        }
-        Ok(())
-    })?;
+            for id in excluded.iter().map(|&id| id as usize).filter(|&id| id != target_id) {
+                for ((counts, score), &target) in out.iter_mut().zip(at(id)).zip(&target_scores) {
+                    leave_out(counts, score, target);
+                }
+            }
+            Ok(())
+        },
+    )?;
     Ok(counts)
+}
+
+/// The error for the first NaN of a row: of a view, else of the sum.
+fn not_a_number_in(views: &[&[f32]], weights: &[f32], row: usize) -> Error {
+    for (place, view) in views.iter().enumerate() {
+        if view.iter().any(|score| score.is_nan()) {
+            return not_a_number(&format!("views[{place}]"), row, view);
+        }
+    }
+    let sums: Vec<f32> = (0..views[0].len()).map(|id| weighted(views, weights, id)).collect();
+    not_a_number("weighted sum of views", row, &sums)
 }
 
 fn check_views(views: &[Matrix<'_, f32>], weights: &[f32]) -> Result<()> {

@@ -1,216 +1,353 @@
 //! The rank order of one row: score descending, then id ascending, over the items not excluded.
+//!
+//! A window is found without sorting. A sample of the row brackets each of its two edges between two
+//! scores; one pass marks what lies between them; the few marked scores give the score at the edge
+//! exactly. With both edges known, one more pass marks the window. What a bracket missed or what ties
+//! at an edge is settled by further passes, so the result is exact for every row.
 
+use crate::bits;
 use crate::error::{Error, Result};
+use crate::machine;
+use crate::matrix::{Matrix, check_call, excluded_ids, not_a_number};
+use crate::passes::{Bracket, Split, Tally};
+use crate::random::Stream;
 use crate::threads::fill_rows;
 use std::ops::Range;
 
-/// A row-major matrix that is borrowed from its owner.
-#[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a, T> {
-    /// All values, row after row.
-    pub data: &'a [T],
-    /// How many rows.
-    pub rows: usize,
-    /// How many values a row has.
-    pub columns: usize,
-}
-
-impl<'a, T> Matrix<'a, T> {
-    /// The matrix of `rows` rows over `data`.
-    ///
-    /// # Errors
-    /// `Value` when `data` does not hold `rows * columns` values.
-    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Result<Self> {
-        if rows.checked_mul(columns) == Some(data.len()) {
-            return Ok(Self { data, rows, columns });
-        }
-        Err(Error::Value(format!("{} values do not make a matrix of {rows} x {columns}", data.len())))
-    }
-
-    /// The values of one row.
-    #[must_use]
-    pub fn row(&self, row: usize) -> &'a [T] {
-        &self.data[row * self.columns..(row + 1) * self.columns]
-    }
-}
-
-/// An integer whose ascending order is the rank order: higher score first, then lower id.
-///
-/// -0.0 and 0.0 are equal scores; infinities are values like others; the score must not be NaN.
+/// A number whose ascending order is the descending order of scores; those of -0.0 and 0.0 are equal.
 ///
 /// ```
-/// use alterrec_core::select::rank_key;
-/// assert!(rank_key(2.0, 7) < rank_key(1.0, 3));
-/// assert!(rank_key(0.0, 3) < rank_key(-0.0, 4));
-/// assert!(rank_key(-0.0, 3) < rank_key(0.0, 4));
+/// use alterrec_core::select::score_key;
+/// assert!(score_key(f32::INFINITY) < score_key(2.0) && score_key(2.0) < score_key(-3.0));
+/// assert_eq!(score_key(0.0), score_key(-0.0));
 /// ```
 #[inline]
 #[must_use]
-pub fn rank_key(score: f32, id: u32) -> u64 {
+pub fn score_key(score: f32) -> u32 {
     // Adding 0.0 turns -0.0 into 0.0 and leaves every other value alone.
     let bits = (score + 0.0).to_bits();
-    let descending = if bits >> 31 == 1 { bits } else { !(bits | 1 << 31) };
-    u64::from(descending) << 32 | u64::from(id)
+    if bits >> 31 == 1 { bits } else { !(bits | 1 << 31) }
 }
 
-/// The id that `rank_key` was made from.
+/// The score that `key` is made from.
 #[inline]
-#[must_use]
-pub fn key_id(key: u64) -> u32 {
-    key as u32
+pub(crate) fn key_score(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key } else { !(key | 1 << 31) })
 }
 
-/// Checks that `scores`, which begin at column `first` of row `row` of `name`, have no NaN.
+/// Bounds nothing: every comparison with it is false.
+const UNBOUNDED: f32 = f32::NAN;
+
+/// The highest bound below `score`, so that only `score` and what is above it lies above the bound.
+fn just_below(score: f32) -> f32 {
+    if score == f32::NEG_INFINITY { UNBOUNDED } else { score.next_down() }
+}
+
+/// The lowest bound above `score`.
+fn just_above(score: f32) -> f32 {
+    if score == f32::INFINITY { UNBOUNDED } else { score.next_up() }
+}
+
+/// Which places of a row are looked at to bracket an edge; the same for all rows of a call.
 ///
-/// # Errors
-/// `Value` naming row and column of the first NaN.
-pub fn check_scores(name: &str, row: usize, first: usize, scores: &[f32]) -> Result<()> {
-    // No early exit: this form vectorises, and a NaN is the rare case.
-    if !scores.iter().fold(false, |found, score| found | score.is_nan()) {
-        return Ok(());
-    }
-    let column = first + scores.iter().take_while(|score| !score.is_nan()).count();
-    Err(Error::Value(format!(
-        "{name}: NaN at row {row}, column {column}; a score must be a number (infinities are allowed)"
-    )))
+/// One random place in each of equally long stretches: a regular grid would meet the period of a row
+/// that has one.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    places: Vec<usize>,
 }
 
-/// Replaces `into` by the ids of one row of `exclude`, ascending, each once, without the -1 pads.
-///
-/// # Errors
-/// `Value` naming row and value of an id that is neither an item nor -1.
-pub fn excluded_ids(row: usize, exclude: &[i64], num_items: usize, into: &mut Vec<u32>) -> Result<()> {
-    into.clear();
-    for &id in exclude {
-        if id < -1 || id >= num_items as i64 {
-            return Err(Error::Value(format!(
-                "exclude: row {row} has the id {id}; allowed: 0 to {} (the catalogue has {num_items} items), \
-                 or -1 as padding",
-                num_items as i64 - 1
-            )));
+impl Sample {
+    /// The places for rows of `columns` scores; none for short rows, which need no bracket.
+    pub(crate) fn new(columns: usize) -> Self {
+        if columns < 512 {
+            return Self { places: Vec::new() };
         }
-        if id >= 0 {
-            into.push(id as u32);
-        }
+        // More places make a narrower bracket and cost more to look at: the sum is least near this.
+        let count = ((columns as f64).powf(2.0 / 3.0) * SAMPLE_FACTOR) as usize / RUN;
+        let mut stream = Stream::new(0, columns as u64);
+        let place = |part: usize| {
+            let (start, end) = (part * columns / count, (part + 1) * columns / count);
+            start + stream.below((end - start - RUN) as u64) as usize
+        };
+        Self { places: (0..count).map(place).collect() }
     }
-    into.sort_unstable();
-    into.dedup();
-    Ok(())
+
+    /// Replaces `keys` by those of the sampled scores.
+    fn take(&self, scores: &[f32], keys: &mut Vec<u32>) {
+        keys.clear();
+        // Copied before any is worked on: with little to do between them, reads from memory overlap.
+        for &place in &self.places {
+            keys.extend(scores[place..place + RUN].iter().map(|score| score.to_bits()));
+        }
+        machine::to_keys(keys);
+    }
 }
 
-/// The runs of ids in `0..num_items` between the `excluded` ones (ascending, each once).
-pub fn candidate_runs(excluded: &[u32], num_items: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-    let starts = std::iter::once(0).chain(excluded.iter().map(|&id| id as usize + 1));
-    let ends = excluded.iter().map(|&id| id as usize).chain(std::iter::once(num_items));
-    starts.zip(ends).map(|(start, end)| start..end)
+const SAMPLE_FACTOR: f64 = 1.0;
+const RUN: usize = 16;
+/// Half the width of a bracket in standard deviations of a sampled rank.
+const DEVIATIONS: f64 = 2.5;
+
+/// Two scores that probably enclose the cut after the first `count` of `candidates`.
+fn bracket(sample: &[u32], count: usize, candidates: usize) -> Bracket {
+    let (size, share) = (sample.len() as f64, count as f64 / candidates as f64);
+    let deviation = (size * share * (1.0 - share)).sqrt();
+    let (margin, slack) = (DEVIATIONS * deviation + 1.0, 0.5 * deviation + 2.0);
+    let bound = |least: f64, most: f64| {
+        let inside = 1.0 <= most && least < size;
+        let wanted = least as usize..=most as usize;
+        if inside { key_score(machine::key_near(sample, &[], wanted).key) } else { UNBOUNDED }
+    };
+    let place = size * share;
+    Bracket {
+        low: bound(place + margin, place + margin + slack),
+        high: bound(place - margin - slack, place - margin),
+    }
 }
 
-/// What one thread keeps between rows: the excluded ids and the keys of the candidates.
+/// A cut through the rank order: before it lie all scores above `score` and `taken` of the `ties` with it.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    score: f32,
+    taken: usize,
+    ties: usize,
+}
+
+impl Cut {
+    /// Before it lie all scores that are at least `score`, however many have it.
+    fn after(score: f32) -> Self {
+        Self { score, taken: 0, ties: 0 }
+    }
+
+    fn divides_ties(self) -> bool {
+        self.taken < self.ties
+    }
+}
+
+/// What one thread keeps between rows.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// Excluded ids of the current row, ascending, each once.
-    pub excluded: Vec<u32>,
-    /// Keys of the candidates of the current row.
-    pub keys: Vec<u64>,
+    excluded: Vec<u32>,
+    sample: Vec<u32>,
+    /// The bitmap that the last pass made; at the end that of the window.
+    pub(crate) marked: Vec<u64>,
+    tied: Vec<u64>,
+    /// Keys that brackets kept, and those of excluded items among them.
+    room: Vec<u32>,
+    kept: usize,
+    without: Vec<u32>,
+}
+
+/// One row of a call, checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    number: usize,
+    scores: &'a [f32],
+    candidates: usize,
+}
+
+impl Row<'_> {
+    /// Refuses a NaN, for the rows that no bracket looks at.
+    fn check(self) -> Result<()> {
+        let mut tally = Tally::default();
+        machine::tally(self.scores, 0.0, &mut tally);
+        if tally.nan > 0 { Err(not_a_number("scores", self.number, self.scores)) } else { Ok(()) }
+    }
 }
 
 impl Scratch {
-    /// Loads one row: checks it and makes the keys of its candidates, in ascending id order.
+    /// Marks the items at ranks `window` of a row.
     ///
     /// # Errors
-    /// `Value` for a NaN, an id outside the catalogue, or fewer than `needed` candidates; `wanted`
+    /// `Value` for a NaN, an id outside the catalogue, or fewer candidates than `window` needs; `wanted`
     /// names the argument that needs them.
-    pub fn load(
+    pub(crate) fn mark(
         &mut self,
-        row: usize,
-        scores: &[f32],
-        exclude: &[i64],
-        (wanted, needed): (&str, usize),
+        sample: &Sample,
+        (number, scores, exclude): (usize, &[f32], &[i64]),
+        window: &Range<usize>,
+        wanted: &str,
     ) -> Result<()> {
-        check_scores("scores", row, 0, scores)?;
-        excluded_ids(row, exclude, scores.len(), &mut self.excluded)?;
-        let candidates = scores.len() - self.excluded.len();
-        if needed > candidates {
+        excluded_ids(number, exclude, scores.len(), &mut self.excluded)?;
+        let row = Row { number, scores, candidates: scores.len() - self.excluded.len() };
+        self.marked.resize(bits::words_for(scores.len()), 0);
+        self.room.resize(scores.len() + 16, 0);
+        if window.end > row.candidates {
+            row.check()?;
             return Err(Error::Value(format!(
-                "{wanted} is {needed}, but row {row} has only {candidates} candidates ({} items, {} of them \
-                 excluded); ask for at most {candidates} or exclude fewer",
+                "{wanted} is {}, but row {number} has only {} candidates ({} items, {} of them excluded); \
+                 ask for at most {1} or exclude fewer",
+                window.end,
+                row.candidates,
                 scores.len(),
                 self.excluded.len()
             )));
         }
-        self.keys.clear();
-        for run in candidate_runs(&self.excluded, scores.len()) {
-            let first = run.start as u32;
-            self.keys.extend(scores[run].iter().zip(first..).map(|(&score, id)| rank_key(score, id)));
+        if window.is_empty() {
+            row.check()?;
+            self.marked.fill(0);
+            return Ok(());
+        }
+        sample.take(scores, &mut self.sample);
+        let [first, last] = self.cuts(row, [window.start, window.end])?;
+        let high =
+            first.map_or(UNBOUNDED, |cut| if cut.divides_ties() { just_above(cut.score) } else { cut.score });
+        let low = last.map_or(UNBOUNDED, |cut| just_below(cut.score));
+        self.split(row, Bracket { low, high });
+        if let Some(cut) = first.filter(|cut| cut.divides_ties()) {
+            self.unmark_ties(row, cut.score, 0..cut.taken);
+        }
+        if let Some(cut) = last.filter(|cut| cut.divides_ties()) {
+            self.unmark_ties(row, cut.score, cut.taken..cut.ties);
         }
         Ok(())
     }
+
+    /// The cuts after so many candidates each; none where that is nobody or everybody.
+    fn cuts(&mut self, row: Row<'_>, counts: [usize; 2]) -> Result<[Option<Cut>; 2]> {
+        let divides = |count: &usize| (1..row.candidates).contains(count);
+        let counts = counts.map(|count| Some(count).filter(divides));
+        let brackets = counts.map(|count| count.map(|count| bracket(&self.sample, count, row.candidates)));
+        let given: Vec<Bracket> = brackets.iter().flatten().copied().collect();
+        if given.is_empty() {
+            row.check()?;
+            return Ok([None; 2]);
+        }
+        let mut above = self.collect(row, &given)?.into_iter();
+        let mut cuts = [None; 2];
+        for ((cut, count), bracket) in cuts.iter_mut().zip(counts).zip(brackets) {
+            if let (Some(count), Some(bracket)) = (count, bracket) {
+                let above = above.next().unwrap_or_default();
+                *cut = self.cut_kept(count, bracket, above).ok();
+            }
+        }
+        for ((cut, count), bracket) in cuts.iter_mut().zip(counts).zip(brackets) {
+            if let (None, Some(count), Some(bracket)) = (&cut, count, bracket) {
+                *cut = Some(self.search(row, count, bracket)?);
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// Keeps the keys in the brackets; how many candidates are at or above each.
+    fn collect(&mut self, row: Row<'_>, brackets: &[Bracket]) -> Result<[usize; 2]> {
+        let (found, mut above) = machine::collect(row.scores, brackets, &mut self.room);
+        self.kept = found;
+        let keys = &mut self.room[..found];
+        machine::to_keys(keys);
+        // NaN lies in every bracket, and its keys beyond those of infinities.
+        let (first, last) = (score_key(f32::INFINITY), score_key(f32::NEG_INFINITY));
+        if machine::count_up_to(keys, last) - machine::count_up_to(keys, first - 1) < found {
+            return Err(not_a_number("scores", row.number, row.scores));
+        }
+        self.without.clear();
+        for &id in &self.excluded {
+            let score = row.scores[id as usize];
+            for (above, bracket) in above.iter_mut().zip(brackets) {
+                *above -= usize::from(score >= bracket.high);
+            }
+            if brackets.iter().any(|bracket| bracket.holds(score)) {
+                self.without.push(score_key(score));
+            }
+        }
+        Ok(above)
+    }
+
+    /// The cut after `count` candidates by the kept keys; else the bound of the bracket that it lies beyond.
+    fn cut_kept(&self, count: usize, bracket: Bracket, above: usize) -> std::result::Result<Cut, f32> {
+        if count < above {
+            return Err(bracket.high);
+        }
+        let keys = &self.room[..self.kept];
+        let up_to = |key| machine::count_up_to(keys, key) - machine::count_up_to(&self.without, key);
+        let kept_above = if bracket.high.is_nan() { 0 } else { up_to(score_key(bracket.high)) };
+        let kept = if bracket.low.is_nan() {
+            keys.len() - self.without.len()
+        } else {
+            up_to(score_key(bracket.low) - 1)
+        };
+        let sought = count - above + kept_above;
+        if count == above {
+            return Ok(Cut::after(bracket.high));
+        }
+        if sought > kept {
+            return Err(bracket.low);
+        }
+        let near = machine::key_near(keys, &self.without, sought..=sought);
+        if near.up_to == sought {
+            return Ok(Cut::after(key_score(near.key)));
+        }
+        Ok(Cut { score: key_score(near.key), taken: sought - near.before, ties: near.up_to - near.before })
+    }
+
+    /// The cut after `count` candidates where a sampled bracket has missed it.
+    fn search(&mut self, row: Row<'_>, count: usize, mut bracket: Bracket) -> Result<Cut> {
+        loop {
+            let [above, _] = self.collect(row, &[bracket])?;
+            let bound = match self.cut_kept(count, bracket, above) {
+                Ok(cut) => return Ok(cut),
+                Err(bound) => bound,
+            };
+            // Where scores tie, sampled bounds are often the very score that is sought.
+            let Split { above: greater, inside: ties } =
+                self.split(row, Bracket { low: just_below(bound), high: just_above(bound) });
+            bracket = match count {
+                count if count < greater => Bracket { low: bound, high: UNBOUNDED },
+                count if count > greater + ties => Bracket { low: UNBOUNDED, high: bound },
+                count => return Ok(Cut { score: bound, taken: count - greater, ties }),
+            };
+        }
+    }
+
+    /// Marks the candidates in a bracket.
+    fn split(&mut self, row: Row<'_>, bracket: Bracket) -> Split {
+        let found = machine::split(row.scores, bracket, &mut self.marked);
+        let above = self.excluded.iter().filter(|&&id| row.scores[id as usize] >= bracket.high).count();
+        Split {
+            above: found.above - above,
+            inside: found.inside - bits::remove(&mut self.marked, &self.excluded),
+        }
+    }
+
+    /// Unmarks the candidates with a cut's score that have these numbers among them, by id.
+    fn unmark_ties(&mut self, row: Row<'_>, score: f32, numbers: Range<usize>) {
+        std::mem::swap(&mut self.marked, &mut self.tied);
+        self.marked.resize(self.tied.len(), 0);
+        self.split(row, Bracket { low: just_below(score), high: just_above(score) });
+        bits::keep(&mut self.marked, &numbers);
+        std::mem::swap(&mut self.marked, &mut self.tied);
+        bits::subtract(&mut self.marked, &self.tied);
+    }
 }
 
-/// Checks what all rows share before anything of size `needed` is allocated.
+/// The ids of the `k` highest-ranked candidates of each row, in rank order, into `ids`.
 ///
 /// # Errors
-/// `Value` when the row counts differ, ids do not fit 32 bits, or `needed` is more than the catalogue.
-pub fn check_call(
-    scores: &Matrix<'_, f32>,
-    exclude: &Matrix<'_, i64>,
-    (wanted, needed): (&str, usize),
-) -> Result<()> {
-    check_exclude(scores, exclude)?;
-    if needed > scores.columns {
-        return Err(Error::Value(format!(
-            "{wanted} is {needed}, but scores has only {0} candidates (columns); ask for at most {0}",
-            scores.columns
-        )));
-    }
-    Ok(())
-}
-
-/// Checks that `exclude` has the rows of `scores` and that ids fit 32 bits.
+/// `Value` for what [`check_call`] refuses, a NaN, too few candidates, and 0 threads.
 ///
-/// # Errors
-/// `Value` when they do not.
-pub fn check_exclude(scores: &Matrix<'_, f32>, exclude: &Matrix<'_, i64>) -> Result<()> {
-    if exclude.rows != scores.rows {
-        return Err(Error::Value(format!(
-            "exclude has {} rows and scores has {}; give one row of ids for each row of scores",
-            exclude.rows, scores.rows
-        )));
-    }
-    if u32::try_from(scores.columns).is_err() {
-        return Err(Error::Value(format!(
-            "scores has {} columns; allowed: at most {} items",
-            scores.columns,
-            u32::MAX
-        )));
-    }
-    Ok(())
-}
-
-/// The ids of the `k` highest-ranked candidates of each row, in rank order: `rows * k` values.
-///
-/// # Errors
-/// `Value` for what [`check_call`] and [`Scratch::load`] refuse, and for 0 threads.
+/// # Panics
+/// When `ids` does not hold `rows * k` values.
 pub fn top_ranked(
     scores: Matrix<'_, f32>,
     k: usize,
     exclude: Matrix<'_, i64>,
     threads: Option<usize>,
-) -> Result<Vec<i64>> {
+    ids: &mut [i64],
+) -> Result<()> {
     check_call(&scores, &exclude, ("k", k))?;
-    let mut ids = vec![0; scores.rows * k];
-    fill_rows(&mut ids, scores.rows, k, threads, |scratch: &mut Scratch, row, out| {
-        scratch.load(row, scores.row(row), exclude.row(row), ("k", k))?;
-        let keys = &mut scratch.keys;
-        if 0 < k && k < keys.len() {
-            keys.select_nth_unstable(k - 1);
-        }
-        let top = &mut keys[..k];
-        top.sort_unstable();
-        for (id, &key) in out.iter_mut().zip(&*top) {
-            *id = i64::from(key_id(key));
+    let sample = Sample::new(scores.columns);
+    fill_rows(ids, scores.rows, k, threads, |(scratch, keys): &mut (Scratch, Vec<u64>), number, out| {
+        let row = scores.row(number);
+        scratch.mark(&sample, (number, row, exclude.row(number)), &(0..k), "k")?;
+        machine::expand(&scratch.marked, out);
+        keys.clear();
+        keys.extend(out.iter().map(|&id| u64::from(score_key(row[id as usize])) << 32 | id as u64));
+        keys.sort_unstable();
+        for (id, key) in out.iter_mut().zip(keys) {
+            *id = i64::from(*key as u32);
         }
         Ok(())
-    })?;
-    Ok(ids)
+    })
 }

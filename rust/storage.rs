@@ -1,8 +1,7 @@
 //! Columns that live in memory or in a memory-mapped file, and the atomic write that makes such files.
-//!
-//! The only `unsafe` of the crate is here: mapping a file, and reading its bytes as integers.
 
 use crate::error::{Error, Result};
+use crate::machine;
 use memmap2::Mmap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -52,11 +51,7 @@ impl Mapping {
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |e: io::Error| Error::Io(format!("{}: cannot be read ({e})", path.display()));
         let file = File::open(path).map_err(failed)?;
-        // SAFETY: the map is read-only, and files of this format are only ever replaced by a rename
-        // (`write_atomically`), never changed in place, so the mapped bytes stay as they are while
-        // the map keeps the replaced file alive. Whoever truncates such a file by other means gets
-        // what every reader of mapped files gets, a bus error; that cannot be prevented from here.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let map = machine::map(&file).map_err(failed)?;
         Ok(Self(Arc::new(map)))
     }
 
@@ -107,12 +102,8 @@ impl<T: Word> Deref for Column<T> {
         match &self.0 {
             Place::Owned(values) => values,
             Place::Mapped { map, start, bytes, .. } => {
-                // SAFETY: `Word` is sealed to u32, u64 and i64, for which any bytes are a value; the
-                // lifetime is that of the map; `mapped` has checked bounds, and alignment relative
-                // to the map's start, which is a page boundary, so the middle is the whole.
-                let (head, values, tail) = unsafe { map.bytes()[*start..*start + *bytes].align_to::<T>() };
-                debug_assert!(head.is_empty() && tail.is_empty());
-                values
+                let values = machine::words(&map.bytes()[*start..*start + *bytes]);
+                values.expect("checked by `mapped`: a map starts at a page, so offsets tell alignment")
             }
         }
     }

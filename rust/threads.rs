@@ -1,14 +1,44 @@
 //! The one place that chooses threads, and the one loop over independent rows.
 
 use crate::error::{Error, Result};
-use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 
-static POOLS: Mutex<BTreeMap<usize, Arc<ThreadPool>>> = Mutex::new(BTreeMap::new());
+/// Pools by process and size: after a fork the child finds none of its own and builds them, for the
+/// parent's threads are not in it.
+static POOLS: Mutex<BTreeMap<(u32, usize), Arc<ThreadPool>>> = Mutex::new(BTreeMap::new());
 
-/// Runs `work` on `threads` threads; `None` is rayon's global pool. Pools are built once and kept.
+/// How many threads `threads` stands for; `None` is one for each core.
+///
+/// # Errors
+/// `Value` when `threads` is 0.
+fn count(threads: Option<usize>) -> Result<usize> {
+    match threads {
+        Some(0) => Err(Error::Value("threads is 0; allowed: 1 or more, or None for all cores".into())),
+        Some(count) => Ok(count),
+        None => Ok(available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+fn pool(count: usize) -> Result<Arc<ThreadPool>> {
+    let key = (std::process::id(), count);
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = pools.get(&key) {
+        return Ok(Arc::clone(pool));
+    }
+    let built = ThreadPoolBuilder::new().num_threads(count).build();
+    let pool = Arc::new(built.map_err(|e| {
+        Error::Value(format!("threads is {count}, which the system refuses ({e}); ask for fewer"))
+    })?);
+    pools.insert(key, Arc::clone(&pool));
+    Ok(pool)
+}
+
+/// Runs `work` where rayon's iterators use `threads` threads; `None` is one for each core.
+///
+/// Pools are built once and kept.
 ///
 /// # Errors
 /// `Value` when `threads` is 0 or the system refuses that many.
@@ -19,27 +49,13 @@ static POOLS: Mutex<BTreeMap<usize, Arc<ThreadPool>>> = Mutex::new(BTreeMap::new
 /// assert!(with_threads(Some(0), || ()).is_err());
 /// ```
 pub fn with_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> R + Send) -> Result<R> {
-    match threads {
-        None => Ok(work()),
-        Some(0) => Err(Error::Value("threads is 0; allowed: 1 or more, or None for all cores".into())),
-        Some(count) => Ok(pool(count)?.install(work)),
-    }
-}
-
-fn pool(count: usize) -> Result<Arc<ThreadPool>> {
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = pools.get(&count) {
-        return Ok(Arc::clone(pool));
-    }
-    let built = ThreadPoolBuilder::new().num_threads(count).build();
-    let pool = Arc::new(built.map_err(|e| {
-        Error::Value(format!("threads is {count}, which the system refuses ({e}); ask for fewer"))
-    })?);
-    pools.insert(count, Arc::clone(&pool));
-    Ok(pool)
+    Ok(pool(count(threads)?)?.install(work))
 }
 
 /// Fills `out`, `width` values a row, by `fill(scratch, row, row_out)`, rows in parallel.
+///
+/// The calling thread works too: another thread that is slow to wake, or that shares its core with a
+/// spinning one, takes fewer rows and holds nobody up.
 ///
 /// # Errors
 /// The error of the first row that has one, whatever the number of threads.
@@ -59,16 +75,49 @@ where
     F: Fn(&mut S, usize, &mut [T]) -> Result<()> + Sync + Send,
 {
     assert_eq!(out.len(), rows * width, "one output row for each input row");
-    let first_error = with_threads(threads, || {
-        if width == 0 {
-            // Empty rows are still checked.
-            let check = |scratch: &mut S, row| fill(scratch, row, &mut []).err();
-            return (0..rows).into_par_iter().map_init(S::default, check).find_map_first(|error| error);
+    let threads = count(threads)?.min(rows);
+    if threads <= 1 {
+        let mut scratch = S::default();
+        let mut rest = out;
+        for row in 0..rows {
+            let (values, after) = rest.split_at_mut(width);
+            fill(&mut scratch, row, values)?;
+            rest = after;
         }
-        let check = |scratch: &mut S, (row, out): (usize, &mut [T])| fill(scratch, row, out).err();
-        out.par_chunks_mut(width).enumerate().map_init(S::default, check).find_map_first(|error| error)
-    })?;
-    first_error.map_or(Ok(()), Err)
+        return Ok(());
+    }
+    let queue = Mutex::new((0, out));
+    let first_error = Mutex::new(None);
+    // Rows are taken in order, so rows before one that fails have been taken too.
+    let take = || {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let (row, rest) = &mut *queue;
+        let taken = *row;
+        if taken == rows {
+            return None;
+        }
+        *row += 1;
+        Some((taken, rest.split_off_mut(..width)?))
+    };
+    let work = || {
+        let mut scratch = S::default();
+        while let Some((row, values)) = take() {
+            if let Err(error) = fill(&mut scratch, row, values) {
+                let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                if first.as_ref().is_none_or(|&(other, _)| row < other) {
+                    *first = Some((row, error));
+                }
+                queue.lock().unwrap_or_else(PoisonError::into_inner).0 = rows;
+            }
+        }
+    };
+    pool(threads - 1)?.in_place_scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+    first_error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 #[cfg(test)]

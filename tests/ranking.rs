@@ -1,12 +1,64 @@
 //! Windows, top ranks, counts and draws against a full sort of each row.
 
-use alterrec_core::draws::{Draw, uniform_items, window_positions};
-use alterrec_core::error::Error;
+use alterrec_core::draws::{self, Draw};
+use alterrec_core::error::{Error, Result};
+use alterrec_core::instructions::{Instructions, use_only};
+use alterrec_core::matrix::Matrix;
 use alterrec_core::ranks::{fused_target_counts, target_counts};
-use alterrec_core::select::{Matrix, top_ranked};
-use alterrec_core::windows::{rank_window, rank_window_mask};
+use alterrec_core::{select, windows};
 use proptest::prelude::*;
 use std::cmp::Ordering;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Runs `check` on each instruction set that this processor has; one test at a time, for all share the set.
+fn on_each_set<R>(mut check: impl FnMut() -> std::result::Result<(), R>) -> std::result::Result<(), R> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut result = Ok(());
+    for set in Instructions::available() {
+        use_only(Some(set)).unwrap();
+        result = result.and_then(|()| check());
+    }
+    use_only(None).unwrap();
+    result
+}
+
+fn rank_window(
+    scores: Matrix<'_, f32>,
+    window: Range<usize>,
+    exclude: Matrix<'_, i64>,
+    draw: Option<&Draw<'_>>,
+    threads: Option<usize>,
+) -> Result<Vec<i64>> {
+    let mut ids = vec![-7; scores.rows * windows::width(&window, draw)];
+    windows::rank_window(scores, window, exclude, draw, threads, &mut ids).map(|()| ids)
+}
+
+fn rank_window_mask(
+    scores: Matrix<'_, f32>,
+    window: Range<usize>,
+    exclude: Matrix<'_, i64>,
+    threads: Option<usize>,
+) -> Result<Vec<bool>> {
+    let mut mask = vec![true; scores.data.len()];
+    windows::rank_window_mask(scores, window, exclude, threads, &mut mask).map(|()| mask)
+}
+
+fn top_ranked(
+    scores: Matrix<'_, f32>,
+    k: usize,
+    exclude: Matrix<'_, i64>,
+    threads: Option<usize>,
+) -> Result<Vec<i64>> {
+    let mut ids = vec![-7; scores.rows * k];
+    select::top_ranked(scores, k, exclude, threads, &mut ids).map(|()| ids)
+}
+
+fn window_positions(draw: &Draw<'_>, population: usize, threads: Option<usize>) -> Result<Vec<i64>> {
+    let mut positions = vec![-7; draw.rows.len() * draw.count];
+    draws::window_positions(draw, population, threads, &mut positions).map(|()| positions)
+}
 
 /// Rows of scores, ids to leave out of each (-1 is padding), and one target a row.
 #[derive(Debug, Clone)]
@@ -74,8 +126,10 @@ fn score() -> impl Strategy<Value = f32> {
     prop_oneof![3 => tied, 1 => -10.0_f32..10.0]
 }
 
+/// Short rows, and rows long enough to be sampled and to fill words and blocks.
 fn case() -> impl Strategy<Value = Case> {
-    (0_usize..5, 1_usize..40, 0_usize..5).prop_flat_map(|(rows, columns, excluded_columns)| {
+    let columns = prop_oneof![3 => 1_usize..40, 1 => 500_usize..1500];
+    (0_usize..5, columns, 0_usize..5).prop_flat_map(|(rows, columns, excluded_columns)| {
         let scores = prop::collection::vec(score(), rows * columns);
         let exclude = prop::collection::vec(-1..columns as i64, rows * excluded_columns);
         let targets = prop::collection::vec(0..columns as i64, rows);
@@ -102,37 +156,46 @@ proptest! {
         (case, start, stop) in windowed(),
         threads in prop::option::of(1_usize..4),
     ) {
-        let (scores, exclude) = (case.scores(), case.exclude());
-        let ids = rank_window(scores, start..stop, exclude, None, threads).unwrap();
-        prop_assert_eq!(&ids, &case.windows(start, stop));
+        on_each_set(|| {
+            let (scores, exclude) = (case.scores(), case.exclude());
+            let ids = rank_window(scores, start..stop, exclude, None, threads).unwrap();
+            prop_assert_eq!(&ids, &case.windows(start, stop));
 
-        let mask = rank_window_mask(scores, start..stop, exclude, threads).unwrap();
-        let columns = case.columns;
-        let marked: Vec<i64> = (0..mask.len()).filter(|&at| mask[at]).map(|at| (at % columns) as i64).collect();
-        prop_assert_eq!(&marked, &ids);
+            let mask = rank_window_mask(scores, start..stop, exclude, threads).unwrap();
+            let columns = case.columns;
+            let marked: Vec<i64> = (0..mask.len()).filter(|&at| mask[at]).map(|at| (at % columns) as i64).collect();
+            prop_assert_eq!(&marked, &ids);
 
-        let top = top_ranked(scores, stop, exclude, threads).unwrap();
-        let heads: Vec<i64> = (0..case.rows()).flat_map(|row| case.ranking(row)[..stop].to_vec()).collect();
-        prop_assert_eq!(top, heads);
+            let top = top_ranked(scores, stop, exclude, threads).unwrap();
+            let heads: Vec<i64> = (0..case.rows()).flat_map(|row| case.ranking(row)[..stop].to_vec()).collect();
+            prop_assert_eq!(top, heads);
+            Ok(())
+        })?;
     }
 
     #[test]
     fn counts_are_those_of_a_loop(case in case(), threads in prop::option::of(1_usize..4)) {
-        let counts = target_counts(case.scores(), &case.targets, case.exclude(), threads).unwrap();
-        prop_assert_eq!(counts, case.counts(&case.scores));
+        on_each_set(|| {
+            let counts = target_counts(case.scores(), &case.targets, case.exclude(), threads).unwrap();
+            prop_assert_eq!(counts, case.counts(&case.scores));
+            Ok(())
+        })?;
     }
 
     #[test]
     fn fused_counts_are_those_of_the_parts_and_the_sum(case in case(), weights in [-2.0_f32..2.0, -2.0_f32..2.0]) {
-        let finite = |shift: f32| -> Vec<f32> { case.scores.iter().map(|s| s.clamp(-3.0, 3.0) + shift).collect() };
-        let (one, two) = (finite(0.0), finite(0.1).into_iter().rev().collect::<Vec<_>>());
-        let sum: Vec<f32> = one.iter().zip(&two).map(|(a, b)| weights[0] * a + weights[1] * b).collect();
-        let views = [&one, &two].map(|view| Matrix::new(view, case.rows(), case.columns).unwrap());
-        let counts = fused_target_counts(&views, &weights, &case.targets, case.exclude(), None).unwrap();
-        for (place, scores) in [one.as_slice(), &two, &sum].into_iter().enumerate() {
-            let part: Vec<[i64; 2]> = counts.iter().skip(place).step_by(3).copied().collect();
-            prop_assert_eq!(part, case.counts(scores));
-        }
+        on_each_set(|| {
+            let finite = |shift: f32| -> Vec<f32> { case.scores.iter().map(|s| s.clamp(-3.0, 3.0) + shift).collect() };
+            let (one, two) = (finite(0.0), finite(0.1).into_iter().rev().collect::<Vec<_>>());
+            let sum: Vec<f32> = one.iter().zip(&two).map(|(a, b)| weights[0] * a + weights[1] * b).collect();
+            let views = [&one, &two].map(|view| Matrix::new(view, case.rows(), case.columns).unwrap());
+            let counts = fused_target_counts(&views, &weights, &case.targets, case.exclude(), None).unwrap();
+            for (place, scores) in [one.as_slice(), &two, &sum].into_iter().enumerate() {
+                let part: Vec<[i64; 2]> = counts.iter().skip(place).step_by(3).copied().collect();
+                prop_assert_eq!(part, case.counts(scores));
+            }
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -142,19 +205,22 @@ proptest! {
         first: u64,
         share in 0.0_f64..=1.0,
     ) {
-        let rows: Vec<u64> = (0..case.rows() as u64).map(|row| first.wrapping_add(row)).collect();
-        let draw = Draw { count: ((stop - start) as f64 * share) as usize, seed, rows: &rows };
-        let ids = rank_window(case.scores(), start..stop, case.exclude(), Some(&draw), None).unwrap();
-        let windows = case.windows(start, stop);
-        let positions = window_positions(&draw, stop - start, Some(2)).unwrap();
-        for (at, (id, &position)) in ids.iter().zip(&positions).enumerate() {
-            let row = at / draw.count;
-            prop_assert_eq!(*id, windows[row * (stop - start) + position as usize]);
-        }
-        prop_assert_eq!(ids.len(), positions.len());
-        for drawn in positions.chunks(draw.count.max(1)) {
-            prop_assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]));
-        }
+        on_each_set(|| {
+            let rows: Vec<u64> = (0..case.rows() as u64).map(|row| first.wrapping_add(row)).collect();
+            let draw = Draw { count: ((stop - start) as f64 * share) as usize, seed, rows: &rows };
+            let ids = rank_window(case.scores(), start..stop, case.exclude(), Some(&draw), None).unwrap();
+            let windows = case.windows(start, stop);
+            let positions = window_positions(&draw, stop - start, Some(2)).unwrap();
+            for (at, (id, &position)) in ids.iter().zip(&positions).enumerate() {
+                let row = at / draw.count;
+                prop_assert_eq!(*id, windows[row * (stop - start) + position as usize]);
+            }
+            prop_assert_eq!(ids.len(), positions.len());
+            for drawn in positions.chunks(draw.count.max(1)) {
+                prop_assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]));
+            }
+            Ok(())
+        })?;
     }
 }
 
@@ -162,7 +228,7 @@ proptest! {
 fn wrong_shapes_are_refused() {
     let scores = Matrix::new(&[0.0, 1.0], 1, 2).unwrap();
     let (none, two_rows) = (Matrix::new(&[], 1, 0).unwrap(), Matrix::new(&[], 2, 0).unwrap());
-    let value = |result: Result<Vec<i64>, Error>| match result {
+    let value = |result: Result<Vec<i64>>| match result {
         Err(Error::Value(message)) => message,
         other => panic!("{other:?}"),
     };
@@ -175,5 +241,7 @@ fn wrong_shapes_are_refused() {
     assert!(fused_target_counts(&[scores], &[f32::NAN], &[0], none, None).is_err());
     let draw = Draw { count: 1, seed: 0, rows: &[] };
     assert!(value(rank_window(scores, 0..1, none, Some(&draw), None)).contains("rows has 0 entries"));
-    assert!(value(uniform_items(&draw, 0, None)).contains("num_items is 0"));
+    assert!(
+        draws::uniform_items(&draw, 0, None, &mut []).unwrap_err().to_string().contains("num_items is 0")
+    );
 }

@@ -171,8 +171,9 @@ def rank_window(
     exclude: NDArray[np.int64],
     draw: tuple[int, int, NDArray[np.uint64]] | None,
     threads: int | None,
-) -> NDArray[np.int64]:
-    """Ids at ranks start..stop-1; draw is (count, seed, rows)."""
+    out: NDArray[np.int64],
+) -> None:
+    """Fills out with the ids at ranks start..stop-1; draw is (count, seed, rows)."""
 
 def rank_window_mask(
     scores: NDArray[np.float32],
@@ -180,13 +181,18 @@ def rank_window_mask(
     stop: int,
     exclude: NDArray[np.int64],
     threads: int | None,
-) -> NDArray[np.bool_]:
-    """Whether each item is at ranks start..stop-1."""
+    out: NDArray[np.bool_],
+) -> None:
+    """Fills out with whether each item is at ranks start..stop-1."""
 
 def top_ranked(
-    scores: NDArray[np.float32], k: int, exclude: NDArray[np.int64], threads: int | None
-) -> NDArray[np.int64]:
-    """Ids of the k highest-ranked items in rank order."""
+    scores: NDArray[np.float32],
+    k: int,
+    exclude: NDArray[np.int64],
+    threads: int | None,
+    out: NDArray[np.int64],
+) -> None:
+    """Fills out with the ids of the k highest-ranked items in rank order."""
 
 def target_counts(
     scores: NDArray[np.float32],
@@ -206,11 +212,17 @@ def fused_target_counts(
     """(greater, tied), each (views + 1, B), the weighted sum last."""
 
 def window_positions(
-    draw: tuple[int, int, NDArray[np.uint64]], population: int, threads: int | None
-) -> NDArray[np.int64]:
-    """The positions in an ascending window that rank_window draws; draw is (count, seed, rows)."""
+    draw: tuple[int, int, NDArray[np.uint64]], population: int, threads: int | None, out: NDArray[np.int64]
+) -> None:
+    """Fills out with the positions in an ascending window that rank_window draws."""
 
 def uniform_items(
-    draw: tuple[int, int, NDArray[np.uint64]], num_items: int, threads: int | None
-) -> NDArray[np.int64]:
-    """Ids with replacement from the catalogue; draw is (count, seed, rows)."""
+    draw: tuple[int, int, NDArray[np.uint64]], num_items: int, threads: int | None, out: NDArray[np.int64]
+) -> None:
+    """Fills out with ids drawn with replacement from the catalogue."""
+
+def instruction_sets() -> list[str]:
+    """The names of the instruction sets that this processor has, best first."""
+
+def use_instructions(name: str | None) -> None:
+    """Runs all kernels on the set of this name from now on; None is the best again."""

@@ -57,11 +57,6 @@ def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int) -> tuple[Tenso
     scores_BV = _float32("scores", scores)
     excluded_BV = _excluded(scores_BV, exclude)
     num_items = scores_BV.shape[1]
-    if needed > num_items:
-        raise ValueError(
-            f"{wanted} is {needed}, but scores has only {num_items} candidates (columns); "
-            f"ask for at most {num_items}"
-        )
     candidates_B = num_items - excluded_BV.sum(dim=1)
     short = (candidates_B < needed).nonzero()
     if len(short):

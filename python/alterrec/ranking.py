@@ -97,15 +97,20 @@ def rank_window(
         >>> rank_window(scores, 0, 4, sample=2, seed=1).shape
         (1, 2)
     """
-    num_rows, _ = _shape("scores", scores)
-    start, stop = _window(start, stop)
+    num_rows, num_items = _shape("scores", scores)
+    start, stop = _window(start, stop, num_items)
     excluded = _excluded(exclude, num_rows)
     draw = None if sample is None else _draw("sample", sample, seed, rows, num_rows)
     count = _threads if threads is None else _thread_count(threads)
+    width = stop - start if draw is None else _at_most("sample", draw[0], stop - start, "the window", "ranks")
+    ids = np.empty((num_rows, width), np.int64)
     if _on_device(scores):
-        positions = None if draw is None else _core.window_positions(draw, stop - start, count)
+        if draw is not None:
+            _core.window_positions(draw, stop - start, count, ids)
+        positions = None if draw is None else ids
         return cast(ArrayT, _twin().rank_window(scores, start, stop, excluded, positions))
-    return _like(scores, _core.rank_window(_float32(scores), start, stop, excluded, draw, count))
+    _core.rank_window(_float32(scores), start, stop, excluded, draw, count, ids)
+    return _like(scores, ids)
 
 
 def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | None = None) -> ArrayT:
@@ -121,12 +126,14 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
         >>> rank_window_mask(np.array([[0.1, 0.9, 0.5]], dtype=np.float32), 0, 2)
         array([[False,  True,  True]])
     """
-    num_rows, _ = _shape("scores", scores)
-    start, stop = _window(start, stop)
+    num_rows, num_items = _shape("scores", scores)
+    start, stop = _window(start, stop, num_items)
     excluded = _excluded(exclude, num_rows)
     if _on_device(scores):
         return cast(ArrayT, _twin().rank_window_mask(scores, start, stop, excluded))
-    return _like(scores, _core.rank_window_mask(_float32(scores), start, stop, excluded, _threads))
+    mask = np.empty((num_rows, num_items), np.bool_)
+    _core.rank_window_mask(_float32(scores), start, stop, excluded, _threads, mask)
+    return _like(scores, mask)
 
 
 def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[ArrayT, ArrayT]:
@@ -148,13 +155,14 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
         >>> ids, values
         (array([[0, 2]]), array([[0.5, 0.5]], dtype=float32))
     """
-    num_rows, _ = _shape("scores", scores)
-    k = _natural("k", k)
+    num_rows, num_items = _shape("scores", scores)
+    k = _at_most("k", _natural("k", k), num_items, "scores", "candidates (columns)")
     excluded = _excluded(exclude, num_rows)
     if _on_device(scores):
         return cast(tuple[ArrayT, ArrayT], _twin().top_ranked(scores, k, excluded))
     matrix = _float32(scores)
-    ids = _core.top_ranked(matrix, k, excluded, _threads)
+    ids = np.empty((num_rows, k), np.int64)
+    _core.top_ranked(matrix, k, excluded, _threads, ids)
     return _like(scores, ids), _like(scores, np.take_along_axis(matrix, ids, axis=1))
 
 
@@ -263,7 +271,10 @@ def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) ->
     if numbers.ndim != 1:
         raise ValueError(f"rows has shape {numbers.shape}; allowed: (B,), one number a row")
     draw = _draw("count", count, seed, numbers, len(numbers))
-    return _like(rows, _core.uniform_items(draw, _natural("num_items", num_items), _threads))
+    most = np.iinfo(np.intp).max // 8 // max(len(numbers), 1)
+    ids = np.empty((len(numbers), _at_most("count", draw[0], most, "memory", "places a row")), np.int64)
+    _core.uniform_items(draw, _natural("num_items", num_items), _threads, ids)
+    return _like(rows, ids)
 
 
 def _is_tensor(values: Any) -> bool:
@@ -361,11 +372,18 @@ def _weights(weights: Any, num_views: int) -> NDArray[np.float32]:
     return factors
 
 
-def _window(start: int, stop: int) -> tuple[int, int]:
+def _window(start: int, stop: int, num_items: int) -> tuple[int, int]:
     start, stop = _natural("start", start), _natural("stop", stop)
     if start > stop:
         raise ValueError(f"start is {start} and stop is {stop}; allowed: start at most stop")
-    return start, stop
+    return start, _at_most("stop", stop, num_items, "scores", "candidates (columns)")
+
+
+def _at_most(argument: str, value: int, most: int, owner: str, what: str) -> int:
+    # Before anything of this size is allocated.
+    if value > most:
+        raise ValueError(f"{argument} is {value}, but {owner} has only {most} {what}; ask for at most {most}")
+    return value
 
 
 def _natural(argument: str, value: int) -> int:

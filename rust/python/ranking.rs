@@ -1,11 +1,14 @@
 //! What `alterrec.ranking` calls; see there for the meaning of every argument.
 
 use crate::draws::{self, Draw};
+use crate::instructions::{self, Instructions};
+use crate::matrix::Matrix;
 use crate::ranks::{self, Counts};
-use crate::select::{self, Matrix};
+use crate::select;
 use crate::windows;
-use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{Element, IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use numpy::{PyUntypedArrayMethods, ndarray};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 type Ids<'py> = Bound<'py, PyArray2<i64>>;
@@ -20,13 +23,17 @@ fn draw<'a>((count, seed, rows): &'a DrawArgs<'_>) -> PyResult<Draw<'a>> {
     Ok(Draw { count: *count, seed: *seed, rows: rows.as_slice()? })
 }
 
-fn shaped<T: Element>(
-    py: Python<'_>,
-    values: Vec<T>,
+/// The values of an output array, once it has the shape that the call fills.
+fn filled<'a, T: Element>(
+    out: &'a mut PyReadwriteArray2<'_, T>,
     rows: usize,
     width: usize,
-) -> PyResult<Bound<'_, PyArray2<T>>> {
-    values.into_pyarray(py).reshape([rows, width])
+) -> PyResult<&'a mut [T]> {
+    if out.shape() != [rows, width] {
+        let found = out.shape();
+        return Err(PyValueError::new_err(format!("out has shape {found:?}; allowed: [{rows}, {width}]")));
+    }
+    Ok(out.as_slice_mut()?)
 }
 
 /// (what to count, counts) with row 0 the items above and row 1 the tied ones, of one view or more.
@@ -40,49 +47,54 @@ fn split<'py>(py: Python<'py>, counts: &[Counts], width: usize) -> (Ids<'py>, Id
 }
 
 #[pyfunction]
-#[pyo3(signature = (scores, start, stop, exclude, draw, threads))]
-fn rank_window<'py>(
-    py: Python<'py>,
-    scores: PyReadonlyArray2<'py, f32>,
+#[pyo3(signature = (scores, start, stop, exclude, draw, threads, out))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the function in Python")]
+fn rank_window(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
     start: usize,
     stop: usize,
-    exclude: PyReadonlyArray2<'py, i64>,
-    draw: Option<DrawArgs<'py>>,
+    exclude: PyReadonlyArray2<'_, i64>,
+    draw: Option<DrawArgs<'_>>,
     threads: Option<usize>,
-) -> PyResult<Ids<'py>> {
+    mut out: PyReadwriteArray2<'_, i64>,
+) -> PyResult<()> {
     let (scores, exclude) = (matrix(&scores)?, matrix(&exclude)?);
     let draw = draw.as_ref().map(self::draw).transpose()?;
-    let ids = py.detach(|| windows::rank_window(scores, start..stop, exclude, draw.as_ref(), threads))?;
-    shaped(py, ids, scores.rows, draw.map_or(stop - start, |draw| draw.count))
+    let width = windows::width(&(start..stop), draw.as_ref());
+    let ids = filled(&mut out, scores.rows, width)?;
+    Ok(py.detach(|| windows::rank_window(scores, start..stop, exclude, draw.as_ref(), threads, ids))?)
 }
 
 #[pyfunction]
-#[pyo3(signature = (scores, start, stop, exclude, threads))]
-fn rank_window_mask<'py>(
-    py: Python<'py>,
-    scores: PyReadonlyArray2<'py, f32>,
+#[pyo3(signature = (scores, start, stop, exclude, threads, out))]
+fn rank_window_mask(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
     start: usize,
     stop: usize,
-    exclude: PyReadonlyArray2<'py, i64>,
+    exclude: PyReadonlyArray2<'_, i64>,
     threads: Option<usize>,
-) -> PyResult<Bound<'py, PyArray2<bool>>> {
+    mut out: PyReadwriteArray2<'_, bool>,
+) -> PyResult<()> {
     let (scores, exclude) = (matrix(&scores)?, matrix(&exclude)?);
-    let mask = py.detach(|| windows::rank_window_mask(scores, start..stop, exclude, threads))?;
-    shaped(py, mask, scores.rows, scores.columns)
+    let mask = filled(&mut out, scores.rows, scores.columns)?;
+    Ok(py.detach(|| windows::rank_window_mask(scores, start..stop, exclude, threads, mask))?)
 }
 
 #[pyfunction]
-#[pyo3(signature = (scores, k, exclude, threads))]
-fn top_ranked<'py>(
-    py: Python<'py>,
-    scores: PyReadonlyArray2<'py, f32>,
+#[pyo3(signature = (scores, k, exclude, threads, out))]
+fn top_ranked(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
     k: usize,
-    exclude: PyReadonlyArray2<'py, i64>,
+    exclude: PyReadonlyArray2<'_, i64>,
     threads: Option<usize>,
-) -> PyResult<Ids<'py>> {
+    mut out: PyReadwriteArray2<'_, i64>,
+) -> PyResult<()> {
     let (scores, exclude) = (matrix(&scores)?, matrix(&exclude)?);
-    let ids = py.detach(|| select::top_ranked(scores, k, exclude, threads))?;
-    shaped(py, ids, scores.rows, k)
+    let ids = filled(&mut out, scores.rows, k)?;
+    Ok(py.detach(|| select::top_ranked(scores, k, exclude, threads, ids))?)
 }
 
 #[pyfunction]
@@ -116,29 +128,51 @@ fn fused_target_counts<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (draw, population, threads))]
-fn window_positions<'py>(
-    py: Python<'py>,
-    draw: DrawArgs<'py>,
+#[pyo3(signature = (draw, population, threads, out))]
+fn window_positions(
+    py: Python<'_>,
+    draw: DrawArgs<'_>,
     population: usize,
     threads: Option<usize>,
-) -> PyResult<Ids<'py>> {
+    mut out: PyReadwriteArray2<'_, i64>,
+) -> PyResult<()> {
     let draw = self::draw(&draw)?;
-    let positions = py.detach(|| draws::window_positions(&draw, population, threads))?;
-    shaped(py, positions, draw.rows.len(), draw.count)
+    let positions = filled(&mut out, draw.rows.len(), draw.count)?;
+    Ok(py.detach(|| draws::window_positions(&draw, population, threads, positions))?)
 }
 
 #[pyfunction]
-#[pyo3(signature = (draw, num_items, threads))]
-fn uniform_items<'py>(
-    py: Python<'py>,
-    draw: DrawArgs<'py>,
+#[pyo3(signature = (draw, num_items, threads, out))]
+fn uniform_items(
+    py: Python<'_>,
+    draw: DrawArgs<'_>,
     num_items: u64,
     threads: Option<usize>,
-) -> PyResult<Ids<'py>> {
+    mut out: PyReadwriteArray2<'_, i64>,
+) -> PyResult<()> {
     let draw = self::draw(&draw)?;
-    let ids = py.detach(|| draws::uniform_items(&draw, num_items, threads))?;
-    shaped(py, ids, draw.rows.len(), draw.count)
+    let ids = filled(&mut out, draw.rows.len(), draw.count)?;
+    Ok(py.detach(|| draws::uniform_items(&draw, num_items, threads, ids))?)
+}
+
+/// The names of the instruction sets that this processor has, best first.
+#[pyfunction]
+fn instruction_sets() -> Vec<String> {
+    Instructions::available().iter().map(ToString::to_string).collect()
+}
+
+/// Runs all kernels on the set of this name from now on; None is the best again. For tests and benches.
+#[pyfunction]
+#[pyo3(signature = (name))]
+fn use_instructions(name: Option<&str>) -> PyResult<()> {
+    let named = |name| {
+        let set = Instructions::available().into_iter().find(|set| set.to_string() == name);
+        set.ok_or_else(|| {
+            let allowed = instruction_sets().join(", ");
+            PyValueError::new_err(format!("name is {name:?}; allowed on this processor: {allowed}"))
+        })
+    };
+    Ok(instructions::use_only(name.map(named).transpose()?)?)
 }
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -148,5 +182,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(target_counts, m)?)?;
     m.add_function(wrap_pyfunction!(fused_target_counts, m)?)?;
     m.add_function(wrap_pyfunction!(window_positions, m)?)?;
-    m.add_function(wrap_pyfunction!(uniform_items, m)?)
+    m.add_function(wrap_pyfunction!(uniform_items, m)?)?;
+    m.add_function(wrap_pyfunction!(instruction_sets, m)?)?;
+    m.add_function(wrap_pyfunction!(use_instructions, m)?)
 }

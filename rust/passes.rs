@@ -1,0 +1,309 @@
+//! The loops over one row that take the time, in plain Rust that compilers turn into vector code.
+//!
+//! [`crate::machine`] compiles each of them for every instruction set and calls the right one. A set of
+//! items is a bitmap: bit `i % 64` of word `i / 64` is item `i`.
+
+use crate::select::{key_score, score_key};
+use std::ops::RangeInclusive;
+
+/// Bounds between which a score lies that is neither at most `low` nor at least `high`.
+///
+/// A bound that is NaN bounds nothing. A score that is NaN lies between all bounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bracket {
+    pub(crate) low: f32,
+    pub(crate) high: f32,
+}
+
+impl Bracket {
+    #[inline(always)]
+    pub(crate) fn holds(self, score: f32) -> bool {
+        !(score <= self.low || score >= self.high)
+    }
+}
+
+/// How many scores of a row are at or above a bracket, and how many in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Split {
+    pub(crate) above: usize,
+    pub(crate) inside: usize,
+}
+
+/// Marks the scores in a bracket.
+#[inline(always)]
+pub(crate) fn split(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -> Split {
+    let (blocks, rest) = scores.as_chunks::<64>();
+    let (words, last) = marked.split_at_mut(blocks.len());
+    let mut split = split_tail(rest, bracket, last);
+    for (block, word) in blocks.iter().zip(words) {
+        let (outside, above) = compared(block, bracket);
+        *word = !(outside | above);
+        split.inside += word.count_ones() as usize;
+        split.above += above.count_ones() as usize;
+    }
+    split
+}
+
+/// [`split`] of fewer than 64 scores.
+#[inline(always)]
+pub(crate) fn split_tail(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -> Split {
+    let (mut word, mut above) = (0, 0);
+    for (place, &score) in scores.iter().enumerate() {
+        word |= u64::from(bracket.holds(score)) << place;
+        above += usize::from(score >= bracket.high);
+    }
+    if let Some(last) = marked.first_mut() {
+        *last = word;
+    }
+    Split { above, inside: word.count_ones() as usize }
+}
+
+/// Which of 64 scores are at most `low`, and which at least `high`.
+#[inline(always)]
+fn compared(block: &[f32; 64], bracket: Bracket) -> (u64, u64) {
+    let (mut at_most, mut at_least) = ([0; 64], [0; 64]);
+    for ((&score, most), least) in block.iter().zip(&mut at_most).zip(&mut at_least) {
+        *most = u8::from(score <= bracket.low);
+        *least = u8::from(score >= bracket.high);
+    }
+    (packed(&at_most), packed(&at_least))
+}
+
+/// The bits of the scores in any of one or two brackets, to the front of `kept`, in the order of the row.
+///
+/// Returns how many there are, and how many scores are at or above each bracket. `kept` must have room for
+/// the whole row and 16 more.
+#[inline(always)]
+pub(crate) fn collect(scores: &[f32], brackets: &[Bracket], kept: &mut [u32]) -> (usize, [usize; 2]) {
+    let (blocks, rest) = scores.as_chunks::<64>();
+    let (mut found, mut above) = (0, [0; 2]);
+    for block in blocks {
+        let mut inside = 0_u64;
+        for (above, &bracket) in above.iter_mut().zip(brackets) {
+            let (outside, over) = compared(block, bracket);
+            *above += over.count_ones() as usize;
+            inside |= !(outside | over);
+        }
+        let count = inside.count_ones() as usize;
+        // Four a turn: a loop of so many turns as there are bits would be mispredicted at most words.
+        for four in kept[found..found + count.next_multiple_of(4)].as_chunks_mut::<4>().0 {
+            for slot in four {
+                *slot = block[inside.trailing_zeros() as usize % 64].to_bits();
+                inside &= inside.wrapping_sub(1);
+            }
+        }
+        found += count;
+    }
+    collect_tail(rest, brackets, kept, (found, above))
+}
+
+/// [`collect`] of fewer than 64 scores, after what is found already.
+#[inline(always)]
+pub(crate) fn collect_tail(
+    scores: &[f32],
+    brackets: &[Bracket],
+    kept: &mut [u32],
+    (mut found, mut above): (usize, [usize; 2]),
+) -> (usize, [usize; 2]) {
+    for &score in scores {
+        if brackets.iter().any(|bracket| bracket.holds(score)) {
+            kept[found] = score.to_bits();
+            found += 1;
+        }
+        for (above, bracket) in above.iter_mut().zip(brackets) {
+            *above += usize::from(score >= bracket.high);
+        }
+    }
+    (found, above)
+}
+
+/// Turns the bits of scores into keys, see [`score_key`].
+#[inline(always)]
+pub(crate) fn to_keys(scores: &mut [u32]) {
+    for score in scores {
+        *score = score_key(f32::from_bits(*score));
+    }
+}
+
+/// How many of `keys` are at most `most`.
+#[inline(always)]
+pub(crate) fn count_up_to(keys: &[u32], most: u32) -> usize {
+    // A 32-bit sum vectorises without widening; a row has fewer than 2**32 scores.
+    keys.iter().map(|&key| u32::from(key <= most)).sum::<u32>() as usize
+}
+
+/// One bit of each byte, which is 0 or 1: a multiplication gathers eight of them in its top byte.
+#[inline(always)]
+fn packed(flags: &[u8; 64]) -> u64 {
+    let bytes = flags.as_chunks::<8>().0.iter().enumerate();
+    bytes.fold(0, |word, (place, eight)| {
+        let byte = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        word | byte << (8 * place)
+    })
+}
+
+/// The places of the bits of each byte, ascending; what follows the last is not looked at.
+const PLACES: [[i64; 8]; 256] = {
+    let mut places = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut found) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                places[byte][found] = bit as i64;
+                found += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    places
+};
+
+/// Words with more marks are written byte by byte.
+const DENSE: usize = 12;
+
+/// Writes the marked items to the front of `ids`, ascending, and returns how many there are.
+///
+/// # Panics
+/// When `ids` is shorter than that.
+#[inline(always)]
+pub(crate) fn expand(marked: &[u64], ids: &mut [i64]) -> usize {
+    let mut written = 0;
+    for (&word, first) in marked.iter().zip((0..).step_by(64)) {
+        let found = word.count_ones() as usize;
+        let ids = &mut ids[written..];
+        match ids.first_chunk_mut::<72>() {
+            // Dense words byte by byte, always eight places: no branch that depends on the bits.
+            Some(ids) if found > DENSE => {
+                let mut at = 0;
+                for (byte, first) in word.to_le_bytes().into_iter().zip((first..).step_by(8)) {
+                    for (id, place) in ids[at..at + 8].iter_mut().zip(PLACES[usize::from(byte)]) {
+                        *id = first + place;
+                    }
+                    at += byte.count_ones() as usize;
+                }
+            }
+            // Four a turn: a loop of found turns would be mispredicted at most words.
+            Some(ids) => {
+                let mut rest = word;
+                for ids in ids[..found.next_multiple_of(4)].as_chunks_mut::<4>().0 {
+                    for id in ids {
+                        *id = first + i64::from(rest.trailing_zeros());
+                        rest &= rest.wrapping_sub(1);
+                    }
+                }
+            }
+            None => expand_word(word, first, &mut ids[..found]),
+        }
+        written += found;
+    }
+    written
+}
+
+/// [`expand`] of one word with few bits.
+#[inline(always)]
+pub(crate) fn expand_word(mut word: u64, first: i64, ids: &mut [i64]) {
+    for id in ids {
+        *id = first + i64::from(word.trailing_zeros());
+        word &= word.wrapping_sub(1);
+    }
+}
+
+/// A key, how many others are less and how many are at most it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Near {
+    pub(crate) key: u32,
+    /// A lower bound where the number of keys up to this one is a wanted one.
+    pub(crate) before: usize,
+    pub(crate) up_to: usize,
+}
+
+/// A key such that the number of `keys` up to it is one of `wanted`; those in `without` do not count.
+///
+/// Where equal keys leave no such key, it is the equal ones' key. `without` must be part of `keys`, and
+/// `wanted` must hold a number from 1 to that of the keys that count.
+#[inline(always)]
+pub(crate) fn key_near(keys: &[u32], without: &[u32], wanted: RangeInclusive<usize>) -> Near {
+    let (mut least, mut most) =
+        keys.iter().fold((u32::MAX, 0), |(least, most), &key| (key.min(least), key.max(most)));
+    let (mut before, mut up_to) = (0, keys.len() - without.len());
+    let sought = wanted.start().midpoint(*wanted.end()) as f32;
+    // Scores spread more evenly than keys, so interpolating them takes few turns. Where that narrows too
+    // little, halving the range of keys bounds the number of turns on every row.
+    let mut interpolate = true;
+    while least < most {
+        let candidates = up_to - before;
+        let share = (sought - before as f32) / candidates as f32;
+        let middle = match between(least, most, share) {
+            Some(middle) if interpolate => middle,
+            _ => least.midpoint(most),
+        };
+        let found = count_up_to(keys, middle) - count_up_to(without, middle);
+        if wanted.contains(&found) {
+            return Near { key: middle, before, up_to: found };
+        }
+        if found > *wanted.end() {
+            (most, up_to) = (middle, found);
+        } else {
+            (least, before) = (middle + 1, found);
+        }
+        interpolate = 2 * (up_to - before) <= candidates;
+    }
+    Near { key: least, before, up_to }
+}
+
+/// The key of the score that lies at `share` of the way between those of two keys, where they are finite.
+#[inline(always)]
+fn between(least: u32, most: u32, share: f32) -> Option<u32> {
+    let (high, low) = (key_score(least), key_score(most));
+    let score = high + share * (low - high);
+    score.is_finite().then(|| score_key(score).clamp(least, most - 1))
+}
+
+/// How a row compares with the score of its target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Scores above the target's.
+    pub(crate) greater: u32,
+    /// Scores equal to the target's.
+    pub(crate) tied: u32,
+    /// Scores that are NaN.
+    pub(crate) nan: u32,
+}
+
+/// Adds a row, of at most 2**32 - 1 scores, to the tally of `target`.
+#[inline(always)]
+pub(crate) fn tally(scores: &[f32], target: f32, tally: &mut Tally) {
+    let mut sum = *tally;
+    for &score in scores {
+        sum.greater += u32::from(score > target);
+        sum.tied += u32::from(score == target);
+        sum.nan += u32::from(score.is_nan());
+    }
+    *tally = sum;
+}
+
+/// Small enough that a block of a few views and their sum stays in the first-level cache.
+const BLOCK: usize = 1024;
+
+/// [`tally`] of each view and, last, of their weighted sum, in one pass over the views.
+///
+/// The sum is added in float32 in the order of the views; its first product starts it, so that one view of
+/// weight 1 is itself. `targets` and `tallies` have one entry more than the views.
+#[inline(always)]
+pub(crate) fn fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) {
+    let mut sums = [0.0; BLOCK];
+    for first in (0..views[0].len()).step_by(BLOCK) {
+        let sums = &mut sums[..BLOCK.min(views[0].len() - first)];
+        for (place, (view, &weight)) in views.iter().zip(weights).enumerate() {
+            let scores = &view[first..first + sums.len()];
+            for (sum, score) in sums.iter_mut().zip(scores) {
+                let product = weight * score;
+                *sum = if place == 0 { product } else { *sum + product };
+            }
+            tally(scores, targets[place], &mut tallies[place]);
+        }
+        tally(sums, targets[views.len()], &mut tallies[views.len()]);
+    }
+}
