@@ -1,130 +1,375 @@
-"""The ranking room beside what one would write instead: medians, ratios, and equal results asserted.
+"""The ranking room beside what one would use instead; equal results are asserted before anything is timed.
 
-    python benches/ranking.py                                   # small: seconds
-    python benches/ranking.py --rows 128 --items 40258 --start 20 --stop 20000
+    python benches/ranking.py                    # all tables, some minutes
+    python benches/ranking.py --only windows     # one of them
+    python benches/ranking.py --quick            # small matrices and few rounds: does it run, is it equal
 
-Rows of one table run interleaved in one process, so that noise of the machine hits all of them alike.
+Each line is a ratio of medians, the quartiles of the ratio over the rounds, and the target where there is
+one. Jobs of one table take turns in one process, so that noise of the machine hits all of them alike.
+Scores are products of random factors in float32, as a model's are. One thread, unless the line says two.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+import timing
 import torch
+from numpy.typing import NDArray
 
-from alterrec import ranking
+from alterrec import _core, ranking
 
-Job = tuple[str, Callable[[], Any]]
-
-
-def medians(jobs: list[Job], repeats: int) -> list[float]:
-    """Median seconds of each job after one warm-up round."""
-    seconds: list[list[float]] = [[] for _ in jobs]
-    for turn in range(repeats + 1):
-        for taken, (_, job) in zip(seconds, jobs, strict=True):
-            begin = time.perf_counter()
-            job()
-            if turn > 0:
-                taken.append(time.perf_counter() - begin)
-    return [statistics.median(taken) for taken in seconds]
+Scores = NDArray[np.float32]
 
 
-def table(title: str, jobs: list[Job], elements: int, repeats: int) -> None:
-    """Prints one table; the first job is ours and the others are compared with it."""
-    taken = medians(jobs, repeats)
-    print(f"\n{title}\n{'':38}{'ms':>10}{'ns/element':>12}{'x ours':>9}")
-    for (name, _), seconds in zip(jobs, taken, strict=True):
-        print(f"{name:38}{seconds * 1e3:10.2f}{seconds / elements * 1e9:12.2f}{seconds / taken[0]:9.1f}")
+class Size(NamedTuple):
+    """What the tables are measured on."""
+
+    rows: int
+    items: int
+    wide: tuple[int, int]
+    narrow: tuple[int, int]
+    long_rows: int
+    long_items: int
+    rounds: int
 
 
-def windows(scores: np.ndarray, start: int, stop: int, repeats: int) -> None:
+# The largest catalogue of the paper, its window of half the catalogue, and a window of 5 %.
+FULL = Size(128, 40_258, (20, 20_000), (6, 2_000), 16, 1_000_000, 9)
+QUICK = Size(8, 4_025, (4, 2_000), (2, 200), 2, 10_000, 2)
+
+
+def gaussian(rows: int, items: int, factors: int = 64) -> Scores:
+    """Scores of random factors."""
+    rng = np.random.default_rng(0)
+    sessions, table = rng.normal(size=(rows, factors)), rng.normal(size=(factors, items))
+    return (sessions.astype(np.float32) @ table.astype(np.float32)) / np.float32(np.sqrt(factors))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Ours, torch's and numba's threads."""
+    ranking.set_threads(count)
+    torch.set_num_threads(count)
+    numba.set_num_threads(count)
+    yield
+    ranking.set_threads(1)
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+@numba.njit(parallel=True)
+def numba_window(scores: Any, start: int, stop: int) -> Any:
+    """A histogram of the upper 12 bits of order-preserving keys, then one pass, then a sort of two bins."""
+    rows, items = scores.shape
+    out = np.empty((rows, stop - start), np.int64)
+    for row in numba.prange(rows):
+        bits = (scores[row] + np.float32(0)).view(np.uint32)
+        keys = np.empty(items, np.uint32)
+        counts = np.zeros(4096, np.int64)
+        for item in range(items):
+            value = bits[item]
+            key = value if value >> 31 else (~value) & np.uint32(0x7FFFFFFF)
+            keys[item] = key
+            counts[key >> 20] += 1
+        above, first_bin = 0, 0
+        while above + counts[first_bin] <= start:
+            above += counts[first_bin]
+            first_bin += 1
+        before, last_bin = above, first_bin
+        while before + counts[last_bin] < stop:
+            before += counts[last_bin]
+            last_bin += 1
+        found = 0
+        edge = np.empty(counts[first_bin] + (counts[last_bin] if last_bin != first_bin else 0), np.int64)
+        held = 0
+        for item in range(items):
+            place = keys[item] >> 20
+            if place == first_bin or place == last_bin:
+                edge[held] = item
+                held += 1
+            elif first_bin < place < last_bin:
+                out[row, found] = item
+                found += 1
+        order = edge[np.argsort(keys[edge], kind="mergesort")]
+        for place in range(held):
+            rank = above + place if keys[order[place]] >> 20 == first_bin else before + place
+            if last_bin != first_bin and keys[order[place]] >> 20 == last_bin:
+                rank = before + place - counts[first_bin]
+            if start <= rank < stop:
+                out[row, found] = order[place]
+                found += 1
+    return out
+
+
+def assert_window(scores: Scores, ids: NDArray[np.int64], start: int, stop: int) -> None:
+    """The ids are those of a stable sort, ascending."""
+    for row in range(0, len(scores), max(1, len(scores) // 8)):
+        expected = np.argsort(-scores[row], kind="stable")[start:stop]
+        np.testing.assert_array_equal(ids[row], np.sort(expected))
+
+
+def windows(size: Size) -> None:
+    """Rank windows as ids."""
+    for rows, items, start, stop, targets in [
+        (size.rows, size.items, *size.wide, {"topk": (50, 80), "unsorted": (20, 30), "numba": (7, 10)}),
+        (size.rows, size.items, *size.narrow, {"topk": (18, 25)}),
+        (size.long_rows, size.long_items, *size.wide, {"topk": (22, 35)}),
+    ]:
+        scores = gaussian(rows, items)
+        tensor = torch.from_numpy(scores)
+        jobs: dict[str, timing.Job] = {
+            "ours": lambda s=scores, a=start, b=stop: ranking.rank_window(s, a, b),
+            "topk": lambda t=tensor, a=start, b=stop: t.topk(b, dim=1).indices[:, a:],
+            "unsorted": lambda t=tensor, b=stop: t.topk(b, dim=1, sorted=False).indices,
+            "numba": lambda s=scores, a=start, b=stop: numba_window(s, a, b),
+        }
+        ours, topk, unsorted, by_numba = (job() for job in jobs.values())
+        assert_window(scores, ours, start, stop)
+        np.testing.assert_array_equal(ours, np.sort(by_numba))
+        # Without ties the same items; which of tied items topk takes is its own affair.
+        values = np.take_along_axis(scores, ours, axis=1)
+        np.testing.assert_array_equal(np.sort(values), np.sort(tensor.gather(1, topk).numpy()))
+        top = np.sort(tensor.gather(1, unsorted).numpy())
+        np.testing.assert_array_equal(np.sort(values), top[:, : top.shape[1] - start])
+        print(f"\nwindow [{start}, {stop}) of {items} items, {rows} rows")
+        seconds = timing.rounds(jobs, size.rounds)
+        print(f"  ours: {np.median(seconds['ours']) / scores.size * 1e9:.2f} ns a score")
+        names = {"topk": "torch.topk, then slice", "unsorted": "torch.topk(sorted=False)"}
+        for name in ["topk", "unsorted", "numba"]:
+            timing.line(names.get(name, name), seconds["ours"], seconds[name], *targets.get(name, ()))
+
+
+def limits(size: Size) -> None:
+    """The window beside what cannot be avoided: reading scores, writing ids, making the scores."""
+    start, stop = size.wide
+    scores = gaussian(size.rows, size.items)
     tensor = torch.from_numpy(scores)
-    jobs: list[Job] = [
-        ("rank_window", lambda: ranking.rank_window(scores, start, stop)),
-        ("torch.topk, then slice", lambda: tensor.topk(stop, dim=1).indices[:, start:]),
-        ("numpy argsort, then slice", lambda: np.argsort(-scores, axis=1, kind="stable")[:, start:stop]),
-        ("rank_window_mask", lambda: ranking.rank_window_mask(scores, start, stop)),
-        ("rank_window, sample=64", lambda: ranking.rank_window(scores, start, stop, sample=64)),
-    ]
-    ours, _, stable, mask, sample = (job() for _, job in jobs)
-    np.testing.assert_array_equal(ours, np.sort(stable, axis=1))
-    np.testing.assert_array_equal(ours, np.nonzero(mask)[1].reshape(ours.shape))
-    assert np.take_along_axis(mask, sample, axis=1).all()
-    # topk breaks ties as it likes: compare the scores, not the ids.
-    by_topk = tensor.topk(stop, dim=1).values[:, start:].numpy()
-    np.testing.assert_array_equal(np.sort(np.take_along_axis(scores, ours, axis=1)), np.sort(by_topk))
-    table(f"items at ranks [{start}, {stop})", jobs, scores.size, repeats)
+    ids = ranking.rank_window(scores, start, stop)
+    rng = np.random.default_rng(1)
+    sessions = torch.from_numpy(rng.normal(size=(size.rows, 300)).astype(np.float32))
+    table = torch.from_numpy(rng.normal(size=(size.items, 300)).astype(np.float32))
+    product, place = torch.empty(size.rows, size.items), torch.empty(ids.shape, dtype=torch.int64)
+    source = torch.from_numpy(ids)
+    seconds = timing.rounds(
+        {
+            "ours": lambda: ranking.rank_window(scores, start, stop),
+            "read": lambda: tensor.sum(),
+            "write": lambda: place.copy_(source),
+            "scoring": lambda: torch.matmul(sessions, table.T, out=product),
+        },
+        size.rounds,
+    )
+    print(f"\nwindow [{start}, {stop}) of {size.items} items, {size.rows} rows, beside the limits")
+    timing.share(
+        "x (sum of the scores + copy of the ids)",
+        seconds["ours"],
+        seconds["read"] + seconds["write"],
+        1.8,
+        1.3,
+    )
+    timing.share("x scoring with 300 factors", seconds["ours"], seconds["scoring"], 0.05, 0.03)
 
 
-def ranks(scores: np.ndarray, targets: np.ndarray, repeats: int) -> None:
-    tensor, column = torch.from_numpy(scores), torch.from_numpy(targets)[:, None]
+def draws(size: Size) -> None:
+    """A few of the window's items, at random."""
+    start, stop = size.wide
+    count = min(1024, stop - start)
+    scores = gaussian(size.rows, size.items)
+    tensor = torch.from_numpy(scores)
+
+    def by_multinomial() -> torch.Tensor:
+        window = tensor.topk(stop, dim=1).indices[:, start:]
+        chosen = torch.ones(window.shape).multinomial(count)
+        return window.gather(1, chosen)
+
+    def ours() -> NDArray[np.int64]:
+        return ranking.rank_window(scores, start, stop, sample=count)
+
+    window = ranking.rank_window(scores, start, stop)
+    for drawn in (ours(), np.sort(by_multinomial().numpy())):
+        assert all(np.isin(some, all_).all() for some, all_ in zip(drawn, window, strict=True))
+        assert (np.diff(drawn) > 0).all()
+    seconds = timing.rounds({"ours": ours, "multinomial": by_multinomial}, size.rounds)
+    print(f"\n{count} drawn from [{start}, {stop}) of {size.items} items, {size.rows} rows")
+    timing.line("torch.topk, then multinomial", seconds["ours"], seconds["multinomial"], 60, 90)
+
+
+def hard_rows(rows: int, items: int) -> dict[str, Scores]:
+    """Rows that break selections by sampling, by histogram, or by pivots."""
+    rng = np.random.default_rng(2)
+    normal = rng.normal(size=(rows, items)).astype(np.float32)
+    blocks = np.repeat(rng.normal(size=(rows, items // 64 + 1)), 64, axis=1)[:, :items]
+    holes = np.where(rng.random((rows, items)) < 0.9, -np.inf, normal)
+    clusters = normal * 0.01 + np.where(rng.random((rows, items)) < 0.5, 5, -5)
+    return {
+        "constant": np.full((rows, items), 0.5, np.float32),
+        "90 % -inf": holes.astype(np.float32),
+        "tie-rich (256 levels)": (normal * 40).round() / 40,
+        "sorted": np.sort(normal)[:, ::-1].copy(),
+        "two clusters": clusters.astype(np.float32),
+        "heavy tail exp(2s)": np.exp(2 * normal),
+        "block-correlated": (blocks + 0.1 * normal).astype(np.float32),
+    }
+
+
+def hard(size: Size) -> None:
+    """No row costs much more than a Gaussian one."""
+    start, stop = size.wide
+    rows = hard_rows(size.rows, size.items)
+    for scores in rows.values():
+        assert_window(scores, ranking.rank_window(scores, start, stop), start, stop)
+    everyday = gaussian(size.rows, size.items)
+    jobs = {"Gaussian": lambda: ranking.rank_window(everyday, start, stop)}
+    jobs |= {name: lambda s=scores: ranking.rank_window(s, start, stop) for name, scores in rows.items()}
+    seconds = timing.rounds(jobs, size.rounds)
+    print(f"\nhard rows, window [{start}, {stop}) of {size.items}: times the Gaussian row")
+    for name in rows:
+        timing.share(name, seconds[name], seconds["Gaussian"], 2, 1.5)
+
+
+def instructions(size: Size) -> None:
+    """The same results, and how much of the speed, without the widest vectors."""
+    start, stop = size.wide
+    scores = gaussian(size.rows, size.items)
+    tensor = torch.from_numpy(scores)
+    targets = {"avx512": (50, 80), "avx2": (30, 45), "neon": (15, 22), "portable": (15, 22)}
+
+    def on(name: str) -> NDArray[np.int64]:
+        _core.use_instructions(name)
+        ids = ranking.rank_window(scores, start, stop)
+        _core.use_instructions(None)
+        return ids
+
+    names = _core.instruction_sets()
+    for name in names:
+        np.testing.assert_array_equal(on(name), on(names[0]))
+    jobs: dict[str, timing.Job] = {name: lambda n=name: on(n) for name in names}
+    jobs["topk"] = lambda: tensor.topk(stop, dim=1).indices[:, start:]
+    seconds = timing.rounds(jobs, size.rounds)
+    print(f"\ninstruction sets, window [{start}, {stop}) of {size.items}: torch.topk, then slice")
+    for name in names:
+        timing.line(name, seconds[name], seconds["topk"], *targets[name])
+
+
+def ranks(size: Size) -> None:
+    """Ranks of one target a row."""
+    scores = gaussian(size.rows, size.items)
+    targets = np.random.default_rng(3).integers(0, size.items, size.rows)
     one = np.take_along_axis(scores, targets[:, None], axis=1)
-    jobs: list[Job] = [
-        ("target_counts (greater and tied)", lambda: ranking.target_counts(scores, targets)),
-        ("numpy (s > t).sum(1), no ties", lambda: (scores > one).sum(1)),
-        ("torch (s > t).sum(1), no ties", lambda: (tensor > tensor.gather(1, column)).sum(1)),
-    ]
-    (greater, tied), by_numpy, by_torch = (job() for _, job in jobs)
+    jobs: dict[str, timing.Job] = {
+        "ours": lambda: ranking.target_counts(scores, targets),
+        "numpy": lambda: (scores > one).sum(1),
+    }
+    (greater, tied), by_numpy = (job() for job in jobs.values())
     np.testing.assert_array_equal(greater, by_numpy)
-    np.testing.assert_array_equal(greater, by_torch.numpy())
     np.testing.assert_array_equal(tied, (scores == one).sum(1))
-    table("rank of one target a row", jobs, scores.size, repeats)
+    seconds = timing.rounds(jobs, size.rounds)
+    print(f"\nrank of one target, {size.items} items, {size.rows} rows")
+    timing.line("numpy (s > t).sum(1), which sees no ties", seconds["ours"], seconds["numpy"], 3, 4)
+
+    views = [scores, scores[::-1].copy()]
+    tensors = [torch.from_numpy(view) for view in views]
+    column = torch.from_numpy(targets)[:, None]
+
+    def by_torch() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        blend = tensors[0] * 0.5 + tensors[1] * 0.5
+        of = [(view, view.gather(1, column)) for view in [*tensors, blend]]
+        return [((view > own).sum(1), (view == own).sum(1)) for view, own in of]
+
+    def in_three_passes() -> list[tuple[Any, Any]]:
+        blend = tensors[0] * 0.5 + tensors[1] * 0.5
+        return [ranking.target_counts(view, targets) for view in [*tensors, blend]]
+
+    def fused() -> tuple[Any, Any]:
+        return ranking.fused_target_counts(views, [0.5, 0.5], targets)
+
+    greater, tied = fused()
+    for other in (by_torch(), in_three_passes()):
+        np.testing.assert_array_equal(greater, np.stack([part[0].numpy() for part in other]))
+        np.testing.assert_array_equal(tied, np.stack([part[1].numpy() for part in other]))
+    seconds = timing.rounds({"ours": fused, "torch": by_torch, "three": in_three_passes}, size.rounds)
+    print(f"\nranks with ties by two views and their sum, {size.items} items, {size.rows} rows")
+    timing.line("torch", seconds["ours"], seconds["torch"], 60, 90)
+    timing.line("torch's sum, then three passes of ours", seconds["ours"], seconds["three"], 3, 3.5)
 
 
-def tops(scores: np.ndarray, k: int, repeats: int) -> None:
+def tops(size: Size) -> None:
+    """The best 20 of each row."""
+    scores = gaussian(size.rows, size.items)
     tensor = torch.from_numpy(scores)
-    jobs: list[Job] = [
-        ("top_ranked", lambda: ranking.top_ranked(scores, k)),
-        ("torch.topk", lambda: tensor.topk(k, dim=1)),
-    ]
-    (_, values), top = (job() for _, job in jobs)
+    jobs: dict[str, timing.Job] = {
+        "ours": lambda: ranking.top_ranked(scores, 20),
+        "topk": lambda: tensor.topk(20, dim=1),
+    }
+    (_, values), top = (job() for job in jobs.values())
     np.testing.assert_array_equal(values, top.values.numpy())
-    table(f"the {k} best of each row", jobs, scores.size, repeats)
+    seconds = timing.rounds(jobs, size.rounds)
+    print(f"\nthe 20 best of {size.items} items, {size.rows} rows")
+    timing.line("torch.topk(20)", seconds["ours"], seconds["topk"], 5, 8)
 
 
-def fused(views: list[np.ndarray], targets: np.ndarray, repeats: int) -> None:
-    def in_three_passes() -> list[Any]:
-        blend = views[0] * np.float32(0.5) + views[1] * np.float32(0.5)
-        return [ranking.target_counts(scores, targets) for scores in [*views, blend]]
+def scaling(size: Size) -> None:
+    """Two threads against one, alone and right after a parallel region of torch."""
+    start, stop = size.wide
+    scores = gaussian(4 * size.rows, size.items)
+    small = torch.zeros(1 << 16)
+    with threads(2):
 
-    jobs: list[Job] = [
-        ("fused_target_counts, two views", lambda: ranking.fused_target_counts(views, [0.5, 0.5], targets)),
-        ("blend in numpy, three target_counts", in_three_passes),
-    ]
-    (greater, tied), parts = (job() for _, job in jobs)
-    np.testing.assert_array_equal(greater, [part[0] for part in parts])
-    np.testing.assert_array_equal(tied, [part[1] for part in parts])
-    table("ranks by two views and their weighted sum", jobs, views[0].size, repeats)
+        def on(count: int) -> NDArray[np.int64]:
+            return ranking.rank_window(scores, start, stop, threads=count)
+
+        np.testing.assert_array_equal(on(1), on(2))
+        alone = timing.rounds({"one": lambda: on(1), "two": lambda: on(2)}, size.rounds)
+        after: dict[str, list[float]] = {"one": [], "two": []}
+        for _ in range(size.rounds):
+            for name, count in (("one", 1), ("two", 2)):
+                small.add_(1)  # torch's second thread now waits for more, spinning unless told not to
+                after[name].append(float(timing.rounds({"it": lambda c=count: on(c)}, 1)["it"][0]))
+                small.add_(1)
+        print(f"\ntwo threads against one, window [{start}, {stop}) of {size.items}, {len(scores)} rows")
+        timing.line("alone", alone["two"], alone["one"], 1.6, 1.9)
+        policy = os.environ.get("OMP_WAIT_POLICY", "unset")
+        timing.line(
+            f"after a region of torch, OMP_WAIT_POLICY {policy}",
+            np.array(after["two"]),
+            np.array(after["one"]),
+            1.6,
+            1.9,
+        )
+
+
+TABLES = {
+    "windows": windows,
+    "limits": limits,
+    "draws": draws,
+    "hard": hard,
+    "instructions": instructions,
+    "ranks": ranks,
+    "tops": tops,
+    "scaling": scaling,
+}
 
 
 def main() -> None:
+    """Run the tables asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--start", type=int, default=5)
-    parser.add_argument("--stop", type=int, default=2_000)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=sorted(TABLES))
+    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    ranking.set_threads(options.threads)
-    rng = np.random.default_rng(0)
-    shape = (options.rows, options.items)
-    # Rounded, so that some scores tie.
-    views = [rng.normal(size=shape).astype(np.float32).round(4) for _ in range(2)]
-    targets = rng.integers(0, options.items, options.rows)
-    print(f"scores {shape} float32, {options.threads} thread(s) (numpy: 1), median of {options.repeats}")
-    windows(views[0], options.start, options.stop, options.repeats)
-    ranks(views[0], targets, options.repeats)
-    tops(views[0], min(20, options.items), options.repeats)
-    fused(views, targets, options.repeats)
+    print(f"{timing.machine()}; torch {torch.__version__}, numpy {np.__version__}, numba {numba.__version__}")
+    for name, table in TABLES.items():
+        if options.only in (None, name):
+            with threads(1):
+                table(QUICK if options.quick else FULL)
 
 
 if __name__ == "__main__":

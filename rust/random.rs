@@ -133,11 +133,11 @@ mod tests {
 
     #[test]
     fn rejection_keeps_large_ranges_uniform() {
-        // Without rejection two thirds of the draws from 3 * 2**30 numbers would fall in its lower half.
+        // Without rejection half of the draws from 3 * 2**30 numbers would be multiples of three.
         let mut stream = Stream::new(1, 2);
         let range = 3 << 30;
-        let lower = (0..100_000).filter(|_| stream.below_u32(range) % 3 == 0).count() as f64;
+        let multiples = (0..100_000).filter(|_| stream.below_u32(range).is_multiple_of(3)).count() as f64;
         // Four standard deviations of a share of one third.
-        assert!((lower - 100_000.0 / 3.0).abs() < 4.0 * (100_000.0_f64 * 2.0 / 9.0).sqrt(), "{lower}");
+        assert!((multiples - 100_000.0 / 3.0).abs() < 4.0 * (100_000.0_f64 * 2.0 / 9.0).sqrt(), "{multiples}");
     }
 }
