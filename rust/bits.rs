@@ -30,11 +30,13 @@ pub(crate) fn insert(bits: &mut [u64], item: usize) -> bool {
 pub(crate) fn keep(bits: &mut [u64], kept: &Range<usize>) {
     let mut number = 0;
     for word in bits {
-        let found = word.count_ones() as usize;
-        let inside = kept.start <= number && number + found <= kept.end;
-        if !inside {
+        let numbers = number..number + word.count_ones() as usize;
+        number = numbers.end;
+        if numbers.end <= kept.start || kept.end <= numbers.start {
+            *word = 0;
+        } else if numbers.start < kept.start || kept.end < numbers.end {
             let mut rest = *word;
-            for number in number..number + found {
+            for number in numbers {
                 let lowest = rest & rest.wrapping_neg();
                 if !kept.contains(&number) {
                     *word ^= lowest;
@@ -42,7 +44,6 @@ pub(crate) fn keep(bits: &mut [u64], kept: &Range<usize>) {
                 rest ^= lowest;
             }
         }
-        number += found;
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::instructions::Instructions;
-use crate::passes::{self, Bracket, Near, Split, Tally};
+use crate::passes::{self, Bracket, Kept, Span, Split, Tally};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io;
@@ -50,8 +50,7 @@ compiled!(
 );
 compiled!(
     /// [`passes::collect`] on the instruction set in use.
-    collect(scores: &[f32], brackets: &[Bracket], kept: &mut [u32]) -> (usize, [usize; 2]),
-    avx512 = avx512::collect
+    collect(scores: &[f32], kept: &mut [Kept]) -> (), avx512 = avx512::collect
 );
 compiled!(
     /// [`passes::expand`] on the instruction set in use.
@@ -66,8 +65,12 @@ compiled!(
     count_up_to(keys: &[u32], most: u32) -> usize
 );
 compiled!(
-    /// [`passes::key_near`] on the instruction set in use.
-    key_near(keys: &[u32], without: &[u32], wanted: RangeInclusive<usize>) -> Near
+    /// [`passes::span`] on the instruction set in use.
+    span(keys: &[u32]) -> Span
+);
+compiled!(
+    /// [`passes::narrowed`] on the instruction set in use.
+    narrowed(keys: &[u32], without: &[u32], wanted: RangeInclusive<usize>, span: Span) -> Span
 );
 compiled!(
     /// [`passes::tally`] on the instruction set in use.
@@ -80,7 +83,7 @@ compiled!(
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::passes::{Bracket, Split, collect_tail, expand_word, split_tail};
+    use super::passes::{Bracket, Kept, STRETCH, Split, collect_tail, expand_word, split_tail};
     use std::arch::x86_64::*;
 
     #[inline]
@@ -147,50 +150,67 @@ mod avx512 {
         split
     }
 
-    /// As the pass of this name: what is kept is compressed in a register, without a branch.
+    /// As the pass of this name: what is kept is compressed in a register.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,popcnt")]
-    pub(super) fn collect(scores: &[f32], brackets: &[Bracket], kept: &mut [u32]) -> (usize, [usize; 2]) {
-        match brackets {
-            [one] => collect_in([*one], scores, kept),
-            [one, other] => collect_in([*one, *other], scores, kept),
+    pub(super) fn collect(scores: &[f32], kept: &mut [Kept]) {
+        match kept {
+            [one] if one.bracket.high.is_nan() => collect_in::<1, true>([one], scores),
+            [one] => collect_in::<1, false>([one], scores),
+            [one, other] if one.bracket.high.is_nan() => collect_in::<2, true>([one, other], scores),
+            [one, other] => collect_in::<2, false>([one, other], scores),
             _ => unreachable!("one or two brackets"),
         }
     }
 
+    /// With `OPEN` nothing is above the first bracket, which spares its comparisons.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,popcnt")]
-    fn collect_in<const N: usize>(
-        brackets: [Bracket; N],
-        scores: &[f32],
-        kept: &mut [u32],
-    ) -> (usize, [usize; 2]) {
+    fn collect_in<const N: usize, const OPEN: bool>(mut kept: [&mut Kept; N], scores: &[f32]) {
         let (blocks, rest) = scores.as_chunks::<64>();
         let mut bounds = [(_mm512_setzero_ps(), _mm512_setzero_ps()); N];
-        for (bounds, bracket) in bounds.iter_mut().zip(brackets) {
-            *bounds = (_mm512_set1_ps(bracket.low), _mm512_set1_ps(bracket.high));
+        for (bounds, kept) in bounds.iter_mut().zip(&kept) {
+            *bounds = (_mm512_set1_ps(kept.bracket.low), _mm512_set1_ps(kept.bracket.high));
         }
-        let (mut found, mut above) = (0, [0; 2]);
-        for block in blocks {
-            let mut below = [[0; 4]; N];
-            for (quarter, scores) in quarters(block).into_iter().enumerate() {
-                let mut inside = 0;
-                for (below, (low, high)) in below.iter_mut().zip(bounds) {
-                    let marked;
-                    (below[quarter], marked) = compared(scores, low, high);
-                    inside |= marked;
+        for stretch in blocks.chunks(STRETCH / 64) {
+            // Sums and places in registers, and no call that would spill them.
+            let (mut above, mut found) = ([0; N], [0; N]);
+            let rooms = kept.each_mut().map(|kept| kept.room(STRETCH));
+            for block in stretch {
+                let scores = quarters(block);
+                for place in 0..N {
+                    let (low, high) = bounds[place];
+                    let (mut below, mut inside) = ([0; 4], [0; 4]);
+                    if OPEN && place == 0 {
+                        for quarter in 0..4 {
+                            inside[quarter] = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(scores[quarter], low);
+                        }
+                        if joined(inside) == 0 {
+                            continue;
+                        }
+                    } else {
+                        for quarter in 0..4 {
+                            (below[quarter], inside[quarter]) = compared(scores[quarter], low, high);
+                        }
+                        above[place] += joined(below).count_zeros() as usize;
+                    }
+                    for (scores, inside) in scores.into_iter().zip(inside) {
+                        let Some(slots) = rooms[place][found[place]..].first_chunk_mut::<16>() else {
+                            unreachable!("there is room for a stretch and 16 more")
+                        };
+                        store_scores(slots, _mm512_maskz_compress_ps(inside, scores));
+                        found[place] += inside.count_ones() as usize;
+                    }
                 }
-                let Some(kept) = kept[found..].first_chunk_mut::<16>() else {
-                    unreachable!("room for the row and 16 more")
-                };
-                store_scores(kept, _mm512_maskz_compress_ps(inside, scores));
-                found += inside.count_ones() as usize;
             }
-            for (above, below) in above.iter_mut().zip(below) {
-                *above += joined(below).count_zeros() as usize;
+            for (place, kept) in kept.iter_mut().enumerate() {
+                kept.above += above[place];
+                kept.found += found[place];
             }
         }
-        collect_tail(rest, &brackets, kept, (found, above))
+        for kept in kept {
+            collect_tail(rest, std::slice::from_mut(kept));
+        }
     }
 
     /// As the pass of this name: places compressed in a register, 0.06 ns a score against 0.12.

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 /// Bounds between which a score lies that is neither at most `low` nor at least `high`.
 ///
 /// A bound that is NaN bounds nothing. A score that is NaN lies between all bounds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bracket {
     pub(crate) low: f32,
     pub(crate) high: f32,
@@ -69,52 +69,73 @@ fn compared(block: &[f32; 64], bracket: Bracket) -> (u64, u64) {
     (packed(&at_most), packed(&at_least))
 }
 
-/// The bits of the scores in any of one or two brackets, to the front of `kept`, in the order of the row.
-///
-/// Returns how many there are, and how many scores are at or above each bracket. `kept` must have room for
-/// the whole row and 16 more.
-#[inline(always)]
-pub(crate) fn collect(scores: &[f32], brackets: &[Bracket], kept: &mut [u32]) -> (usize, [usize; 2]) {
-    let (blocks, rest) = scores.as_chunks::<64>();
-    let (mut found, mut above) = (0, [0; 2]);
-    for block in blocks {
-        let mut inside = 0_u64;
-        for (above, &bracket) in above.iter_mut().zip(brackets) {
-            let (outside, over) = compared(block, bracket);
-            *above += over.count_ones() as usize;
-            inside |= !(outside | over);
+/// The scores of a row that lie in a bracket, as keys, in the order of the row.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) bracket: Bracket,
+    /// How many scores are at or above the bracket.
+    pub(crate) above: usize,
+    /// How many keys are in `keys`; behind them is room.
+    pub(crate) found: usize,
+    pub(crate) keys: Vec<u32>,
+}
+
+impl Kept {
+    /// Nothing yet.
+    pub(crate) fn start(&mut self, bracket: Bracket) {
+        (self.bracket, self.above, self.found) = (bracket, 0, 0);
+    }
+
+    /// The place behind the keys, with room for `more`, and for whole vectors at its end.
+    pub(crate) fn room(&mut self, more: usize) -> &mut [u32] {
+        let needed = self.found + more + 16;
+        if self.keys.len() < needed {
+            // Brackets mostly hold a few thousand: room for a whole row would be fresh pages in each call.
+            self.keys.resize(needed.max(2 * self.keys.len()), 0);
         }
-        let count = inside.count_ones() as usize;
-        // Four a turn: a loop of so many turns as there are bits would be mispredicted at most words.
-        for four in kept[found..found + count.next_multiple_of(4)].as_chunks_mut::<4>().0 {
-            for slot in four {
+        &mut self.keys[self.found..]
+    }
+}
+
+/// Scores that are collected between two looks at the room that is left.
+pub(crate) const STRETCH: usize = 4096;
+
+/// Adds the scores in each bracket to what is kept for it.
+#[inline(always)]
+pub(crate) fn collect(scores: &[f32], kept: &mut [Kept]) {
+    let (blocks, rest) = scores.as_chunks::<64>();
+    for kept in &mut *kept {
+        let Kept { bracket, .. } = *kept;
+        for block in blocks {
+            let (outside, above) = compared(block, bracket);
+            let mut inside = !(outside | above);
+            let count = inside.count_ones() as usize;
+            // Four a turn: a loop of so many turns as there are bits would be mispredicted at most words.
+            for slot in kept.room(64)[..count.next_multiple_of(4)].as_chunks_mut::<4>().0.as_flattened_mut() {
                 *slot = block[inside.trailing_zeros() as usize % 64].to_bits();
                 inside &= inside.wrapping_sub(1);
             }
+            kept.found += count;
+            kept.above += above.count_ones() as usize;
         }
-        found += count;
     }
-    collect_tail(rest, brackets, kept, (found, above))
+    collect_tail(rest, kept);
 }
 
-/// [`collect`] of fewer than 64 scores, after what is found already.
+/// Ends [`collect`] with the last scores, fewer than 64, and turns what is kept from bits into keys.
 #[inline(always)]
-pub(crate) fn collect_tail(
-    scores: &[f32],
-    brackets: &[Bracket],
-    kept: &mut [u32],
-    (mut found, mut above): (usize, [usize; 2]),
-) -> (usize, [usize; 2]) {
-    for &score in scores {
-        if brackets.iter().any(|bracket| bracket.holds(score)) {
-            kept[found] = score.to_bits();
-            found += 1;
+pub(crate) fn collect_tail(scores: &[f32], kept: &mut [Kept]) {
+    for kept in kept {
+        let Kept { bracket, .. } = *kept;
+        let inside = scores.iter().filter(|&&score| bracket.holds(score));
+        let count = inside.clone().count();
+        for (slot, score) in kept.room(64).iter_mut().zip(inside) {
+            *slot = score.to_bits();
         }
-        for (above, bracket) in above.iter_mut().zip(brackets) {
-            *above += usize::from(score >= bracket.high);
-        }
+        kept.found += count;
+        kept.above += scores.iter().filter(|&&score| score >= bracket.high).count();
+        to_keys(&mut kept.keys[..kept.found]);
     }
-    (found, above)
 }
 
 /// Turns the bits of scores into keys, see [`score_key`].
@@ -210,29 +231,35 @@ pub(crate) fn expand_word(mut word: u64, first: i64, ids: &mut [i64]) {
     }
 }
 
-/// A key, how many others are less and how many are at most it.
+/// A range of keys, how many keys come before it, and how many come before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Near {
-    pub(crate) key: u32,
-    /// A lower bound where the number of keys up to this one is a wanted one.
+pub(crate) struct Span {
+    pub(crate) least: u32,
+    pub(crate) most: u32,
     pub(crate) before: usize,
     pub(crate) up_to: usize,
 }
 
-/// A key such that the number of `keys` up to it is one of `wanted`; those in `without` do not count.
-///
-/// Where equal keys leave no such key, it is the equal ones' key. `without` must be part of `keys`, and
-/// `wanted` must hold a number from 1 to that of the keys that count.
+/// The span of all `keys`.
 #[inline(always)]
-pub(crate) fn key_near(keys: &[u32], without: &[u32], wanted: RangeInclusive<usize>) -> Near {
-    let (mut least, mut most) =
-        keys.iter().fold((u32::MAX, 0), |(least, most), &key| (key.min(least), key.max(most)));
-    let (mut before, mut up_to) = (0, keys.len() - without.len());
+pub(crate) fn span(keys: &[u32]) -> Span {
+    let ends = keys.iter().fold((u32::MAX, 0), |(least, most), &key| (key.min(least), key.max(most)));
+    Span { least: ends.0, most: ends.1, before: 0, up_to: keys.len() }
+}
+
+/// Narrows `span` until the number of keys up to its end is one of `wanted`; those in `without` do not count.
+///
+/// Where equal keys make that impossible, what is left is their key alone, `before` the number of keys that
+/// are less. `without` must be part of `keys`, and `wanted` must hold a number above `before` and at most
+/// `up_to`.
+#[inline(always)]
+pub(crate) fn narrowed(keys: &[u32], without: &[u32], wanted: RangeInclusive<usize>, span: Span) -> Span {
+    let Span { mut least, mut most, mut before, mut up_to } = span;
     let sought = wanted.start().midpoint(*wanted.end()) as f32;
     // Scores spread more evenly than keys, so interpolating them takes few turns. Where that narrows too
     // little, halving the range of keys bounds the number of turns on every row.
     let mut interpolate = true;
-    while least < most {
+    while least < most && !wanted.contains(&up_to) {
         let candidates = up_to - before;
         let share = (sought - before as f32) / candidates as f32;
         let middle = match between(least, most, share) {
@@ -240,17 +267,14 @@ pub(crate) fn key_near(keys: &[u32], without: &[u32], wanted: RangeInclusive<usi
             _ => least.midpoint(most),
         };
         let found = count_up_to(keys, middle) - count_up_to(without, middle);
-        if wanted.contains(&found) {
-            return Near { key: middle, before, up_to: found };
-        }
-        if found > *wanted.end() {
+        if found >= *wanted.start() {
             (most, up_to) = (middle, found);
         } else {
             (least, before) = (middle + 1, found);
         }
         interpolate = 2 * (up_to - before) <= candidates;
     }
-    Near { key: least, before, up_to }
+    Span { least, most, before, up_to }
 }
 
 /// The key of the score that lies at `share` of the way between those of two keys, where they are finite.

@@ -138,6 +138,9 @@ mod tests {
         let range = 3 << 30;
         let multiples = (0..100_000).filter(|_| stream.below_u32(range).is_multiple_of(3)).count() as f64;
         // Four standard deviations of a share of one third.
-        assert!((multiples - 100_000.0 / 3.0).abs() < 4.0 * (100_000.0_f64 * 2.0 / 9.0).sqrt(), "{multiples}");
+        assert!(
+            (multiples - 100_000.0 / 3.0).abs() < 4.0 * (100_000.0_f64 * 2.0 / 9.0).sqrt(),
+            "{multiples}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use crate::bits;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::matrix::{Matrix, check_call, excluded_ids, not_a_number};
-use crate::passes::{Bracket, Split, Tally};
+use crate::passes::{Bracket, Kept, Span, Split, Tally};
 use crate::random::Stream;
 use crate::threads::fill_rows;
 use std::ops::Range;
@@ -90,14 +90,15 @@ const RUN: usize = 16;
 const DEVIATIONS: f64 = 2.5;
 
 /// Two scores that probably enclose the cut after the first `count` of `candidates`.
-fn bracket(sample: &[u32], count: usize, candidates: usize) -> Bracket {
+fn bracket(sample: &[u32], span: Span, count: usize, candidates: usize) -> Bracket {
     let (size, share) = (sample.len() as f64, count as f64 / candidates as f64);
     let deviation = (size * share * (1.0 - share)).sqrt();
+    // Any sampled score at about the right distance will do, so it takes few turns to find one.
     let (margin, slack) = (DEVIATIONS * deviation + 1.0, 0.5 * deviation + 2.0);
     let bound = |least: f64, most: f64| {
         let inside = 1.0 <= most && least < size;
-        let wanted = least as usize..=most as usize;
-        if inside { key_score(machine::key_near(sample, &[], wanted).key) } else { UNBOUNDED }
+        let wanted = least.max(1.0) as usize..=most as usize;
+        if inside { key_score(machine::narrowed(sample, &[], wanted, span).most) } else { UNBOUNDED }
     };
     let place = size * share;
     Bracket {
@@ -134,10 +135,8 @@ pub(crate) struct Scratch {
     /// The bitmap that the last pass made; at the end that of the window.
     pub(crate) marked: Vec<u64>,
     tied: Vec<u64>,
-    /// Keys that brackets kept, and those of excluded items among them.
-    room: Vec<u32>,
-    kept: usize,
-    without: Vec<u32>,
+    /// One for each cut that is sought.
+    kept: Vec<Kept>,
 }
 
 /// One row of a call, checked.
@@ -173,7 +172,6 @@ impl Scratch {
         excluded_ids(number, exclude, scores.len(), &mut self.excluded)?;
         let row = Row { number, scores, candidates: scores.len() - self.excluded.len() };
         self.marked.resize(bits::words_for(scores.len()), 0);
-        self.room.resize(scores.len() + 16, 0);
         if window.end > row.candidates {
             row.check()?;
             return Err(Error::Value(format!(
@@ -207,97 +205,89 @@ impl Scratch {
 
     /// The cuts after so many candidates each; none where that is nobody or everybody.
     fn cuts(&mut self, row: Row<'_>, counts: [usize; 2]) -> Result<[Option<Cut>; 2]> {
-        let divides = |count: &usize| (1..row.candidates).contains(count);
-        let counts = counts.map(|count| Some(count).filter(divides));
-        let brackets = counts.map(|count| count.map(|count| bracket(&self.sample, count, row.candidates)));
-        let given: Vec<Bracket> = brackets.iter().flatten().copied().collect();
-        if given.is_empty() {
+        let places: Vec<usize> = (0..2).filter(|&at| (1..row.candidates).contains(&counts[at])).collect();
+        if places.is_empty() {
             row.check()?;
             return Ok([None; 2]);
         }
-        let mut above = self.collect(row, &given)?.into_iter();
-        let mut cuts = [None; 2];
-        for ((cut, count), bracket) in cuts.iter_mut().zip(counts).zip(brackets) {
-            if let (Some(count), Some(bracket)) = (count, bracket) {
-                let above = above.next().unwrap_or_default();
-                *cut = self.cut_kept(count, bracket, above).ok();
-            }
+        let span = machine::span(&self.sample);
+        self.kept.resize_with(places.len(), Kept::default);
+        for (kept, &place) in self.kept.iter_mut().zip(&places) {
+            kept.start(bracket(&self.sample, span, counts[place], row.candidates));
         }
-        for ((cut, count), bracket) in cuts.iter_mut().zip(counts).zip(brackets) {
-            if let (None, Some(count), Some(bracket)) = (&cut, count, bracket) {
-                *cut = Some(self.search(row, count, bracket)?);
-            }
+        // Both in one pass over the row.
+        self.collect(row)?;
+        let found: Vec<_> =
+            self.kept.iter().zip(&places).map(|(kept, &at)| self.cut_kept(row, counts[at], kept)).collect();
+        let mut cuts = [None; 2];
+        for (&place, found) in places.iter().zip(found) {
+            cuts[place] = Some(match found {
+                Ok(cut) => cut,
+                Err(bound) => self.search(row, counts[place], bound)?,
+            });
         }
         Ok(cuts)
     }
 
-    /// Keeps the keys in the brackets; how many candidates are at or above each.
-    fn collect(&mut self, row: Row<'_>, brackets: &[Bracket]) -> Result<[usize; 2]> {
-        let (found, mut above) = machine::collect(row.scores, brackets, &mut self.room);
-        self.kept = found;
-        let keys = &mut self.room[..found];
-        machine::to_keys(keys);
-        // NaN lies in every bracket, and its keys beyond those of infinities.
-        let (first, last) = (score_key(f32::INFINITY), score_key(f32::NEG_INFINITY));
-        if machine::count_up_to(keys, last) - machine::count_up_to(keys, first - 1) < found {
-            return Err(not_a_number("scores", row.number, row.scores));
-        }
-        self.without.clear();
-        for &id in &self.excluded {
-            let score = row.scores[id as usize];
-            for (above, bracket) in above.iter_mut().zip(brackets) {
-                *above -= usize::from(score >= bracket.high);
-            }
-            if brackets.iter().any(|bracket| bracket.holds(score)) {
-                self.without.push(score_key(score));
+    /// Keeps the keys in each bracket.
+    fn collect(&mut self, row: Row<'_>) -> Result<()> {
+        machine::collect(row.scores, &mut self.kept);
+        for kept in &self.kept {
+            // NaN lies in every bracket, and its keys beyond those of infinities.
+            let (keys, first, last) =
+                (&kept.keys[..kept.found], score_key(f32::INFINITY), score_key(f32::NEG_INFINITY));
+            if machine::count_up_to(keys, last) - machine::count_up_to(keys, first - 1) < kept.found {
+                return Err(not_a_number("scores", row.number, row.scores));
             }
         }
-        Ok(above)
+        Ok(())
     }
 
-    /// The cut after `count` candidates by the kept keys; else the bound of the bracket that it lies beyond.
-    fn cut_kept(&self, count: usize, bracket: Bracket, above: usize) -> std::result::Result<Cut, f32> {
+    /// The cut after `count` candidates by what a bracket kept; else the bound that it lies beyond.
+    fn cut_kept(&self, row: Row<'_>, count: usize, kept: &Kept) -> std::result::Result<Cut, f32> {
+        let Kept { bracket, .. } = *kept;
+        let excluded = self.excluded.iter().map(|&id| row.scores[id as usize]);
+        let above = kept.above - excluded.clone().filter(|&score| score >= bracket.high).count();
+        let without: Vec<u32> = excluded.filter(|&score| bracket.holds(score)).map(score_key).collect();
+        let inside = kept.found - without.len();
         if count < above {
             return Err(bracket.high);
         }
-        let keys = &self.room[..self.kept];
-        let up_to = |key| machine::count_up_to(keys, key) - machine::count_up_to(&self.without, key);
-        let kept_above = if bracket.high.is_nan() { 0 } else { up_to(score_key(bracket.high)) };
-        let kept = if bracket.low.is_nan() {
-            keys.len() - self.without.len()
-        } else {
-            up_to(score_key(bracket.low) - 1)
-        };
-        let sought = count - above + kept_above;
         if count == above {
             return Ok(Cut::after(bracket.high));
         }
-        if sought > kept {
+        if count > above + inside {
             return Err(bracket.low);
         }
-        let near = machine::key_near(keys, &self.without, sought..=sought);
-        if near.up_to == sought {
-            return Ok(Cut::after(key_score(near.key)));
+        let sought = count - above;
+        let keys = &kept.keys[..kept.found];
+        let span = Span { up_to: inside, ..machine::span(keys) };
+        let found = machine::narrowed(keys, &without, sought..=sought, span);
+        let score = key_score(found.most);
+        if found.up_to == sought {
+            return Ok(Cut::after(score));
         }
-        Ok(Cut { score: key_score(near.key), taken: sought - near.before, ties: near.up_to - near.before })
+        Ok(Cut { score, taken: sought - found.before, ties: found.up_to - found.before })
     }
 
-    /// The cut after `count` candidates where a sampled bracket has missed it.
-    fn search(&mut self, row: Row<'_>, count: usize, mut bracket: Bracket) -> Result<Cut> {
+    /// The cut after `count` candidates where it lies beyond a `bound` of its bracket.
+    fn search(&mut self, row: Row<'_>, count: usize, mut bound: f32) -> Result<Cut> {
         loop {
-            let [above, _] = self.collect(row, &[bracket])?;
-            let bound = match self.cut_kept(count, bracket, above) {
-                Ok(cut) => return Ok(cut),
-                Err(bound) => bound,
-            };
             // Where scores tie, sampled bounds are often the very score that is sought.
             let Split { above: greater, inside: ties } =
                 self.split(row, Bracket { low: just_below(bound), high: just_above(bound) });
-            bracket = match count {
+            let bracket = match count {
                 count if count < greater => Bracket { low: bound, high: UNBOUNDED },
                 count if count > greater + ties => Bracket { low: UNBOUNDED, high: bound },
                 count => return Ok(Cut { score: bound, taken: count - greater, ties }),
             };
+            self.kept.truncate(1);
+            self.kept[0].start(bracket);
+            self.collect(row)?;
+            match self.cut_kept(row, count, &self.kept[0]) {
+                Ok(cut) => return Ok(cut),
+                Err(beyond) => bound = beyond,
+            }
         }
     }
 
