@@ -11,16 +11,29 @@ use std::ops::RangeInclusive;
 
 /// Compiles a pass for each instruction set, and calls the one in use.
 ///
-/// The body is inlined into functions that may use the instructions, so the compiler vectorises it anew
-/// for each. `avx512` names another body where the compiler's own is measured to be slower.
+/// The body is inlined into functions that may use the instructions, so the compiler vectorises it anew for
+/// each. What AVX-512 runs can be told apart, where that is measured to be faster: another body, or the
+/// same one as for AVX2.
 macro_rules! compiled {
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty) => {
+        compiled!($(#[$doc])* $name($($arg: $kind),*) -> $out, avx512 = passes::$name);
+    };
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty, avx512 = avx2) => {
+        compiled!($(#[$doc])* $name($($arg: $kind),*) -> $out, "avx2", passes::$name);
+    };
     ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty, avx512 = $avx512:path) => {
+        compiled!(
+            $(#[$doc])* $name($($arg: $kind),*) -> $out,
+            "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2", $avx512
+        );
+    };
+    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty, $features:literal, $avx512:path) => {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $kind),*) -> $out {
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2")]
-                #[target_feature(enable = "avx2,popcnt,bmi1,bmi2,lzcnt")]
+                #[target_feature(enable = $features)]
+                #[target_feature(enable = "popcnt,bmi1,bmi2,lzcnt")]
                 fn on_avx512($($arg: $kind),*) -> $out {
                     $avx512($($arg),*)
                 }
@@ -28,19 +41,17 @@ macro_rules! compiled {
                 fn on_avx2($($arg: $kind),*) -> $out {
                     passes::$name($($arg),*)
                 }
-                // SAFETY: in use are only sets that `Instructions::available` has found on this processor,
-                // and it asks for each feature named above.
                 match Instructions::in_use() {
+                    // SAFETY: in use are only sets that `Instructions::available` has found on this
+                    // processor, and it asks for each feature named above.
                     Instructions::Avx512 => return unsafe { on_avx512($($arg),*) },
+                    // SAFETY: as above.
                     Instructions::Avx2 => return unsafe { on_avx2($($arg),*) },
                     Instructions::Neon | Instructions::Portable => {}
                 }
             }
             passes::$name($($arg),*)
         }
-    };
-    ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty) => {
-        compiled!($(#[$doc])* $name($($arg: $kind),*) -> $out, avx512 = passes::$name);
     };
 }
 
@@ -74,11 +85,12 @@ compiled!(
 );
 compiled!(
     /// [`passes::tally`] on the instruction set in use.
-    tally(scores: &[f32], target: f32, sum: &mut Tally) -> ()
+    tally(scores: &[f32], target: f32) -> Tally, avx512 = avx2
 );
 compiled!(
-    /// [`passes::fused_tally`] on the instruction set in use.
-    fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) -> ()
+    /// [`passes::fused_tally`] on the instruction set in use; 0.17 ns a score on AVX2, 0.23 on AVX-512.
+    fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) -> (),
+    avx512 = avx2
 );
 
 #[cfg(target_arch = "x86_64")]

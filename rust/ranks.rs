@@ -59,8 +59,7 @@ pub fn target_counts(
         let target_id = check_target(row, targets[row], scores.len())?;
         excluded_ids(row, exclude.row(row), scores.len(), excluded)?;
         let target = scores[target_id];
-        let mut tally = Tally::default();
-        machine::tally(scores, target, &mut tally);
+        let tally = machine::tally(scores, target);
         if tally.nan > 0 {
             return Err(not_a_number("scores", row, scores));
         }

@@ -9,7 +9,7 @@ use crate::bits;
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::matrix::{Matrix, check_call, excluded_ids, not_a_number};
-use crate::passes::{Bracket, Kept, Span, Split, Tally};
+use crate::passes::{Bracket, Kept, Span, Split};
 use crate::random::Stream;
 use crate::threads::fill_rows;
 use std::ops::Range;
@@ -150,9 +150,11 @@ pub(crate) struct Row<'a> {
 impl Row<'_> {
     /// Refuses a NaN, for the rows that no bracket looks at.
     fn check(self) -> Result<()> {
-        let mut tally = Tally::default();
-        machine::tally(self.scores, 0.0, &mut tally);
-        if tally.nan > 0 { Err(not_a_number("scores", self.number, self.scores)) } else { Ok(()) }
+        if machine::tally(self.scores, 0.0).nan > 0 {
+            Err(not_a_number("scores", self.number, self.scores))
+        } else {
+            Ok(())
+        }
     }
 }
 
