@@ -4,9 +4,9 @@
 //! a shard only decides which of its samples are dealt to it.
 
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::random::{Stream, derive_seed};
 use crate::sessions::{SessionStore, Targets};
-use std::ops::Range;
 
 /// Prefixes of near length are gathered among this many batches.
 const BUCKET_BATCHES: usize = 64;
@@ -88,8 +88,9 @@ impl Plan {
         if shuffle {
             shuffle_slice(&mut samples, &mut Stream::new(key(SHUFFLE_SAMPLES), 0));
             if bucket {
+                let mut sorted = Vec::new();
                 for window in samples.chunks_mut(step.saturating_mul(BUCKET_BATCHES)) {
-                    window.sort_by_key(|sample| sample.end.min(max_len.try_into().unwrap_or(u32::MAX)));
+                    sort_by_length(window, max_len, &mut sorted);
                 }
                 samples = shuffle_batches(&samples, step, &mut Stream::new(key(SHUFFLE_BATCHES), 0));
             }
@@ -133,11 +134,16 @@ impl Plan {
         (batch * self.batch_size).min(latest)
     }
 
-    /// Items kept of the longest prefix of a batch, and of all its prefixes together.
-    #[must_use]
-    pub fn width_and_total(&self, batch: &[Sample]) -> (usize, usize) {
-        let lengths = batch.iter().map(|sample| self.kept(*sample));
-        lengths.fold((0, 0), |(longest, total), length| (longest.max(length), total + length))
+    /// Samples of a batch, items kept of its longest prefix, and items kept of all its prefixes.
+    ///
+    /// # Errors
+    /// `Index` when there is no such batch.
+    pub fn size(&self, batch: usize) -> Result<(usize, usize, usize)> {
+        let samples = self.batch(batch)?;
+        let lengths = samples.iter().map(|sample| self.kept(*sample));
+        let (width, total) =
+            lengths.fold((0, 0), |(longest, total), length| (longest.max(length), total + length));
+        Ok((samples.len(), width, total))
     }
 
     fn kept(&self, sample: Sample) -> usize {
@@ -149,8 +155,9 @@ impl Plan {
     /// epoch, order and shard), the session's index, and its user where the store has users.
     ///
     /// # Errors
-    /// `Value` when `out` has another size.
-    pub fn fill_rows(&self, store: &SessionStore, batch: &[Sample], out: &mut [i64]) -> Result<()> {
+    /// `Index` when there is no such batch, `Value` when `out` has another size.
+    pub fn fill_rows(&self, store: &SessionStore, batch: usize, out: &mut [i64]) -> Result<()> {
+        let batch = self.batch(batch)?;
         let columns = store.columns();
         let (offsets, items): (&[u64], &[u32]) = (&columns.offsets, &columns.items);
         let rows = batch.len();
@@ -178,75 +185,55 @@ impl Plan {
         Ok(())
     }
 
-    /// Fills `out`, rows of the longest prefix's width, `pad` after each prefix.
+    /// [`Plan::fill_rows`] into `rows`, and the prefixes into `out`: rows of the longest prefix's width,
+    /// `pad` after each prefix.
     ///
     /// # Errors
-    /// `Value` when `out` has another size.
+    /// As [`Plan::fill_rows`].
     pub fn fill_padded(
         &self,
         store: &SessionStore,
-        batch: &[Sample],
+        batch: usize,
         pad: i64,
+        rows: &mut [i64],
         out: &mut [i64],
     ) -> Result<()> {
-        let (width, _) = self.width_and_total(batch);
-        check_len("items", out.len(), batch.len() * width)?;
-        if width == 0 {
-            return Ok(());
-        }
-        let columns = store.columns();
-        let (offsets, items): (&[u64], &[u32]) = (&columns.offsets, &columns.items);
-        for (row, sample) in out.chunks_exact_mut(width).zip(batch) {
-            let (prefix, rest) = row.split_at_mut(self.kept(*sample));
-            copy(&items[self.prefix(offsets, *sample)], prefix);
-            rest.fill(pad);
-        }
+        let (samples, width, _) = self.size(batch)?;
+        check_len("items", out.len(), samples * width)?;
+        self.fill_rows(store, batch, rows)?;
+        let (lengths, places) = (&rows[..samples], &rows[2 * samples..3 * samples]);
+        machine::copy_padded(&store.columns().items, lengths, places, pad, out);
         Ok(())
     }
 
-    /// Fills the items of all prefixes one after the other, the position of each in its prefix, and
-    /// where each prefix starts (one offset more than rows).
+    /// [`Plan::fill_rows`] into `rows`, and the items of all prefixes one after the other, the position of
+    /// each in its prefix, and where each prefix starts (one offset more than rows).
     ///
     /// # Errors
-    /// `Value` when an array has another size.
+    /// As [`Plan::fill_rows`].
     pub fn fill_packed(
         &self,
         store: &SessionStore,
-        batch: &[Sample],
+        batch: usize,
+        rows: &mut [i64],
         out: &mut [i64],
         positions: &mut [i64],
         starts: &mut [i64],
     ) -> Result<()> {
-        let (_, total) = self.width_and_total(batch);
+        let (samples, _, total) = self.size(batch)?;
         check_len("items", out.len(), total)?;
         check_len("positions", positions.len(), total)?;
-        check_len("offsets", starts.len(), batch.len() + 1)?;
-        let columns = store.columns();
-        let (offsets, items): (&[u64], &[u32]) = (&columns.offsets, &columns.items);
+        check_len("offsets", starts.len(), samples + 1)?;
+        self.fill_rows(store, batch, rows)?;
+        let (lengths, places) = (&rows[..samples], &rows[2 * samples..3 * samples]);
+        let mut next = 0;
         starts[0] = 0;
-        let mut at = 0;
-        for (sample, start) in batch.iter().zip(&mut starts[1..]) {
-            let next = at + self.kept(*sample);
-            copy(&items[self.prefix(offsets, *sample)], &mut out[at..next]);
-            for (position, value) in positions[at..next].iter_mut().zip(0..) {
-                *position = value;
-            }
-            *start = next as i64;
-            at = next;
+        for (start, length) in starts[1..].iter_mut().zip(lengths) {
+            next += length;
+            *start = next;
         }
+        machine::copy_packed(&store.columns().items, places, starts, out, positions);
         Ok(())
-    }
-
-    fn prefix(&self, offsets: &[u64], sample: Sample) -> Range<usize> {
-        let end = offsets[sample.session as usize] as usize + sample.end as usize;
-        end - self.kept(sample)..end
-    }
-}
-
-#[inline]
-fn copy(items: &[u32], out: &mut [i64]) {
-    for (slot, &item) in out.iter_mut().zip(items) {
-        *slot = i64::from(item);
     }
 }
 
@@ -309,8 +296,34 @@ fn given(store: &SessionStore, row: usize, [session, end]: [i64; 2]) -> Result<S
 /// Fisher-Yates, from the end.
 fn shuffle_slice<T>(values: &mut [T], stream: &mut Stream) {
     for last in (1..values.len()).rev() {
-        values.swap(last, stream.below(last as u64 + 1) as usize);
+        // A store has fewer than 2**32 sessions, but not always fewer samples.
+        let other = match u32::try_from(last + 1) {
+            Ok(count) => stream.below_u32(count) as usize,
+            Err(_) => stream.below(last as u64 + 1) as usize,
+        };
+        values.swap(last, other);
     }
+}
+
+/// Sorts by the number of items kept, stably, by counting: there are few lengths and many samples.
+fn sort_by_length(samples: &mut [Sample], max_len: usize, sorted: &mut Vec<Sample>) {
+    let longest = samples.iter().map(|sample| sample.end as usize).max().unwrap_or(0).min(max_len);
+    let kept = |sample: &Sample| (sample.end as usize).min(longest);
+    let mut next = vec![0; longest + 2];
+    for sample in &*samples {
+        next[kept(sample) + 1] += 1;
+    }
+    for length in 0..longest {
+        next[length + 1] += next[length];
+    }
+    sorted.clear();
+    sorted.resize(samples.len(), Sample { session: 0, end: 0 });
+    for sample in &*samples {
+        let place = &mut next[kept(sample)];
+        sorted[*place] = *sample;
+        *place += 1;
+    }
+    samples.copy_from_slice(sorted);
 }
 
 /// Random order of whole batches; a short one stays last.

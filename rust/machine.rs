@@ -93,6 +93,17 @@ compiled!(
     avx512 = avx2
 );
 
+compiled!(
+    /// [`passes::copy_padded`] on the instruction set in use.
+    copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i64, out: &mut [i64]) -> ()
+);
+compiled!(
+    /// [`passes::copy_packed`] on the instruction set in use.
+    copy_packed(
+        items: &[u32], places: &[i64], starts: &[i64], out: &mut [i64], positions: &mut [i64]
+    ) -> ()
+);
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::passes::{Bracket, Kept, STRETCH, Split, collect_tail, expand_word, split_tail};

@@ -361,3 +361,64 @@ fn fused_tally_of_many(views: &[&[f32]], weights: &[f32], targets: &[f32], talli
         tallies[views.len()].add(tally(sums, targets[views.len()]));
     }
 }
+
+/// Rows of equal width: the `lengths[row]` items before `places[row]`, then `pad`.
+#[inline(always)]
+pub(crate) fn copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i64, out: &mut [i64]) {
+    let width = out.len().checked_div(lengths.len()).unwrap_or(0);
+    if width == 0 {
+        return;
+    }
+    for ((row, &length), &place) in out.chunks_exact_mut(width).zip(lengths).zip(places) {
+        let (start, length) = ((place - length) as usize, length as usize);
+        if let Some(run) = items.get(start..start + width) {
+            // As many turns in every row, so none is mispredicted; what follows the prefix is dropped.
+            for ((slot, &item), at) in row.iter_mut().zip(run).zip(0..) {
+                *slot = if at < length { i64::from(item) } else { pad };
+            }
+        } else {
+            let (prefix, rest) = row.split_at_mut(length);
+            copy(&items[start..start + length], prefix);
+            rest.fill(pad);
+        }
+    }
+}
+
+/// Prefixes one after the other and the position of each item: row i is `starts[i]..starts[i + 1]` and ends
+/// before `places[i]`.
+#[inline(always)]
+pub(crate) fn copy_packed(
+    items: &[u32],
+    places: &[i64],
+    starts: &[i64],
+    out: &mut [i64],
+    positions: &mut [i64],
+) {
+    for (bounds, &place) in starts.windows(2).zip(places) {
+        let (at, next) = (bounds[0] as usize, bounds[1] as usize);
+        let start = place as usize - (next - at);
+        // Most prefixes are short: eight items at once, of which later rows overwrite what is too much.
+        let eight = (
+            items[start..].first_chunk::<8>(),
+            out[at..].first_chunk_mut(),
+            positions[at..].first_chunk_mut(),
+        );
+        if let (true, (Some(run), Some(out), Some(positions))) = (next - at <= 8, eight) {
+            let (out, positions): (&mut [i64; 8], &mut [i64; 8]) = (out, positions);
+            copy(run, out);
+            *positions = [0, 1, 2, 3, 4, 5, 6, 7];
+        } else {
+            copy(&items[start..place as usize], &mut out[at..next]);
+            for (position, value) in positions[at..next].iter_mut().zip(0..) {
+                *position = value;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy(items: &[u32], out: &mut [i64]) {
+    for (slot, &item) in out.iter_mut().zip(items) {
+        *slot = i64::from(item);
+    }
+}

@@ -112,20 +112,21 @@ class EpochPlan:
     def num_batches(self) -> int: ...
     @property
     def num_samples(self) -> int: ...
-    def size(self, batch: int) -> tuple[int, int, int]:
-        """Rows of a batch, items kept of its longest prefix, items kept of all its prefixes."""
-    def fill_rows(self, batch: int, rows: NDArray[np.int64]) -> None:
-        """Fills lengths, targets, samples, sessions and, where there are users, users."""
-    def fill_padded(self, batch: int, pad: int, items: NDArray[np.int64]) -> None:
-        """Fills rows * width items, ``pad`` after each prefix."""
+    def sizes(self) -> list[tuple[int, int, int]]:
+        """For each batch: rows, items kept of its longest prefix, items kept of all its prefixes."""
+    def fill_padded(
+        self, batch: int, pad: int, rows: NDArray[np.int64], items: NDArray[np.int64]
+    ) -> None:
+        """Fills rows with lengths, targets, samples, sessions, users; items with rows * width of them."""
     def fill_packed(
         self,
         batch: int,
+        rows: NDArray[np.int64],
         items: NDArray[np.int64],
         positions: NDArray[np.int64],
         offsets: NDArray[np.int64],
     ) -> None:
-        """Fills the items of all prefixes, their positions, and the rows + 1 offsets."""
+        """Fills rows likewise, the items of all prefixes, their positions, and the rows + 1 offsets."""
 
 def derive_seed(seed: int, words: Sequence[int]) -> int:
     """A new seed from a seed and words that name its purpose."""

@@ -122,7 +122,7 @@ class PrefixBatches:
             )
         rank, world = (_word("shard", part) for part in shard)
         self.num_items = store.num_items
-        self._has_users = store.has_users
+        self._columns = 5 if store.has_users else 4
         self._packed = layout == "packed"
         self._pad = pad
         self._reuse = reuse
@@ -151,24 +151,24 @@ class PrefixBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         buffers: dict[str, Int64] = {}
-        for index in range(len(self)):
-            yield self._batch(index, buffers if self._reuse else {})
+        for index, size in enumerate(self._plan.sizes()):
+            yield self._batch(index, size, buffers if self._reuse else None)
 
-    def _batch(self, index: int, buffers: dict[str, Int64]) -> Batch:
-        rows, width, total = self._plan.size(index)
-        columns = 5 if self._has_users else 4
-        flat = _take(buffers, "rows", columns * rows)
-        self._plan.fill_rows(index, flat)
-        lengths, targets, samples, sessions, *users = flat.reshape(columns, rows)
-        per_sample = (lengths, targets, samples, sessions, users[0] if users else None)
+    def _batch(self, index: int, size: tuple[int, int, int], buffers: dict[str, Int64] | None) -> Batch:
+        rows, width, total = size
+        flat = _take(buffers, "rows", self._columns * rows)
         if self._packed:
             items, positions = _take(buffers, "items", total), _take(buffers, "positions", total)
             offsets = _take(buffers, "offsets", rows + 1)
-            self._plan.fill_packed(index, items, positions, offsets)
-            return Batch(items, *per_sample, positions, offsets)
-        items = _take(buffers, "items", rows * width)
-        self._plan.fill_padded(index, self._pad, items)
-        return Batch(items.reshape(rows, width), *per_sample, None, None)
+            self._plan.fill_packed(index, flat, items, positions, offsets)
+        else:
+            items, positions, offsets = _take(buffers, "items", rows * width), None, None
+            self._plan.fill_padded(index, self._pad, flat, items)
+            items = items.reshape(rows, width)
+        lengths, targets, samples, sessions, *users = flat.reshape(self._columns, rows)
+        return Batch(
+            items, lengths, targets, samples, sessions, users[0] if users else None, positions, offsets
+        )
 
 
 def derive_seed(seed: int, *words: int) -> int:
@@ -193,7 +193,9 @@ def _word(name: str, value: int) -> int:
     return word
 
 
-def _take(buffers: dict[str, Int64], name: str, size: int) -> Int64:
+def _take(buffers: dict[str, Int64] | None, name: str, size: int) -> Int64:
+    if buffers is None:
+        return np.empty(size, np.int64)
     buffer = buffers.get(name)
     if buffer is None or len(buffer) < size:
         buffer = buffers[name] = np.empty(size, np.int64)

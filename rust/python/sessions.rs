@@ -329,43 +329,38 @@ impl EpochPlan {
         self.plan.samples().len()
     }
 
-    /// Rows of a batch, items kept of its longest prefix, items kept of all its prefixes.
-    fn size(&self, batch: usize) -> PyResult<(usize, usize, usize)> {
-        let samples = self.plan.batch(batch)?;
-        let (width, total) = self.plan.width_and_total(samples);
-        Ok((samples.len(), width, total))
+    /// For each batch: rows, items kept of its longest prefix, items kept of all its prefixes.
+    fn sizes(&self) -> PyResult<Vec<(usize, usize, usize)>> {
+        Ok((0..self.plan.num_batches()).map(|batch| self.plan.size(batch)).collect::<Result<_>>()?)
     }
 
-    /// Fills lengths, targets, samples, sessions and, where there are users, users, one after the other.
-    fn fill_rows(&self, py: Python<'_>, batch: usize, mut rows: PyReadwriteArray1<'_, i64>) -> PyResult<()> {
-        let rows = rows.as_slice_mut()?;
-        Ok(py.detach(|| self.plan.fill_rows(&self.store, self.plan.batch(batch)?, rows))?)
-    }
-
-    /// Fills rows * width items, ``pad`` after each prefix.
+    /// Fills rows with lengths, targets, samples, sessions and, where there are users, users, one after the
+    /// other, and items with rows * width of them, ``pad`` after each prefix.
     fn fill_padded(
         &self,
         py: Python<'_>,
         batch: usize,
         pad: i64,
+        mut rows: PyReadwriteArray1<'_, i64>,
         mut items: PyReadwriteArray1<'_, i64>,
     ) -> PyResult<()> {
-        let items = items.as_slice_mut()?;
-        Ok(py.detach(|| self.plan.fill_padded(&self.store, self.plan.batch(batch)?, pad, items))?)
+        let (rows, items) = (rows.as_slice_mut()?, items.as_slice_mut()?);
+        Ok(py.detach(|| self.plan.fill_padded(&self.store, batch, pad, rows, items))?)
     }
 
-    /// Fills the items of all prefixes, their positions, and the rows + 1 offsets.
+    /// Fills rows as ``fill_padded`` does, and the items of all prefixes, their positions, and the offsets.
     fn fill_packed(
         &self,
         py: Python<'_>,
         batch: usize,
+        mut rows: PyReadwriteArray1<'_, i64>,
         mut items: PyReadwriteArray1<'_, i64>,
         mut positions: PyReadwriteArray1<'_, i64>,
         mut offsets: PyReadwriteArray1<'_, i64>,
     ) -> PyResult<()> {
-        let (items, positions) = (items.as_slice_mut()?, positions.as_slice_mut()?);
-        let (store, plan, offsets) = (&self.store, &self.plan, offsets.as_slice_mut()?);
-        Ok(py.detach(|| plan.fill_packed(store, plan.batch(batch)?, items, positions, offsets))?)
+        let (rows, items) = (rows.as_slice_mut()?, items.as_slice_mut()?);
+        let (positions, offsets) = (positions.as_slice_mut()?, offsets.as_slice_mut()?);
+        Ok(py.detach(|| self.plan.fill_packed(&self.store, batch, rows, items, positions, offsets))?)
     }
 }
 
