@@ -5,6 +5,7 @@
 
 pub mod batches;
 mod bits;
+mod brackets;
 pub mod draws;
 pub mod error;
 pub mod instructions;

@@ -1,10 +1,12 @@
 //! Rank windows: the items at ranks `start..stop` of each row, as ids or as a mask.
 
+use crate::brackets::Sample;
 use crate::draws::{Draw, Drawn};
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::matrix::{Matrix, check_call};
-use crate::select::{Sample, Scratch};
+
+use crate::select::Scratch;
 use crate::threads::fill_rows;
 use std::ops::Range;
 

@@ -9,6 +9,9 @@ Scores may be a numpy array or a torch tensor, and results come back in kind. Fl
 in place; other types and layouts are converted to it first, so float64 values that round to the same
 float32 tie. A tensor on a device is handled there, with equal results. numpy input never imports torch.
 
+A row is never sorted: each function costs O(V) a row and reads it one to three times, see
+docs/performance.md. Kernels run on the best instruction set that the processor has, with equal results.
+
 Every function raises ValueError, naming the argument, what was found and what is allowed, for a wrong
 shape or dtype, a NaN, an id outside the catalogue, or more ranks asked for than there are candidates.
 """
@@ -85,6 +88,9 @@ def rank_window(
     Returns:
         (B, stop - start) or (B, sample) int64 ids, ascending in each row.
 
+    Complexity:
+        O(V) a row, and O(window) more for ``sample``; on rows of ties at most twice a usual row.
+
     Raises:
         ValueError: see the module.
 
@@ -119,6 +125,9 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     Returns:
         (B, V) bool with ``stop - start`` true values in each row.
 
+    Complexity:
+        O(V) a row.
+
     Raises:
         ValueError: see the module.
 
@@ -146,6 +155,9 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
 
     Returns:
         (B, k) int64 ids and (B, k) float32 scores.
+
+    Complexity:
+        O(V + k log k) a row.
 
     Raises:
         ValueError: see the module.
@@ -180,6 +192,9 @@ def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -
     Returns:
         (B,) int64 ``greater`` and (B,) int64 ``tied``, which counts the target itself.
 
+    Complexity:
+        O(V) a row, one read of it.
+
     Raises:
         ValueError: see the module.
 
@@ -212,6 +227,9 @@ def fused_target_counts(
 
     Returns:
         int64 ``greater`` and ``tied``, each (len(views) + 1, B): a row a view, then the weighted sum.
+
+    Complexity:
+        O(V) a row and view, one read of each; the sum is never stored.
 
     Raises:
         ValueError: see the module; also where the sum is NaN (infinities that cancel, or times 0).
@@ -256,6 +274,9 @@ def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) ->
 
     Returns:
         (B, count) int64 ids in ``0 .. num_items - 1``, in the order drawn.
+
+    Complexity:
+        O(count) a row.
 
     Raises:
         ValueError: see the module.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,14 +14,15 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from alterrec import ranking
+from alterrec import _core, ranking
 
-BACKENDS = ["numpy", "torch", "device"]
+# The kernels on each instruction set that this processor has, in torch's hands, and their torch twin.
+BACKENDS = [*(f"numpy on {name}" for name in _core.instruction_sets()), "torch", "device"]
 # Few values make ties common; the zeros have two signs, the smallest is subnormal.
 TIE_RICH = st.sampled_from([-np.inf, -1.0, -1e-45, -0.0, 0.0, 1e-45, 0.5, 1.0, np.inf])
 ANY = st.floats(width=32, allow_nan=False)
@@ -28,8 +31,12 @@ ANY = st.floats(width=32, allow_nan=False)
 def call(backend: str, name: str, *args: Any, **options: Any) -> Any:
     """Calls a function of the room with numpy scores, with tensors, or with tensors as if on a device."""
     function = getattr(ranking, name)
-    if backend == "numpy":
-        return function(*args, **options)
+    if backend.startswith("numpy"):
+        _core.use_instructions(backend.removeprefix("numpy on "))
+        try:
+            return function(*args, **options)
+        finally:
+            _core.use_instructions(None)
     first, *rest = args
     tensors = [torch.tensor(a) for a in first] if isinstance(first, list) else torch.tensor(first)
     with mock.patch.object(ranking, "_on_device", return_value=backend == "device"):
@@ -117,6 +124,64 @@ def test_fused_counts_are_those_of_each_view_and_of_the_sum(
     assert list(zip(greater.tolist(), tied.tolist(), strict=True)) == expected
 
 
+LONG_ROWS: dict[str, Callable[[np.random.Generator, int], NDArray[Any]]] = {
+    "normal": lambda rng, items: rng.normal(size=(2, items)),
+    "constant": lambda rng, items: np.full((2, items), rng.normal()),
+    "mostly -inf": lambda rng, items: np.where(
+        rng.random((2, items)) < 0.9, -np.inf, rng.normal(size=(2, items))
+    ),
+    "few levels": lambda rng, items: rng.integers(-2, 3, (2, items)) / 4,
+    "zeros of two signs": lambda rng, items: rng.choice([-0.0, 0.0, 1e-45, -1e-45], (2, items)),
+    "sorted": lambda rng, items: np.sort(rng.normal(size=(2, items)), axis=1),
+    "sorted down": lambda rng, items: -np.sort(rng.normal(size=(2, items)), axis=1),
+    "two clusters": lambda rng, items: rng.choice([-5, 5], (2, items)) + rng.normal(size=(2, items)) / 1e3,
+    "heavy tail": lambda rng, items: np.exp(20 * rng.normal(size=(2, items))),
+    "periodic": lambda rng, items: np.tile(rng.normal(size=(2, 16)), items // 16 + 1)[:, :items],
+    "infinities": lambda rng, items: rng.choice([-np.inf, 0.0, np.inf], (2, items)),
+    "steps": lambda rng, items: np.repeat(rng.normal(size=(2, items // 100 + 1)), 100, axis=1)[:, :items],
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", LONG_ROWS)
+@settings(max_examples=20)
+@given(data=st.data(), seed=st.integers(0, 2**32), items=st.integers(512, 5000))
+def test_rows_that_mislead_a_sample(
+    backend: str, kind: str, data: st.DataObject, seed: int, items: int
+) -> None:
+    """Rows long enough to be sampled, of shapes that a sample, a histogram or a pivot gets wrong."""
+    rng = np.random.default_rng(seed)
+    with np.errstate(over="ignore"):
+        scores = LONG_ROWS[kind](rng, items).astype(np.float32)
+    exclude = rng.integers(-1, items, (2, data.draw(st.sampled_from([0, 1, 7, 300]))))
+    fewest = items - max(len(oracle.excluded(exclude, row)) for row in range(2))
+    stop = data.draw(st.integers(0, fewest) | st.sampled_from([1, fewest // 2, fewest]))
+    start = data.draw(st.integers(0, stop) | st.sampled_from([0, stop]))
+    expected = []
+    for row in range(2):
+        left_out = oracle.excluded(exclude, row)
+        ranking_of_row = np.argsort(-scores[row], kind="stable")
+        expected.append([int(item) for item in ranking_of_row if int(item) not in left_out])
+    ids = call(backend, "rank_window", scores, start, stop, exclude=exclude)
+    assert ids.tolist() == [sorted(row[start:stop]) for row in expected]
+    mask = call(backend, "rank_window_mask", scores, start, stop, exclude=exclude)
+    assert [np.flatnonzero(row).tolist() for row in mask] == ids.tolist()
+    k = min(stop, 40)
+    top, _ = call(backend, "top_ranked", scores, k, exclude=exclude)
+    assert top.tolist() == [row[:k] for row in expected]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("place", [0, 63, 64, 700, 1023, 1999])
+@pytest.mark.parametrize("window", [(0, 0), (0, 5), (3, 900), (0, 2000)])
+def test_a_nan_is_found_wherever_it_lies(backend: str, place: int, window: tuple[int, int]) -> None:
+    scores = np.random.default_rng(4).normal(size=(3, 2000)).astype(np.float32)
+    scores[1, place] = np.nan
+    for exclude in (None, [-1, place if window[1] < 2000 else -1, -1]):
+        with pytest.raises(ValueError, match=f"NaN at row 1, column {place};"):
+            call(backend, "rank_window", scores, *window, exclude=exclude)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_long_rows_cross_the_blocks_of_the_kernel(backend: str) -> None:
     rng = np.random.default_rng(0)
@@ -160,7 +225,7 @@ def test_sample_lies_in_the_window_and_does_not_depend_on_the_batch(
 def test_samples_are_equal_wherever_the_scores_lie(backend: str) -> None:
     scores = np.random.default_rng(1).normal(size=(20, 300)).astype(np.float32)
     options = {"sample": 40, "seed": 5, "rows": np.arange(100, 120), "exclude": np.arange(20)}
-    here = call("numpy", "rank_window", scores, 10, 200, **options)
+    here = ranking.rank_window(scores, 10, 200, **options)
     assert call(backend, "rank_window", scores, 10, 200, **options).tolist() == here.tolist()
 
 
@@ -284,6 +349,21 @@ def test_other_torch_types_and_layouts(backend: str, dtype: torch.dtype) -> None
             == oracle.target_counts(values.detach().float().numpy(), np.zeros(5, int), None)[0]
         )
         assert tied.shape == (5,)
+
+
+def test_other_owners_of_memory(tmp_path: Path) -> None:
+    scores = np.random.default_rng(3).normal(size=(4, 700)).astype(np.float32)
+    expected = ranking.rank_window(scores, 5, 300).tolist()
+    np.save(tmp_path / "scores.npy", scores)
+    mapped = np.load(tmp_path / "scores.npy", mmap_mode="r")
+    assert not mapped.flags.writeable
+    assert ranking.rank_window(mapped, 5, 300).tolist() == expected
+    wider = np.hstack([np.full((4, 1), np.nan, np.float32), scores])
+    assert ranking.rank_window(wider[:, 1:], 5, 300).tolist() == expected
+    unaligned = np.frombuffer(b"x" + scores.tobytes(), np.uint8)[1:].view("<f4").reshape(4, 700)
+    assert not unaligned.flags.aligned
+    assert ranking.rank_window(unaligned, 5, 300).tolist() == expected
+    assert ranking.rank_window(scores[::-1], 5, 300)[::-1].tolist() == expected
 
 
 def test_float64_beyond_float32_ties_at_infinity() -> None:
