@@ -107,3 +107,38 @@ pub fn uniform_items(draw: &Draw<'_>, num_items: u64, threads: Option<usize>, id
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same on every platform: these numbers are those of the twin in `tests/python/oracle.py`.
+    #[test]
+    fn known_draws() {
+        let draw = Draw { count: 6, seed: 7, rows: &[0, 1, u64::MAX] };
+        let (mut positions, mut items) = ([0; 18], [0; 18]);
+        window_positions(&draw, 100, Some(2), &mut positions).unwrap();
+        uniform_items(&draw, 1 << 40, Some(2), &mut items).unwrap();
+        assert_eq!(positions, [11, 13, 34, 61, 78, 92, 0, 59, 69, 77, 95, 96, 2, 14, 30, 71, 89, 97]);
+        let rows: Vec<&[i64]> = items.chunks(6).collect();
+        assert_eq!(rows[0][..3], [857_922_563_228, 1_088_017_225_846, 969_684_529_833]);
+        assert_eq!(rows[1][..3], [766_929_604_254, 614_143_960_972, 796_218_824_418]);
+        assert_eq!(rows[2][..3], [607_604_840_763, 33_683_250_914, 317_591_956_667]);
+    }
+
+    #[test]
+    fn every_set_of_positions_is_equally_likely() {
+        // 5 choose 2 sets in 20,000 rows: chi-square with 9 degrees of freedom, 0.999 quantile.
+        let rows: Vec<u64> = (0..20_000).collect();
+        let mut positions = vec![0; 40_000];
+        window_positions(&Draw { count: 2, seed: 3, rows: &rows }, 5, None, &mut positions).unwrap();
+        let mut counts = [0_u32; 25];
+        for pair in positions.chunks(2) {
+            counts[(5 * pair[0] + pair[1]) as usize] += 1;
+        }
+        let drawn: Vec<f64> = counts.iter().filter(|&&count| count > 0).map(|&count| count.into()).collect();
+        assert_eq!(drawn.len(), 10);
+        let chi2: f64 = drawn.iter().map(|count| (count - 2000.0).powi(2) / 2000.0).sum();
+        assert!(chi2 < 27.9, "chi-square {chi2}");
+    }
+}

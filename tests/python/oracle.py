@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,3 +63,49 @@ def metric(greater: int, tied: int, name: str) -> float:
 
 def gain(kind: str, rank: int) -> float:
     return {"hits": 1.0, "ndcg": 1 / math.log2(rank + 1), "mrr": 1 / rank}[kind]
+
+
+def philox(key: int, counter: tuple[int, int]) -> tuple[int, int]:
+    """Philox 2x64-10 as in its paper, in whole numbers."""
+    first, second = counter
+    for round_ in range(10):
+        product = first * 0xD2B74407B1CE6E93
+        bumped = (key + round_ * 0x9E3779B97F4A7C15) % 2**64
+        first, second = (product >> 64) ^ bumped ^ second, product % 2**64
+    return first, second
+
+
+def derive_seed(seed: int, *words: int) -> int:
+    for place, word in enumerate(words, 1):
+        seed = philox(seed, (word, place))[0]
+    return seed
+
+
+def stream(key: int, row: int, bits: int) -> Iterator[int]:
+    """The 64-bit numbers of a row, or their halves, lower first."""
+    for index in itertools.count():
+        for word in philox(key, (row, index)):
+            yield from [word] if bits == 64 else [word % 2**32, word >> 32]
+
+
+def below(numbers: Iterator[int], n: int, bits: int) -> int:
+    """Lemire: the upper half of a product, unless its lower half is among those that would be too many."""
+    while True:
+        product = next(numbers) * n
+        if product % 2**bits >= 2**bits % n:
+            return product >> bits
+
+
+def window_positions(count: int, population: int, seed: int, row: int) -> list[int]:
+    """Floyd's sample of positions, ascending."""
+    numbers = stream(derive_seed(seed, 1), row, 32)
+    drawn: set[int] = set()
+    for last in range(population - count, population):
+        position = below(numbers, last + 1, 32)
+        drawn.add(last if position in drawn else position)
+    return sorted(drawn)
+
+
+def uniform_items(count: int, num_items: int, seed: int, row: int) -> list[int]:
+    numbers = stream(derive_seed(seed, 2), row, 64)
+    return [below(numbers, num_items, 64) for _ in range(count)]

@@ -221,6 +221,24 @@ def test_sample_lies_in_the_window_and_does_not_depend_on_the_batch(
     assert drawn(slice(None), np.arange(len(scores), dtype=np.uint64)) == drawn(slice(None), None)
 
 
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    row=st.integers(0, 2**64 - 1),
+    population=st.integers(0, 300),
+    data=st.data(),
+)
+def test_draws_are_those_of_the_twin(seed: int, row: int, population: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, population))
+    rows = np.array([row], np.uint64)
+    # Equal scores rank by id, so positions in the window are ids.
+    scores = np.zeros((1, population + 1), np.float32)
+    ids = ranking.rank_window(scores, 0, population, sample=count, seed=seed, rows=rows)
+    assert ids[0].tolist() == oracle.window_positions(count, population, seed, row)
+    num_items = data.draw(st.integers(1, 2**63 - 1) | st.integers(1, 9))
+    items = ranking.uniform_items(rows, 5, num_items, seed=seed)
+    assert items[0].tolist() == oracle.uniform_items(5, num_items, seed, row)
+
+
 @pytest.mark.parametrize("backend", ["torch", "device"])
 def test_samples_are_equal_wherever_the_scores_lie(backend: str) -> None:
     scores = np.random.default_rng(1).normal(size=(20, 300)).astype(np.float32)
