@@ -1,35 +1,32 @@
-"""Padded and packed batches of prefixes against vectorised numpy.
+"""Padded and packed batches of prefixes against vectorised numpy, and against each other.
 
-    python benches/batches.py [SESSIONS]
+    python benches/batches.py            # 100,000 sessions of mean length 5, 400,000 samples
+    python benches/batches.py 10000      # fewer sessions
 
-Batches of one order are asserted equal. Whole epochs are timed, the sides taking turns, best of several;
-figures are samples a second and their ratio to numpy.
+Batches of one order are asserted equal first. Whole epochs are timed, shuffle included unless the line says
+otherwise, the sides taking turns; each line is a ratio of medians with its quartiles over the rounds.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import timing
 from numpy.typing import NDArray
 
 from alterrec.sessions import PrefixBatches, SessionStore
 
-BATCH, MAX_LEN, ROUNDS = 512, 50, 9
+BATCH, MAX_LEN, ROUNDS = 512, 50, 15
 Int64 = NDArray[np.int64]
 
 
-def synthetic_store(sessions: int) -> SessionStore:
-    """Sessions of 1 + Poisson(4) items of 40,000: mean length 5, about 4 samples a session."""
-    rng = np.random.default_rng(0)
-    lengths = 1 + rng.poisson(4, sessions)
-    return SessionStore.from_arrays(
-        np.repeat(np.arange(sessions), lengths), rng.integers(0, 40_000, lengths.sum())
-    )
+def synthetic_store(lengths: Int64) -> SessionStore:
+    """Sessions of these lengths over 40,000 items."""
+    items = np.random.default_rng(0).integers(0, 40_000, lengths.sum())
+    return SessionStore.from_arrays(np.repeat(np.arange(len(lengths)), lengths), items)
 
 
 def numpy_batches(
@@ -45,36 +42,14 @@ def numpy_batches(
         yield np.where(column < lengths[:, None], items[places], 0), lengths, items[end]
 
 
-def assert_equal_batches(batches: PrefixBatches, expected: Iterator[tuple[Int64, Int64, Int64]]) -> None:
-    """Padded items, lengths and targets of both sides, batch by batch."""
-    for batch, (padded, lengths, targets) in zip(batches, expected, strict=True):
-        np.testing.assert_array_equal(batch.items, padded)
-        np.testing.assert_array_equal(batch.lengths, lengths)
-        np.testing.assert_array_equal(batch.targets, targets)
-
-
 def consumed(batches: Iterable[object]) -> None:
     """Takes all batches, keeps none."""
     for _ in batches:
         pass
 
 
-def compare(title: str, samples: int, sides: dict[str, Callable[[], None]]) -> None:
-    """Best of several rounds in which the sides take turns; prints samples a second and ratios."""
-    best = dict.fromkeys(sides, float("inf"))
-    for _ in range(ROUNDS):
-        for name, epoch in sides.items():
-            begin = time.perf_counter()
-            epoch()
-            best[name] = min(best[name], time.perf_counter() - begin)
-    print(f"{title}: {samples} samples, batches of {BATCH}")
-    for name, spent in best.items():
-        print(f"  {name:24} {samples / spent / 1e6:6.1f} M samples/s  {best['numpy'] / spent:5.1f}x numpy")
-
-
-def main() -> None:
-    """Assert equality, then time and print."""
-    store = synthetic_store(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+def compare(title: str, store: SessionStore) -> None:
+    """Both layouts of ours and numpy's padding, as above."""
     sessions, ends = store.prefixes().T
     starts = store.offsets[sessions]
     ends = starts + ends
@@ -87,26 +62,49 @@ def main() -> None:
     def theirs(order: Int64) -> Iterator[tuple[Int64, Int64, Int64]]:
         return numpy_batches(items, starts, ends, order)
 
-    sides: dict[str, Callable[[], None]] = {
-        "numpy": lambda: consumed(theirs(rng.permutation(len(ends)))),
-        "padded": lambda: consumed(ours()),
-        "padded, no buckets": lambda: consumed(ours(bucket=False)),
-        "padded, reused buffers": lambda: consumed(ours(reuse=True)),
-        "packed": lambda: consumed(ours(layout="packed")),
-    }
-    compare("shuffle and fill", len(ends), sides)
-    for bucket in (False, True):
-        ready = ours(bucket=bucket)
-        order = np.searchsorted(ends, np.concatenate([batch.samples for batch in ready]))
-        assert_equal_batches(ready, theirs(order))
-        reused, packed = ours(bucket=bucket, reuse=True), ours(bucket=bucket, layout="packed")
-        sides = {
-            "numpy": partial(lambda order: consumed(theirs(order)), order),
-            "padded": partial(consumed, ready),
-            "padded, reused buffers": partial(consumed, reused),
-            "packed": partial(consumed, packed),
-        }
-        compare(f"fill alone, one order, {'' if bucket else 'no '}buckets", len(ends), sides)
+    padded, packed = ours(bucket=False), ours(bucket=False, layout="packed")
+    order = np.searchsorted(ends, np.concatenate([batch.samples for batch in padded]))
+    for batch, other, (matrix, lengths, targets) in zip(padded, packed, theirs(order), strict=True):
+        np.testing.assert_array_equal(batch.items, matrix)
+        np.testing.assert_array_equal(batch.lengths, lengths)
+        np.testing.assert_array_equal(batch.targets, targets)
+        inside = np.arange(matrix.shape[1]) < lengths[:, None]
+        np.testing.assert_array_equal(other.items, matrix[inside])
+        np.testing.assert_array_equal(other.positions, np.nonzero(inside)[1])
+    seconds = timing.rounds(
+        {
+            "numpy": lambda: consumed(theirs(rng.permutation(len(ends)))),
+            "padded": lambda: consumed(ours(bucket=False)),
+            "reused": lambda: consumed(ours(bucket=False, reuse=True)),
+            "packed": lambda: consumed(ours(bucket=False, layout="packed")),
+            "bucketed": lambda: consumed(ours()),
+            "bucketed packed": lambda: consumed(ours(layout="packed")),
+            "filled": lambda: consumed(padded),
+            "filled packed": lambda: consumed(packed),
+            "numpy, one order": lambda: consumed(theirs(order)),
+        },
+        ROUNDS,
+    )
+    width = np.mean([batch.items.shape[1] for batch in padded])
+    print(f"\n{title}: {len(ends)} samples, batches of {BATCH}, {width:.0f} wide on average")
+    for name, spent in seconds.items():
+        print(f"  {name:24} {len(ends) / np.median(spent) / 1e6:6.1f} M samples/s")
+    timing.line("numpy, beside padded", seconds["padded"], seconds["numpy"], 4, 6)
+    timing.line("numpy, beside padded into reused buffers", seconds["reused"], seconds["numpy"], 4, 6)
+    timing.line("numpy, beside padded in buckets", seconds["bucketed"], seconds["numpy"], 4, 6)
+    timing.line("numpy, beside padded, shuffled before", seconds["filled"], seconds["numpy, one order"])
+    timing.line("padded, beside packed", seconds["packed"], seconds["padded"], 1.7, 2)
+    timing.line("padded, beside packed, shuffled before", seconds["filled packed"], seconds["filled"], 1.7, 2)
+
+
+def main() -> None:
+    """Sessions of even lengths, and sessions with the long tail that real ones have."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    rng = np.random.default_rng(0)
+    print(f"{timing.machine()}; numpy {np.__version__}")
+    compare("Poisson lengths, 5 on average", synthetic_store(1 + rng.poisson(4, count)))
+    tail = np.minimum(1 + rng.lognormal(0.75, 1.1, count).astype(np.int64), 200)
+    compare(f"long-tailed lengths, {tail.mean():.1f} on average", synthetic_store(tail))
 
 
 if __name__ == "__main__":

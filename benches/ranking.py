@@ -91,7 +91,7 @@ def numba_window(scores: Any, start: int, stop: int) -> Any:
         held = 0
         for item in range(items):
             place = keys[item] >> 20
-            if place == first_bin or place == last_bin:
+            if place in (first_bin, last_bin):
                 edge[held] = item
                 held += 1
             elif first_bin < place < last_bin:
