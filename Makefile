@@ -58,9 +58,11 @@ fuzz:  ## RUNS inputs for each fuzz target, under AddressSanitizer; needs a C++ 
 			-runs=$(RUNS) -seed=1 -max_len=4096 -len_control=0 -verbosity=0 || exit 1; \
 	done
 
-bench: $(INSTALLED)  ## time the kernels against numpy and torch; equal results are asserted first
+bench: $(INSTALLED)  ## time the kernels against what else one would use; equal results are asserted first
+	$(BIN)/python -m pip install --quiet '.[bench]'
 	$(BIN)/python benches/ranking.py
 	$(BIN)/python benches/batches.py
+	cargo bench --bench core
 
 docs: $(INSTALLED)  ## build the Rust documentation, run the examples of all documentation
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
