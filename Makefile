@@ -62,6 +62,7 @@ bench: $(INSTALLED)  ## time the kernels against what else one would use; equal 
 	$(BIN)/python -m pip install --quiet '.[bench]'
 	$(BIN)/python benches/ranking.py
 	$(BIN)/python benches/batches.py
+	TQDM_DISABLE=1 $(BIN)/python benches/embedding.py
 	cargo bench --bench core
 
 docs: $(INSTALLED)  ## build the Rust documentation, run the examples of all documentation
