@@ -114,9 +114,7 @@ class EpochPlan:
     def num_samples(self) -> int: ...
     def sizes(self) -> list[tuple[int, int, int]]:
         """For each batch: rows, items kept of its longest prefix, items kept of all its prefixes."""
-    def fill_padded(
-        self, batch: int, pad: int, rows: NDArray[np.int64], items: NDArray[np.int64]
-    ) -> None:
+    def fill_padded(self, batch: int, pad: int, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Fills rows with lengths, targets, samples, sessions, users; items with rows * width of them."""
     def fill_packed(
         self,

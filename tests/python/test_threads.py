@@ -1,0 +1,145 @@
+"""Calls from many Python threads at once, and from forked processes, give what a serial call gives."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alterrec import metrics, ranking, sessions
+from alterrec._core import ItemNeighbours, SessionNeighbours
+
+rng = np.random.default_rng(0)
+# Rounded, so that scores tie and both edges of a window matter.
+SCORES = rng.normal(size=(40, 700)).astype(np.float32).round(1)
+VIEWS = [SCORES, rng.normal(size=SCORES.shape).astype(np.float32)]
+TARGETS = rng.integers(SCORES.shape[1], size=len(SCORES))
+GREATER, TIED = ranking.target_counts(SCORES, TARGETS)
+OWNERS = np.repeat(np.arange(60), 7)
+ITEMS = rng.integers(90, size=len(OWNERS))
+STORE = sessions.SessionStore.from_arrays(OWNERS, ITEMS, user_ids=OWNERS // 2)
+PADDED = sessions.PrefixBatches(STORE, 32, 5, seed=1)
+PACKED = sessions.PrefixBatches(STORE, 32, 5, seed=2, layout="packed")
+REUSED = sessions.PrefixBatches(STORE, 32, 5, seed=3, reuse=True)
+PREFIXES = next(iter(PADDED))
+NEAR_ITEMS = ItemNeighbours(STORE, 5)
+NEAR_SESSIONS = SessionNeighbours(STORE, 5)
+
+
+def flat(batch: sessions.Batch) -> list[Any]:
+    """The arrays of a batch; copied, for a buffer may be used again."""
+    return [None if array is None else array.copy() for array in batch]
+
+
+def new_store() -> list[Any]:
+    store = sessions.SessionStore.from_arrays(OWNERS, ITEMS)
+    return [store.items, store.offsets, store.session_ids]
+
+
+# One entry a call; its name begins with the public name that it calls.
+CALLS: dict[str, Callable[[], Any]] = {
+    "rank_window": lambda: ranking.rank_window(SCORES, 5, 300, exclude=TARGETS),
+    "rank_window, drawn": lambda: ranking.rank_window(SCORES, 5, 300, sample=40, seed=3),
+    "rank_window, threads": lambda: ranking.rank_window(SCORES, 5, 300, threads=3),
+    "rank_window_mask": lambda: ranking.rank_window_mask(SCORES, 5, 300),
+    "top_ranked": lambda: ranking.top_ranked(SCORES, 20),
+    "target_counts": lambda: ranking.target_counts(SCORES, TARGETS),
+    "fused_target_counts": lambda: ranking.fused_target_counts(VIEWS, [0.4, 0.6], TARGETS),
+    "uniform_items": lambda: ranking.uniform_items(TARGETS, 50, 700, seed=9),
+    "metrics": lambda: metrics.metrics(GREATER, TIED),
+    "metric_values": lambda: metrics.metric_values(GREATER, TIED, "ndcg@20"),
+    "derive_seed": lambda: sessions.derive_seed(1, 2, 3),
+    "SessionStore": new_store,
+    "SessionStore, read": lambda: [
+        STORE.prefixes(), STORE.item_counts(), STORE.lengths, STORE.session(3), STORE.repeat_share()
+    ],
+    "PrefixBatches": lambda: [flat(batch) for batch in PADDED],
+    "PrefixBatches, packed": lambda: [flat(batch) for batch in PACKED],
+    "PrefixBatches, reused": lambda: [flat(batch) for batch in REUSED],
+    "ItemNeighbours": lambda: NEAR_ITEMS.scores(PREFIXES.items, PREFIXES.lengths, 0.5),
+    "SessionNeighbours": lambda: NEAR_SESSIONS.scores(PREFIXES.items, PREFIXES.lengths),
+}  # fmt: skip
+
+
+@pytest.fixture
+def eager_switches() -> Iterator[None]:
+    """The interpreter changes threads every 10 microseconds."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+    ranking.set_threads(None)
+
+
+def test_every_public_name_is_called() -> None:
+    public = {*ranking.__all__, *metrics.__all__, *sessions.__all__}
+    apart = {"set_threads", "Batch", "Ties"}  # set by a thread of its own; yielded; a type
+    assert public - apart <= {name.partition(",")[0] for name in CALLS}
+
+
+@pytest.mark.usefixtures("eager_switches")
+@pytest.mark.parametrize("callers", [2, 5, 16])
+def test_calls_at_once_give_what_serial_ones_give(callers: int) -> None:
+    ranking.set_threads(1)
+    expected = {name: call() for name, call in CALLS.items()}
+    names, done, start = list(CALLS), threading.Event(), threading.Barrier(callers + 1)
+
+    def caller(first: int) -> None:
+        start.wait()
+        for place in range(3 * len(names)):
+            name = names[(first + place) % len(names)]
+            np.testing.assert_equal(CALLS[name](), expected[name], err_msg=name)
+
+    def turn_threads() -> None:
+        start.wait()
+        for count in itertools.cycle([1, 2, 3, None]):
+            ranking.set_threads(count)
+            if done.wait(1e-4):
+                return
+
+    with ThreadPoolExecutor(callers + 1) as pool:
+        turning = pool.submit(turn_threads)
+        calling = [pool.submit(caller, first) for first in range(callers)]
+        try:
+            for call in calling:
+                call.result()
+        finally:
+            done.set()
+        turning.result()
+
+
+def test_errors_stay_with_the_thread_that_made_them() -> None:
+    wrong = SCORES.copy()
+    wrong[3, 8] = np.nan
+
+    def refused(_: int) -> str:
+        with pytest.raises(ValueError, match="NaN") as found:
+            ranking.top_ranked(wrong, 5)
+        return str(found.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        messages = [pool.submit(refused, turn) for turn in range(40)]
+        correct = [pool.submit(CALLS["top_ranked"]) for _ in range(40)]
+    assert len({message.result() for message in messages}) == 1
+    for call in correct:
+        np.testing.assert_equal(call.result(), CALLS["top_ranked"]())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_workers_forked_after_the_parent_called_do_not_hang() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", Path(__file__).with_name("fork_workers.py")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
