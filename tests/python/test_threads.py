@@ -95,7 +95,7 @@ def test_calls_at_once_give_what_serial_ones_give(callers: int) -> None:
 
     def caller(first: int) -> None:
         start.wait()
-        for place in range(3 * len(names)):
+        for place in range(10 * len(names)):
             name = names[(first + place) % len(names)]
             np.testing.assert_equal(CALLS[name](), expected[name], err_msg=name)
 
