@@ -15,11 +15,13 @@ __all__ = [
     "__version__",
     "derive_seed",
     "fused_target_counts",
+    "instruction_sets",
     "rank_window",
     "rank_window_mask",
     "target_counts",
     "top_ranked",
     "uniform_items",
+    "use_instructions",
     "window_positions",
 ]
 
