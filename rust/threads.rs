@@ -24,16 +24,16 @@ fn count(threads: Option<usize>) -> Result<usize> {
 
 fn pool(count: usize) -> Result<Arc<ThreadPool>> {
     let key = (std::process::id(), count);
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = pools.get(&key) {
+    let lock = || POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = lock().get(&key) {
         return Ok(Arc::clone(pool));
     }
+    // Built without the lock: a child forked meanwhile would find it held for ever.
     let built = ThreadPoolBuilder::new().num_threads(count).build();
-    let pool = Arc::new(built.map_err(|e| {
+    let built = built.map_err(|e| {
         Error::Value(format!("threads is {count}, which the system refuses ({e}); ask for fewer"))
-    })?);
-    pools.insert(key, Arc::clone(&pool));
-    Ok(pool)
+    })?;
+    Ok(Arc::clone(lock().entry(key).or_insert_with(|| Arc::new(built))))
 }
 
 /// Runs `work` where rayon's iterators use `threads` threads; `None` is one for each core.

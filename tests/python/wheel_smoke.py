@@ -3,21 +3,43 @@
     pip install numpy && pip install --no-deps alterrec && python tests/python/wheel_smoke.py
 
 The numpy-only rooms run their examples and meet their slow twins on every instruction set of the processor.
+Any import beyond the standard library and numpy is refused, installed or not.
 """
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata, resources
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
-import numpy as np
-import oracle
+ALLOWED = {*sys.stdlib_module_names, "numpy", "alterrec", "oracle"}
 
-from alterrec import _core, ranking
-from alterrec.sessions import SessionStore
+
+class Refuse(MetaPathFinder):
+    """Finds nothing, and stops the search for what is not allowed."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.partition(".")[0] not in ALLOWED:
+            raise ModuleNotFoundError(f"{name} is neither numpy nor of the standard library", name=name)
+        return None
+
+
+sys.meta_path.insert(0, Refuse())
+
+import numpy as np  # noqa: E402
+import oracle  # noqa: E402
+
+from alterrec import _core, ranking  # noqa: E402
+from alterrec.sessions import SessionStore  # noqa: E402
 
 ROOMS = ("alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
 
