@@ -242,6 +242,21 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Marks items among which are the `k` highest-ranked, if a sample leads to not many more of them.
+    ///
+    /// One pass, where [`Scratch::mark`] makes two. The marked are all items above some score, so they hold
+    /// every NaN of the row, and excluded items too.
+    fn mark_around(&mut self, sample: &Sample, scores: &[f32], k: usize) -> bool {
+        sample.take(scores, &mut self.sample);
+        let span = machine::span(&self.sample);
+        let low = bracket(&self.sample, span, k + self.excluded.len(), scores.len()).low;
+        self.marked.resize(bits::words_for(scores.len()), 0);
+        let Split { inside, .. } = machine::split(scores, Bracket { low, high: UNBOUNDED }, &mut self.marked);
+        (k + self.excluded.len()..=8 * k + 512).contains(&inside)
+    }
+}
+
 /// The ids of the `k` highest-ranked candidates of each row, in rank order, into `ids`.
 ///
 /// # Errors
@@ -258,12 +273,20 @@ pub fn top_ranked(
 ) -> Result<()> {
     check_call(&scores, &exclude, ("k", k))?;
     let sample = Sample::new(scores.columns);
-    fill_rows(ids, scores.rows, k, threads, |(scratch, keys): &mut (Scratch, Vec<u64>), number, out| {
-        let row = scores.row(number);
-        scratch.mark(&sample, (number, row, exclude.row(number)), &(0..k), "k")?;
-        machine::expand(&scratch.marked, out);
+    fill_rows(ids, scores.rows, k, threads, |scratch: &mut (Scratch, Vec<i64>, Vec<u64>), number, out| {
+        let ((scratch, found, keys), row) = (scratch, scores.row(number));
+        excluded_ids(number, exclude.row(number), row.len(), &mut scratch.excluded)?;
+        if !scratch.mark_around(&sample, row, k) {
+            scratch.mark(&sample, (number, row, exclude.row(number)), &(0..k), "k")?;
+        }
+        found.resize(scratch.marked.iter().map(|word| word.count_ones() as usize).sum(), 0);
+        machine::expand(&scratch.marked, found);
+        if found.iter().any(|&id| row[id as usize].is_nan()) {
+            return Err(not_a_number("scores", number, row));
+        }
+        found.retain(|&id| scratch.excluded.binary_search(&(id as u32)).is_err());
         keys.clear();
-        keys.extend(out.iter().map(|&id| u64::from(score_key(row[id as usize])) << 32 | id as u64));
+        keys.extend(found.iter().map(|&id| u64::from(score_key(row[id as usize])) << 32 | id as u64));
         keys.sort_unstable();
         for (id, key) in out.iter_mut().zip(keys) {
             *id = i64::from(*key as u32);
