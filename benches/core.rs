@@ -160,6 +160,7 @@ fn batches(criterion: &mut Criterion) {
         max_len: 50,
         shuffle: true,
         bucket: true,
+        by_session: false,
         seed: 1,
         epoch: 0,
         shard: (0, 1),

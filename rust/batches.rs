@@ -47,6 +47,8 @@ pub struct Layout {
     pub shuffle: bool,
     /// With `shuffle`: batches of prefixes of near length.
     pub bucket: bool,
+    /// With `shuffle`: samples of a session that follow one another stay so.
+    pub by_session: bool,
     /// Seed of the run.
     pub seed: u64,
     /// Number of the epoch.
@@ -71,7 +73,8 @@ impl Plan {
     /// `Value` for a batch size or length below 1, a shard that does not exist, and given samples
     /// that are not in the store.
     pub fn new(store: &SessionStore, choice: Choice<'_>, layout: &Layout) -> Result<Self> {
-        let &Layout { batch_size, max_len, shuffle, bucket, seed, epoch, shard: (rank, world) } = layout;
+        let &Layout { batch_size, max_len, shuffle, bucket, by_session, seed, epoch, shard: (rank, world) } =
+            layout;
         for (name, value) in [("batch_size", batch_size), ("max_len", max_len)] {
             if value < 1 {
                 return Err(Error::Value(format!("{name} is {value}; allowed: 1 or more")));
@@ -86,8 +89,15 @@ impl Plan {
         let mut samples = choose(store, choice, key(DRAW_TARGETS))?;
         let step = batch_size.saturating_mul(world);
         if shuffle {
-            shuffle_slice(&mut samples, &mut Stream::new(key(SHUFFLE_SAMPLES), 0));
-            if bucket {
+            let stream = &mut Stream::new(key(SHUFFLE_SAMPLES), 0);
+            if by_session {
+                samples = shuffle_sessions(&samples, stream, bucket.then_some((step, max_len)));
+            } else {
+                shuffle_slice(&mut samples, stream);
+            }
+            if bucket && by_session {
+                samples = shuffle_batches(&samples, step, &mut Stream::new(key(SHUFFLE_BATCHES), 0));
+            } else if bucket {
                 let mut sorted = Vec::new();
                 for window in samples.chunks_mut(step.saturating_mul(BUCKET_BATCHES)) {
                     sort_by_length(window, max_len, &mut sorted);
@@ -144,6 +154,21 @@ impl Plan {
         let (width, total) =
             lengths.fold((0, 0), |(longest, total), length| (longest.max(length), total + length));
         Ok((samples.len(), width, total))
+    }
+
+    /// Rows in which prefixes of a session share one, and items kept of the longest.
+    ///
+    /// # Errors
+    /// `Index` when there is no such batch.
+    pub fn session_size(&self, batch: usize) -> Result<(usize, usize)> {
+        let rows = self.session_rows(self.batch(batch)?);
+        Ok(rows.fold((0, 0), |(rows, width), last| (rows + 1, width.max(self.kept(*last)))))
+    }
+
+    /// The sample with the longest prefix of each row of [`Plan::fill_sessions`].
+    fn session_rows<'a>(&self, samples: &'a [Sample]) -> impl Iterator<Item = &'a Sample> {
+        let max_len = self.max_len;
+        samples.chunk_by(move |&one, &next| shares_row(one, next, max_len)).filter_map(<[Sample]>::last)
     }
 
     fn kept(&self, sample: Sample) -> usize {
@@ -206,6 +231,43 @@ impl Plan {
         Ok(())
     }
 
+    /// [`Plan::fill_rows`] into `rows`, the row of each sample into `own`, and into `out` a row for each session,
+    /// `pad` after its longest prefix: shorter ones begin it. A prefix that was cut to its last items, or is
+    /// not longer than the sample's before it, has a row of its own.
+    ///
+    /// # Errors
+    /// As [`Plan::fill_rows`].
+    pub fn fill_sessions(
+        &self,
+        store: &SessionStore,
+        batch: usize,
+        pad: i64,
+        rows: &mut [i64],
+        own: &mut [i64],
+        out: &mut [i64],
+    ) -> Result<()> {
+        let samples = self.batch(batch)?;
+        let (count, width) = self.session_size(batch)?;
+        check_len("row_of", own.len(), samples.len())?;
+        check_len("items", out.len(), count * width)?;
+        self.fill_rows(store, batch, rows)?;
+        let mut row = 0;
+        for (i, own) in own.iter_mut().enumerate() {
+            if i > 0 && !shares_row(samples[i - 1], samples[i], self.max_len) {
+                row += 1;
+            }
+            *own = row;
+        }
+        let offsets: &[u64] = &store.columns().offsets;
+        let (mut lengths, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for last in self.session_rows(samples) {
+            lengths.push(self.kept(*last) as i64);
+            places.push((offsets[last.session as usize] + u64::from(last.end)) as i64);
+        }
+        machine::copy_padded(&store.columns().items, &lengths, &places, pad, out);
+        Ok(())
+    }
+
     /// [`Plan::fill_rows`] into `rows`, and the items of all prefixes one after the other, the position of
     /// each in its prefix, and where each prefix starts (one offset more than rows).
     ///
@@ -235,6 +297,11 @@ impl Plan {
         machine::copy_packed(&store.columns().items, places, starts, out, positions);
         Ok(())
     }
+}
+
+/// Whether `next` can share the row of `sample`, the one before it.
+fn shares_row(sample: Sample, next: Sample, max_len: usize) -> bool {
+    sample.session == next.session && sample.end <= next.end && next.end as usize <= max_len
 }
 
 fn check_len(name: &str, found: usize, allowed: usize) -> Result<()> {
@@ -303,6 +370,24 @@ fn shuffle_slice<T>(values: &mut [T], stream: &mut Stream) {
         };
         values.swap(last, other);
     }
+}
+
+/// Random order of the sessions, samples of each together as they are.
+///
+/// With `bucket`, a step's samples and `max_len`: sessions of near length are then gathered.
+fn shuffle_sessions(samples: &[Sample], stream: &mut Stream, bucket: Option<(usize, usize)>) -> Vec<Sample> {
+    let mut sessions: Vec<&[Sample]> = samples.chunk_by(|one, next| one.session == next.session).collect();
+    shuffle_slice(&mut sessions, stream);
+    if let Some((step, max_len)) = bucket {
+        let kept = |session: &&[Sample]| session.iter().map(|s| (s.end as usize).min(max_len)).max();
+        // As many sessions as hold the samples of a bucket on average.
+        let share = sessions.len() as f64 / samples.len().max(1) as f64;
+        let window = (step.saturating_mul(BUCKET_BATCHES) as f64 * share).ceil().max(1.0) as usize;
+        for window in sessions.chunks_mut(window) {
+            window.sort_by_key(kept);
+        }
+    }
+    sessions.concat()
 }
 
 /// Sorts by the number of items kept, stably, by counting: there are few lengths and many samples.

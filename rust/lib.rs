@@ -9,6 +9,7 @@ mod brackets;
 pub mod draws;
 pub mod error;
 pub mod instructions;
+pub mod losses;
 mod machine;
 pub mod matrix;
 pub mod neighbours;

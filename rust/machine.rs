@@ -94,6 +94,18 @@ compiled!(
 );
 
 compiled!(
+    /// [`passes::largest`] on the instruction set in use.
+    largest(scores: &[f32], marked: &[u64]) -> f32
+);
+compiled!(
+    /// [`passes::exponentials`] on the instruction set in use.
+    exponentials(scores: &mut [f32], marked: &[u64], shift: f32) -> f32
+);
+compiled!(
+    /// [`passes::scale`] on the instruction set in use.
+    scale(values: &mut [f32], factor: f32) -> ()
+);
+compiled!(
     /// [`passes::copy_padded`] on the instruction set in use.
     copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i64, out: &mut [i64]) -> ()
 );

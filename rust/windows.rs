@@ -98,3 +98,29 @@ pub fn rank_window_mask(
         Ok(())
     })
 }
+
+/// The window of each row as bits: bit `i % 8` of byte `i / 8` is item `i`.
+///
+/// # Errors
+/// As [`rank_window`].
+///
+/// # Panics
+/// When `bytes` does not hold `rows * columns.div_ceil(8)` values.
+pub fn rank_window_bits(
+    scores: Matrix<'_, f32>,
+    window: Range<usize>,
+    exclude: Matrix<'_, i64>,
+    threads: Option<usize>,
+    bytes: &mut [u8],
+) -> Result<()> {
+    check_window(&window)?;
+    check_call(&scores, &exclude, ("stop", window.end))?;
+    let sample = Sample::new(scores.columns);
+    fill_rows(bytes, scores.rows, scores.columns.div_ceil(8), threads, |scratch: &mut Scratch, row, out| {
+        scratch.mark(&sample, (row, scores.row(row), exclude.row(row)), &window, "stop")?;
+        for (bytes, word) in out.chunks_mut(8).zip(&scratch.marked) {
+            bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+        }
+        Ok(())
+    })
+}

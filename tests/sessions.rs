@@ -22,12 +22,13 @@ fn stores() -> impl Strategy<Value = SessionStore> {
 }
 
 fn layouts() -> impl Strategy<Value = Layout> {
-    (1..5_usize, 1..12_usize, any::<(bool, bool, u64, u64)>(), 1..6_usize).prop_map(
-        |(batch_size, max_len, (shuffle, bucket, seed, epoch), world)| Layout {
+    (1..5_usize, 1..12_usize, any::<(bool, bool, bool, u64, u64)>(), 1..6_usize).prop_map(
+        |(batch_size, max_len, (shuffle, bucket, by_session, seed, epoch), world)| Layout {
             batch_size,
             max_len,
             shuffle,
             bucket,
+            by_session,
             seed,
             epoch,
             shard: (0, world),
@@ -95,6 +96,29 @@ proptest! {
                 expected.resize(width, -7);
                 prop_assert_eq!(&padded[row * width..][..width], &expected);
             }
+            let (shared, width) = plan.session_size(index).unwrap();
+            prop_assert!(shared <= samples);
+            let (mut own, mut items) = (vec![-1; samples], vec![-1; shared * width]);
+            plan.fill_sessions(&store, index, -7, &mut rows_again, &mut own, &mut items).unwrap();
+            prop_assert_eq!(&rows, &rows_again);
+            for (sample, &row) in own.iter().enumerate() {
+                let length = rows[sample] as usize;
+                let bounds = starts[sample] as usize..starts[sample + 1] as usize;
+                prop_assert_eq!(&items[row as usize * width..][..length], &packed[bounds]);
+            }
+        }
+    }
+
+    #[test]
+    fn by_session_a_session_is_read_once(store in stores(), seed in any::<u64>(), bucket in any::<bool>()) {
+        let layout = Layout {
+            batch_size: usize::MAX, max_len: 99, shuffle: true, bucket, by_session: true, seed, epoch: 0,
+            shard: (0, 1),
+        };
+        let plan = Plan::new(&store, Choice::All(Targets::Every), &layout).unwrap();
+        if plan.num_batches() > 0 {
+            let sessions = store.iter().filter(|items| items.len() > 1).count();
+            prop_assert_eq!(plan.session_size(0).unwrap().0, sessions);
         }
     }
 

@@ -43,6 +43,7 @@ fn saved(store: &SessionStore) -> Vec<u8> {
 /// Every sample lies in exactly one batch of one shard.
 fn check_plans(store: &SessionStore, input: &Input) {
     let (batch_size, max_len, shuffle, bucket, seed, epoch) = input.layout;
+    let by_session = input.shards & 4 != 0;
     let world = usize::from(input.shards % 4) + 1;
     let mut dealt = Vec::new();
     for rank in 0..world {
@@ -51,6 +52,7 @@ fn check_plans(store: &SessionStore, input: &Input) {
             max_len: usize::from(max_len) + 1,
             shuffle,
             bucket,
+            by_session,
             seed,
             epoch,
             shard: (rank, world),
@@ -66,6 +68,13 @@ fn check_plans(store: &SessionStore, input: &Input) {
             plan.fill_packed(store, index, &mut values, &mut packed, &mut positions, &mut starts).unwrap();
             let unpadded: Vec<i64> = padded.into_iter().filter(|&item| item >= 0).collect();
             assert_eq!(unpadded, packed);
+            let (shared, width) = plan.session_size(index).unwrap();
+            let (mut own, mut items) = (vec![-1; rows], vec![-1; shared * width]);
+            plan.fill_sessions(store, index, -1, &mut values, &mut own, &mut items).unwrap();
+            for (sample, &row) in own.iter().enumerate() {
+                let bounds = starts[sample] as usize..starts[sample + 1] as usize;
+                assert_eq!(&items[row as usize * width..][..bounds.len()], &packed[bounds]);
+            }
         }
         dealt.extend(plan.samples().iter().map(|sample| (sample.session, sample.end)));
     }

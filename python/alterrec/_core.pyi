@@ -13,10 +13,12 @@ __all__ = [
     "SessionNeighbours",
     "SessionStore",
     "__version__",
+    "cross_entropy",
     "derive_seed",
     "fused_target_counts",
     "instruction_sets",
     "rank_window",
+    "rank_window_bits",
     "rank_window_mask",
     "target_counts",
     "top_ranked",
@@ -103,6 +105,7 @@ class EpochPlan:
         *,
         shuffle: bool,
         bucket: bool,
+        by_session: bool,
         seed: int,
         epoch: int,
         shard: tuple[int, int],
@@ -127,6 +130,17 @@ class EpochPlan:
         offsets: NDArray[np.int64],
     ) -> None:
         """Fills rows likewise, the items of all prefixes, their positions, and the rows + 1 offsets."""
+    def session_sizes(self) -> list[tuple[int, int, int]]:
+        """For each batch: samples, rows that sessions share, items kept of the longest."""
+    def fill_sessions(
+        self,
+        batch: int,
+        pad: int,
+        rows: NDArray[np.int64],
+        row_of: NDArray[np.int64],
+        items: NDArray[np.int64],
+    ) -> None:
+        """Fills rows likewise, row_of with the row of each sample, and items with a row a session."""
 
 def derive_seed(seed: int, words: Sequence[int]) -> int:
     """A new seed from a seed and words that name its purpose."""
@@ -185,6 +199,27 @@ def rank_window_mask(
     out: NDArray[np.bool_],
 ) -> None:
     """Fills out with whether each item is at ranks start..stop-1."""
+
+def rank_window_bits(
+    scores: NDArray[np.float32],
+    start: int,
+    stop: int,
+    exclude: NDArray[np.int64],
+    threads: int | None,
+    out: NDArray[np.uint8],
+) -> None:
+    """Fills out with the bits of the window, (rows, ceil(V / 8)): bit i % 8 of byte i // 8 is item i."""
+
+def cross_entropy(
+    scores: NDArray[np.float32],
+    positives: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    candidates: NDArray[np.int64] | NDArray[np.uint8] | None,
+    exclude: NDArray[np.int64],
+    factor: float,
+    threads: int | None,
+) -> NDArray[np.float64]:
+    """The loss of each row; scores become factor times its gradient."""
 
 def top_ranked(
     scores: NDArray[np.float32],

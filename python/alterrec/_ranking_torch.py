@@ -15,20 +15,40 @@ from torch import Tensor
 _EXCLUDED = 2**63 - 1
 
 
-def rank_window(scores: Tensor, start: int, stop: int, exclude: Any, positions: Any) -> Tensor:
-    keys_BV, _ = _keys(scores, exclude, "stop", stop)
+def rank_window(
+    scores: Tensor, start: int, stop: int, exclude: Any, positions: Any, check: bool = True
+) -> Tensor:
+    keys_BV, _ = _keys(scores, exclude, "stop", stop, check)
     ids = _ids(_smallest(keys_BV, stop)[:, start:]).sort(dim=1).values
     return ids if positions is None else ids.gather(1, torch.as_tensor(positions, device=ids.device))
 
 
-def rank_window_mask(scores: Tensor, start: int, stop: int, exclude: Any) -> Tensor:
-    ids = rank_window(scores, start, stop, exclude, None)
-    mask_BV = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    return mask_BV.scatter_(1, ids, True)
+def rank_window_mask(scores: Tensor, start: int, stop: int, exclude: Any, check: bool = True) -> Tensor:
+    # Keys hold the id, so two of them bound the window whatever ties.
+    keys_BV, _ = _keys(scores, exclude, "stop", stop, check)
+    if start == stop:
+        return torch.zeros_like(keys_BV, dtype=torch.bool)
+    first_B1, last_B1 = (keys_BV.kthvalue(rank, dim=1, keepdim=True).values for rank in (start + 1, stop))
+    return (keys_BV >= first_B1) & (keys_BV <= last_B1)
 
 
-def top_ranked(scores: Tensor, k: int, exclude: Any) -> tuple[Tensor, Tensor]:
-    keys_BV, scores_BV = _keys(scores, exclude, "k", k)
+def rank_window_bits(scores: Tensor, start: int, stop: int, exclude: Any, check: bool = True) -> Tensor:
+    return pack_bits(rank_window_mask(scores, start, stop, exclude, check))
+
+
+def pack_bits(mask_BV: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(mask_BV, (0, -mask_BV.shape[1] % 8)).unflatten(1, (-1, 8))
+    values = 2 ** torch.arange(8, device=mask_BV.device)
+    return (padded * values).sum(2).to(torch.uint8)
+
+
+def unpack_bits(bits: Tensor, num_items: int) -> Tensor:
+    places = torch.arange(8, device=bits.device, dtype=torch.uint8)
+    return (bits[:, :, None] >> places & 1).flatten(1)[:, :num_items].bool()
+
+
+def top_ranked(scores: Tensor, k: int, exclude: Any, check: bool = True) -> tuple[Tensor, Tensor]:
+    keys_BV, scores_BV = _keys(scores, exclude, "k", k, check)
     ids = _ids(_smallest(keys_BV, k))
     return ids, scores_BV.gather(1, ids)
 
@@ -52,13 +72,78 @@ def fused_target_counts(
     return torch.stack([greater for greater, _ in counts]), torch.stack([tied for _, tied in counts])
 
 
-def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int) -> tuple[Tensor, Tensor]:
-    """Integers whose ascending order is the rank order, excluded items last; and float32 scores."""
-    scores_BV = _float32("scores", scores)
-    excluded_BV = _excluded(scores_BV, exclude)
+def cross_entropy_(
+    scores: Tensor, positives: Any, weights: Any, candidates: Tensor | None, exclude: Any, factor: float
+) -> Tensor:
+    device = scores.device
+    positives_BP = torch.as_tensor(positives, device=device)
+    weights_P = torch.as_tensor(weights, device=device).to(scores.dtype)
+    own_BP = scores.gather(1, positives_BP)
+    left_out_BV = None
+    if exclude is not None:
+        left_out_BV = _mask(scores, torch.as_tensor(exclude, device=device))
+    if candidates is not None and candidates.dtype != torch.uint8:
+        ids_BC = candidates.clamp(min=0)
+        out_BV = torch.zeros_like(scores, dtype=torch.bool) if left_out_BV is None else left_out_BV
+        void_BC = (candidates < 0) | out_BV.scatter_(1, positives_BP, True).gather(1, ids_BC)
+        drawn_BC = scores.gather(1, ids_BC).masked_fill_(void_BC, -torch.inf)
+        most_B1 = torch.cat([drawn_BC, own_BP], 1).amax(1, keepdim=True)
+        values_BC = drawn_BC.sub_(most_B1).exp_()
+        sum_B1 = values_BC.sum(1, keepdim=True)
+        gradient_BC = values_BC.mul_(factor * _share(own_BP, weights_P, sum_B1, most_B1))
+        scores.zero_().scatter_add_(1, ids_BC, gradient_BC)
+        return _pull(scores, positives_BP, own_BP, weights_P, sum_B1, most_B1, factor)
+    whole = candidates is None
+    if candidates is not None or left_out_BV is not None:
+        kept_BV = (
+            torch.ones_like(scores, dtype=torch.bool)
+            if candidates is None
+            else unpack_bits(candidates, scores.shape[1])
+        )
+        if left_out_BV is not None:
+            kept_BV &= ~left_out_BV
+        scores.masked_fill_(~kept_BV.scatter_(1, positives_BP, whole), -torch.inf)
+    most_B1 = torch.maximum(scores.amax(1, keepdim=True), own_BP.amax(1, keepdim=True))
+    sum_B1 = scores.sub_(most_B1).exp_().sum(1, keepdim=True)
+    if not whole:
+        scores.mul_(factor * _share(own_BP, weights_P, sum_B1, most_B1))
+        return _pull(scores, positives_BP, own_BP, weights_P, sum_B1, most_B1, factor)
+    scores.mul_(factor * weights_P.sum() / sum_B1)
+    scores.scatter_add_(1, positives_BP, (-factor * weights_P).expand_as(own_BP))
+    return (sum_B1.log() + most_B1 - own_BP) @ weights_P
+
+
+def _share(own_BP: Tensor, weights_P: Tensor, sum_B1: Tensor, most_B1: Tensor) -> Tensor:
+    """What a candidate's exponential is multiplied by in the gradient, (B, 1)."""
+    return (weights_P / ((own_BP - most_B1).exp() + sum_B1)).sum(1, keepdim=True)
+
+
+def _pull(
+    scores: Tensor,
+    positives_BP: Tensor,
+    own_BP: Tensor,
+    weights_P: Tensor,
+    sum_B1: Tensor,
+    most_B1: Tensor,
+    factor: float,
+) -> Tensor:
+    """Adds the gradient of positives that each stand alone against the candidates; their loss (B,)."""
+    whole_BP = (own_BP - most_B1).exp() + sum_B1
+    scores.scatter_add_(1, positives_BP, -factor * weights_P * (sum_B1 / whole_BP))
+    return (whole_BP.log() + most_B1 - own_BP) @ weights_P
+
+
+def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int, check: bool) -> tuple[Tensor, Tensor]:
+    """Integers whose ascending order is the rank order, excluded items last; and float32 scores.
+
+    Checks wait for the device, so a training step goes without.
+    """
+    scores_BV = _float32("scores", scores) if check else scores.detach().float()
+    ids = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
+    excluded_BV = _excluded(scores_BV, ids) if check else _mask(scores_BV, ids)
     num_items = scores_BV.shape[1]
     candidates_B = num_items - excluded_BV.sum(dim=1)
-    short = (candidates_B < needed).nonzero()
+    short = (candidates_B < needed).nonzero() if check else ()
     if len(short):
         row = int(short[0])
         candidates = int(candidates_B[row])
@@ -103,7 +188,7 @@ def _counts(scores_BV: Tensor, targets_B1: Tensor, counted_BV: Tensor) -> tuple[
 
 
 def _excluded(scores_BV: Tensor, exclude: Any) -> Tensor:
-    rows, num_items = scores_BV.shape
+    num_items = scores_BV.shape[1]
     ids_BE = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
     wrong = ((ids_BE < -1) | (ids_BE >= num_items)).nonzero()
     if len(wrong):
@@ -112,6 +197,12 @@ def _excluded(scores_BV: Tensor, exclude: Any) -> Tensor:
             f"exclude: row {row} has the id {int(ids_BE[row, place])}; allowed: 0 to {num_items - 1} "
             f"(the catalogue has {num_items} items), or -1 as padding"
         )
+    return _mask(scores_BV, ids_BE)
+
+
+def _mask(scores_BV: Tensor, ids_BE: Tensor) -> Tensor:
+    """True at the ids of each row; -1 is none."""
+    rows, num_items = scores_BV.shape
     # One more column takes the pads.
     mask = torch.zeros((rows, num_items + 1), dtype=torch.bool, device=scores_BV.device)
     return mask.scatter_(1, ids_BE.masked_fill(ids_BE == -1, num_items), True)[:, :num_items]

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -35,18 +37,41 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[Any] | torch.Tensor | Sequence[Any]
 
 __all__ = [
+    "cross_entropy_",
     "fused_target_counts",
     "rank_window",
+    "rank_window_bits",
     "rank_window_mask",
     "set_threads",
     "target_counts",
     "top_ranked",
+    "unchecked",
     "uniform_items",
 ]
 
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 
 _threads: int | None = None
+_checks: ContextVar[bool] = ContextVar("checks", default=True)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Within it, calls on tensors of a device leave out the checks that would wait for the device.
+
+    For loops that must not wait, such as a training step, once arguments are known to be right. On the CPU,
+    where checks are part of the kernels, nothing changes.
+
+    Example:
+        >>> with unchecked():
+        ...     rank_window(np.array([[0.1, 0.9]], dtype=np.float32), 0, 1)
+        array([[1]])
+    """
+    token = _checks.set(False)
+    try:
+        yield
+    finally:
+        _checks.reset(token)
 
 
 def set_threads(threads: int | None) -> None:
@@ -105,7 +130,7 @@ def rank_window(
     """
     num_rows, num_items = _shape("scores", scores)
     start, stop = _window(start, stop, num_items)
-    excluded = _excluded(exclude, num_rows)
+    excluded = _excluded(exclude, num_rows, scores)
     draw = None if sample is None else _draw("sample", sample, seed, rows, num_rows)
     count = _threads if threads is None else _thread_count(threads)
     width = stop - start if draw is None else _at_most("sample", draw[0], stop - start, "the window", "ranks")
@@ -114,7 +139,7 @@ def rank_window(
         if draw is not None:
             _core.window_positions(draw, stop - start, count, ids)
         positions = None if draw is None else ids
-        return cast(ArrayT, _twin().rank_window(scores, start, stop, excluded, positions))
+        return cast(ArrayT, _twin().rank_window(scores, start, stop, excluded, positions, _checks.get()))
     _core.rank_window(_float32(scores), start, stop, excluded, draw, count, ids)
     return _like(scores, ids)
 
@@ -137,12 +162,38 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     """
     num_rows, num_items = _shape("scores", scores)
     start, stop = _window(start, stop, num_items)
-    excluded = _excluded(exclude, num_rows)
+    excluded = _excluded(exclude, num_rows, scores)
     if _on_device(scores):
-        return cast(ArrayT, _twin().rank_window_mask(scores, start, stop, excluded))
+        return cast(ArrayT, _twin().rank_window_mask(scores, start, stop, excluded, _checks.get()))
     mask = np.empty((num_rows, num_items), np.bool_)
     _core.rank_window_mask(_float32(scores), start, stop, excluded, _threads, mask)
     return _like(scores, mask)
+
+
+def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | None = None) -> ArrayT:
+    """:func:`rank_window_mask` at a bit an item: what the loss reads, an eighth of the mask.
+
+    Returns:
+        (B, ceil(V / 8)) uint8: bit ``i % 8`` of byte ``i // 8`` is item i, bits behind the last item are 0.
+
+    Complexity:
+        O(V) a row.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> rank_window_bits(np.array([[0.1, 0.9, 0.5]], dtype=np.float32), 0, 2)
+        array([[6]], dtype=uint8)
+    """
+    num_rows, num_items = _shape("scores", scores)
+    start, stop = _window(start, stop, num_items)
+    excluded = _excluded(exclude, num_rows, scores)
+    if _on_device(scores):
+        return cast(ArrayT, _twin().rank_window_bits(scores, start, stop, excluded, _checks.get()))
+    bits = np.empty((num_rows, -(-num_items // 8)), np.uint8)
+    _core.rank_window_bits(_float32(scores), start, stop, excluded, _threads, bits)
+    return _like(scores, bits)
 
 
 def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[ArrayT, ArrayT]:
@@ -169,9 +220,9 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     """
     num_rows, num_items = _shape("scores", scores)
     k = _at_most("k", _natural("k", k), num_items, "scores", "candidates (columns)")
-    excluded = _excluded(exclude, num_rows)
+    excluded = _excluded(exclude, num_rows, scores)
     if _on_device(scores):
-        return cast(tuple[ArrayT, ArrayT], _twin().top_ranked(scores, k, excluded))
+        return cast(tuple[ArrayT, ArrayT], _twin().top_ranked(scores, k, excluded, _checks.get()))
     matrix = _float32(scores)
     ids = np.empty((num_rows, k), np.int64)
     _core.top_ranked(matrix, k, excluded, _threads, ids)
@@ -204,7 +255,7 @@ def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -
     """
     num_rows, _ = _shape("scores", scores)
     ids = _targets(targets, num_rows)
-    excluded = _excluded(exclude, num_rows)
+    excluded = _excluded(exclude, num_rows, scores)
     if _on_device(scores):
         return cast(tuple[ArrayT, ArrayT], _twin().target_counts(scores, ids, excluded))
     greater, tied = _core.target_counts(_float32(scores), ids, excluded, _threads)
@@ -252,13 +303,81 @@ def fused_target_counts(
             )
     factors = _weights(weights, len(views))
     ids = _targets(targets, shape[0])
-    excluded = _excluded(exclude, shape[0])
+    excluded = _excluded(exclude, shape[0], views[0])
     if _on_device(views[0]):
         twin = _twin()
         return cast(tuple[ArrayT, ArrayT], twin.fused_target_counts(views, factors.tolist(), ids, excluded))
     matrices = [_float32(view) for view in views]
     greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, _threads)
     return _like(views[0], greater), _like(views[0], tied)
+
+
+def cross_entropy_(
+    scores: ArrayT,
+    positives: Ids,
+    weights: Sequence[float] | ArrayT,
+    candidates: ArrayT | None = None,
+    *,
+    exclude: Ids | None = None,
+    factor: float = 1.0,
+) -> ArrayT:
+    """Softmax cross-entropy of positives against candidates; the gradient takes the place of the scores.
+
+    A row's loss is ``sum_p weights[p] * (logsumexp(s_p, s_C) - s_p)`` over candidates C: each positive
+    stands alone against the same candidates (Eq. 2-5 of AlterRec and the note under them). A row's
+    positives are left out of C, unless C is the whole catalogue. NaN is not refused here: it makes the
+    loss NaN.
+
+    Args:
+        scores: (B, V), overwritten; float32 in C order, or any floating tensor.
+        positives: (B, P) ids.
+        weights: (P,), one for each column.
+        candidates: None for the whole catalogue; (B, C) int64 ids, -1 for none, each counted as often as
+            it is there; or (B, ceil(V / 8)) uint8 bits as :func:`rank_window_bits` gives them.
+        exclude: (B,) or (B, E) ids, -1 for none, that are no candidates; positives stay.
+        factor: what the gradient is multiplied by, 1 / B for the mean over rows.
+
+    Returns:
+        (B,) losses, in the dtype of the scores.
+
+    Complexity:
+        O(V) a row, and C where candidates are ids.
+
+    Raises:
+        ValueError: see the module.
+
+    Example:
+        >>> scores = np.array([[2.0, 1.0, 0.0]], dtype=np.float32)
+        >>> cross_entropy_(scores, [[0]], [1.0], np.array([[1]])).round(4)  # log(1 + exp(-1))
+        array([0.3133], dtype=float32)
+        >>> scores.round(4)
+        array([[-0.2689,  0.2689,  0.    ]], dtype=float32)
+    """
+    num_rows, _ = _shape("scores", scores)
+    if _is_tensor(scores) and (_on_device(scores) or scores.dtype != sys.modules["torch"].float32):
+        left_out = None if exclude is None else _excluded(exclude, num_rows, scores)
+        return cast(ArrayT, _twin().cross_entropy_(scores, positives, weights, candidates, left_out, factor))
+    matrix: Any = scores.detach().numpy() if _is_tensor(scores) else scores
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
+        raise ValueError(
+            "scores is not a writeable float32 matrix in C order; allowed: one, as it is changed"
+        )
+    ids = _integers("positives", positives)
+    if ids.ndim != 2 or len(ids) != num_rows:
+        raise ValueError(f"positives has shape {ids.shape}; allowed: ({num_rows}, P), ids for each row")
+    chosen = None if candidates is None else _integers("candidates", candidates)
+    if chosen is not None:
+        chosen = np.require(chosen, np.uint8 if chosen.dtype == np.uint8 else np.int64, ["C", "A"])
+    losses = _core.cross_entropy(
+        matrix,
+        np.require(ids, np.int64, ["C", "A"]),
+        _float32(weights),
+        chosen,
+        _excluded(exclude, num_rows, scores),
+        factor,
+        _threads,
+    )
+    return _like(scores, losses.astype(np.float32))
 
 
 def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) -> ArrayT:
@@ -357,16 +476,19 @@ def _targets(targets: Any, num_rows: int) -> NDArray[np.int64]:
     return np.require(ids, np.int64, ["C", "A"])
 
 
-def _excluded(exclude: Any, num_rows: int) -> NDArray[np.int64]:
+def _excluded(exclude: Any, num_rows: int, scores: Any) -> Any:
+    """Ids (B, E): an array of int64, or a tensor where scores are on a device."""
     if exclude is None:
-        return np.empty((num_rows, 0), dtype=np.int64)
-    ids = _integers("exclude", exclude)
+        exclude = np.empty((num_rows, 0), dtype=np.int64)
+    # A tensor stays where it is, for fetching it would wait for the device.
+    ids = exclude if _on_device(scores) and _is_tensor(exclude) else _integers("exclude", exclude)
     if ids.ndim not in (1, 2) or len(ids) != num_rows:
         raise ValueError(
-            f"exclude has shape {ids.shape}; allowed: ({num_rows},) or ({num_rows}, E), "
+            f"exclude has shape {tuple(ids.shape)}; allowed: ({num_rows},) or ({num_rows}, E), "
             "ids for each row of scores"
         )
-    return np.require(ids[:, None] if ids.ndim == 1 else ids, np.int64, ["C", "A"])
+    ids = ids[:, None] if ids.ndim == 1 else ids
+    return ids if _is_tensor(ids) else np.require(ids, np.int64, ["C", "A"])
 
 
 def _draw(

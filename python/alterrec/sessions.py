@@ -32,7 +32,8 @@ class Batch(NamedTuple):
     """B samples: prefixes of sessions and the item that follows each. All arrays are int64.
 
     Shapes:
-        items: (B, L) right-padded, L the longest prefix of the batch; packed: (T,), prefix after prefix.
+        items: (B, L) right-padded, L the longest prefix of the batch; packed: (T,), prefix after prefix;
+            by session: (R, L), R rows that the prefixes of a session share.
         lengths: (B,) items of each prefix, 1 to ``max_len``.
         targets: (B,) the item to predict.
         samples: (B,) offset of the target in ``store.items``, the same in every epoch, order and shard.
@@ -40,12 +41,16 @@ class Batch(NamedTuple):
         users: (B,), or None where the store has no users.
         positions: packed: (T,) position of each item in its kept prefix, from 0; padded: None.
         offsets: packed: (B + 1,), prefix i is ``items[offsets[i]:offsets[i + 1]]``; padded: None.
+        row_of: by session: (B,), prefix i is ``items[row_of[i], :lengths[i]]``; otherwise None.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 0], [4, 2, 3])
         >>> batch = next(iter(PrefixBatches(store, 8, 50, shuffle=False, layout="packed")))
         >>> batch.items, batch.positions, batch.offsets
         (array([4, 4, 2]), array([0, 0, 1]), array([0, 1, 3]))
+        >>> batch = next(iter(PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")))
+        >>> batch.items, batch.row_of, batch.lengths
+        (array([[4, 2]]), array([0, 0]), array([1, 2]))
     """
 
     items: Int64
@@ -56,6 +61,7 @@ class Batch(NamedTuple):
     users: Int64 | None
     positions: Int64 | None
     offsets: Int64 | None
+    row_of: Int64 | None
 
 
 class PrefixBatches:
@@ -77,7 +83,9 @@ class PrefixBatches:
         targets: "every" item but the first of each session, or only the "last".
         per_session: at most so many random targets of each session, drawn anew each epoch.
         samples: (P, 2) integers, rows (session index, end): exactly these samples.
-        layout: "padded" or "packed", see Batch.
+        layout: "padded", "packed" or "by_session", see Batch. By session, whole sessions are shuffled and
+            the samples of each stay together, so that a causal encoder reads a session once for all of
+            its prefixes; a prefix that was cut to ``max_len`` has a row of its own.
         bucket: with ``shuffle``, gather prefixes of near length: shuffled samples are sorted by length
             inside windows of 64 batches, and the batches shuffled. Less padding, still random.
         pad: fills padded rows after each prefix; mask by ``lengths``, as 0 is an item too.
@@ -107,13 +115,13 @@ class PrefixBatches:
         targets: Literal["every", "last"] = "every",
         per_session: int | None = None,
         samples: ArrayLike | None = None,
-        layout: Literal["padded", "packed"] = "padded",
+        layout: Literal["padded", "packed", "by_session"] = "padded",
         bucket: bool = True,
         pad: int = 0,
         reuse: bool = False,
     ) -> None:
-        if layout not in ("padded", "packed"):
-            raise ValueError(f'layout is {layout!r}; allowed: "padded" or "packed"')
+        if layout not in ("padded", "packed", "by_session"):
+            raise ValueError(f'layout is {layout!r}; allowed: "padded", "packed" or "by_session"')
         narrowed = [targets == "last", per_session is not None, samples is not None]
         if sum(narrowed) > 1:
             raise ValueError(
@@ -123,7 +131,7 @@ class PrefixBatches:
         rank, world = (_word("shard", part) for part in shard)
         self.num_items = store.num_items
         self._columns = 5 if store.has_users else 4
-        self._packed = layout == "packed"
+        self._layout = layout
         self._pad = pad
         self._reuse = reuse
         self._plan = EpochPlan(
@@ -132,6 +140,7 @@ class PrefixBatches:
             max_len,
             shuffle=shuffle,
             bucket=bucket,
+            by_session=layout == "by_session",
             seed=_word("seed", seed),
             epoch=_word("epoch", epoch),
             shard=(rank, world),
@@ -151,24 +160,32 @@ class PrefixBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         buffers: dict[str, Int64] = {}
-        for index, size in enumerate(self._plan.sizes()):
+        by_session = self._layout == "by_session"
+        for index, size in enumerate(self._plan.session_sizes() if by_session else self._plan.sizes()):
             yield self._batch(index, size, buffers if self._reuse else None)
 
     def _batch(self, index: int, size: tuple[int, int, int], buffers: dict[str, Int64] | None) -> Batch:
-        rows, width, total = size
-        flat = _take(buffers, "rows", self._columns * rows)
-        if self._packed:
+        samples = size[0]
+        flat = _take(buffers, "rows", self._columns * samples)
+        positions, offsets, row_of = None, None, None
+        if self._layout == "padded":
+            _, width, _ = size
+            items = _take(buffers, "items", samples * width)
+            self._plan.fill_padded(index, self._pad, flat, items)
+            items = items.reshape(samples, width)
+        elif self._layout == "packed":
+            _, _, total = size
             items, positions = _take(buffers, "items", total), _take(buffers, "positions", total)
-            offsets = _take(buffers, "offsets", rows + 1)
+            offsets = _take(buffers, "offsets", samples + 1)
             self._plan.fill_packed(index, flat, items, positions, offsets)
         else:
-            items, positions, offsets = _take(buffers, "items", rows * width), None, None
-            self._plan.fill_padded(index, self._pad, flat, items)
+            _, rows, width = size
+            items, row_of = _take(buffers, "items", rows * width), _take(buffers, "row_of", samples)
+            self._plan.fill_sessions(index, self._pad, flat, row_of, items)
             items = items.reshape(rows, width)
-        lengths, targets, samples, sessions, *users = flat.reshape(self._columns, rows)
-        return Batch(
-            items, lengths, targets, samples, sessions, users[0] if users else None, positions, offsets
-        )
+        lengths, targets, numbers, sessions, *users = flat.reshape(self._columns, samples)
+        user = users[0] if users else None
+        return Batch(items, lengths, targets, numbers, sessions, user, positions, offsets, row_of)
 
 
 def derive_seed(seed: int, *words: int) -> int:

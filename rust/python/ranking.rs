@@ -2,11 +2,14 @@
 
 use crate::draws::{self, Draw};
 use crate::instructions::{self, Instructions};
+use crate::losses::{self, Candidates, Supervision};
 use crate::matrix::Matrix;
 use crate::ranks::{self, Counts};
 use crate::select;
 use crate::windows;
-use numpy::{Element, IntoPyArray, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
+};
 use numpy::{PyUntypedArrayMethods, ndarray};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -80,6 +83,56 @@ fn rank_window_mask(
     let (scores, exclude) = (matrix(&scores)?, matrix(&exclude)?);
     let mask = filled(&mut out, scores.rows, scores.columns)?;
     Ok(py.detach(|| windows::rank_window_mask(scores, start..stop, exclude, threads, mask))?)
+}
+
+/// The window's bits, byte after byte, of the rows of `out`.
+#[pyfunction]
+#[pyo3(signature = (scores, start, stop, exclude, threads, out))]
+fn rank_window_bits(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
+    start: usize,
+    stop: usize,
+    exclude: PyReadonlyArray2<'_, i64>,
+    threads: Option<usize>,
+    mut out: PyReadwriteArray2<'_, u8>,
+) -> PyResult<()> {
+    let (scores, exclude) = (matrix(&scores)?, matrix(&exclude)?);
+    let bits = filled(&mut out, scores.rows, scores.columns.div_ceil(8))?;
+    Ok(py.detach(|| windows::rank_window_bits(scores, start..stop, exclude, threads, bits))?)
+}
+
+/// Replaces scores by the gradient and returns each row's loss; candidates are None, int64 ids or uint8 bits.
+#[pyfunction]
+#[pyo3(signature = (scores, positives, weights, candidates, exclude, factor, threads))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the function in Python")]
+fn cross_entropy<'py>(
+    py: Python<'py>,
+    mut scores: PyReadwriteArray2<'py, f32>,
+    positives: PyReadonlyArray2<'py, i64>,
+    weights: PyReadonlyArray1<'py, f32>,
+    candidates: Option<Negatives<'py>>,
+    exclude: PyReadonlyArray2<'py, i64>,
+    factor: f32,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let candidates = match &candidates {
+        None => Candidates::All,
+        Some(Negatives::Ids(ids)) => Candidates::Ids(matrix(ids)?),
+        Some(Negatives::Bits(bits)) => Candidates::Marked(matrix(bits)?),
+    };
+    let (positives, weights, exclude) = (matrix(&positives)?, weights.as_slice()?, matrix(&exclude)?);
+    let supervision = Supervision { positives, weights, candidates, exclude };
+    let (mut losses, columns) = (vec![0.0; scores.shape()[0]], scores.shape()[1]);
+    let scores = scores.as_slice_mut()?;
+    py.detach(|| losses::cross_entropy(scores, columns, &supervision, factor, threads, &mut losses))?;
+    Ok(losses.into_pyarray(py))
+}
+
+#[derive(FromPyObject)]
+enum Negatives<'py> {
+    Ids(PyReadonlyArray2<'py, i64>),
+    Bits(PyReadonlyArray2<'py, u8>),
 }
 
 #[pyfunction]
@@ -178,6 +231,8 @@ fn use_instructions(name: Option<&str>) -> PyResult<()> {
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(rank_window, m)?)?;
     m.add_function(wrap_pyfunction!(rank_window_mask, m)?)?;
+    m.add_function(wrap_pyfunction!(rank_window_bits, m)?)?;
+    m.add_function(wrap_pyfunction!(cross_entropy, m)?)?;
     m.add_function(wrap_pyfunction!(top_ranked, m)?)?;
     m.add_function(wrap_pyfunction!(target_counts, m)?)?;
     m.add_function(wrap_pyfunction!(fused_target_counts, m)?)?;

@@ -289,7 +289,7 @@ pub(super) struct EpochPlan {
 #[pymethods]
 impl EpochPlan {
     #[new]
-    #[pyo3(signature = (store, batch_size, max_len, *, shuffle, bucket, seed, epoch, shard, targets, per_session, samples))]
+    #[pyo3(signature = (store, batch_size, max_len, *, shuffle, bucket, by_session, seed, epoch, shard, targets, per_session, samples))]
     #[expect(clippy::too_many_arguments, reason = "the keywords of PrefixBatches, handed on")]
     fn new(
         py: Python<'_>,
@@ -298,6 +298,7 @@ impl EpochPlan {
         max_len: i64,
         shuffle: bool,
         bucket: bool,
+        by_session: bool,
         seed: u64,
         epoch: u64,
         shard: (usize, usize),
@@ -306,7 +307,7 @@ impl EpochPlan {
         samples: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (batch_size, max_len) = (positive("batch_size", batch_size)?, positive("max_len", max_len)?);
-        let layout = Layout { batch_size, max_len, shuffle, bucket, seed, epoch, shard };
+        let layout = Layout { batch_size, max_len, shuffle, bucket, by_session, seed, epoch, shard };
         let all = Choice::All(targets_named(targets)?);
         let per_session = per_session.map(|most| positive("per_session", most)).transpose()?;
         let given = samples.map(|values| int64::<Ix2>("samples", values)).transpose()?;
@@ -346,6 +347,29 @@ impl EpochPlan {
     ) -> PyResult<()> {
         let (rows, items) = (rows.as_slice_mut()?, items.as_slice_mut()?);
         Ok(py.detach(|| self.plan.fill_padded(&self.store, batch, pad, rows, items))?)
+    }
+
+    /// For each batch: samples, rows that sessions share, and items kept of the longest.
+    fn session_sizes(&self) -> PyResult<Vec<(usize, usize, usize)>> {
+        let size = |batch| {
+            let (rows, width) = self.plan.session_size(batch)?;
+            Ok((self.plan.batch(batch)?.len(), rows, width))
+        };
+        Ok((0..self.plan.num_batches()).map(size).collect::<Result<_>>()?)
+    }
+
+    /// Fills rows as ``fill_padded`` does, row_of with the row of each sample, and items with a row a session.
+    fn fill_sessions(
+        &self,
+        py: Python<'_>,
+        batch: usize,
+        pad: i64,
+        mut rows: PyReadwriteArray1<'_, i64>,
+        mut row_of: PyReadwriteArray1<'_, i64>,
+        mut items: PyReadwriteArray1<'_, i64>,
+    ) -> PyResult<()> {
+        let (rows, row_of, items) = (rows.as_slice_mut()?, row_of.as_slice_mut()?, items.as_slice_mut()?);
+        Ok(py.detach(|| self.plan.fill_sessions(&self.store, batch, pad, rows, row_of, items))?)
     }
 
     /// Fills rows as ``fill_padded`` does, and the items of all prefixes, their positions, and the offsets.

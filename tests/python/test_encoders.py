@@ -42,8 +42,9 @@ def test_sum_and_join_of_tables() -> None:
 
 
 def test_mean_by_hand_ignores_padding() -> None:
-    vectors = Mean()(TABLE, torch.tensor([[0, 2, 1], [1, 0, 0]]), torch.tensor([2, 1]))
-    assert vectors.tolist() == [[2.5, 2.0], [0.0, 2.0]]
+    states = Mean()(TABLE, torch.tensor([[0, 2, 1], [1, 0, 0]]))
+    assert states[0, 1].tolist() == [2.5, 2.0]
+    assert states[1, 0].tolist() == [0.0, 2.0]
 
 
 def test_recency_by_hand_counts_distance_from_the_end() -> None:
@@ -51,8 +52,8 @@ def test_recency_by_hand_counts_distance_from_the_end() -> None:
     with torch.no_grad():
         encoder.logits_L.copy_(torch.log(torch.tensor([3.0, 1.0, 4.0])))
     # weights 3/4 for the last item and 1/4 for the one before; padding has none
-    vector = encoder(TABLE, torch.tensor([[0, 1, 2]]), torch.tensor([2]))
-    assert vector[0].tolist() == pytest.approx([0.25, 1.5])
+    states = encoder(TABLE, torch.tensor([[0, 1, 2]]))
+    assert states[0, 1].tolist() == pytest.approx([0.25, 1.5])
 
 
 def test_transformer_of_every_prefix_is_one_reading_of_the_session() -> None:
@@ -61,11 +62,11 @@ def test_transformer_of_every_prefix_is_one_reading_of_the_session() -> None:
     initialise(encoder, "uniform", std=0.02, dim=8)
     table = torch.randn(6, 8)
     session = torch.tensor([[3, 1, 4, 1, 5]])
-    states = encoder.states(table, session)[0]
+    states = encoder(table, session)[0]
     for end in range(1, 6):
         prefix = torch.zeros_like(session)
         prefix[0, :end] = session[0, :end]
-        torch.testing.assert_close(encoder(table, prefix, torch.tensor([end]))[0], states[end - 1])
+        torch.testing.assert_close(encoder(table, prefix)[0, end - 1], states[end - 1])
 
 
 def test_starts() -> None:

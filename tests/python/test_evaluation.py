@@ -33,7 +33,7 @@ class Planted:
         return {}
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        last = batch.items_BL[torch.arange(len(batch.lengths_B)), batch.lengths_B - 1]
+        last = batch.items_RL[batch.row_N, batch.length_N - 1]
         return {name: table[last] for name, table in self.tables.items()}
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -124,7 +124,7 @@ class TwoParts(Recommender):
         super().__init__({}, {"id": 0.5, "text": 0.5})
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        last = batch.items_BL[torch.arange(len(batch.lengths_B)), batch.lengths_B - 1]
+        last = batch.items_RL[batch.row_N, batch.length_N - 1]
         following = torch.nn.functional.one_hot((last + 1) % NUM_ITEMS, NUM_ITEMS).float()
         noise = torch.from_numpy(np.random.default_rng(0).normal(size=(NUM_ITEMS, NUM_ITEMS))).float()
         parts = {"id": 2 * noise[last], "text": 2 * following}

@@ -10,9 +10,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.nn.losses import candidate_cross_entropy, seen_mask
+from alterrec import _core
+from alterrec.nn.losses import ScoreBuffer
+from alterrec.nn.losses import candidate_cross_entropy as loss_of_vectors
+from alterrec.ranking import cross_entropy_, set_threads
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+
+
+def candidate_cross_entropy(scores: torch.Tensor, *supervision: torch.Tensor | None) -> torch.Tensor:
+    """The loss of given scores: vectors that an identity scores."""
+    return loss_of_vectors(scores, torch.eye(scores.shape[1], dtype=scores.dtype), *supervision)
+
+
+def bits(mask: list[list[bool]] | np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.packbits(np.array(mask), axis=1, bitorder="little"))
 
 
 def one(count: int = 1) -> torch.Tensor:
@@ -49,7 +61,7 @@ def test_a_positive_is_never_its_negative_and_duplicates_count() -> None:
 
 def test_no_candidate_left_is_no_loss_and_a_finite_gradient() -> None:
     scores = SCORES[:1].clone().requires_grad_()
-    for candidates in (torch.tensor([[0, -1]]), torch.tensor([[True, False, False, False]])):
+    for candidates in (torch.tensor([[0, -1]]), bits([[True, False, False, False]])):
         loss = candidate_cross_entropy(scores, torch.tensor([[0]]), one(), candidates)
         (gradient,) = torch.autograd.grad(loss, scores)
         assert loss.item() == 0
@@ -81,13 +93,13 @@ def test_ids_and_mask_equal_the_loop(data: st.DataObject) -> None:
     ]
     weights = np.array([1.0, 0.5][:top])
     expected = slow_loss(scores, positives, weights, candidates)
-    mask = torch.zeros(rows, num_items, dtype=torch.bool)
+    mask = np.zeros((rows, num_items), dtype=bool)
     width = max(1, *map(len, candidates))
     ids = torch.full((rows, width), -1)
     for row, items in enumerate(candidates):
         mask[row, items] = True
         ids[row, : len(items)] = torch.tensor(items, dtype=torch.int64)
-    for form in (ids, mask):
+    for form in (ids, bits(mask)):
         loss = candidate_cross_entropy(
             torch.from_numpy(scores), torch.from_numpy(positives), torch.from_numpy(weights), form
         )
@@ -96,13 +108,142 @@ def test_ids_and_mask_equal_the_loop(data: st.DataObject) -> None:
 
 def test_hidden_items_are_no_candidates_and_a_hidden_target_is_one() -> None:
     """Items 1 and, in vain, target 0 are hidden; 2 and 3 are left."""
-    hidden = torch.tensor([[True, True, False, False]])
+    hidden = torch.tensor([[0, 1, -1]])
     expected = math.log(1 + math.exp(-2) + math.exp(-3))
-    for candidates in (None, torch.tensor([[1, 2, 3]]), torch.tensor([[False, True, True, True]])):
+    for candidates in (None, torch.tensor([[1, 2, 3]]), bits([[False, True, True, True]])):
         loss = candidate_cross_entropy(SCORES[:1], torch.tensor([[0]]), one(), candidates, hidden)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_seen_mask_marks_real_places_only() -> None:
-    mask = seen_mask(torch.tensor([[3, 1, 0], [2, 0, 0]]), torch.tensor([2, 1]), num_items=4)
-    assert mask.tolist() == [[False, True, False, True], [False, False, True, False]]
+KINDS = ("all", "ids", "bits")
+
+
+def made(kind: str, exclude: bool, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Random vectors, table and supervision: 5 samples, 150 items, 3 positives, ids with duplicates."""
+    generator = torch.Generator().manual_seed(7)
+    vectors = torch.randn(5, 6, generator=generator).to(dtype).requires_grad_()
+    table = torch.randn(150, 6, generator=generator).to(dtype).requires_grad_()
+    positives = torch.stack([torch.randperm(150, generator=generator)[:3] for _ in range(5)])
+    ids = torch.randint(-1, 150, (5, 40), generator=generator)
+    mask = torch.rand(5, 150, generator=generator) < 0.4
+    candidates = {"all": None, "ids": ids, "bits": bits(mask.numpy())}[kind]
+    left_out = torch.randint(-1, 150, (5, 9), generator=generator) if exclude else None
+    weights = torch.tensor([1.0, 0.5, 0.25], dtype=dtype)
+    return vectors, table, positives, weights, candidates, left_out
+
+
+def by_autograd(
+    vectors: torch.Tensor,
+    table: torch.Tensor,
+    positives: torch.Tensor,
+    weights: torch.Tensor,
+    candidates: torch.Tensor | None,
+    left_out: torch.Tensor | None,
+) -> torch.Tensor:
+    """The definition, sample after sample, by torch's own logsumexp."""
+    losses = []
+    for row, scores in enumerate(vectors @ table.T):
+        own = positives[row].tolist()
+        out = set() if left_out is None else set(left_out[row].tolist()) - set(own)
+        if candidates is None:
+            negatives = [item for item in range(len(table)) if item not in out]
+        elif candidates.dtype == torch.uint8:
+            chosen = np.unpackbits(candidates[row].numpy(), bitorder="little")[: len(table)]
+            negatives = [item for item in np.flatnonzero(chosen) if item not in out | set(own)]
+        else:
+            negatives = [item for item in candidates[row].tolist() if item not in out | set(own) | {-1}]
+        for item, weight in zip(own, weights, strict=True):
+            beside = scores[negatives if candidates is None else [item, *negatives]]
+            losses.append(weight * (beside.logsumexp(0) - scores[item]))
+    return torch.stack(losses).sum() / len(vectors)
+
+
+@pytest.mark.parametrize("rows", [2, 512])
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 2e-6), (torch.float64, 1e-13)])
+def test_loss_and_gradients_are_those_of_autograd(
+    kind: str, exclude: bool, rows: int, dtype: torch.dtype, close: float
+) -> None:
+    """float32 is the core's, float64 what runs on a device; in one chunk or several."""
+    vectors, table, *supervision = made(kind, exclude, dtype)
+    loss = loss_of_vectors(vectors, table, *supervision, buffer=ScoreBuffer(rows))
+    expected = by_autograd(vectors, table, *supervision)
+    found = torch.autograd.grad(2 * loss, (vectors, table))
+    wanted = torch.autograd.grad(2 * expected, (vectors, table))
+    assert loss.item() == pytest.approx(expected.item(), rel=close)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=close)
+
+
+@given(st.data())
+def test_core_and_torch_agree_on_adversarial_scores(data: st.DataObject) -> None:
+    """Ties, huge and infinite scores, duplicate positives; NaN gives NaN in both."""
+    num_items = data.draw(st.integers(1, 140))
+    values = st.sampled_from([0.0, -0.0, 1.0, 2.5, -3.0, 80.0, -80.0, 1e4, -1e4, -math.inf])
+    scores = np.array([data.draw(st.lists(values, min_size=num_items, max_size=num_items))], np.float32)
+    own = data.draw(st.integers(0, num_items - 1))
+    scores[0, own] = data.draw(st.sampled_from([0.0, 1.0, -3.0, 80.0]))
+    item = st.integers(-1, num_items - 1)
+    ids = np.array([data.draw(st.lists(item, max_size=12))], np.int64).reshape(1, -1)
+    chosen = np.array([data.draw(st.lists(st.booleans(), min_size=num_items, max_size=num_items))])
+    packed = np.packbits(chosen, axis=1, bitorder="little")
+    exclude = np.array([data.draw(st.lists(item, max_size=4))], np.int64).reshape(1, -1)
+    for candidates in (None, ids, packed):
+        ours = scores.copy()
+        loss = cross_entropy_(ours, [[own]], [1.0], candidates, exclude=exclude)
+        theirs = torch.from_numpy(scores).double()
+        form = None if candidates is None else torch.from_numpy(candidates)
+        expected = cross_entropy_(theirs, np.array([[own]]), [1.0], form, exclude=exclude)
+        assert loss[0] == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-6)
+    broken = scores.copy()
+    broken[0, own] = np.nan
+    assert np.isnan(cross_entropy_(broken, [[own]], [1.0])).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_thread_count_gives_the_same_bits(kind: str) -> None:
+    vectors, table, positives, weights, candidates, left_out = made(kind, True, torch.float32)
+    found = []
+    for count in (1, 2, 3):
+        set_threads(count)
+        scores = (vectors @ table.T).detach()
+        losses = cross_entropy_(scores, positives, weights, candidates, exclude=left_out)
+        found.append((losses.tolist(), scores.tolist()))
+    set_threads(None)
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("name", _core.instruction_sets())
+def test_every_instruction_set_gives_the_same_bits(name: str) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(3, 1001)).astype(np.float32) * 9
+    chosen = np.packbits(rng.random((3, 1001)) < 0.5, axis=1, bitorder="little")
+    best, other = scores.copy(), scores.copy()
+    losses = cross_entropy_(best, [[0], [1], [1000]], [1.0], chosen)
+    _core.use_instructions(name)
+    try:
+        np.testing.assert_array_equal(cross_entropy_(other, [[0], [1], [1000]], [1.0], chosen), losses)
+    finally:
+        _core.use_instructions(None)
+    np.testing.assert_array_equal(other, best)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"positives": [[4]]}, "positives: row 0 has the id 4; allowed: 0 to 3"),
+        ({"positives": [[0], [1]]}, r"positives has shape \(2, 1\); allowed: \(1, P\)"),
+        ({"weights": [1.0, 2.0]}, r"positives has shape \(1, 1\); allowed: \(1, 2\)"),
+        ({"candidates": np.array([[9]])}, "candidates: row 0 has the id 9; allowed: 0 to 3"),
+        ({"candidates": np.zeros((1, 2), np.uint8)}, r"candidates has shape \(1, 2\); allowed: \(1, 1\)"),
+        ({"candidates": np.zeros((2, 1), np.int64)}, r"candidates has shape \(2, 1\); allowed: \(1, 1\)"),
+        ({"exclude": [[7]]}, "exclude: row 0 has the id 7"),
+        ({"scores": np.zeros((1, 4))}, "scores is not a writeable float32 matrix"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    given = {"scores": np.zeros((1, 4), np.float32), "positives": [[0]], "weights": [1.0]} | arguments
+    with pytest.raises(ValueError, match=message):
+        cross_entropy_(**given)

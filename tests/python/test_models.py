@@ -18,7 +18,7 @@ TRAINED = sorted(name for name, entry in MODELS.items() if entry.build)
 UNTRAINED = sorted(name for name, entry in MODELS.items() if entry.candidates)
 SMALL = {"model.dim": 8, "window.first": 1, "window.last": 0.2}
 
-BATCH = SessionBatch(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
+BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
 
 
 def built(
@@ -60,8 +60,10 @@ class TestContract:
     def test_a_session_scores_the_same_alone_or_in_a_batch_and_however_padded(self, name: str) -> None:
         model = system(name)
         together = total(model, BATCH)
-        alone = total(model, SessionBatch(torch.tensor([[5, 5]]), torch.tensor([2])))
-        other_padding = total(model, SessionBatch(torch.tensor([[5, 5, 9, 9]]), torch.tensor([2])))
+        alone = total(model, SessionBatch.of_prefixes(torch.tensor([[5, 5]]), torch.tensor([2])))
+        other_padding = total(
+            model, SessionBatch.of_prefixes(torch.tensor([[5, 5, 9, 9]]), torch.tensor([2]))
+        )
         torch.testing.assert_close(together[2:], alone, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(other_padding, alone, rtol=1e-5, atol=1e-5)
 
@@ -142,21 +144,28 @@ def test_popularity_counts_interactions() -> None:
     store = SessionStore.from_arrays(np.array([0, 0, 0, 1]), np.array([1, 1, 2, 1]), num_items=4)
     (model,) = lookup("popularity").candidates(store)
     assert isinstance(model, Popularity)
-    assert model.scores(SessionBatch(torch.tensor([[2]]), torch.tensor([1])))[0].tolist() == [0, 3, 1, 0]
+    assert model.scores(SessionBatch.of_prefixes(torch.tensor([[2]]), torch.tensor([1])))[0].tolist() == [
+        0,
+        3,
+        1,
+        0,
+    ]
 
 
 def test_item_knn_by_hand() -> None:
     """c_0 = 2, c_1 = 2, c_2 = 1 sessions; c_01 = 1, c_02 = 1; decay 1/2 on the older item."""
     store = SessionStore.from_arrays(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 2, 1]), num_items=3)
     knn = ItemKnn.fit(store, shrinkage=1.0, decay=0.5)
-    scores = knn.scores(SessionBatch(torch.tensor([[1, 0]]), torch.tensor([2])))[0].tolist()
+    scores = knn.scores(SessionBatch.of_prefixes(torch.tensor([[1, 0]]), torch.tensor([2])))[0].tolist()
     to_0 = 1 / (2 + 1)
     assert scores == pytest.approx([0.5 * to_0, to_0, 1 / (2**0.5 + 1)], rel=1e-6)
 
 
 def test_session_knn_finds_the_session_that_shares_items() -> None:
     store = SessionStore.from_arrays(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 3, 4]), num_items=6)
-    scores = SessionKnn(store, k=5).scores(SessionBatch(torch.tensor([[0, 1]]), torch.tensor([2])))[0]
+    scores = SessionKnn(store, k=5).scores(
+        SessionBatch.of_prefixes(torch.tensor([[0, 1]]), torch.tensor([2]))
+    )[0]
     assert scores.argmax().item() in (0, 1, 2)
     assert scores[2].item() > 0
     assert scores[3:].tolist() == [0, 0, 0]

@@ -29,7 +29,7 @@ class Instance:
         with np.load(path, allow_pickle=False) as file:
             self.arrays = {name: file[name] for name in file.files}
         self.name = f"id_{id_session}"
-        self.batch = SessionBatch(self.tensor("input.sessions"), self.tensor("input.lengths"))
+        self.batch = SessionBatch.of_prefixes(self.tensor("input.sessions"), self.tensor("input.lengths"))
         self.targets_N = self.tensor("input.targets")
         self.model = self._model(id_session)
 
@@ -128,7 +128,7 @@ def test_parity_stages_of_the_transformer(instance: Instance) -> None:
         if not hasattr(session, "blocks"):
             continue
         table_VD = instance.network(network).items()
-        x = table_VD[instance.batch.items_BL] + session.positions_LD
+        x = table_VD[instance.batch.items_RL] + session.positions_LD
         x = session.in_norm(x)
         close(x[real_BL], instance.tensor(f"stage.{network}.embedded")[real_BL])
         for number, block in enumerate(session.blocks):
@@ -196,15 +196,17 @@ def test_parity_losses_and_gradients(instance: Instance, loss_name: str) -> None
 
 
 def _loss(instance: Instance, network: str, loss_name: str) -> torch.Tensor:
-    scores_NV = instance.network(network).scores(instance.batch)
+    tables = instance.network(network).item_tables()
+    vectors_ND, table_VD = instance.network(network).encode_sessions(instance.batch, tables), tables.outputs
+    one = torch.ones(1).double()
     if loss_name == "loss_full":
-        return candidate_cross_entropy(scores_NV, instance.targets_N[:, None], torch.ones(1).double(), None)
+        return candidate_cross_entropy(vectors_ND, table_VD, instance.targets_N[:, None], one, None)
     candidates = instance.tensor(f"input.{network}.candidates")
     targets_N, negatives_NC = candidates[:, 0], candidates[:, 1:]
 
     def over(rows: torch.Tensor) -> torch.Tensor:
-        one = torch.ones(1).double()
-        return candidate_cross_entropy(scores_NV[rows], targets_N[rows, None], one, negatives_NC[rows])
+        own_N1 = targets_N[rows, None]
+        return candidate_cross_entropy(vectors_ND[rows], table_VD, own_N1, one, negatives_NC[rows])
 
     if loss_name == "loss_candidates":
         return over(torch.ones(len(targets_N), dtype=torch.bool))

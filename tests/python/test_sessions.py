@@ -3,7 +3,7 @@ from __future__ import annotations
 import doctest
 import pickle
 from collections import Counter
-from itertools import chain
+from itertools import chain, groupby
 
 import numpy as np
 import oracle_sessions as oracle
@@ -222,6 +222,35 @@ class TestBatches:
         assert padded.num_samples == len(expected)
         assert len(padded) == -(-len(expected) // batch_size)
 
+    @given(st.data(), SESSIONS, st.integers(1, 9), st.integers(1, 4), st.booleans())
+    def test_by_session_prefixes_share_rows(self, data, lists, batch_size, max_len, shuffle):
+        """A row for each run of ascending prefixes of one session that are not cut."""
+        store = make_store(lists)
+        options = {"shuffle": shuffle, "reuse": data.draw(st.booleans()), "bucket": data.draw(st.booleans())}
+        batches = PrefixBatches(store, batch_size, max_len, layout="by_session", **options)
+        found = []
+        for batch in batches:
+            pairs = pairs_of(store, batch)
+            rows, expected = -1, []
+            for place, (session, end) in enumerate(pairs):
+                before = pairs[place - 1] if place else (None, 0)
+                rows += not (session == before[0] and before[1] <= end <= max_len)
+                expected.append(rows)
+            assert batch.row_of.tolist() == expected
+            assert len(batch.items) == rows + 1
+            for (session, end), row, length in zip(pairs, batch.row_of, batch.lengths, strict=True):
+                assert batch.items[row, :length].tolist() == lists[session][:end][-max_len:]
+            found += pairs
+        assert sorted(found) == oracle.prefixes(lists, "every")
+        if shuffle and not options["bucket"]:
+            order = [session for session, _ in found]
+            assert len(list(groupby(order))) == len(set(order))
+
+    def test_by_session_reads_a_session_once(self):
+        store = make_store([[0, 1, 2, 3, 4]] * 64)
+        read = PrefixBatches(store, 64, 9, layout="by_session", seed=3)
+        assert [len(batch.items) for batch in read] == [16] * 4
+
     @given(SESSIONS, st.integers(1, 4), st.integers(1, 7), st.booleans(), st.booleans())
     def test_shards_share_out_the_steps_of_one_process(self, lists, batch_size, world, shuffle, bucket):
         store = make_store(lists)
@@ -318,7 +347,7 @@ class TestBatches:
             ({"seed": -1}, r"seed is -1; allowed: 0 to 2\*\*64 - 1"),
             ({"epoch": 2**64}, "epoch is 18446744073709551616"),
             ({"targets": "all"}, 'targets is "all"; allowed: "every" or "last"'),
-            ({"layout": "ragged"}, 'layout is \'ragged\'; allowed: "padded" or "packed"'),
+            ({"layout": "ragged"}, 'layout is \'ragged\'; allowed: "padded", "packed" or "by_session"'),
             ({"per_session": 0}, "per_session is 0; allowed: 1 or more"),
             ({"per_session": 1, "targets": "last"}, "each choose the samples"),
             ({"samples": [(0, 1)], "per_session": 1}, "each choose the samples"),

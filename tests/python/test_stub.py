@@ -35,6 +35,7 @@ PLAN = _core.EpochPlan(
     9,
     shuffle=False,
     bucket=False,
+    by_session=True,
     seed=0,
     epoch=0,
     shard=(0, 1),
@@ -43,6 +44,7 @@ PLAN = _core.EpochPlan(
     samples=None,
 )
 ROWS, WIDTH, TOTAL = PLAN.sizes()[0]
+_, SHARED, LONGEST = PLAN.session_sizes()[0]
 FLAT = np.zeros(5 * ROWS, np.int64)
 ITEMS = _core.ItemNeighbours(STORE, 2)
 SESSIONS = _core.SessionNeighbours(STORE, 2)
@@ -57,6 +59,9 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("rank_window", _core, (F32, 1, 5, NONE, None, 1, I64.copy())),
     ("rank_window", _core, (F32, 1, 5, NONE, DRAW, 1, I64.copy())),
     ("rank_window_mask", _core, (F32, 1, 5, NONE, 1, np.zeros(F32.shape, np.bool_))),
+    ("rank_window_bits", _core, (F32, 1, 5, NONE, 1, np.zeros((3, 1), np.uint8))),
+    ("cross_entropy", _core, (F32.copy(), IDS[:, None], np.ones(1, np.float32), None, NONE, 1.0, 1)),
+    ("cross_entropy", _core, (F32.copy(), IDS[:, None], np.ones(1, np.float32), I64, NONE, 1.0, 1)),
     ("top_ranked", _core, (F32, 4, NONE, None, I64.copy())),
     ("target_counts", _core, (F32, IDS, NONE, 1)),
     ("fused_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, NONE, 1)),
@@ -74,6 +79,8 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("EpochPlan.sizes", PLAN, ()),
     ("EpochPlan.fill_padded", PLAN, (0, 0, FLAT, int64(ROWS * WIDTH))),
     ("EpochPlan.fill_packed", PLAN, (0, FLAT, int64(TOTAL), int64(TOTAL), int64(ROWS + 1))),
+    ("EpochPlan.session_sizes", PLAN, ()),
+    ("EpochPlan.fill_sessions", PLAN, (0, 0, FLAT, int64(ROWS), int64(SHARED * LONGEST))),
     ("ItemNeighbours.arrays", ITEMS, ()),
     ("ItemNeighbours.from_arrays", ITEMS, (5, *ITEMS.arrays())),
     ("ItemNeighbours.scores", ITEMS, ([[1]], [1], 0.5)),

@@ -12,6 +12,7 @@ from alterrec.training.supervision import Supervision, WindowRanks, supervise
 
 SCORES = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]])
 TARGETS = torch.tensor([1, 0])
+SAMPLES = np.array([10, 11])
 
 
 def made(
@@ -23,23 +24,34 @@ def made(
         "ranks": WindowRanks.on(window, 6),
         "num_items": 6,
         "seed": 3,
-        "samples_N": torch.tensor([10, 11]),
         "positives": positives,
-        "positive_scores_NV": SCORES if positives.top else None,
+        "teacher": teacher,
+        "positive_teacher": teacher if positives.top else None,
     }
-    return supervise(TARGETS, SCORES, negatives, **(arguments | changes))  # type: ignore[arg-type]
+    return supervise(TARGETS, SAMPLES, negatives, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def teacher(chunk: slice) -> torch.Tensor:
+    return SCORES[chunk]
+
+
+def items(bits: torch.Tensor | None) -> list[list[int]]:
+    """Items whose bits are set, row by row."""
+    assert bits is not None
+    assert bits.dtype == torch.uint8
+    return [np.flatnonzero(row).tolist() for row in np.unpackbits(bits.numpy(), axis=1, bitorder="little")]
 
 
 def test_the_papers_window_takes_the_target_out_first_and_counts_ranks_from_1() -> None:
     window = Window(first=2, last=4, random_share=0.0)
     mask = made(window, "window").candidates
     # without target 1: 0, 2, 3, 4, 5 -> ranks 2..4; without target 0: 5, 4, 3, 2, 1
-    assert [np.flatnonzero(row).tolist() for row in mask] == [[2, 3, 4], [2, 3, 4]]
+    assert items(mask) == [[2, 3, 4], [2, 3, 4]]
 
 
 def test_the_authors_window_counts_the_target() -> None:
     mask = made(Window(first=2, last=4, random_share=0.0, exclude_target=False), "window").candidates
-    assert [np.flatnonzero(row).tolist() for row in mask] == [[1, 2, 3], [2, 3, 4]]
+    assert items(mask) == [[1, 2, 3], [2, 3, 4]]
 
 
 def test_half_window_half_random() -> None:
@@ -62,16 +74,36 @@ def test_a_sample_of_the_window_is_a_function_of_seed_and_sample_id() -> None:
     whole = made(window, "window").candidates
     swapped = supervise(
         TARGETS.flip(0),
-        SCORES.flip(0),
+        SAMPLES[::-1],
         "window",
         window=window,
         ranks=WindowRanks.on(window, 6),
         num_items=6,
         seed=3,
-        samples_N=torch.tensor([11, 10]),
         positives=Positives(),
+        teacher=lambda chunk: SCORES.flip(0)[chunk],
     ).candidates
     assert torch.equal(whole, swapped.flip(0))
+
+
+@pytest.mark.parametrize("sample", [0, 2])
+def test_chunks_change_nothing(sample: int) -> None:
+    window = Window(first=1, last=4, sample=sample, random_share=0.5)
+    whole = made(window, "window", Positives(top=1))
+    cut = made(window, "window", Positives(top=1), chunks=[slice(0, 1), slice(1, 2)])
+    assert all(torch.equal(one, other) for one, other in zip(whole, cut, strict=True))
+
+
+def test_one_teacher_scores_once_for_both_uses() -> None:
+    calls = []
+
+    def counted(chunk: slice) -> torch.Tensor:
+        calls.append(chunk)
+        return SCORES[chunk]
+
+    window = Window(first=3, last=4, random_share=0.0)
+    made(window, "window", Positives(top=1), teacher=counted, positive_teacher=counted)
+    assert len(calls) == 1
 
 
 def test_full_has_no_candidates_but_the_catalogue() -> None:
@@ -102,7 +134,7 @@ def test_seen_items_do_not_rank() -> None:
     seen = torch.tensor([[0, -1], [5, 4]])
     window = Window(first=2, last=3, random_share=0.0)
     mask = made(window, "window", seen_NL=seen).candidates
-    assert [np.flatnonzero(row).tolist() for row in mask] == [[3, 4], [1, 2]]
+    assert items(mask) == [[3, 4], [1, 2]]
     positives = made(window, "window", Positives(top=1), seen_NL=seen).positives
     assert positives.tolist() == [[1, 2], [0, 3]]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from alterrec.metrics import metrics
-from alterrec.models.base import Scorer, SessionBatch
+from alterrec.models.base import Scorer, SessionBatch, on_device
 from alterrec.ranking import fused_target_counts, target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
 
@@ -124,14 +124,11 @@ def score_chunks(
         rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
         fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
         longest = int(store.lengths.max(initial=1))
-        read = PrefixBatches(store, rows, protocol.max_len, **fixed)
+        read = PrefixBatches(store, rows, protocol.max_len, layout="by_session", **fixed)
         whole = PrefixBatches(store, rows, longest, pad=-1, **fixed)
         for batch, prefix in zip(read, whole, strict=True):
-            items, lengths, wanted, seen = (
-                torch.from_numpy(values).to(protocol.device)
-                for values in (batch.items, batch.lengths, batch.targets, prefix.items)
-            )
-            parts = model.part_scores(SessionBatch(items, lengths), tables)
+            wanted, seen = (on_device(values, protocol.device) for values in (batch.targets, prefix.items))
+            parts = model.part_scores(SessionBatch.of(batch, protocol.device), tables)
             yield parts, seen if protocol.exclude_seen else None, wanted
 
 
@@ -172,7 +169,7 @@ def recommend_items(
             chunk = sessions[first : first + rows]
             read = [items[-protocol.max_len :] for items in chunk]
             lengths = torch.tensor([len(items) for items in read], device=protocol.device)
-            batch = SessionBatch(_padded(read, 0).to(protocol.device), lengths)
+            batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
             summands = model.summands(model.part_scores(batch, tables))
             total = torch.stack([model.weights[name] * part for name, part in summands.items()]).sum(0)
             seen = _padded(chunk, -1).to(protocol.device) if protocol.exclude_seen else None

@@ -1,6 +1,6 @@
 """What a system is: networks that score, parts of a score, and their weights.
 
-Legend: B sessions, L places, N samples, V items, D width.
+Legend: R sessions, L places, N samples, V items, D width.
 """
 
 from __future__ import annotations
@@ -9,15 +9,56 @@ import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alterrec.sessions import Batch
+
 
 class SessionBatch(NamedTuple):
-    """Right-padded prefixes: ``items_BL`` int64 ids, ``lengths_B`` int64 counts of real items."""
+    """Prefixes of sessions: sample n is ``items_RL[row_N[n], :length_N[n]]``, all int64, right-padded."""
 
-    items_BL: Tensor
-    lengths_B: Tensor
+    items_RL: Tensor
+    row_N: Tensor
+    length_N: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, device: str) -> SessionBatch:
+        """A batch of any layout but packed, on a device; a copy to one does not wait for it.
+
+        Example:
+            >>> from alterrec.sessions import PrefixBatches, SessionStore
+            >>> store = SessionStore.from_arrays([0, 0, 0], [4, 2, 3])
+            >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
+            >>> SessionBatch.of(batch, "cpu").items_RL
+            tensor([[4, 2]])
+        """
+        row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
+        return cls(*(on_device(values, device) for values in (batch.items, row_of, batch.lengths)))
+
+    @classmethod
+    def of_prefixes(cls, items_NL: Tensor, length_N: Tensor) -> SessionBatch:
+        """Samples that each have a row of their own.
+
+        Example:
+            >>> SessionBatch.of_prefixes(torch.tensor([[1, 2]]), torch.tensor([2])).row_N
+            tensor([0])
+        """
+        return cls(items_NL, torch.arange(len(items_NL), device=items_NL.device), length_N)
+
+    def prefixes(self, pad: int = -1) -> Tensor:
+        """Items of each prefix (N, L), then ``pad``."""
+        places_L = torch.arange(self.items_RL.shape[1], device=self.items_RL.device)
+        return self.items_RL[self.row_N].masked_fill(places_L >= self.length_N[:, None], pad)
+
+
+def on_device(values: np.ndarray, device: str) -> Tensor:
+    """An array as a tensor on a device, through pinned memory where that lets the copy go on alone."""
+    tensor = torch.from_numpy(values)
+    if not device.startswith("cuda"):
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Tables(NamedTuple):
@@ -57,7 +98,8 @@ class Network(nn.Module):
         >>> from alterrec.nn.item_encoders import IdTable
         >>> from alterrec.nn.session_encoders import Mean
         >>> network = Network(IdTable(5, 4), Mean(), temperature=1.0)
-        >>> network.scores(SessionBatch(torch.tensor([[1, 2]]), torch.tensor([2]))).shape
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[1, 2]]), torch.tensor([2]))
+        >>> network.scores(batch).shape
         torch.Size([1, 5])
     """
 
@@ -78,14 +120,15 @@ class Network(nn.Module):
         else:
             self.register_buffer("log_temperature", torch.tensor(start, dtype=torch.float64))
 
-    def item_tables(self) -> Tables:
-        """Both tables (V, D); here one and the same."""
-        table_VD = self.items()
+    def item_tables(self, ids_U: Tensor | None = None) -> Tables:
+        """Both tables, here one and the same: (V, D), or (U, D) of these items alone."""
+        table_VD = self.items(ids_U)
         return Tables(table_VD, table_VD)
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Session vectors (N, D), already over the temperature."""
-        vector_ND: Tensor = self.session(tables.inputs, batch.items_BL, batch.lengths_B)
+        states_RLD: Tensor = self.session(tables.inputs, batch.items_RL)
+        vector_ND = states_RLD[batch.row_N, batch.length_N - 1]
         return vector_ND / self.log_temperature.exp().to(vector_ND)
 
     def scores(self, batch: SessionBatch, tables: Tables | None = None) -> Tensor:
@@ -104,7 +147,7 @@ class Recommender(nn.Module):
         >>> from alterrec.nn.item_encoders import IdTable
         >>> from alterrec.nn.session_encoders import Mean
         >>> model = Recommender({"model": Network(IdTable(5, 4), Mean(), 1.0)}, {"model": 1.0})
-        >>> batch = SessionBatch(torch.tensor([[1, 2]]), torch.tensor([2]))
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[1, 2]]), torch.tensor([2]))
         >>> list(model.part_scores(batch, model.prepare()))
         ['model']
     """

@@ -46,7 +46,7 @@ class Popularity(Untrained):
     """Items by their number of interactions in training.
 
     Example:
-        >>> batch = SessionBatch(torch.tensor([[1]]), torch.tensor([1]))
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))
         >>> Popularity(torch.tensor([3.0, 1.0])).scores(batch)
         tensor([[3., 1.]])
     """
@@ -57,7 +57,7 @@ class Popularity(Untrained):
 
     def scores(self, batch: SessionBatch) -> Tensor:
         """The same scores (N, V) for every session."""
-        return self.counts_V.expand(len(batch.lengths_B), -1).contiguous()
+        return self.counts_V.expand(len(batch.length_N), -1).contiguous()
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run folder keeps."""
@@ -78,7 +78,7 @@ class ItemKnn(Untrained):
     Example:
         >>> store = SessionStore.from_arrays(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]))
         >>> knn = ItemKnn.fit(store, shrinkage=0.0, decay=0.5)
-        >>> knn.scores(SessionBatch(torch.tensor([[1]]), torch.tensor([1]))).argmax().item()
+        >>> knn.scores(SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))).argmax().item()
         0
     """
 
@@ -95,9 +95,9 @@ class ItemKnn(Untrained):
 
     def scores(self, batch: SessionBatch) -> Tensor:
         """Scores (N, V); 0 for items that share no session with the prefix."""
-        items_BL, lengths_B = (values.cpu().numpy() for values in batch)
-        scores = self.neighbours.scores(items_BL, lengths_B, self.decay)
-        return torch.from_numpy(scores).to(batch.items_BL.device)
+        items_NL, length_N = batch.prefixes(pad=0).cpu().numpy(), batch.length_N.cpu().numpy()
+        scores = self.neighbours.scores(items_NL, length_N, self.decay)
+        return torch.from_numpy(scores).to(batch.items_RL.device)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run folder keeps."""
@@ -127,7 +127,7 @@ class SessionKnn(Untrained):
     Example:
         >>> store = SessionStore.from_arrays(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]))
         >>> knn = SessionKnn(store, k=1)
-        >>> knn.scores(SessionBatch(torch.tensor([[1]]), torch.tensor([1])))[0, 2].item()
+        >>> knn.scores(SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1])))[0, 2].item()
         0.0
     """
 
@@ -139,8 +139,8 @@ class SessionKnn(Untrained):
 
     def scores(self, batch: SessionBatch) -> Tensor:
         """Scores (N, V); 0 for items of no neighbour session."""
-        items_BL, lengths_B = (values.cpu().numpy() for values in batch)
-        return torch.from_numpy(self.neighbours.scores(items_BL, lengths_B)).to(batch.items_BL.device)
+        items_NL, length_N = batch.prefixes(pad=0).cpu().numpy(), batch.length_N.cpu().numpy()
+        return torch.from_numpy(self.neighbours.scores(items_NL, length_N)).to(batch.items_RL.device)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run folder keeps: the training sessions, for they are the model."""

@@ -1,11 +1,12 @@
-"""Item encoders: from ids and text vectors to the item table (V, D).
+"""Item encoders: from ids and text vectors to the item table (V, D), or to its rows of some items (U, D).
 
-Legend: V items, D width, F width of given text vectors.
+Legend: V items, U items asked for, D width, F width of given text vectors.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -25,9 +26,10 @@ class IdTable(nn.Module):
         self.dim = dim
         nn.init.normal_(self.rows_VD, std=0.02)
 
-    def forward(self) -> Tensor:
-        """The table (V, D)."""
-        table_VD: Tensor = self.dropout(self.norm(self.rows_VD))
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD)
+        table_VD: Tensor = self.dropout(self.norm(rows_VD))
         return table_VD
 
 
@@ -49,9 +51,10 @@ class TextProjection(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.dim = dim
 
-    def forward(self) -> Tensor:
-        """The table (V, D)."""
-        hidden_VD = self.dropout(torch.relu(self.project(self.vectors_VF)))
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        vectors_VF = self.vectors_VF if ids_U is None else self.vectors_VF[ids_U]
+        hidden_VD = self.dropout(torch.relu(self.project(vectors_VF)))
         table_VD: Tensor = self.norm(hidden_VD)
         return table_VD
 
@@ -69,9 +72,9 @@ class SummedItems(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.dim = encoders[0].dim
 
-    def forward(self) -> Tensor:
-        """The table (V, D)."""
-        return torch.stack([encoder() for encoder in self.encoders]).sum(0)
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        return torch.stack([encoder(ids_U) for encoder in self.encoders]).sum(0)
 
 
 class JoinedItems(nn.Module):
@@ -87,6 +90,6 @@ class JoinedItems(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.dim = sum(encoder.dim for encoder in encoders)
 
-    def forward(self) -> Tensor:
-        """The table (V, D)."""
-        return torch.cat([encoder() for encoder in self.encoders], dim=1)
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        return torch.cat([encoder(ids_U) for encoder in self.encoders], dim=1)

@@ -1,6 +1,6 @@
-"""A causal post-norm Transformer over the items of a prefix.
+"""A causal post-norm Transformer over the items of a session.
 
-Legend: B sessions, L places, D width, H heads.
+Legend: R sessions, L places, D width, H heads.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(dim, eps=eps)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """States after the block (B, L, D); place l sees places 0..l."""
-        q_BHLd, k_BHLd, v_BHLd = (
-            linear(x_BLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def forward(self, x_RLD: Tensor) -> Tensor:
+        """States after the block (R, L, D); place l sees places 0..l."""
+        q_RHLd, k_RHLd, v_RHLd = (
+            linear(x_RLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear in (self.q, self.k, self.v)
         )
         # Right padding lies behind every real place, so the causal mask alone hides it.
-        mixed_BHLd = F.scaled_dot_product_attention(
-            q_BHLd, k_BHLd, v_BHLd, is_causal=True, dropout_p=self.dropout.p if self.training else 0.0
+        mixed_RHLd = F.scaled_dot_product_attention(
+            q_RHLd, k_RHLd, v_RHLd, is_causal=True, dropout_p=self.dropout.p if self.training else 0.0
         )
-        attended_BLD = self.o(mixed_BHLd.transpose(1, 2).flatten(-2))
-        x_BLD = self.attn_norm(x_BLD + self.dropout(attended_BLD))
-        x_BLD = self.ffn_norm(x_BLD + self.dropout(self.down(torch.relu(self.up(x_BLD)))))
-        return x_BLD
+        attended_RLD = self.o(mixed_RHLd.transpose(1, 2).flatten(-2))
+        x_RLD = self.attn_norm(x_RLD + self.dropout(attended_RLD))
+        x_RLD = self.ffn_norm(x_RLD + self.dropout(self.down(torch.relu(self.up(x_RLD)))))
+        return x_RLD
 
 
 class Transformer(nn.Module):
-    """The session vector is the last real place of a causal Transformer (Section 4.1.2).
+    """States of a causal Transformer; the last real one is the session vector (Section 4.1.2).
 
-    Learned positions count from the prefix's first item; epsilon 1e-6 in every norm.
+    Learned positions count from the first item; epsilon 1e-6 in every norm.
 
     Example:
         >>> encoder = Transformer(dim=4, max_len=3, layers=2, heads=2, dropout=0.0)
-        >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]]), torch.tensor([2])).shape
-        torch.Size([1, 4])
+        >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
+        torch.Size([1, 3, 4])
     """
 
     def __init__(self, dim: int, max_len: int, layers: int, heads: int, dropout: float) -> None:
@@ -65,15 +65,10 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, heads, 4 * dim, dropout, eps) for _ in range(layers))
         nn.init.normal_(self.positions_LD, std=0.02)
 
-    def states(self, table_VD: Tensor, items_BL: Tensor) -> Tensor:
-        """The state of every place (B, L, D); each is the session vector of the prefix that ends there."""
-        x_BLD: Tensor = F.embedding(items_BL, table_VD) + self.positions_LD[: items_BL.shape[1]]
-        x_BLD = self.dropout(self.in_norm(x_BLD))
+    def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
+        """States (R, L, D)."""
+        x_RLD: Tensor = F.embedding(items_RL, table_VD) + self.positions_LD[: items_RL.shape[1]]
+        x_RLD = self.dropout(self.in_norm(x_RLD))
         for block in self.blocks:
-            x_BLD = block(x_BLD)
-        return x_BLD
-
-    def forward(self, table_VD: Tensor, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
-        """Session vectors (B, D) of right-padded prefixes."""
-        states_BLD = self.states(table_VD, items_BL)
-        return states_BLD[torch.arange(len(states_BLD), device=states_BLD.device), lengths_B - 1]
+            x_RLD = block(x_RLD)
+        return x_RLD

@@ -1,22 +1,27 @@
 """What one step learns from: positives, their weights and the candidates beside them.
 
-Legend: N samples, V items, P positives a sample, C candidates a sample.
+Legend: N samples, V items, L places, P positives a sample, C candidates a sample, E excluded items a sample.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.ranking import rank_window, rank_window_mask, top_ranked, uniform_items
+from alterrec.models.base import on_device
+from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
 from alterrec.recipe import Positives, Window
+
+Teacher: TypeAlias = Callable[[slice], Tensor]
 
 
 class Supervision(NamedTuple):
-    """Arguments of the loss: positives (N, P), weights (P,), candidates (ids, mask or None)."""
+    """Arguments of the loss: positives (N, P), weights (P,), candidates (ids, bits or None)."""
 
     positives: Tensor
     weights: Tensor
@@ -54,17 +59,18 @@ def _rank(value: float, num_items: int) -> int:
 
 def supervise(
     targets_N: Tensor,
-    teacher_scores_NV: Tensor | None,
+    samples_N: np.ndarray,
     negatives: str,
     *,
     window: Window,
     ranks: WindowRanks,
     num_items: int,
     seed: int,
-    samples_N: Tensor,
     positives: Positives,
-    positive_scores_NV: Tensor | None = None,
+    teacher: Teacher | None = None,
+    positive_teacher: Teacher | None = None,
     seen_NL: Tensor | None = None,
+    chunks: Sequence[slice] = (slice(None),),
 ) -> Supervision:
     """Positives and candidates of one batch.
 
@@ -73,50 +79,52 @@ def supervise(
 
     Args:
         targets_N: int64 target items.
-        teacher_scores_NV: the other network's scores; needed for ``window``.
+        samples_N: int64 stable sample ids.
         negatives: ``full``, ``random`` or ``window``.
         window, ranks: the recipe's window and its ranks on this catalogue.
         num_items: V.
         seed: changes with the epoch.
-        samples_N: int64 stable sample ids.
         positives: how to weigh further positives.
-        positive_scores_NV: scores whose top items are further positives, or None for none.
+        teacher: scores (n, V) of a chunk's n samples by the other network; needed for ``window``.
+        positive_teacher: likewise, whose top items are further positives; None for none.
         seen_NL: items of the prefixes, -1 for none, that neither rank nor are further positives.
+        chunks: the samples that teachers score at a time.
 
     Returns:
         What ``losses.candidate_cross_entropy`` takes.
     """
-    positives_NP, weights_P = targets_N[:, None], torch.ones(1, device=targets_N.device)
-    seen_NL = positives_NP[:, :0] if seen_NL is None else seen_NL
-    apart_NE = torch.cat([positives_NP, seen_NL], 1)
-    if positive_scores_NV is not None:
-        top_NP = top_ranked(positive_scores_NV, positives.top, exclude=apart_NE)[0]
-        positives_NP = torch.cat([positives_NP, top_NP], 1)
-        weight = positives.weight / (positives.top if positives.as_samples else 1)
-        weights_P = torch.cat([weights_P, torch.full((positives.top,), weight, device=targets_N.device)])
-    if negatives == "full":
-        return Supervision(positives_NP, weights_P, None)
-    total = window.sample or ranks.stop - ranks.start
-    drawn = total if negatives == "random" else round(total * window.random_share)
-    candidates = []
+    device, total = str(targets_N.device), window.sample or ranks.stop - ranks.start
+    drawn = {"full": 0, "random": total, "window": round(total * window.random_share)}[negatives]
+    hard = total - drawn if negatives == "window" else 0
+    positives_NP, candidates = [], []
+    for chunk in chunks if positive_teacher or hard else ():
+        apart_N1 = targets_N[chunk, None]
+        seen = apart_N1[:, :0] if seen_NL is None else seen_NL[chunk]
+        apart_NE = torch.cat([apart_N1, seen], 1)
+        scores_NV = None
+        if positive_teacher:
+            scores_NV = positive_teacher(chunk)
+            top_NP = top_ranked(scores_NV, positives.top, exclude=apart_NE)[0]
+            positives_NP.append(torch.cat([apart_N1, top_NP], 1))
+        if hard:
+            assert teacher is not None
+            if scores_NV is None or teacher != positive_teacher:
+                scores_NV = teacher(chunk)
+            exclude = apart_NE if window.exclude_target else seen
+            if hard == ranks.stop - ranks.start:
+                candidates.append(rank_window_bits(scores_NV, *ranks, exclude=exclude))
+            else:
+                rows = samples_N[chunk]
+                candidates.append(
+                    rank_window(scores_NV, *ranks, exclude=exclude, sample=hard, seed=seed, rows=rows)
+                )
+    weight = positives.weight / (positives.top if positives.as_samples else 1) if positives.top else 0.0
+    further = positives.top if positive_teacher else 0
+    parts = [torch.cat(candidates)] if candidates else []
     if drawn:
-        ids_NC = uniform_items(samples_N.cpu().numpy(), drawn, num_items, seed=seed)
-        candidates.append(torch.from_numpy(ids_NC).to(targets_N.device))
-    if drawn < total:
-        assert teacher_scores_NV is not None
-        exclude = apart_NE if window.exclude_target else seen_NL
-        if not drawn and not window.sample:
-            mask_NV = rank_window_mask(teacher_scores_NV, ranks.start, ranks.stop, exclude=exclude)
-            return Supervision(positives_NP, weights_P, mask_NV)
-        candidates.append(
-            rank_window(
-                teacher_scores_NV,
-                ranks.start,
-                ranks.stop,
-                exclude=exclude,
-                sample=total - drawn,
-                seed=seed,
-                rows=samples_N.cpu().numpy(),
-            )
-        )
-    return Supervision(positives_NP, weights_P, torch.cat(candidates, 1))
+        parts.insert(0, on_device(uniform_items(samples_N, drawn, num_items, seed=seed), device))
+    return Supervision(
+        torch.cat(positives_NP) if positives_NP else targets_N[:, None],
+        on_device(np.array([1.0] + [weight] * further, np.float32), device),
+        torch.cat(parts, 1) if parts else None,
+    )

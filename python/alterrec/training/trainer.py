@@ -5,7 +5,6 @@ Legend: N samples, V items.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.models.base import Recommender, SessionBatch
-from alterrec.nn.losses import candidate_cross_entropy, seen_mask
-from alterrec.nn.session_encoders import place_mask
+from alterrec.models.base import Recommender
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
+from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase, first_epochs
-from alterrec.training.supervision import WindowRanks, supervise
+from alterrec.training.step import Step
 
 Metrics = dict[str, dict[str, float]]
 
@@ -70,6 +68,7 @@ def train(
     data: str = "",
     exclude_seen: bool = False,
     resume: bool = False,
+    clock: Clock | None = None,
     listen: Listener = lambda event: None,
 ) -> tuple[Progress, str]:
     """Train ``model`` in place over the phases and leave it at its best epoch.
@@ -94,6 +93,7 @@ def train(
     """
     progress = Progress(dump_recipe(recipe), data)
     optimisers = {name: _optimiser(model, recipe, name) for name in model.networks}
+    buffer, clock = ScoreBuffer(), clock or NoClock()
     if resume and checkpoint.exists():
         progress = Progress.load(checkpoint, progress.recipe, data)
         set_parameters(model, progress.parameters)
@@ -109,7 +109,16 @@ def train(
                 break
             phase = by_epoch[progress.epoch]
             learn = partial(
-                _learn, model, recipe, phase, store, optimisers[phase.train], exclude_seen, listen
+                _learn,
+                model,
+                recipe,
+                phase,
+                store,
+                optimisers[phase.train],
+                exclude_seen,
+                buffer,
+                clock,
+                listen,
             )
             _epoch(model, recipe, phase, learn, progress, len(by_epoch), listen, validate)
             progress.parameters = parameters_of(model)
@@ -193,6 +202,8 @@ def _learn(
     store: SessionStore,
     optimiser: torch.optim.Optimizer,
     exclude_seen: bool,
+    buffer: ScoreBuffer,
+    clock: Clock,
     listen: Listener,
     epoch: int,
     epochs: int,
@@ -200,8 +211,7 @@ def _learn(
 ) -> tuple[float, int]:
     """One pass over the samples of an epoch: (mean loss, samples)."""
     optimiser.param_groups[0]["lr"] = rate
-    seed, device = recipe.run.seed, recipe.run.device
-    ranks = WindowRanks(0, 0) if phase.negatives == "full" else WindowRanks.on(recipe.window, store.num_items)
+    seed = recipe.run.seed
     as_samples = phase.positives and recipe.positives.as_samples
     batches = PrefixBatches(
         store,
@@ -211,56 +221,32 @@ def _learn(
         seed=derive_seed(seed, ORDER),
         epoch=epoch,
         per_session=recipe.data.prefixes or None,
+        layout="by_session",
     )
-    # The teacher does not learn while it teaches, so its table is computed once.
-    teacher = _Teacher(model, phase.teacher if phase.negatives == "window" else None)
-    praised = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
-    positive_teacher = _Teacher(model, praised if phase.positives else None)
-    network = model.network(phase.train).train()
-    total, samples = torch.zeros((), dtype=torch.float64), 0
-    for step, arrays in enumerate(batches, start=1):
-        items, lengths, targets_N = (
-            torch.from_numpy(values).to(device) for values in (arrays.items, arrays.lengths, arrays.targets)
-        )
-        batch = SessionBatch(items, lengths)
-        scores_NV = network.scores(batch)
-        hidden_NV = seen_mask(items, lengths, store.num_items) if exclude_seen else None
-        supervision = supervise(
-            targets_N,
-            teacher.scores(batch),
-            phase.negatives,
-            window=recipe.window,
-            ranks=ranks,
-            num_items=store.num_items,
-            seed=derive_seed(seed, epoch, DRAWS),
-            samples_N=torch.from_numpy(arrays.samples),
-            seen_NL=items.masked_fill(~place_mask(items, lengths), -1) if exclude_seen else None,
-            positives=recipe.positives,
-            positive_scores_NV=positive_teacher.scores(batch),
-        )
-        loss = candidate_cross_entropy(scores_NV, *supervision, hidden_NV)
+    step = Step(
+        model,
+        recipe,
+        phase,
+        store.num_items,
+        exclude_seen=exclude_seen,
+        seed=derive_seed(seed, epoch, DRAWS),
+        buffer=buffer,
+        clock=clock,
+    )
+    losses = []
+    clock.start()
+    for number, batch in enumerate(batches, start=1):
+        clock.lap("waiting for data")
+        loss = step.loss(batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        clock.lap("item table")
         optimiser.step()
-        total += loss.detach().double().cpu() * len(targets_N)
-        samples += len(targets_N)
-        listen(Event("step", epoch=epoch, epochs=epochs, phase=phase.name, step=step, steps=len(batches)))
-    return (total / max(samples, 1)).item(), samples
-
-
-class _Teacher:
-    """A frozen copy of a network and its item table; scores nothing where there is no teacher."""
-
-    def __init__(self, model: Recommender, name: str | None) -> None:
-        self.network = copy.deepcopy(model.network(name)).eval() if name else None
-        with torch.no_grad():
-            self.tables = self.network.item_tables() if self.network else None
-
-    def scores(self, batch: SessionBatch) -> Tensor | None:
-        if self.network is None:
-            return None
-        with torch.no_grad():
-            return self.network.scores(batch, self.tables)
+        clock.lap("optimiser")
+        losses.append(loss.detach() * len(batch.targets))
+        listen(Event("step", epoch=epoch, epochs=epochs, phase=phase.name, step=number, steps=len(batches)))
+    # Fetched once: on a device a loss read in each step would make the host wait for it.
+    return (torch.stack(losses).double().sum() / batches.num_samples).item(), batches.num_samples
 
 
 def _optimiser(model: Recommender, recipe: Recipe, name: str) -> torch.optim.Optimizer:

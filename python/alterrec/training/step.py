@@ -1,0 +1,137 @@
+"""One step of a phase: from a batch of prefixes to the loss of the network that learns.
+
+Legend: N samples, V items, U items that a step is about.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from alterrec.models.base import Network, Recommender, SessionBatch, Tables, on_device
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.ranking import unchecked
+from alterrec.recipe import Recipe
+from alterrec.sessions import Batch
+from alterrec.training.clock import Clock
+from alterrec.training.schedule import Phase
+from alterrec.training.supervision import Supervision, Teacher, WindowRanks, supervise
+
+# With so many items for each candidate, only those that a step is about are encoded and scored.
+ITEMS_A_CANDIDATE = 100
+
+
+class Step:
+    """What the steps of one epoch share: the network that learns, frozen teachers, a buffer for scores."""
+
+    def __init__(
+        self,
+        model: Recommender,
+        recipe: Recipe,
+        phase: Phase,
+        num_items: int,
+        *,
+        exclude_seen: bool,
+        seed: int,
+        buffer: ScoreBuffer,
+        clock: Clock,
+    ) -> None:
+        self.network = model.network(phase.train).train()
+        self.recipe = recipe
+        self.phase = phase
+        self.num_items = num_items
+        self.exclude_seen = exclude_seen
+        self.seed = seed
+        self.buffer = buffer
+        self.clock = clock
+        self.ranks = WindowRanks(0, 0)
+        if phase.negatives != "full":
+            self.ranks = WindowRanks.on(recipe.window, num_items)
+        self.judge = phase.teacher if phase.negatives == "window" else None
+        praised = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
+        self.praised = praised if phase.positives else None
+        names = {name for name in (self.judge, self.praised) if name}
+        self.teachers = {name: self._frozen(model, name) for name in names}
+
+    def _frozen(self, model: Recommender, name: str) -> tuple[Network, Tables]:
+        """A teacher and its item tables; it does not learn while it teaches, so they are computed once."""
+        network = model.network(name)
+        network = copy.deepcopy(network) if network is self.network else network
+        with torch.no_grad():
+            return network.eval(), network.item_tables()
+
+    def loss(self, arrays: Batch) -> Tensor:
+        """The loss of a batch, a scalar that autograd knows."""
+        device = self.recipe.run.device
+        batch = SessionBatch.of(arrays, device)
+        targets_N = on_device(arrays.targets, device)
+        seen_NL = batch.prefixes() if self.exclude_seen else None
+        with torch.no_grad(), unchecked():
+            scores = {name: self._scores(name, batch) for name in self.teachers}
+            self.clock.lap("teacher")
+            supervision = supervise(
+                targets_N,
+                arrays.samples,
+                self.phase.negatives,
+                window=self.recipe.window,
+                ranks=self.ranks,
+                num_items=self.num_items,
+                seed=self.seed,
+                positives=self.recipe.positives,
+                teacher=scores[self.judge] if self.judge else None,
+                positive_teacher=scores[self.praised] if self.praised else None,
+                seen_NL=seen_NL,
+                chunks=self.buffer.chunks(len(targets_N)),
+            )
+        self.clock.lap("window")
+        ids_U = None
+        if self._is_about_few(supervision):
+            ids_U, batch, supervision = about(batch, supervision)
+            seen_NL = batch.prefixes() if self.exclude_seen else None
+        tables = self.network.item_tables(ids_U)
+        self.clock.lap("item table")
+        vectors_ND = self.network.encode_sessions(batch, tables)
+        self.clock.lap("encoder")
+        loss = candidate_cross_entropy(vectors_ND, tables.outputs, *supervision, seen_NL, self.buffer)
+        self.clock.lap("head")
+        # Its gradient is whole once the encoder's backward pass is done.
+        tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))
+        return loss
+
+    def _is_about_few(self, supervision: Supervision) -> bool:
+        candidates = supervision.candidates
+        if candidates is None or candidates.dtype == torch.uint8:
+            return False
+        return self.num_items > ITEMS_A_CANDIDATE * candidates.shape[1]
+
+    def _scores(self, name: str, batch: SessionBatch) -> Teacher:
+        network, tables = self.teachers[name]
+        vectors_ND = network.encode_sessions(batch, tables)
+
+        def scores(chunk: slice) -> Tensor:
+            self.clock.lap("window")
+            scores_NV = self.buffer.product(vectors_ND[chunk], tables.outputs)
+            self.clock.lap("teacher")
+            return scores_NV
+
+        return scores
+
+
+def about(batch: SessionBatch, supervision: Supervision) -> tuple[Tensor, SessionBatch, Supervision]:
+    """The items that a step is about, ascending, and both arguments with places among them as ids.
+
+    Example:
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[7, 3]]), torch.tensor([2]))
+        >>> given = Supervision(torch.tensor([[9]]), torch.ones(1), torch.tensor([[7, 8]]))
+        >>> ids_U, batch, given = about(batch, given)
+        >>> ids_U.tolist(), batch.items_RL.tolist(), given.positives.tolist(), given.candidates.tolist()
+        ([3, 7, 8, 9], [[1, 0]], [[3]], [[1, 2]])
+    """
+    assert supervision.candidates is not None
+    parts = [batch.items_RL, supervision.positives, supervision.candidates]
+    ids_U, places = torch.cat([part.flatten() for part in parts]).unique(return_inverse=True)
+    pieces = places.split([part.numel() for part in parts])
+    items, positives, candidates = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
+    return ids_U, batch._replace(items_RL=items), Supervision(positives, supervision.weights, candidates)
