@@ -37,9 +37,9 @@ def rank_window_bits(scores: Tensor, start: int, stop: int, exclude: Any, check:
 
 
 def pack_bits(mask_BV: Tensor) -> Tensor:
-    padded = torch.nn.functional.pad(mask_BV, (0, -mask_BV.shape[1] % 8)).unflatten(1, (-1, 8))
-    values = 2 ** torch.arange(8, device=mask_BV.device)
-    return (padded * values).sum(2).to(torch.uint8)
+    padded = torch.nn.functional.pad(mask_BV, (0, -mask_BV.shape[1] % 8))
+    values = 1 << torch.arange(8, device=mask_BV.device)
+    return (padded.view(len(padded), -1, 8) * values).sum(2).to(torch.uint8)
 
 
 def unpack_bits(bits: Tensor, num_items: int) -> Tensor:
@@ -142,8 +142,19 @@ def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int, check: bool) -
     ids = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
     excluded_BV = _excluded(scores_BV, ids) if check else _mask(scores_BV, ids)
     num_items = scores_BV.shape[1]
+    if check:
+        _refuse_short(excluded_BV, wanted, needed)
+    # Adding 0.0 turns -0.0 into 0.0; flipping the lower bits of negatives makes the bits ascend.
+    bits_BV = (scores_BV + 0.0).view(torch.int32)
+    ascending_BV = torch.where(bits_BV < 0, bits_BV ^ 0x7FFFFFFF, bits_BV).to(torch.int64)
+    keys_BV = -ascending_BV * 2**32 + torch.arange(num_items, device=scores_BV.device)
+    return keys_BV.masked_fill(excluded_BV, _EXCLUDED), scores_BV
+
+
+def _refuse_short(excluded_BV: Tensor, wanted: str, needed: int) -> None:
+    num_items = excluded_BV.shape[1]
     candidates_B = num_items - excluded_BV.sum(dim=1)
-    short = (candidates_B < needed).nonzero() if check else ()
+    short = (candidates_B < needed).nonzero()
     if len(short):
         row = int(short[0])
         candidates = int(candidates_B[row])
@@ -151,11 +162,6 @@ def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int, check: bool) -
             f"{wanted} is {needed}, but row {row} has only {candidates} candidates ({num_items} items, "
             f"{num_items - candidates} of them excluded); ask for at most {candidates} or exclude fewer"
         )
-    # Adding 0.0 turns -0.0 into 0.0; flipping the lower bits of negatives makes the bits ascend.
-    bits_BV = (scores_BV + 0.0).view(torch.int32)
-    ascending_BV = torch.where(bits_BV < 0, bits_BV ^ 0x7FFFFFFF, bits_BV).to(torch.int64)
-    keys_BV = -ascending_BV * 2**32 + torch.arange(num_items, device=scores_BV.device)
-    return keys_BV.masked_fill(excluded_BV, _EXCLUDED), scores_BV
 
 
 def _smallest(keys_BV: Tensor, count: int) -> Tensor:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
 
 import typer
 
-from alterrec.console import Watcher, be_silent, complain, say, show_evaluation, show_result
+from alterrec.console import Watcher, be_silent, complain, say, show_evaluation, show_profile, show_result
 from alterrec.errors import InputError
 from alterrec.recipe import differences, recipe_fields, recipe_names, resolve
 from alterrec.report.tables import Table, show
@@ -149,6 +149,13 @@ def train(
     column: Columns = None,
     drop_unknown: DropUnknown = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in --out.")] = False,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory of the process, as 4GiB; scores are cut to keep it."),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time of a training step went.")
+    ] = False,
 ) -> int:
     """Train a system, measure it and draw a report.
 
@@ -166,6 +173,7 @@ def train(
       alterrec train --data my_sessions --out runs/mine --resume
     """
     overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
+    overrides |= {"run.memory_budget": memory_budget} if memory_budget else {}
     overrides |= _pairs(settings, "--set", "schedule.gap=4")
     columns = _pairs(column, "--column", "session_id=visit")
     presets = _preset_names(preset)
@@ -184,12 +192,16 @@ def train(
             resume=resume,
             columns=columns,
             drop_unknown=drop_unknown,
+            profile=profile,
             progress=watch,
         )
     for warning in run.result["warnings"]:
         complain(f"warning: {warning}")
     say("")
     show_result(run.result)
+    if profile:
+        say("")
+        show_profile(run.result["profile"])
     say(f"\nreport: {run.path / 'report.html'}")
     if run.stopped == "interrupted":
         complain(f"stopped in epoch {run.result['epochs'] + 1}: this is the best so far; --resume goes on")

@@ -116,6 +116,16 @@ def show_result(result: Mapping[str, Any]) -> None:
     show(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]]))
 
 
+def show_profile(seconds: Mapping[str, float]) -> None:
+    """Where the time of training steps went, the longest part first."""
+    total = sum(seconds.values()) or 1.0
+    rows = tuple(
+        (part, duration(spent) if spent >= 60 else f"{spent:.2f} s", percent(spent / total))
+        for part, spent in sorted(seconds.items(), key=lambda row: -row[1])
+    )
+    show(Table(("part of a step", "time", "share"), rows))
+
+
 def show_evaluation(numbers: Mapping[str, Any]) -> None:
     """The answer of ``evaluate_run``: metrics by view, and by popularity of the target."""
     for split, spoken in (("valid", "validation"), ("test", "test")):

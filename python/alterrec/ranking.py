@@ -357,7 +357,8 @@ def cross_entropy_(
     if _is_tensor(scores) and (_on_device(scores) or scores.dtype != sys.modules["torch"].float32):
         left_out = None if exclude is None else _excluded(exclude, num_rows, scores)
         return cast(ArrayT, _twin().cross_entropy_(scores, positives, weights, candidates, left_out, factor))
-    matrix: Any = scores.detach().numpy() if _is_tensor(scores) else scores
+    given: Any = scores
+    matrix = given.detach().numpy() if _is_tensor(given) else given
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
         raise ValueError(
             "scores is not a writeable float32 matrix in C order; allowed: one, as it is changed"

@@ -40,13 +40,15 @@ class Run(Table):
         default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
     )
     memory_budget: str = Field(
-        default="1GiB", description="most memory for score matrices in evaluation, e.g. 512MiB"
+        default="",
+        description="most memory of the process, e.g. 4GiB, kept by cutting scores; empty = no bound",
     )
 
     @field_validator("memory_budget")
     @classmethod
     def _readable(cls, text: str) -> str:
-        parse_bytes(text)
+        if text:
+            parse_bytes(text)
         return text
 
 

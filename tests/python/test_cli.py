@@ -38,6 +38,8 @@ SURFACE = {
         "--column",
         "--drop-unknown",
         "--resume",
+        "--memory-budget",
+        "--profile",
     },
     "evaluate": {"run", "--data", "--column", "--drop-unknown", "--json"},
     "recommend": {"run", "--sessions", "-k", "--out", "--column"},

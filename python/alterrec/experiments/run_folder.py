@@ -18,12 +18,12 @@ from torch import Tensor
 
 from alterrec.data.dataset import Dataset, Vocabulary
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import Protocol, Ranks
+from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks
 from alterrec.files import atomic_write, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import Items, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
-from alterrec.recipe import Recipe, load_recipe, parse_bytes
+from alterrec.recipe import Recipe, load_recipe
 
 CHECKPOINT = "checkpoint/progress.safetensors"
 
@@ -45,13 +45,13 @@ class LoadedModel:
         return protocol_of(self.recipe, self.exclude_seen)
 
 
-def protocol_of(recipe: Recipe, exclude_seen: bool) -> Protocol:
-    """The evaluation protocol of a recipe, once ``data.exclude_seen`` is decided."""
+def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYTES) -> Protocol:
+    """The evaluation protocol of a recipe, once ``data.exclude_seen`` and the memory are decided."""
     return Protocol(
         targets=recipe.data.targets,
         exclude_seen=exclude_seen,
         max_len=recipe.model.max_len,
-        budget_bytes=parse_bytes(recipe.run.memory_budget),
+        budget_bytes=score_bytes,
         device=recipe.run.device,
     )
 

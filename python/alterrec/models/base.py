@@ -92,6 +92,8 @@ class Scorer(Protocol):
 class Network(nn.Module):
     """A two-tower network: item encoder, session encoder, inner product over a temperature.
 
+    The session encoder gives a state (R, L, D) at every place of a session, the vector of the prefix that
+    ends there; one with ``reads_prefixes`` gets prefixes and their lengths and gives vectors (N, D).
     ``blocks`` names column ranges whose products are reported as parts of the score (Eq. 8).
 
     Example:
@@ -114,7 +116,8 @@ class Network(nn.Module):
         self.items = items
         self.session = session
         self.blocks = dict(blocks or {})
-        start = math.log(items.dim**0.5 if temperature == "learned" else temperature)  # type: ignore[operator]
+        self.dim: int = items.dim  # type: ignore[assignment]
+        start = math.log(self.dim**0.5 if temperature == "learned" else temperature)
         if temperature == "learned":
             self.log_temperature = nn.Parameter(torch.tensor(start))
         else:
@@ -127,8 +130,10 @@ class Network(nn.Module):
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Session vectors (N, D), already over the temperature."""
-        states_RLD: Tensor = self.session(tables.inputs, batch.items_RL)
-        vector_ND = states_RLD[batch.row_N, batch.length_N - 1]
+        if getattr(self.session, "reads_prefixes", False):
+            vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N)
+        else:
+            vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]
         return vector_ND / self.log_temperature.exp().to(vector_ND)
 
     def scores(self, batch: SessionBatch, tables: Tables | None = None) -> Tensor:

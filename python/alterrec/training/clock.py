@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 import torch
 
@@ -50,15 +49,3 @@ class NoClock(Clock):
 
     def lap(self, part: str) -> None:
         """Nothing."""
-
-
-def describe_seconds(seconds: dict[str, float]) -> Iterable[str]:
-    """One line a part with its share, the longest first.
-
-    Example:
-        >>> list(describe_seconds({"encoder": 1.0, "head": 3.0}))
-        ['head              3.00 s   75 %', 'encoder           1.00 s   25 %']
-    """
-    total = sum(seconds.values()) or 1.0
-    for part, spent in sorted(seconds.items(), key=lambda row: -row[1]):
-        yield f"{part:15} {spent:6.2f} s {spent / total:4.0%}".replace("%", " %")

@@ -97,7 +97,7 @@ class Step:
         loss = candidate_cross_entropy(vectors_ND, tables.outputs, *supervision, seen_NL, self.buffer)
         self.clock.lap("head")
         # Its gradient is whole once the encoder's backward pass is done.
-        tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))
+        tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
         return loss
 
     def _is_about_few(self, supervision: Supervision) -> bool:
@@ -131,7 +131,7 @@ def about(batch: SessionBatch, supervision: Supervision) -> tuple[Tensor, Sessio
     """
     assert supervision.candidates is not None
     parts = [batch.items_RL, supervision.positives, supervision.candidates]
-    ids_U, places = torch.cat([part.flatten() for part in parts]).unique(return_inverse=True)
+    ids_U, places = torch.cat([part.flatten() for part in parts]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
     pieces = places.split([part.numel() for part in parts])
     items, positives, candidates = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
     return ids_U, batch._replace(items_RL=items), Supervision(positives, supervision.weights, candidates)

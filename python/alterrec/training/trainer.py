@@ -68,6 +68,7 @@ def train(
     data: str = "",
     exclude_seen: bool = False,
     resume: bool = False,
+    score_rows: int = 512,
     clock: Clock | None = None,
     listen: Listener = lambda event: None,
 ) -> tuple[Progress, str]:
@@ -83,6 +84,8 @@ def train(
         exclude_seen: a prefix's items are no candidates in the loss either, as they are none in evaluation.
         checkpoint: file written after each epoch; with ``resume`` the run goes on from it, and ends with
             the same weights as one never stopped.
+        score_rows: samples of a step whose scores are held at a time.
+        clock: counts where the time of a step goes.
         listen: told of every step.
 
     Returns:
@@ -93,7 +96,7 @@ def train(
     """
     progress = Progress(dump_recipe(recipe), data)
     optimisers = {name: _optimiser(model, recipe, name) for name in model.networks}
-    buffer, clock = ScoreBuffer(), clock or NoClock()
+    buffer, clock = ScoreBuffer(score_rows), clock or NoClock()
     if resume and checkpoint.exists():
         progress = Progress.load(checkpoint, progress.recipe, data)
         set_parameters(model, progress.parameters)

@@ -1,0 +1,142 @@
+"""A step: sessions read once, chunks, few items of many, and the parts that the clock sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from worlds import NUM_ITEMS, small_dataset, text_like_vectors
+
+from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.catalogue import Items, build_model
+from alterrec.nn.losses import ScoreBuffer
+from alterrec.recipe import resolve
+from alterrec.sessions import Batch, PrefixBatches
+from alterrec.training import step as step_module
+from alterrec.training.clock import Clock, NoClock
+from alterrec.training.schedule import Phase
+from alterrec.training.step import Step
+
+EXACT = {
+    "model.dim": 8,
+    "model.dropout": 0.0,
+    "id.table_dropout": 0.0,
+    "window.last": 0.2,
+    "model.max_len": 4,
+}
+
+
+def made(name: str = "alterrec", **overrides: Any) -> tuple[Recommender, Any]:
+    recipe = resolve(name, overrides=EXACT | {key.replace("__", "."): v for key, v in overrides.items()})
+    torch.manual_seed(0)
+    vectors = torch.from_numpy(text_like_vectors())
+    return build_model(recipe, Items(NUM_ITEMS, vectors, torch.ones(NUM_ITEMS, dtype=torch.bool))), recipe
+
+
+def batches(layout: Any, **options: Any) -> list[Batch]:
+    return list(PrefixBatches(small_dataset().train, 64, 4, shuffle=False, layout=layout, **options))
+
+
+def learned(
+    model: Recommender, recipe: Any, phase: Phase, batch: Batch, *, seen: bool = False, rows: int = 512
+) -> tuple[float, list[torch.Tensor]]:
+    """Loss and gradients of one step."""
+    step = Step(
+        model,
+        recipe,
+        phase,
+        NUM_ITEMS,
+        exclude_seen=seen,
+        seed=5,
+        buffer=ScoreBuffer(rows),
+        clock=NoClock(),
+    )
+    loss = step.loss(batch)
+    parameters = list(model.network(phase.train).parameters())
+    return loss.item(), list(torch.autograd.grad(loss, parameters))
+
+
+def assert_equal(one: tuple[float, list[torch.Tensor]], other: tuple[float, list[torch.Tensor]]) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-6)
+    for left, right in zip(one[1], other[1], strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-7)
+
+
+HARD = Phase("taught", "id", 1, "window", "text")
+
+
+@pytest.mark.parametrize("session", ["mean", "recency", "transformer"])
+def test_sessions_read_once_teach_as_prefix_by_prefix(session: str) -> None:
+    """Sessions longer than max_len are among them."""
+    model, recipe = made(id__session=session, text__session=session)
+    pairs = list(zip(batches("padded"), batches("by_session"), strict=True))
+    assert sum(len(shared.items) for _, shared in pairs) < sum(len(padded.items) for padded, _ in pairs)
+    for padded, shared in pairs:
+        assert_equal(learned(model, recipe, HARD, padded), learned(model, recipe, HARD, shared))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("negatives", ["full", "random", "window"])
+def test_chunks_of_scores_change_nothing(negatives: Any, share: float) -> None:
+    model, recipe = made("alterrec_aug", window__random_share=share)
+    phase = Phase("taught", "text", 1, negatives, "id", positives=2)
+    batch = batches("by_session")[0]
+    whole = learned(model, recipe, phase, batch, seen=True)
+    assert_equal(whole, learned(model, recipe, phase, batch, seen=True, rows=7))
+
+
+@pytest.mark.parametrize("name", ["id", "text"])
+def test_few_items_of_many_teach_as_the_whole_catalogue_does(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, recipe = made(window__sample=6)
+    other = {"id": "text", "text": "id"}[name]
+    phase = Phase("taught", name, 1, "window", other, positives=1)
+    batch = batches("by_session")[0]
+    whole = learned(model, recipe, phase, batch, seen=True)
+    seen: list[int] = []
+    about = step_module.about
+
+    def counted(*arguments: Any) -> Any:
+        answer = about(*arguments)
+        seen.append(len(answer[0]))
+        return answer
+
+    monkeypatch.setattr(step_module, "ITEMS_A_CANDIDATE", 1)
+    monkeypatch.setattr(step_module, "about", counted)
+    assert_equal(whole, learned(model, recipe, phase, batch, seen=True))
+    assert len(seen) == 1
+    assert seen[0] <= NUM_ITEMS
+
+
+def test_the_teacher_stays_as_it_was_and_does_not_learn() -> None:
+    model, recipe = made()
+    model.train()
+    before = [value.clone() for value in model.network("text").parameters()]
+    step = Step(
+        model, recipe, HARD, NUM_ITEMS, exclude_seen=False, seed=5, buffer=ScoreBuffer(), clock=NoClock()
+    )
+    step.loss(batches("by_session")[0]).backward()
+    after = list(model.network("text").parameters())
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(value.grad is None for value in after)
+    assert not model.network("text").training
+
+
+def test_the_clock_sees_every_part() -> None:
+    model, recipe = made()
+    clock = Clock()
+    step = Step(model, recipe, HARD, NUM_ITEMS, exclude_seen=False, seed=5, buffer=ScoreBuffer(), clock=clock)
+    clock.start()
+    step.loss(batches("by_session")[0]).backward()
+    assert set(clock.seconds) == {"teacher", "window", "item table", "encoder", "head"}
+    assert all(spent >= 0 for spent in clock.seconds.values())
+
+
+def test_prefixes_of_a_batch_by_session() -> None:
+    for padded, shared in zip(batches("padded", pad=-1), batches("by_session"), strict=True):
+        prefixes = SessionBatch.of(shared, "cpu").prefixes().numpy()
+        np.testing.assert_array_equal(prefixes[:, : padded.items.shape[1]], padded.items)
+        assert (prefixes[:, padded.items.shape[1] :] == -1).all()
