@@ -11,9 +11,6 @@ a process of its own for each side.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import resource
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -27,7 +24,8 @@ from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import Items, build_model
-from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import Recipe, resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
 from alterrec.training.clock import Clock, NoClock
@@ -63,7 +61,7 @@ def store(size: Size, sessions: int = 3_000) -> SessionStore:
     return SessionStore.from_arrays(np.repeat(np.arange(sessions), lengths), items, num_items=size.items)
 
 
-def system(size: Size) -> tuple[Recommender, Recipe]:
+def system(size: Size, session: str = "transformer") -> tuple[Recommender, Recipe]:
     """AlterRec with two Transformers, dropout off, so that both sides compute the same."""
     recipe = resolve(
         "alterrec",
@@ -72,7 +70,8 @@ def system(size: Size) -> tuple[Recommender, Recipe]:
             "model.dim": size.dim,
             "model.dropout": 0.0,
             "text.dropout": 0.0,
-            "id.session": "transformer",
+            "id.session": session,
+            "text.session": session,
             "window.first": size.window[0] + 1,
             "window.last": size.window[1],
         },
@@ -127,8 +126,7 @@ class Sides:
         self.model, self.recipe = system(size)
         self.optimisers = optimisers(self.model)
         sessions = store(size)
-        options: dict[str, Any] = {"shuffle": True, "bucket": False, "seed": 1}
-        self.batches = list(PrefixBatches(sessions, 512, MAX_LEN, layout="by_session", **options))[:4]
+        self.batches = list(PrefixBatches(sessions, 512, MAX_LEN, seed=1, layout="by_session"))[:4]
         pairs = [
             np.column_stack([b.sessions, b.samples - sessions.offsets[b.sessions]]) for b in self.batches
         ]
@@ -272,17 +270,18 @@ def steps(sides: Sides) -> None:
         print("  " + ", ".join(f"{part} {spent / 3:.2f} s" for part, spent in clock.seconds.items()))
 
 
-def evaluation(sides: Sides) -> None:
+def evaluation(size: Size) -> None:
     """Three views of every target beside the two scoring products."""
-    size = sides.size
     rng = np.random.default_rng(1)
+    # The mean of the prefix, the paper's ID encoder: what is measured is scoring and counting.
+    model, _ = system(size, session="mean")
+    model = model.eval()
     lengths = np.full(size.targets, 5)
     items = rng.integers(0, size.items, lengths.sum())
     sessions = SessionStore.from_arrays(
         np.repeat(np.arange(size.targets), lengths), items, num_items=size.items
     )
     protocol = Protocol("last", False, MAX_LEN)
-    model = sides.model.eval()
     with torch.inference_mode():
         tables = model.prepare()
     vectors = torch.randn(size.targets, size.dim)
@@ -315,17 +314,19 @@ def memory(side: str, size: Size) -> None:
     F.cross_entropy(
         torch.randn(2, 5, requires_grad=True) @ torch.randn(5, 5), torch.tensor([0, 1])
     ).backward()
-    before = resident()
+    # The peak of what came before is forgotten.
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = memory_line("VmRSS")
     for _ in range(2):
         sides.ours(step) if step else sides.plain(PHASES[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(peak - before))
+    print(memory_line("VmHWM") - before)
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def memory_line(name: str) -> int:
+    """Bytes of this process, as Linux tells them: VmRSS now, VmHWM at most."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
 
 def main() -> None:
@@ -345,7 +346,7 @@ def main() -> None:
     head(size)
     sides = Sides(size)
     steps(sides)
-    evaluation(sides)
+    evaluation(size)
     print("\nmemory of a step beyond weights, moments and data")
     for side in ("ours", "plain"):
         given = [sys.executable, __file__, "--memory", side, "--threads", str(options.threads)]

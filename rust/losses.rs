@@ -31,13 +31,15 @@ pub struct Supervision<'a> {
     pub candidates: Candidates<'a>,
     /// Ids that are no candidates of their row, -1 being none; positives are never left out.
     pub exclude: Matrix<'a, i64>,
+    /// How often a candidate counts, where they are not the whole catalogue.
+    pub each: f32,
 }
 
 /// Puts the loss of each row into `losses`, and `factor` times its gradient into the place of its scores.
 ///
 /// With positives p of weight w_p and candidates C, a row's loss is
-/// `sum_p w_p * (logsumexp(s_p, s_C) - s_p)`: each positive stands alone against the same candidates. A NaN
-/// that counts makes the loss NaN.
+/// `sum_p w_p * (logsumexp(s_p, s_C) - s_p)`: each positive stands alone against the same candidates, each
+/// of which counts `each` times. A NaN that counts makes the loss NaN.
 ///
 /// # Errors
 /// `Value` for shapes that differ, an id outside the catalogue, and 0 threads.
@@ -51,15 +53,15 @@ pub fn cross_entropy(
 ) -> Result<()> {
     let rows = losses.len();
     check(&Matrix::new(&*scores, rows, columns)?, supervision)?;
-    let &Supervision { positives, weights, candidates, exclude } = supervision;
+    let &Supervision { positives, weights, candidates, exclude, each } = supervision;
     let losses = Mutex::new(losses);
     fill_rows(scores, rows, columns, threads, |scratch: &mut Scratch, row, scores| {
         excluded_ids(row, exclude.row(row), columns, &mut scratch.excluded)?;
         scratch.read_positives(row, positives.row(row), weights, columns)?;
         let loss = match candidates {
             Candidates::All => scratch.against_all(scores, factor),
-            Candidates::Ids(ids) => scratch.against_ids(row, scores, ids.row(row), factor)?,
-            Candidates::Marked(marks) => scratch.against_marked(scores, marks.row(row), factor),
+            Candidates::Ids(ids) => scratch.against_ids(row, scores, ids.row(row), each, factor)?,
+            Candidates::Marked(marks) => scratch.against_marked(scores, marks.row(row), each, factor),
         };
         losses.lock().unwrap_or_else(PoisonError::into_inner)[row] = loss;
         Ok(())
@@ -67,7 +69,7 @@ pub fn cross_entropy(
 }
 
 fn check(scores: &Matrix<'_, f32>, supervision: &Supervision<'_>) -> Result<()> {
-    let &Supervision { positives, weights, candidates, exclude } = supervision;
+    let &Supervision { positives, weights, candidates, exclude, .. } = supervision;
     check_exclude(scores, &exclude)?;
     if (positives.rows, positives.columns) != (scores.rows, weights.len()) {
         return Err(Error::Value(format!(
@@ -133,7 +135,7 @@ impl Scratch {
         loss
     }
 
-    fn against_marked(&mut self, scores: &mut [f32], marks: &[u8], factor: f32) -> f64 {
+    fn against_marked(&mut self, scores: &mut [f32], marks: &[u8], each: f32, factor: f32) -> f64 {
         self.marked.clear();
         self.marked.extend(marks.chunks(8).map(|bytes| {
             let mut word = [0; 8];
@@ -150,14 +152,21 @@ impl Scratch {
         }
         let most = self.most(scores, machine::largest(scores, &self.marked));
         let own: Vec<f32> = self.positives.iter().map(|&(id, _)| scores[id] - most).collect();
-        let sum = machine::exponentials(scores, &self.marked, most);
+        let sum = each * machine::exponentials(scores, &self.marked, most);
         let (loss, share) = self.alone(&own, sum);
-        machine::scale(scores, factor * share);
+        machine::scale(scores, factor * share * each);
         self.pull(scores, &own, sum, factor);
         loss
     }
 
-    fn against_ids(&mut self, row: usize, scores: &mut [f32], ids: &[i64], factor: f32) -> Result<f64> {
+    fn against_ids(
+        &mut self,
+        row: usize,
+        scores: &mut [f32],
+        ids: &[i64],
+        each: f32,
+        factor: f32,
+    ) -> Result<f64> {
         // Here the marked are those that are no candidates; a set bit is unset at the end.
         self.marked.resize(bits::words_for(scores.len()), 0);
         let left_out = self.excluded.iter().map(|&id| id as usize).chain(self.positives.iter().map(|p| p.0));
@@ -181,12 +190,12 @@ impl Scratch {
         self.marked.resize(bits::words_for(self.values.len()), !0);
         let most = self.most(scores, machine::largest(&self.values, &self.marked));
         let own: Vec<f32> = self.positives.iter().map(|&(id, _)| scores[id] - most).collect();
-        let sum = machine::exponentials(&mut self.values, &self.marked, most);
+        let sum = each * machine::exponentials(&mut self.values, &self.marked, most);
         self.marked.clear();
         let (loss, share) = self.alone(&own, sum);
         scores.fill(0.0);
         for (&id, value) in self.drawn.iter().zip(&self.values) {
-            scores[id as usize] += factor * share * value;
+            scores[id as usize] += factor * share * each * value;
         }
         self.pull(scores, &own, sum, factor);
         Ok(loss)

@@ -73,6 +73,7 @@ proptest! {
             weights,
             candidates,
             exclude: Matrix::new(&exclude, 1, exclude.len()).unwrap(),
+            each: 1.0,
         };
         let (mut found, mut losses) = (scores.clone(), [0.0]);
         cross_entropy(&mut found, columns, &supervision, 0.5, Some(1), &mut losses).unwrap();

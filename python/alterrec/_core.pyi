@@ -216,6 +216,7 @@ def cross_entropy(
     weights: NDArray[np.float32],
     candidates: NDArray[np.int64] | NDArray[np.uint8] | None,
     exclude: NDArray[np.int64],
+    each: float,
     factor: float,
     threads: int | None,
 ) -> NDArray[np.float64]:

@@ -73,7 +73,13 @@ def fused_target_counts(
 
 
 def cross_entropy_(
-    scores: Tensor, positives: Any, weights: Any, candidates: Tensor | None, exclude: Any, factor: float
+    scores: Tensor,
+    positives: Any,
+    weights: Any,
+    candidates: Tensor | None,
+    exclude: Any,
+    each: float,
+    factor: float,
 ) -> Tensor:
     device = scores.device
     positives_BP = torch.as_tensor(positives, device=device)
@@ -89,8 +95,8 @@ def cross_entropy_(
         drawn_BC = scores.gather(1, ids_BC).masked_fill_(void_BC, -torch.inf)
         most_B1 = torch.cat([drawn_BC, own_BP], 1).amax(1, keepdim=True)
         values_BC = drawn_BC.sub_(most_B1).exp_()
-        sum_B1 = values_BC.sum(1, keepdim=True)
-        gradient_BC = values_BC.mul_(factor * _share(own_BP, weights_P, sum_B1, most_B1))
+        sum_B1 = each * values_BC.sum(1, keepdim=True)
+        gradient_BC = values_BC.mul_(factor * each * _share(own_BP, weights_P, sum_B1, most_B1))
         scores.zero_().scatter_add_(1, ids_BC, gradient_BC)
         return _pull(scores, positives_BP, own_BP, weights_P, sum_B1, most_B1, factor)
     whole = candidates is None
@@ -106,7 +112,8 @@ def cross_entropy_(
     most_B1 = torch.maximum(scores.amax(1, keepdim=True), own_BP.amax(1, keepdim=True))
     sum_B1 = scores.sub_(most_B1).exp_().sum(1, keepdim=True)
     if not whole:
-        scores.mul_(factor * _share(own_BP, weights_P, sum_B1, most_B1))
+        sum_B1 *= each
+        scores.mul_(factor * each * _share(own_BP, weights_P, sum_B1, most_B1))
         return _pull(scores, positives_BP, own_BP, weights_P, sum_B1, most_B1, factor)
     scores.mul_(factor * weights_P.sum() / sum_B1)
     scores.scatter_add_(1, positives_BP, (-factor * weights_P).expand_as(own_BP))

@@ -319,6 +319,7 @@ def cross_entropy_(
     candidates: ArrayT | None = None,
     *,
     exclude: Ids | None = None,
+    each: float = 1.0,
     factor: float = 1.0,
 ) -> ArrayT:
     """Softmax cross-entropy of positives against candidates; the gradient takes the place of the scores.
@@ -335,6 +336,8 @@ def cross_entropy_(
         candidates: None for the whole catalogue; (B, C) int64 ids, -1 for none, each counted as often as
             it is there; or (B, ceil(V / 8)) uint8 bits as :func:`rank_window_bits` gives them.
         exclude: (B,) or (B, E) ids, -1 for none, that are no candidates; positives stay.
+        each: how often a candidate counts: V / C makes C uniform draws stand for the catalogue (the logQ
+            correction of sampled softmax; Bengio and Senecal, AISTATS 2003). 1 for the whole catalogue.
         factor: what the gradient is multiplied by, 1 / B for the mean over rows.
 
     Returns:
@@ -356,7 +359,9 @@ def cross_entropy_(
     num_rows, _ = _shape("scores", scores)
     if _is_tensor(scores) and (_on_device(scores) or scores.dtype != sys.modules["torch"].float32):
         left_out = None if exclude is None else _excluded(exclude, num_rows, scores)
-        return cast(ArrayT, _twin().cross_entropy_(scores, positives, weights, candidates, left_out, factor))
+        return cast(
+            ArrayT, _twin().cross_entropy_(scores, positives, weights, candidates, left_out, each, factor)
+        )
     given: Any = scores
     matrix = given.detach().numpy() if _is_tensor(given) else given
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
@@ -375,6 +380,7 @@ def cross_entropy_(
         _float32(weights),
         chosen,
         _excluded(exclude, num_rows, scores),
+        each,
         factor,
         _threads,
     )

@@ -36,6 +36,11 @@ class Run(Table):
     threads: int = Field(
         default=0, ge=0, description="threads of torch and of the native core; 0 = all cores"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="of encoders and products in training (automatic mixed precision); ranks are float32",
+    )
+    compile: bool = Field(default=False, description="compile session encoders with torch.compile")
     baselines: bool = Field(
         default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
     )
@@ -185,6 +190,18 @@ class Positives(Table):
     )
 
 
+class Loss(Table):
+    """What is minimised; all choices but the default are for catalogues too large to score whole."""
+
+    name: Literal["softmax", "gbce"] = Field(
+        default="softmax", description="softmax cross-entropy, or gBCE, which needs random negatives"
+    )
+    logq: bool = Field(
+        default=False, description="count random negatives so that they stand for the whole catalogue"
+    )
+    calibration: float = Field(default=0.75, ge=0, le=1, description="t of gBCE; 0 is plain BCE")
+
+
 class Schedule(Table):
     """Which network learns when, against what, and when to stop."""
 
@@ -242,6 +259,7 @@ class Recipe(Table):
     text: TextNetwork = TextNetwork()
     window: Window = Window()
     positives: Positives = Positives()
+    loss: Loss = Loss()
     schedule: Schedule = Schedule()
     fusion: Fusion = Fusion()
     optim: Optim = Optim()

@@ -104,7 +104,7 @@ fn rank_window_bits(
 
 /// Replaces scores by the gradient and returns each row's loss; candidates are None, int64 ids or uint8 bits.
 #[pyfunction]
-#[pyo3(signature = (scores, positives, weights, candidates, exclude, factor, threads))]
+#[pyo3(signature = (scores, positives, weights, candidates, exclude, each, factor, threads))]
 #[expect(clippy::too_many_arguments, reason = "the arguments of the function in Python")]
 fn cross_entropy<'py>(
     py: Python<'py>,
@@ -113,6 +113,7 @@ fn cross_entropy<'py>(
     weights: PyReadonlyArray1<'py, f32>,
     candidates: Option<Negatives<'py>>,
     exclude: PyReadonlyArray2<'py, i64>,
+    each: f32,
     factor: f32,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
@@ -122,7 +123,7 @@ fn cross_entropy<'py>(
         Some(Negatives::Bits(bits)) => Candidates::Marked(matrix(bits)?),
     };
     let (positives, weights, exclude) = (matrix(&positives)?, weights.as_slice()?, matrix(&exclude)?);
-    let supervision = Supervision { positives, weights, candidates, exclude };
+    let supervision = Supervision { positives, weights, candidates, exclude, each };
     let (mut losses, columns) = (vec![0.0; scores.shape()[0]], scores.shape()[1]);
     let scores = scores.as_slice_mut()?;
     py.detach(|| losses::cross_entropy(scores, columns, &supervision, factor, threads, &mut losses))?;

@@ -33,9 +33,11 @@ def save(path: Path, vectors: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
-def test_read_as_float32(tmp_path: Path, suffix: str, kind: type[np.generic]) -> None:
+def test_read_as_float32_or_mapped_as_float16(tmp_path: Path, suffix: str, kind: type[np.generic]) -> None:
     vectors = load_vectors(save(tmp_path / f"v{suffix}", GIVEN.astype(kind)), VOCABULARY)
-    assert vectors.dtype == np.float32
+    mapped = suffix == ".npy" and kind is np.float16
+    assert vectors.dtype == (np.float16 if mapped else np.float32)
+    assert isinstance(vectors, np.memmap) == mapped
     assert vectors.flags.c_contiguous
     np.testing.assert_array_equal(vectors, GIVEN)
 

@@ -80,3 +80,27 @@ def test_starts() -> None:
     initialise(network, "uniform", std=0.02, dim=16)
     assert network[0].norm.weight.abs().max().item() <= 0.25
     assert network[0].rows_VD.abs().max().item() == pytest.approx(0.25, rel=0.01)
+
+
+def test_half_precision_vectors_stay_half_and_are_standardised_on_the_way() -> None:
+    torch.manual_seed(0)
+    vectors = (torch.randn(9000, 6) * 3 + 1).half()
+    vectors[:, 5] = 2.0
+    encoder = TextProjection(vectors, dim=4, standardise=True).eval()
+    assert encoder.vectors_VF is vectors
+    columns = vectors.double()
+    expected = ((columns - columns.mean(0)) / columns.std(0, correction=0)).float()
+    expected[:, 5] = 0
+    whole = TextProjection(expected, dim=4).eval()
+    whole.load_state_dict(encoder.state_dict() | {"vectors_VF": expected}, strict=False)
+    torch.testing.assert_close(encoder(), whole(), rtol=1e-4, atol=1e-4)
+    ids = torch.tensor([8999, 3])
+    torch.testing.assert_close(encoder(ids), encoder()[ids])
+
+
+def test_parts_of_many_texts_are_one_table() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(10_000, 6)
+    encoder = TextProjection(vectors, dim=4)
+    expected = encoder.norm(torch.relu(encoder.project(vectors)))
+    torch.testing.assert_close(encoder(), expected)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alterrec import _core
-from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.losses import candidate_cross_entropy as loss_of_vectors
+from alterrec.nn.losses import generalised_bce
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import cross_entropy_, set_threads
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
@@ -200,6 +201,40 @@ def test_core_and_torch_agree_on_adversarial_scores(data: st.DataObject) -> None
     broken = scores.copy()
     broken[0, own] = np.nan
     assert np.isnan(cross_entropy_(broken, [[own]], [1.0])).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["ids", "bits"])
+def test_candidates_that_count_twice_are_as_if_there_twice(kind: str, dtype: torch.dtype) -> None:
+    vectors, table, positives, weights, candidates, left_out = made(kind, True, dtype)
+    chosen = np.unpackbits(candidates.numpy(), axis=1, bitorder="little") if kind == "bits" else None
+    ids = candidates
+    if chosen is not None:
+        rows = [np.flatnonzero(row) for row in chosen]
+        ids = torch.full((5, max(map(len, rows))), -1)
+        for row, items in enumerate(rows):
+            ids[row, : len(items)] = torch.from_numpy(items)
+    twice = loss_of_vectors(vectors, table, positives, weights, torch.cat([ids, ids], 1), left_out)
+    found = loss_of_vectors(vectors, table, positives, weights, candidates, left_out, each=2.0)
+    assert found.item() == pytest.approx(twice.item(), rel=1e-6)
+    pairs = zip(*(torch.autograd.grad(loss, (vectors, table)) for loss in (found, twice)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+def test_gbce_by_hand() -> None:
+    """One positive at 0, two negatives at 0 and log 3, one drawn twice and one the positive itself.
+
+    a = 4 / 9, t = 0.5: beta = a * (0.5 * (1 - 1 / a) + 1 / a) = 0.5 * a + 0.5 = 13 / 18.
+    -log sigmoid(0) = log 2, -log(1 - sigmoid(0)) = log 2, -log(1 - sigmoid(log 3)) = log 4.
+    """
+    vectors, table = torch.tensor([[1.0]]), torch.tensor([[0.0], [0.0], [math.log(3)]])
+    drawn = torch.tensor([[1, 2, 2, 0]])
+    loss = generalised_bce(
+        vectors, table, torch.tensor([[0]]), torch.ones(1), drawn, sampling_rate=4 / 9, calibration=0.5
+    )
+    expected = (13 / 18 * math.log(2) + math.log(2) + 2 * math.log(4)) / 5
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,15 +9,16 @@ import pytest
 import torch
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
+from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import Items, build_model
-from alterrec.nn.losses import ScoreBuffer
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches
 from alterrec.training import step as step_module
 from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase
-from alterrec.training.step import Step
+from alterrec.training.step import Step, check_loss
 
 EXACT = {
     "model.dim": 8,
@@ -140,3 +141,47 @@ def test_prefixes_of_a_batch_by_session() -> None:
         prefixes = SessionBatch.of(shared, "cpu").prefixes().numpy()
         np.testing.assert_array_equal(prefixes[:, : padded.items.shape[1]], padded.items)
         assert (prefixes[:, padded.items.shape[1] :] == -1).all()
+
+
+def test_half_precision_is_near_and_its_ranks_are_not_half() -> None:
+    """bfloat16 keeps 8 bits: losses agree within a percent, and gradients are float32."""
+    model, recipe = made(run__precision="bfloat16")
+    exact = made()[1]
+    batch = batches("by_session")[0]
+    near, wanted = learned(model, recipe, HARD, batch), learned(model, exact, HARD, batch)
+    assert near[0] != wanted[0]
+    assert near[0] == pytest.approx(wanted[0], rel=1e-2)
+    assert {gradient.dtype for gradient in near[1]} == {torch.float32}
+
+
+def test_logq_makes_draws_stand_for_the_catalogue() -> None:
+    """With many draws the loss of few is that of all, up to the noise of drawing."""
+    batch = batches("by_session")[0]
+    model, drawn = made(window__sample=2000, loss__logq=True)
+    random = Phase("warm-up", "id", 1, "random")
+    found = learned(model, drawn, random, batch)[0]
+    plain = learned(model, made(window__sample=2000)[1], random, batch)[0]
+    wanted = learned(model, drawn, Phase("training", "id", 1, "full"), batch)[0]
+    assert found == pytest.approx(wanted, abs=0.05)
+    assert abs(plain - wanted) > 0.5
+
+
+def test_gbce_learns_from_drawn_negatives_alone() -> None:
+    model, recipe = made("id_only", loss__name="gbce", schedule__negatives="random", window__sample=5)
+    phase = Phase("training", "model", 1, "random")
+    loss, gradients = learned(model, recipe, phase, batches("by_session")[0])
+    assert loss > 0
+    assert any(bool(gradient.any()) for gradient in gradients)
+    with pytest.raises(InputError, match=r"loss.name is 'gbce' and training is against the whole catalogue"):
+        check_loss(recipe, [Phase("training", "model", 1, "full")])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_a_compiled_encoder_learns_the_same() -> None:
+    """By the backend that needs no compiler: the wiring is ours, the code is not."""
+    model, recipe = made(id__session="transformer")
+    batch = batches("by_session")[0]
+    plain = learned(model, recipe, HARD, batch)
+    model.network("id").session.compile(dynamic=True, backend="eager")
+    assert_equal(plain, learned(model, recipe, HARD, batch))
+    assert all("_orig_mod" not in name for name, _ in model.named_parameters())

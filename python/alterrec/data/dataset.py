@@ -96,7 +96,7 @@ class Dataset:
             there are timestamps, sessions are in the order of their last interaction.
         vocabulary: external item ids.
         text: text fields by item, or None.
-        vectors: (V, F) float32 given in place of text, or None; they win over ``text``.
+        vectors: (V, F) float32 or float16 given in place of text, or None; they win over ``text``.
         session_names: split -> external session id by session index.
         notes: what was cut, dropped or is worth knowing, one sentence each.
     """
@@ -107,7 +107,7 @@ class Dataset:
     test: SessionStore
     vocabulary: Vocabulary
     text: ItemText | None
-    vectors: NDArray[np.float32] | None
+    vectors: NDArray[np.floating] | None
     session_names: dict[str, list[str]]
     notes: tuple[str, ...] = ()
 
@@ -140,7 +140,7 @@ class Dataset:
             _feed(digest, [field, *texts])
         if self.vectors is not None:
             digest.update(f"{self.vectors.shape}".encode())
-            digest.update(np.ascontiguousarray(self.vectors).tobytes())
+            digest.update(memoryview(np.ascontiguousarray(self.vectors)).cast("B"))
         for split, store in self.splits.items():
             _feed(digest, self.session_names[split])
             for array in (store.offsets, store.items, store.timestamps, store.users):

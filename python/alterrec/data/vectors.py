@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,8 +16,8 @@ from alterrec.errors import InputError, nearest
 SUFFIXES = (".npy", ".safetensors", ".parquet")
 
 
-def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.float32]:
-    """Vectors of the catalogue's items, (V, F) float32.
+def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floating]:
+    """Vectors of the catalogue's items, (V, F) float32; a float16 ``.npy`` stays one and is memory-mapped.
 
     Args:
         path: ``.npy`` with one (V, F) array; ``.safetensors`` with one (V, F) tensor; or
@@ -48,11 +49,13 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.float32
         raise InputError(f"{path}: its shape is {vectors.shape}; allowed: {wanted}")
     if vectors.dtype.kind not in "fiu":
         raise InputError(f"{path}: its type is {vectors.dtype}; allowed: floats or integers")
-    with np.errstate(over="ignore"):
-        checked = np.ascontiguousarray(vectors, dtype=np.float32)
-    wrong = np.argwhere(~np.isfinite(checked))
-    if wrong.size:
-        row, column = wrong[0]
+    checked: NDArray[Any] = vectors
+    if not (path.suffix == ".npy" and vectors.dtype == np.float16):
+        with np.errstate(over="ignore"):
+            checked = np.ascontiguousarray(vectors, dtype=np.float32)
+    wrong = _first_not_finite(checked)
+    if wrong is not None:
+        row, column = wrong
         raise InputError(
             f"{path}, row {row + 1} (item {vocabulary.item_ids[row]!r}), column {column + 1}: is "
             f"{checked[row, column]}; allowed: finite float32 numbers"
@@ -60,9 +63,19 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.float32
     return checked
 
 
+def _first_not_finite(vectors: NDArray[Any]) -> tuple[int, int] | None:
+    """Row and column, looked for in blocks: a mask of a mapped file would be half its size."""
+    for first in range(0, len(vectors), 65536):
+        wrong = np.argwhere(~np.isfinite(vectors[first : first + 65536]))
+        if wrong.size:
+            return first + int(wrong[0, 0]), int(wrong[0, 1])
+    return None
+
+
 def _from_npy(path: Path) -> NDArray[np.generic]:
     try:
-        array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+        # Copy on write: torch takes no read-only array without a warning.
+        array: NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
     # The header is parsed as Python text, so damage shows as one of many exception types.
     except Exception as error:
         raise InputError(f"{path}: damaged or not an .npy file of numbers ({error})") from None

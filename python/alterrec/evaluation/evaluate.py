@@ -20,9 +20,6 @@ from alterrec.sessions import PrefixBatches, SessionStore
 
 # Most bytes of score matrices where no budget asks for less.
 SCORE_BYTES = 2**30
-# Freed matrices up to this size are used again by the allocator; larger ones are fresh pages each time,
-# 40 ms for 82 MB beside 170 ms for the product that fills them.
-MATRIX_BYTES = 2**24
 
 METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
@@ -144,13 +141,8 @@ def chunk_rows(num_items: int, parts: int, budget_bytes: int) -> int:
     Example:
         >>> chunk_rows(num_items=1_000_000, parts=2, budget_bytes=2**30)
         44
-        >>> chunk_rows(num_items=40_000, parts=2, budget_bytes=2**30)
-        104
     """
-    row = 4 * num_items
-    # At least 64, below which a product is bound by reading the item table.
-    most = int(np.clip(MATRIX_BYTES // row, 64, 512))
-    return int(np.clip(budget_bytes // (row * (2 * parts + 2)), 1, most))
+    return int(np.clip(budget_bytes // (4 * num_items * (2 * parts + 2)), 1, 512))
 
 
 def recommend_items(

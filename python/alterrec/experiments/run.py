@@ -33,6 +33,7 @@ from alterrec.report.page import write_report
 from alterrec.training.checkpoint import Progress
 from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase, describe, phases
+from alterrec.training.step import check_loss
 from alterrec.training.supervision import WindowRanks
 from alterrec.training.trainer import INITIALISATION, Event, Listener, torch_seed, train
 
@@ -106,6 +107,7 @@ def fit(
     _check_out(out, resume)
     _set_up(recipe)
     plan = phases(recipe)
+    check_loss(recipe, plan)
     dataset = _dataset(recipe, data, columns, drop_unknown)
     exclude_seen, repeat_share = _decide_seen(recipe, dataset)
     if any(phase.negatives != "full" for phase in plan):
@@ -269,11 +271,12 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
         elif dataset.text is not None:
             progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
             vectors = _encode(dataset.text, recipe, progress)
-    if vectors is not None and recipe.text.standardise:
+    half = vectors is not None and vectors.dtype == np.float16
+    if vectors is not None and recipe.text.standardise and not half:
         vectors = standardise(vectors)
     items = Items(
         dataset.num_items,
-        None if vectors is None else torch.from_numpy(np.array(vectors, np.float32)),
+        None if vectors is None else torch.from_numpy(vectors if half else np.array(vectors, np.float32)),
         torch.from_numpy(dataset.trained.copy()),
     )
     return build_model(recipe, items).to(recipe.run.device)

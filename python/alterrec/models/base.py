@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.sessions import Batch
 
 
@@ -62,10 +63,14 @@ def on_device(values: np.ndarray, device: str) -> Tensor:
 
 
 class Tables(NamedTuple):
-    """Item tables of one network: ``inputs`` are read by the session encoder, ``outputs`` are scored."""
+    """Item tables of one network: ``inputs`` are read by the session encoder, ``outputs`` are scored.
+
+    Scores of their parts are written into ``scores``: tables are one caller's, as their scores are.
+    """
 
     inputs: Tensor
     outputs: Tensor
+    scores: ScoreBuffer
 
 
 class Scorer(Protocol):
@@ -81,7 +86,10 @@ class Scorer(Protocol):
         ...
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """Each part's scores (N, V); an item that a part knows nothing of has -inf."""
+        """Each part's scores (N, V), valid until the next call with these tables.
+
+        An item that a part knows nothing of has -inf.
+        """
         ...
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,7 +134,7 @@ class Network(nn.Module):
     def item_tables(self, ids_U: Tensor | None = None) -> Tables:
         """Both tables, here one and the same: (V, D), or (U, D) of these items alone."""
         table_VD = self.items(ids_U)
-        return Tables(table_VD, table_VD)
+        return Tables(table_VD, table_VD, ScoreBuffer())
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Session vectors (N, D), already over the temperature."""
@@ -179,13 +187,13 @@ class Recommender(nn.Module):
         return network
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """Scores (N, V) of each part."""
+        """Scores (N, V) of each part, valid until the next call with these tables."""
         parts = {}
-        for name, (inputs, outputs) in tables.items():
+        for name, own in tables.items():
             network = self.network(name)
-            vector_ND = network.encode_sessions(batch, Tables(inputs, outputs))
+            vector_ND = network.encode_sessions(batch, own)
             for part, columns in (network.blocks or {name: slice(None)}).items():
-                parts[part] = vector_ND[:, columns] @ outputs[:, columns].T
+                parts[part] = own.scores.product(vector_ND[:, columns], own.outputs[:, columns], part)
         if self.cold_V is not None and "id" in parts:
             parts["id"] = parts["id"].masked_fill(self.cold_V, -torch.inf)
         if self.neighbours is not None:

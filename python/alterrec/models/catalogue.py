@@ -82,7 +82,9 @@ def _id_items(recipe: Recipe, items: Items) -> IdTable:
 
 def _text_items(recipe: Recipe, items: Items) -> TextProjection:
     assert items.vectors_VF is not None
-    return TextProjection(items.vectors_VF, recipe.model.dim, _dropout(recipe, recipe.text))
+    return TextProjection(
+        items.vectors_VF, recipe.model.dim, _dropout(recipe, recipe.text), recipe.text.standardise
+    )
 
 
 def _dropout(recipe: Recipe, network: NetworkRecipe) -> float:

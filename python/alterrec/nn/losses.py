@@ -8,46 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import cross_entropy_
-
-
-class ScoreBuffer:
-    """One block of memory that every score matrix of a step is written into, one after the other.
-
-    A fresh matrix of 82 MB costs 35 to 42 ms of page faults on the CPU, as much as a sixth of the product
-    that fills it. ``rows`` bounds how many samples are scored at a time.
-
-    Example:
-        >>> buffer = ScoreBuffer(rows=2)
-        >>> buffer.product(torch.ones(2, 3), torch.ones(5, 3)).tolist()
-        [[3.0, 3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0, 3.0]]
-        >>> [(chunk.start, chunk.stop) for chunk in buffer.chunks(5)]
-        [(0, 2), (2, 4), (4, 5)]
-    """
-
-    def __init__(self, rows: int = 512) -> None:
-        self.rows = rows
-        self._memory = torch.empty(0)
-
-    def chunks(self, num_rows: int) -> list[slice]:
-        """Slices of at most ``rows`` of ``num_rows`` samples."""
-        return [slice(first, min(first + self.rows, num_rows)) for first in range(0, num_rows, self.rows)]
-
-    def product(self, vectors_ND: Tensor, table_VD: Tensor) -> Tensor:
-        """Scores (N, V), valid until the next call; float32 also where vectors are of half precision."""
-        shape = len(vectors_ND), len(table_VD)
-        dtype = torch.promote_types(vectors_ND.dtype, torch.float32)
-        size = shape[0] * shape[1]
-        if (self._memory.dtype, self._memory.device) != (dtype, vectors_ND.device) or len(
-            self._memory
-        ) < size:
-            self._memory = torch.empty(size, dtype=dtype, device=vectors_ND.device)
-        scores_NV = self._memory[:size].view(shape)
-        if dtype == vectors_ND.dtype:
-            return torch.mm(vectors_ND, table_VD.T, out=scores_NV)
-        return scores_NV.copy_(vectors_ND @ table_VD.T)
 
 
 def candidate_cross_entropy(
@@ -57,6 +22,7 @@ def candidate_cross_entropy(
     weights_P: Tensor,
     candidates: Tensor | None,
     exclude_NE: Tensor | None = None,
+    each: float = 1.0,
     buffer: ScoreBuffer | None = None,
 ) -> Tensor:
     """Mean over samples of the weighted cross-entropy of each positive against the candidates.
@@ -78,6 +44,7 @@ def candidate_cross_entropy(
         candidates: None for the whole catalogue; int64 (N, C) item ids, -1 for none; or uint8 bits, see
             :func:`~alterrec.ranking.rank_window_bits`.
         exclude_NE: int64 ids, -1 for none, that are no candidates of a sample; positives are never left out.
+        each: how often a candidate counts, see :func:`~alterrec.ranking.cross_entropy_`.
         buffer: where scores are written; default a new one.
 
     Returns:
@@ -91,7 +58,7 @@ def candidate_cross_entropy(
         >>> round(loss.item(), 4)  # log(1 + exp(-1))
         0.3133
     """
-    supervision = positives_NP, weights_P, candidates, exclude_NE
+    supervision = positives_NP, weights_P, candidates, exclude_NE, each
     loss: Tensor = _FusedLoss.apply(vectors_ND, table_VD, supervision, buffer or ScoreBuffer())
     return loss
 
@@ -102,10 +69,10 @@ class _FusedLoss(torch.autograd.Function):
         ctx: Any,
         vectors_ND: Tensor,
         table_VD: Tensor,
-        supervision: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+        supervision: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float],
         buffer: ScoreBuffer,
     ) -> Tensor:
-        positives_NP, weights_P, candidates, exclude_NE = supervision
+        positives_NP, weights_P, candidates, exclude_NE, each = supervision
         losses = []
         vector_gradient_ND = torch.empty_like(vectors_ND)
         table_gradient_VD = None
@@ -118,6 +85,7 @@ class _FusedLoss(torch.autograd.Function):
                     weights_P,
                     None if candidates is None else candidates[chunk],
                     exclude=None if exclude_NE is None else exclude_NE[chunk],
+                    each=each,
                     factor=1 / len(vectors_ND),
                 )
             )
@@ -135,3 +103,48 @@ class _FusedLoss(torch.autograd.Function):
         vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
         # Backward runs once, so the saved gradients may be scaled where they are.
         return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
+
+
+def generalised_bce(
+    vectors_ND: Tensor,
+    table_VD: Tensor,
+    positives_NP: Tensor,
+    weights_P: Tensor,
+    candidates_NC: Tensor,
+    *,
+    sampling_rate: float,
+    calibration: float,
+) -> Tensor:
+    """Mean over samples of gBCE, binary cross-entropy that does not grow sure of sampled negatives.
+
+    ``-(beta * log sigmoid(s_p) + sum_c log(1 - sigmoid(s_c))) / (C + 1)`` with
+    ``beta = a * (t * (1 - 1 / a) + 1 / a)``, a the sampling rate C / (V - 1) and t the calibration. t = 0 is
+    plain BCE; t = 1 makes the sigmoid of a score the probability that BCE over the whole catalogue gives.
+    A negative that is a positive of its sample is left out. Petrov and Macdonald, "gSASRec: Reducing
+    Overconfidence in Sequential Recommendation Trained with Negative Sampling", RecSys 2023.
+
+    Args:
+        vectors_ND: floating session vectors.
+        table_VD: floating item vectors.
+        positives_NP: int64 item ids.
+        weights_P: floating weight of each column.
+        candidates_NC: int64 item ids.
+        sampling_rate: a, above 0.
+        calibration: t, 0 to 1.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> vectors, table = torch.tensor([[1.0]]), torch.tensor([[0.0], [0.0]])
+        >>> one, ids = torch.ones(1), torch.tensor([[0]])
+        >>> loss = generalised_bce(vectors, table, ids, one, ids + 1, sampling_rate=1.0, calibration=0.0)
+        >>> round(loss.item(), 4)  # log 2
+        0.6931
+    """
+    beta = sampling_rate * (calibration * (1 - 1 / sampling_rate) + 1 / sampling_rate)
+    scores_NV = vectors_ND @ table_VD.T
+    void_NC = (candidates_NC[:, :, None] == positives_NP[:, None, :]).any(2)
+    refused_NC = F.softplus(scores_NV.gather(1, candidates_NC)).masked_fill(void_NC, 0)
+    wanted_NP = beta * F.softplus(-scores_NV.gather(1, positives_NP)) + refused_NC.sum(1, keepdim=True)
+    return (wanted_NP @ weights_P).mean() / (candidates_NC.shape[1] + 1)

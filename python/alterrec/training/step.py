@@ -6,12 +6,15 @@ Legend: N samples, V items, U items that a step is about.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from alterrec.errors import InputError
 from alterrec.models.base import Network, Recommender, SessionBatch, Tables, on_device
-from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.nn.losses import candidate_cross_entropy, generalised_bce
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch
@@ -90,15 +93,39 @@ class Step:
         if self._is_about_few(supervision):
             ids_U, batch, supervision = about(batch, supervision)
             seen_NL = batch.prefixes() if self.exclude_seen else None
-        tables = self.network.item_tables(ids_U)
-        self.clock.lap("item table")
-        vectors_ND = self.network.encode_sessions(batch, tables)
-        self.clock.lap("encoder")
-        loss = candidate_cross_entropy(vectors_ND, tables.outputs, *supervision, seen_NL, self.buffer)
+        half = self.recipe.run.precision == "bfloat16"
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+            tables = self.network.item_tables(ids_U)
+            self.clock.lap("item table")
+            vectors_ND = self.network.encode_sessions(batch, tables)
+            self.clock.lap("encoder")
+        dtype = torch.bfloat16 if half else vectors_ND.dtype
+        loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
         self.clock.lap("head")
         # Its gradient is whole once the encoder's backward pass is done.
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
         return loss
+
+    def _loss(
+        self, vectors_ND: Tensor, table_VD: Tensor, supervision: Supervision, seen_NL: Tensor | None
+    ) -> Tensor:
+        choice, candidates = self.recipe.loss, supervision.candidates
+        if choice.name == "gbce":
+            assert candidates is not None
+            return generalised_bce(
+                vectors_ND,
+                table_VD,
+                supervision.positives,
+                supervision.weights,
+                candidates,
+                sampling_rate=candidates.shape[1] / (self.num_items - 1),
+                calibration=choice.calibration,
+            )
+        stand_in = choice.logq and self.phase.negatives == "random" and candidates is not None
+        each = self.num_items / candidates.shape[1] if stand_in and candidates is not None else 1.0
+        return candidate_cross_entropy(
+            vectors_ND, table_VD, *supervision, seen_NL, each=each, buffer=self.buffer
+        )
 
     def _is_about_few(self, supervision: Supervision) -> bool:
         candidates = supervision.candidates
@@ -117,6 +144,26 @@ class Step:
             return scores_NV
 
         return scores
+
+
+def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
+    """InputError where the recipe's loss needs drawn candidates and a phase has none.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> from alterrec.training.schedule import phases
+        >>> recipe = resolve("id_only", overrides={"loss.name": "gbce", "schedule.negatives": "random"})
+        >>> check_loss(recipe, phases(recipe)[1:])
+    """
+    whole = not recipe.window.sample and not recipe.window.random_share
+    for phase in plan:
+        if phase.negatives == "full" or (phase.negatives == "window" and whole):
+            found = "the whole catalogue" if phase.negatives == "full" else "the whole window"
+            if recipe.loss.name == "gbce":
+                raise InputError(
+                    f"loss.name is 'gbce' and {phase.name} is against {found}; allowed: drawn negatives; set "
+                    "schedule.negatives=random, schedule.warmup_negatives=random or window.sample=256"
+                )
 
 
 def about(batch: SessionBatch, supervision: Supervision) -> tuple[Tensor, SessionBatch, Supervision]:

@@ -16,7 +16,7 @@ import torch
 
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
-from alterrec.nn.losses import ScoreBuffer
+from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
@@ -97,6 +97,9 @@ def train(
     progress = Progress(dump_recipe(recipe), data)
     optimisers = {name: _optimiser(model, recipe, name) for name in model.networks}
     buffer, clock = ScoreBuffer(score_rows), clock or NoClock()
+    if recipe.run.compile:
+        for name in model.networks:
+            model.network(name).session.compile(dynamic=True)
     if resume and checkpoint.exists():
         progress = Progress.load(checkpoint, progress.recipe, data)
         set_parameters(model, progress.parameters)
