@@ -4,9 +4,9 @@
     python benches/growth.py --plot docs/growth.png
     python benches/growth.py --quick           # small sizes: does it run
 
-A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, ID taught by text, 1,024
-candidates a sample: 512 of the teacher's best tenth and 512 random. Evaluation ranks 1,000 targets by three
-views. Each size runs in a process of its own under `run.memory_budget`, whose peak is printed.
+A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, ID taught by text, and
+1,024 candidates a sample: 512 of the teacher's best tenth and 512 random. Evaluation ranks 1,000 targets by
+three views. Each size runs in a process of its own under `run.memory_budget`, whose peak is printed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from alterrec.training.step import Step
 
 CATALOGUES = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 SESSIONS = [10_000, 100_000, 1_000_000]
-QUICK = [2_000, 4_000]
+QUICK = [6_000, 8_000]
 TEXT, DIM, SAMPLES, TARGETS, BUDGET = 384, 128, 256, 1_000, "6GiB"
 
 
@@ -70,9 +70,9 @@ def catalogue(num_items: int) -> dict[str, float]:
         vectors = torch.from_numpy(texts(Path(folder), num_items))
         model = build_model(recipe, Items(num_items, vectors, torch.ones(num_items, dtype=torch.bool)))
         store = sessions_of(2_000, num_items)
-        memory = plan_memory(model, recipe, num_items, 8, peak_memory_bytes())
         batches = list(PrefixBatches(store, SAMPLES, 50, layout="by_session"))[:4]
         phase = Phase("id taught by text", "id", 1, "window", "text")
+        memory = plan_memory(model, recipe, [phase], num_items, 8, peak_memory_bytes())
         buffer = ScoreBuffer(memory.train_rows)
         step = Step(
             model, recipe, phase, num_items, exclude_seen=True, seed=0, buffer=buffer, clock=NoClock()

@@ -140,7 +140,7 @@ class Dataset:
             _feed(digest, [field, *texts])
         if self.vectors is not None:
             digest.update(f"{self.vectors.shape}".encode())
-            digest.update(memoryview(np.ascontiguousarray(self.vectors)).cast("B"))
+            digest.update(np.ascontiguousarray(self.vectors).data)
         for split, store in self.splits.items():
             _feed(digest, self.session_names[split])
             for array in (store.offsets, store.items, store.timestamps, store.users):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Recommender
 from alterrec.recipe import Recipe, parse_bytes
+from alterrec.training.schedule import Phase
+from alterrec.training.step import items_encoded
 
 FLOAT = 4
 # Float32 tables of V x D that a step holds of the network that learns: the table, what its encoder keeps
@@ -51,7 +54,12 @@ class MemoryPlan:
 
 
 def plan_memory(
-    model: Recommender | None, recipe: Recipe, num_items: int, longest: int, resident: int
+    model: Recommender | None,
+    recipe: Recipe,
+    phases: Sequence[Phase],
+    num_items: int,
+    longest: int,
+    resident: int,
 ) -> MemoryPlan:
     """The plan of a run on a catalogue of ``num_items`` whose longest session has ``longest`` items.
 
@@ -61,23 +69,30 @@ def plan_memory(
     Example:
         >>> from alterrec.recipe import resolve
         >>> recipe = resolve("popularity", overrides={"run.memory_budget": "1GiB"})
-        >>> plan_memory(None, recipe, 1000, 50, resident=2**28).train_rows
+        >>> plan_memory(None, recipe, [], 1000, 50, resident=2**28).train_rows
         512
     """
     batch = recipe.optim.batch_size
-    networks = [model.network(name) for name in model.networks] if model else []
-    weights = [sum(value.numel() for value in network.parameters()) * FLOAT for network in networks]
-    tables = [num_items * network.dim * FLOAT for network in networks]
+    networks = {name: model.network(name) for name in model.networks} if model else {}
+    weights = [sum(value.numel() for value in network.parameters()) * FLOAT for network in networks.values()]
+    tables = [num_items * network.dim * FLOAT for network in networks.values()]
     places = -(-batch // min(recipe.data.prefixes or longest, longest)) * min(longest, recipe.model.max_len)
-    layers = [len(getattr(network.session, "blocks", ())) for network in networks]
     states = [
-        places * network.dim * FLOAT * (3 + LAYER_STATES * depth)
-        for network, depth in zip(networks, layers, strict=True)
+        places * network.dim * FLOAT * (3 + LAYER_STATES * len(getattr(network.session, "blocks", ())))
+        for network in networks.values()
     ]
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
     learning = 3 * sum(weights) + max(weights, default=0)
+    learned = [
+        items_encoded(recipe, phase, num_items) * networks[phase.train].dim * FLOAT for phase in phases
+    ]
+    taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
     training = (
-        learning + LEARNING_TABLES * max(tables, default=0) + sum(tables) + max(states, default=0) + SLACK
+        learning
+        + LEARNING_TABLES * max(learned, default=0)
+        + max(taught, default=0)
+        + max(states, default=0)
+        + SLACK
     )
     # Two tables while one is made: of text, the hidden one and the normed one.
     evaluation = learning + sum(tables) + max(tables, default=0) + SLACK

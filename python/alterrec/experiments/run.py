@@ -122,6 +122,7 @@ def fit(
         memory = plan_memory(
             untrained,
             recipe,
+            plan,
             dataset.num_items,
             int(dataset.train.lengths.max(initial=1)),
             facts.peak_memory_bytes(),

@@ -86,10 +86,13 @@ def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
         >>> column_scales(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
         (tensor([2., 5.]), tensor([1., 0.]))
     """
-    count = len(vectors_VF)
-    mean_F = torch.stack([part_RF.double().sum(0) for part_RF in _parts(vectors_VF)]).sum(0) / count
-    squares = [(part_RF.double() - mean_F).square().sum(0) for part_RF in _parts(vectors_VF)]
-    deviation_F = (torch.stack(squares).sum(0) / count).sqrt()
+    mean_F, variance_F = torch.zeros(2, vectors_VF.shape[1], dtype=torch.float64)
+    # Added up in place: small sums kept between the parts would pin the memory of each, 3 GB at a million.
+    for part_RF in _parts(vectors_VF):
+        mean_F += part_RF.double().sum(0) / len(vectors_VF)
+    for part_RF in _parts(vectors_VF):
+        variance_F += (part_RF.double() - mean_F).square().sum(0) / len(vectors_VF)
+    deviation_F = variance_F.sqrt()
     # Columns that differ by rounding alone are constant.
     return mean_F.float(), torch.where(deviation_F > 1e-6, 1 / deviation_F, 0.0).float()
 

@@ -131,7 +131,7 @@ class Step:
         candidates = supervision.candidates
         if candidates is None or candidates.dtype == torch.uint8:
             return False
-        return self.num_items > ITEMS_A_CANDIDATE * candidates.shape[1]
+        return _are_few(candidates.shape[1], self.num_items)
 
     def _scores(self, name: str, batch: SessionBatch) -> Teacher:
         network, tables = self.teachers[name]
@@ -144,6 +144,28 @@ class Step:
             return scores_NV
 
         return scores
+
+
+def _are_few(candidates: int, num_items: int) -> bool:
+    return num_items > ITEMS_A_CANDIDATE * candidates
+
+
+def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
+    """Most items whose vectors a step of a phase makes and learns from.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> recipe = resolve("alterrec", overrides={"window.sample": 10, "optim.batch_size": 100})
+        >>> items_encoded(recipe, Phase("warm-up", "id", 1, "random"), 1_000_000)
+        6100
+        >>> items_encoded(recipe, Phase("warm-up", "id", 1, "full"), 1_000_000)
+        1000000
+    """
+    drawn = recipe.window.sample
+    if not drawn or phase.negatives == "full" or not _are_few(drawn, num_items):
+        return num_items
+    each = drawn + recipe.model.max_len + 1 + phase.positives
+    return min(num_items, recipe.optim.batch_size * each)
 
 
 def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
