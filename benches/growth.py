@@ -1,7 +1,7 @@
 """How time and memory grow with items and with sessions, and what a million items take.
 
     python benches/growth.py                   # some minutes; prints the table
-    python benches/growth.py --plot docs/growth.png
+    python benches/growth.py --plot docs/images/growth.png
     python benches/growth.py --quick           # small sizes: does it run
 
 A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, ID taught by text, and

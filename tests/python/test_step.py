@@ -9,6 +9,7 @@ import pytest
 import torch
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
+from alterrec import ranking
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import Items, build_model
@@ -185,3 +186,38 @@ def test_a_compiled_encoder_learns_the_same() -> None:
     model.network("id").session.compile(dynamic=True, backend="eager")
     assert_equal(plain, learned(model, recipe, HARD, batch))
     assert all("_orig_mod" not in name for name, _ in model.named_parameters())
+
+
+class TestDevicePath:
+    """What runs for tensors of a device, here on tensors of the CPU: the torch twins, without checks."""
+
+    @pytest.fixture(autouse=True)
+    def as_on_a_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ranking, "_on_device", lambda values: isinstance(values, torch.Tensor))
+
+    @pytest.mark.parametrize("share", [0.0, 0.5])
+    @pytest.mark.parametrize("positives", [0, 2])
+    def test_a_step_there_is_a_step_here(
+        self, share: float, positives: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, recipe = made("alterrec_aug", window__random_share=share)
+        phase = Phase("taught", "text", 1, "window", "id", positives=positives)
+        batch = batches("by_session")[0]
+        there = learned(model, recipe, phase, batch, seen=True)
+        monkeypatch.undo()
+        assert_equal(there, learned(model, recipe, phase, batch, seen=True))
+
+    def test_a_step_fetches_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No tensor is read by the host: reading one would wait for the device."""
+        model, recipe = made()
+        batch = batches("by_session")[0]
+        step = Step(
+            model, recipe, HARD, NUM_ITEMS, exclude_seen=True, seed=5, buffer=ScoreBuffer(), clock=NoClock()
+        )
+
+        def refuse(*arguments: Any, **options: Any) -> Any:
+            raise AssertionError("the host waits here")
+
+        for name in ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__int__", "__float__"):
+            monkeypatch.setattr(torch.Tensor, name, refuse)
+        step.loss(batch).backward()
