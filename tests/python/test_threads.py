@@ -51,6 +51,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "rank_window, drawn": lambda: ranking.rank_window(SCORES, 5, 300, sample=40, seed=3),
     "rank_window, threads": lambda: ranking.rank_window(SCORES, 5, 300, threads=3),
     "rank_window_mask": lambda: ranking.rank_window_mask(SCORES, 5, 300),
+    "rank_window_bits": lambda: ranking.rank_window_bits(SCORES, 5, 300),
+    "cross_entropy_": lambda: ranking.cross_entropy_(SCORES.copy(), TARGETS[:, None], [1.0]),
     "top_ranked": lambda: ranking.top_ranked(SCORES, 20),
     "target_counts": lambda: ranking.target_counts(SCORES, TARGETS),
     "fused_target_counts": lambda: ranking.fused_target_counts(VIEWS, [0.4, 0.6], TARGETS),
@@ -82,7 +84,12 @@ def eager_switches() -> Iterator[None]:
 
 def test_every_public_name_is_called() -> None:
     public = {*ranking.__all__, *metrics.__all__, *sessions.__all__}
-    apart = {"set_threads", "Batch", "Ties"}  # set by a thread of its own; yielded; a type
+    apart = {
+        "set_threads",
+        "unchecked",
+        "Batch",
+        "Ties",
+    }  # set by a thread of its own; a context; yielded; a type
     assert public - apart <= {name.partition(",")[0] for name in CALLS}
 
 
