@@ -282,3 +282,11 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -
     given = {"scores": np.zeros((1, 4), np.float32), "positives": [[0]], "weights": [1.0]} | arguments
     with pytest.raises(ValueError, match=message):
         cross_entropy_(**given)
+
+
+def test_a_second_backward_pass_is_refused_rather_than_wrong() -> None:
+    vectors, table, *supervision = made("all", False, torch.float32)
+    loss = loss_of_vectors(vectors, table, *supervision)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

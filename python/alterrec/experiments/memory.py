@@ -13,11 +13,13 @@ from alterrec.training.schedule import Phase
 from alterrec.training.step import items_encoded
 
 FLOAT = 4
-# Float32 tables of V x D that a step holds of the network that learns: the table, what its encoder keeps
-# for the backward pass, and the gradients on the way; measured 5.1 (ID) and 5.8 (text) at V = 40,000.
+# Float32 tables of V x D that a step holds of the network that learns, the gradient of its weights apart: the
+# table, what its encoder keeps for the backward pass, and gradients on the way; measured 3.0 (ID) and 5.7
+# (text) at V = 40,258 and d 300.
 LEARNING_TABLES = 6
-# Float32 values of a place and column that a Transformer layer keeps for the backward pass, ditto 17.
-LAYER_STATES = 18
+# Float32 values of a place and column that session encoders hold for the backward pass: for each layer of a
+# Transformer (17 measured), and besides (5 measured).
+LAYER_STATES, ENCODER_STATES = 18, 6
 # Room for what is not counted: the allocator's own, small arrays, the report.
 SLACK = 128 * 2**20
 
@@ -78,7 +80,10 @@ def plan_memory(
     tables = [num_items * network.dim * FLOAT for network in networks.values()]
     places = -(-batch // min(recipe.data.prefixes or longest, longest)) * min(longest, recipe.model.max_len)
     states = [
-        places * network.dim * FLOAT * (3 + LAYER_STATES * len(getattr(network.session, "blocks", ())))
+        places
+        * network.dim
+        * FLOAT
+        * (ENCODER_STATES + LAYER_STATES * len(getattr(network.session, "blocks", ())))
         for network in networks.values()
     ]
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.

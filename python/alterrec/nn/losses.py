@@ -101,7 +101,7 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
-        # Backward runs once, so the saved gradients may be scaled where they are.
+        # In place: a second backward pass over the same loss is refused by torch, which sees the change.
         return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
 
 
