@@ -64,6 +64,14 @@ def test_half_window_half_random() -> None:
     assert set(hard[1].tolist()) <= {5, 4, 3, 2}
 
 
+def test_a_draw_as_large_as_the_window_stands_beside_random_ones() -> None:
+    """Six candidates, three of them random: the other three are the whole window, as ids."""
+    candidates = made(Window(first=2, last=4, sample=6, random_share=0.5), "window").candidates
+    assert candidates.dtype == torch.int64
+    assert candidates.shape == (2, 6)
+    assert [sorted(row[3:].tolist()) for row in candidates] == [[2, 3, 4], [2, 3, 4]]
+
+
 def test_random_negatives_are_as_many_as_the_window() -> None:
     assert made(Window(first=2, last=4), "random").candidates.shape == (2, 3)
     assert made(Window(first=2, last=4, sample=2), "random").candidates.shape == (2, 2)

@@ -111,7 +111,8 @@ def supervise(
             if scores_NV is None or teacher != positive_teacher:
                 scores_NV = teacher(chunk)
             exclude = apart_NE if window.exclude_target else seen
-            if hard == ranks.stop - ranks.start:
+            # Bits stand alone; beside draws the window's items are ids too.
+            if not drawn and hard == ranks.stop - ranks.start:
                 candidates.append(rank_window_bits(scores_NV, *ranks, exclude=exclude))
             else:
                 rows = samples_N[chunk]

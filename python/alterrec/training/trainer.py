@@ -252,7 +252,8 @@ def _learn(
         losses.append(loss.detach() * len(batch.targets))
         listen(Event("step", epoch=epoch, epochs=epochs, phase=phase.name, step=number, steps=len(batches)))
     # Fetched once: on a device a loss read in each step would make the host wait for it.
-    return (torch.stack(losses).double().sum() / batches.num_samples).item(), batches.num_samples
+    total = torch.stack(losses).double().sum().item() if losses else 0.0
+    return total / max(batches.num_samples, 1), batches.num_samples
 
 
 def _optimiser(model: Recommender, recipe: Recipe, name: str) -> torch.optim.Optimizer:
