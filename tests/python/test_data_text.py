@@ -294,3 +294,30 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert told.startswith("text encoder 'no-such/model' cannot be loaded on cpu (")
     assert "allowed: lsa, the folder of a sentence-transformers model, or the name of one" in told
     assert list(tmp_path.rglob("*.npy")) == []
+
+
+def test_a_table_is_the_mean_of_filled_fields_mapped_and_made_once(tmp_path: Path, letters: Letters) -> None:
+    cache = VectorCache(tmp_path, "letters")
+    vectors = cache.vectors(["tent", "lamp", "oil lamp"], letters.encode)
+    fields = [["tent", "lamp", ""], ["", "oil lamp", ""]]
+    table = cache.table(fields)
+    assert isinstance(table, np.memmap) and table.dtype == np.float16
+    expected = np.stack([vectors[0], (vectors[1] + vectors[2]) / 2, np.zeros_like(vectors[0])])
+    np.testing.assert_array_equal(table, expected.astype(np.float16))
+    (path,) = (cache.folder / "tables").iterdir()
+    made = path.stat().st_mtime_ns
+    np.testing.assert_array_equal(VectorCache(tmp_path, "letters").table(fields), table)
+    assert path.stat().st_mtime_ns == made
+    # The same texts in other fields, or of other items, are another table.
+    cache.table([["tent", "lamp", "", "", "oil lamp", ""]])
+    assert len(list((cache.folder / "tables").iterdir())) == 2
+
+
+def test_a_damaged_table_is_named(tmp_path: Path, letters: Letters) -> None:
+    cache = VectorCache(tmp_path, "letters")
+    cache.vectors(["tent"], letters.encode)
+    cache.table([["tent"]])
+    (path,) = (cache.folder / "tables").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=f"{path.name}: damaged cache file"):
+        cache.table([["tent"]])

@@ -52,13 +52,13 @@ def text_vectors(
     prompt: str | None = None,
     truncate_dim: int | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.float32]:
-    """Vectors of items, (V, F) float32; an item without any text has zeros.
+) -> NDArray[np.floating]:
+    """Vectors of items, (V, F); an item without any text has zeros.
 
     ``lsa`` is TF-IDF over words of all fields joined, reduced by SVD to at most 128 columns, rows of
-    length 1 (Deerwester et al., "Indexing by latent semantic analysis", 1990); deterministic, not
-    cached. Any other name is a sentence-transformers model: each field is encoded on its own and
-    the non-empty fields are averaged (the paper, section 4.1), cached by content.
+    length 1 (Deerwester et al., "Indexing by latent semantic analysis", 1990); float32, deterministic,
+    not cached. Any other name is a sentence-transformers model: each field is encoded on its own and
+    the non-empty fields are averaged (the paper, section 4.1), cached by content; float16, memory-mapped.
 
     Args:
         text: texts of the catalogue.
@@ -103,7 +103,7 @@ def text_vectors(
         prompt=prompt,
         progress=progress,
     )
-    return _mean_of_fields(cache, chosen)
+    return cache.table(list(chosen.values()))
 
 
 def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]]:
@@ -159,17 +159,6 @@ def _fill(
         cache.vectors(missing[start : start + SEGMENT], encode)
     if progress:
         progress(len(missing), len(missing))
-
-
-def _mean_of_fields(cache: VectorCache, fields: dict[str, list[str]]) -> NDArray[np.float32]:
-    num_items = len(next(iter(fields.values())))
-    total = np.zeros((num_items, cache.width), dtype=np.float32)
-    count = np.zeros((num_items, 1), dtype=np.float32)
-    for texts in fields.values():
-        filled = np.flatnonzero(texts)
-        total[filled] += cache.vectors([texts[item] for item in filled], None)
-        count[filled] += 1
-    return np.divide(total, count, out=total, where=count > 0)
 
 
 def _source(encoder: str) -> str | Path:

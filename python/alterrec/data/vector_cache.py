@@ -6,12 +6,15 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
+
+PART = 65536  # items of a table averaged at a time
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 
@@ -77,6 +80,48 @@ class VectorCache:
             result[rows] = self._segments[number]["vector"][places[rows, 1]]
         return result
 
+    def table(self, fields: Sequence[list[str]]) -> NDArray[np.float16]:
+        """Mean over an item's non-empty fields, (V, F) float16, memory-mapped (copy on write); else zeros.
+
+        Made once for a catalogue and kept: at a million items of 384 columns it is 0.7 GiB that a run
+        maps and shares with other runs, where float32 in memory is 1.4 GiB for each.
+
+        Args:
+            fields: for each field the text of every item, "" for none; all of them have a vector here.
+
+        Example:
+            >>> import tempfile
+            >>> cache = VectorCache(Path(tempfile.mkdtemp()), "length of the text")
+            >>> encode = lambda texts: np.array([[len(text)] for text in texts], dtype=np.float32)
+            >>> _ = cache.vectors(["tent", "lamp", "a red tent"], encode)
+            >>> cache.table([["tent", "lamp", ""], ["a red tent", "", ""]]).tolist()
+            [[7.0], [4.0], [0.0]]
+        """
+        # Each text by its own digest, so that no two lists of texts run into one another.
+        digests = b"".join(_digest(text) for texts in fields for text in texts)
+        path = self.folder / "tables" / f"{_digest(digests + bytes([len(fields)])).hex()}.npy"
+        if not path.is_file():
+            num_items = len(fields[0])
+            with atomic_write(path) as temporary:
+                table = np.lib.format.open_memmap(
+                    temporary, mode="w+", dtype=np.float16, shape=(num_items, self.width)
+                )
+                for first in range(0, num_items, PART):
+                    table[first : first + PART] = self._means(
+                        [texts[first : first + PART] for texts in fields]
+                    )
+                table.flush()
+        return _mapped(path, "c")
+
+    def _means(self, fields: Sequence[list[str]]) -> NDArray[np.float32]:
+        total = np.zeros((len(fields[0]), self.width), dtype=np.float32)
+        count = np.zeros((len(fields[0]), 1), dtype=np.float32)
+        for texts in fields:
+            filled = np.flatnonzero(texts)
+            total[filled] += self.vectors([texts[item] for item in filled], None)
+            count[filled] += 1
+        return np.divide(total, count, out=total, where=count > 0)
+
     def _add(self, texts: list[str], encode: Encode) -> None:
         if not texts:
             return
@@ -97,10 +142,10 @@ class VectorCache:
         self._open(path)
 
     def _open(self, path: Path) -> None:
+        segment = _mapped(path, "r")
         try:
-            segment = np.load(path, mmap_mode="r", allow_pickle=False)
             keys = segment["key"].tolist()
-        except (OSError, ValueError, IndexError, EOFError) as error:
+        except (ValueError, IndexError) as error:
             raise InputError(f"{path}: damaged cache file ({error}); delete it") from None
         self._places |= {key: (len(self._segments), row) for row, key in enumerate(keys)}
         self._segments.append(segment)
@@ -109,6 +154,14 @@ class VectorCache:
     def width(self) -> int:
         """Columns of a vector; 0 while the cache is empty."""
         return int(self._segments[0]["vector"].shape[1]) if self._segments else 0
+
+
+def _mapped(path: Path, mode: Literal["r", "c"]) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: damaged cache file ({error}); delete it") from None
+    return array
 
 
 def _digest(content: str | bytes) -> bytes:

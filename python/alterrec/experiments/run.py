@@ -274,7 +274,7 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
             vectors = _encode(dataset.text, recipe, progress)
     half = vectors is not None and vectors.dtype == np.float16
     if vectors is not None and recipe.text.standardise and not half:
-        vectors = standardise(vectors)
+        vectors = standardise(np.asarray(vectors, np.float32))
     items = Items(
         dataset.num_items,
         None if vectors is None else torch.from_numpy(vectors if half else np.array(vectors, np.float32)),
@@ -283,7 +283,7 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
     return build_model(recipe, items).to(recipe.run.device)
 
 
-def _encode(text: ItemText, recipe: Recipe, progress: Listener) -> NDArray[np.float32]:
+def _encode(text: ItemText, recipe: Recipe, progress: Listener) -> NDArray[np.floating]:
     told = time.monotonic()
 
     def tell(done: int, total: int) -> None:
