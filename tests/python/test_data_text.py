@@ -301,7 +301,8 @@ def test_a_table_is_the_mean_of_filled_fields_mapped_and_made_once(tmp_path: Pat
     vectors = cache.vectors(["tent", "lamp", "oil lamp"], letters.encode)
     fields = [["tent", "lamp", ""], ["", "oil lamp", ""]]
     table = cache.table(fields)
-    assert isinstance(table, np.memmap) and table.dtype == np.float16
+    assert isinstance(table, np.memmap)
+    assert table.dtype == np.float16
     expected = np.stack([vectors[0], (vectors[1] + vectors[2]) / 2, np.zeros_like(vectors[0])])
     np.testing.assert_array_equal(table, expected.astype(np.float16))
     (path,) = (cache.folder / "tables").iterdir()
