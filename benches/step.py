@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
-from alterrec.models.catalogue import Items, build_model
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import Items
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import Recipe, resolve

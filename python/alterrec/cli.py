@@ -21,7 +21,7 @@ import typer
 
 from alterrec.console import Watcher, be_silent, complain, say, show_evaluation, show_profile, show_result
 from alterrec.errors import InputError
-from alterrec.recipe import differences, recipe_fields, recipe_names, resolve
+from alterrec.recipe import ORIGINAL, differences, recipe_fields, recipe_names, resolve
 from alterrec.report.tables import Table, show
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ Presets = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="best (default), paper, authors; data presets hd, amazon-m2. Repeatable or a,b; later ones win.",
+        help="best (default), paper, authors; original, a baseline's own paper; data presets hd, amazon-m2. "
+        "Repeatable or a,b; later ones win.",
     ),
 ]
 Columns = Annotated[
@@ -343,7 +344,7 @@ def _models() -> dict[str, list[dict[str, Any]]]:
 def _recipes() -> dict[str, list[dict[str, Any]]]:
     shipped = [
         {"kind": kind, "name": name, "reason": _reason(kind, name)}
-        for kind in ("presets", "data", "models")
+        for kind in ("presets", "data", "models", ORIGINAL)
         for name in recipe_names(kind)
     ]
     keys = [

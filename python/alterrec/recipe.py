@@ -1,7 +1,8 @@
 """A recipe is every choice of a run: defaults, then deltas with reasons, then the user's own.
 
 Layers, later ones win: the field defaults below (which are the preset ``best``), presets
-(``recipes/presets``, ``recipes/data``), the model's delta (``recipes/models``), ``--set key=value``.
+(``recipes/presets``, ``recipes/data``), the model's delta (``recipes/models``), with the preset ``original``
+that of its own paper (``recipes/original``), ``--set key=value``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from alterrec.errors import InputError, nearest
 
-SessionName = Literal["mean", "recency", "transformer"]
+SessionName = Literal["mean", "recency", "transformer", "sasrec"]
 Negatives = Literal["full", "random", "window"]
+# The preset whose delta is another for every model: the setting of the model's own paper.
+ORIGINAL = "original"
+
 MetricName = Literal["hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"]
 
 
@@ -84,7 +88,7 @@ class Data(Table):
     @field_validator("text_fields", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+        return _as_tuple(value)
 
 
 class Model(Table):
@@ -93,6 +97,9 @@ class Model(Table):
     dim: int = Field(default=64, ge=1, description="width d of item and session vectors")
     layers: int = Field(default=2, ge=1, description="Transformer layers")
     heads: int = Field(default=2, ge=1, description="attention heads")
+    inner: int = Field(
+        default=0, ge=0, description="inner width of a Transformer's feed-forward nets; 0 = 4 dim"
+    )
     max_len: int = Field(default=50, ge=1, description="last items of a prefix that an encoder reads")
     dropout: float = Field(
         default=0.2, ge=0, lt=1, description="dropout where a network does not set its own"
@@ -103,6 +110,10 @@ class Model(Table):
         "uniform: every parameter within 1/sqrt(dim)",
     )
     init_std: float = Field(default=0.02, gt=0, description="standard deviation of the normal start")
+    faithful: bool = Field(
+        default=False,
+        description="repeat the faults of a baseline's public code, which its docstring names and mends",
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Model:
@@ -117,6 +128,16 @@ class Network(Table):
     session: SessionName = Field(default="recency", description="session encoder")
     temperature: float | Literal["learned"] = Field(
         default="learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
+    )
+    norm: bool = Field(default=True, description="LayerNorm over the item table")
+    cosine: bool = Field(
+        default=False, description="session and item vectors are brought to length 1 before their product"
+    )
+    output_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="dropout on item vectors as they are scored, not as they are read",
     )
     dropout: float | None = Field(default=None, ge=0, lt=1, description="dropout of this network")
     lr: float | None = Field(default=None, gt=0, description="learning rate of this network")
@@ -203,7 +224,7 @@ class Loss(Table):
 
 
 class Schedule(Table):
-    """Which network learns when, against what, and when to stop."""
+    """Which network learns what and when, against what, and when to stop."""
 
     regime: Literal["alternate", "together", "none"] = Field(
         default="alternate",
@@ -216,8 +237,22 @@ class Schedule(Table):
         default=3, ge=1, description="turns of every network without a better validation: stop"
     )
     metric: MetricName = Field(default="ndcg@20", description="validation metric that chooses the best epoch")
+    objective: Literal["next", "cloze"] = Field(
+        default="next", description="what is learned: the next item, or masked items of whole sessions"
+    )
+    pretrain: int = Field(
+        default=0, ge=0, description="epochs of the system's own pretraining, before and besides the others"
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(), description="names of parameters, or their beginnings, that stay as pretraining left them"
+    )
     warmup_negatives: Negatives = Field(default="full", description="candidates in the warm-up")
     negatives: Negatives = Field(default="window", description="candidates afterwards")
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return _as_tuple(value)
 
 
 class Fusion(Table):
@@ -265,6 +300,11 @@ class Recipe(Table):
     optim: Optim = Optim()
 
 
+def _as_tuple(value: Any) -> Any:
+    """TOML knows lists alone."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def parse_bytes(text: str) -> int:
     """Bytes of a size such as ``512MiB``, ``4GiB`` or ``1000000``; ValueError otherwise.
 
@@ -298,7 +338,7 @@ def recipe_fields() -> dict[str, tuple[str, Any]]:
 
 
 def recipe_names(kind: str) -> list[str]:
-    """Names of the shipped recipes of a kind: ``models``, ``presets`` or ``data``.
+    """Names of the shipped recipes of a kind: ``models``, ``original``, ``presets`` or ``data``.
 
     Example:
         >>> recipe_names("data")
@@ -316,7 +356,7 @@ def resolve(
     Args:
         model: a model name.
         presets: names of presets (``best``, ``paper``, ``authors``) and data presets (``hd``,
-            ``amazon-m2``), later ones win.
+            ``amazon-m2``), later ones win; ``original``, a baseline's own paper, wins over all.
         overrides: dotted key -> value; a string is read as TOML where it can be.
 
     Raises:
@@ -330,6 +370,14 @@ def resolve(
     for preset in presets:
         _merge(tables, _preset(preset))
     _merge(tables, _shipped("models", model, recipe_names("models")))
+    if ORIGINAL in presets:
+        known = recipe_names(ORIGINAL)
+        if model not in known:
+            raise InputError(
+                f"preset 'original' with model {model!r}; allowed: a baseline with a paper of its own, "
+                f"{', '.join(known)}"
+            )
+        _merge(tables, _shipped(ORIGINAL, model, known))
     _merge(tables, _parse_overrides(overrides or {}))
     tables |= {"model_name": model, "presets": tuple(presets)}
     return _validated(tables)
@@ -377,10 +425,12 @@ def differences(recipe: Recipe, base: Recipe) -> Iterable[str]:
 
 
 def _preset(name: str) -> dict[str, Any]:
+    if name == ORIGINAL:
+        return {}
     for kind in ("presets", "data"):
         if name in recipe_names(kind):
             return _shipped(kind, name, [name])
-    known = recipe_names("presets") + recipe_names("data")
+    known = [*recipe_names("presets"), *recipe_names("data"), ORIGINAL]
     raise InputError(f"preset {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}")
 
 

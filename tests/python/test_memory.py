@@ -12,7 +12,8 @@ import torch
 
 from alterrec.errors import InputError
 from alterrec.experiments.memory import plan_memory
-from alterrec.models.catalogue import Items, build_model
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import Items
 from alterrec.recipe import resolve
 from alterrec.training.schedule import phases
 

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
+import parity
 import pytest
 import torch
+from parity import close
 
 from alterrec.models.base import Network, Recommender, SessionBatch, Tables
-from alterrec.models.catalogue import Items, build_model
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import Items
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.ranking import rank_window
 from alterrec.recipe import Window, resolve
 from alterrec.training.supervision import WindowRanks
 
-FOLDER = Path(os.environ.get("ALTERREC_PARITY", Path(__file__).parents[1] / "data" / "parity"))
-FILES = sorted(FOLDER.glob("alterrec*.npz"))
+FILES = parity.files("alterrec")
 
 SESSIONS = ("mean", "transformer")
 
 
 class Instance:
-    """One file: arrays by name, the batch, and our model with the file's weights."""
+    """One file, the batch, and our model with the file's weights."""
 
     def __init__(self, path: Path, id_session: str) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            self.arrays = {name: file[name] for name in file.files}
+        self.numbers = parity.Arrays(path)
+        self.arrays = self.numbers.arrays
+        self.tensor, self.setting = self.numbers.__getitem__, self.numbers.setting
         self.name = f"id_{id_session}"
         self.batch = SessionBatch.of_prefixes(self.tensor("input.sessions"), self.tensor("input.lengths"))
         self.targets_N = self.tensor("input.targets")
         self.model = self._model(id_session)
-
-    def tensor(self, name: str) -> torch.Tensor:
-        values = torch.from_numpy(self.arrays[name])
-        return values.double() if values.is_floating_point() else values
-
-    def setting(self, name: str) -> float:
-        return self.arrays[f"setting.{name}"].item()
 
     def network(self, name: str) -> Network:
         return self.model.network(name)
@@ -75,12 +70,13 @@ def theirs(name: str) -> str:
         ("items.rows_VD", "item"),
         ("items.project.", "project."),
         ("items.norm.", "item_norm."),
-        ("session.positions_LD", "pos"),
-        ("session.in_norm.", "in_norm."),
+        ("session.entrance.positions_LD", "pos"),
+        ("session.entrance.norm.", "in_norm."),
         ("session.blocks.", "layer"),
     ):
         if name.startswith(ours):
             name = their + name.removeprefix(ours)
+    name = name.replace(".attention.", ".").replace(".ffn.", ".")
     is_norm = "norm." in name
     return (
         name.removesuffix("weight") + ("gain" if is_norm else "W")
@@ -96,17 +92,8 @@ def instance(request: pytest.FixtureRequest) -> Instance:
     return Instance(*request.param)
 
 
-def close(ours: torch.Tensor, expected: torch.Tensor) -> None:
-    scale = expected.abs().max().item()
-    np.testing.assert_allclose(ours.detach().numpy(), expected.numpy(), rtol=1e-10, atol=1e-10 * scale)
-
-
 def networks(instance: Instance) -> list[tuple[str, str]]:
     return [("id", instance.name), ("text", "text")]
-
-
-def test_parity_files_are_there() -> None:
-    assert FILES, f"no alterrec*.npz in {FOLDER}"
 
 
 def test_parity_tables_sessions_and_scores(instance: Instance) -> None:
@@ -128,8 +115,7 @@ def test_parity_stages_of_the_transformer(instance: Instance) -> None:
         if not hasattr(session, "blocks"):
             continue
         table_VD = instance.network(network).items()
-        x = table_VD[instance.batch.items_RL] + session.positions_LD
-        x = session.in_norm(x)
+        x = session.entrance(table_VD[instance.batch.items_RL])
         close(x[real_BL], instance.tensor(f"stage.{network}.embedded")[real_BL])
         for number, block in enumerate(session.blocks):
             x = block(x)

@@ -23,12 +23,13 @@ from alterrec.recipe import (
 
 RECIPES = Path(str(resources.files("alterrec") / "recipes"))
 SHIPPED = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml"))
+KINDS = ("models", "original", "presets", "data")
 PRESETS = [("best",), ("paper",), ("authors",), ("paper", "hd"), ("paper", "amazon-m2"), ("authors", "hd")]
 
 
 def test_the_names_are_the_files() -> None:
     assert len(SHIPPED) >= 18
-    found = {f"{kind}/{name}.toml" for kind in ("models", "presets", "data") for name in recipe_names(kind)}
+    found = {f"{kind}/{name}.toml" for kind in KINDS for name in recipe_names(kind)}
     assert found == set(SHIPPED)
 
 
@@ -47,6 +48,20 @@ def test_every_model_resolves_under_every_preset_and_reads_back(
     file = tmp_path / "recipe.toml"
     file.write_text(dump_recipe(recipe), "utf-8")
     assert load_recipe(file) == recipe
+
+
+@pytest.mark.parametrize("model", recipe_names("original"))
+def test_a_model_of_its_own_paper_wins_over_other_presets_and_reads_back(model: str, tmp_path: Path) -> None:
+    recipe = resolve(model, ("paper", "original"))
+    assert recipe != resolve(model, ("paper",))
+    file = tmp_path / "recipe.toml"
+    file.write_text(dump_recipe(recipe), "utf-8")
+    assert load_recipe(file) == recipe
+
+
+def test_a_model_without_a_paper_of_its_own_has_no_original() -> None:
+    with pytest.raises(InputError, match=r"preset 'original' with model 'alterrec'; allowed: .*sasrec"):
+        resolve("alterrec", ("original",))
 
 
 @pytest.mark.parametrize("file", SHIPPED)

@@ -12,7 +12,8 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 from alterrec import ranking
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
-from alterrec.models.catalogue import Items, build_model
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import Items
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches

@@ -15,7 +15,8 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
-from alterrec.models.catalogue import Items, build_model
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import Items
 from alterrec.recipe import Recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
@@ -181,7 +182,7 @@ def test_curves_are_plain_json(tmp_path: Path) -> None:
     progress, _ = Session(tmp_path, schedule__epochs=2).run()
     record = json.loads(json.dumps(progress.curves[0]))
     assert set(record) == {
-        *("epoch", "phase", "trained", "negatives", "teacher", "loss", "samples"),
+        *("epoch", "phase", "trained", "negatives", "teacher", "objective", "loss", "samples"),
         *("seconds", "seconds_eval", "valid"),
     }
     assert record["samples"] == len(small_dataset().train.prefixes("every"))

@@ -26,7 +26,8 @@ from alterrec.experiments import facts, run_folder
 from alterrec.experiments.memory import plan_memory
 from alterrec.files import write_json, write_text
 from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import Items, build_model, lookup
+from alterrec.models.catalogue import build_model, lookup
+from alterrec.models.parts import Items
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.page import write_report
@@ -279,6 +280,7 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
         dataset.num_items,
         None if vectors is None else torch.from_numpy(vectors if half else np.array(vectors, np.float32)),
         torch.from_numpy(dataset.trained.copy()),
+        train=dataset.train,
     )
     return build_model(recipe, items).to(recipe.run.device)
 

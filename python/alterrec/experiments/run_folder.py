@@ -21,8 +21,9 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks
 from alterrec.files import atomic_write, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import Items, build_model, lookup
+from alterrec.models.catalogue import assemble, lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
+from alterrec.models.parts import Items
 from alterrec.recipe import Recipe, load_recipe
 
 CHECKPOINT = "checkpoint/progress.safetensors"
@@ -111,7 +112,7 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
     state = _under("model/", tensors)
     vectors = next((value for name, value in state.items() if name.endswith("vectors_VF")), None)
     with torch.random.fork_rng(devices=[]):
-        model = build_model(recipe, Items(len(trained), vectors, torch.from_numpy(trained.copy())))
+        model = assemble(recipe, Items(len(trained), vectors, torch.from_numpy(trained.copy())))
     model.load_state_dict(state)
     if any(name.startswith("neighbours/") for name in tensors):
         model.neighbours = ItemKnn.from_tensors(_under("neighbours/", tensors))

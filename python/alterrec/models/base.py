@@ -11,18 +11,24 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.nn.scores import ScoreBuffer
-from alterrec.sessions import Batch
+from alterrec.ranking import uniform_items
+from alterrec.sessions import Batch, derive_seed
 
 
 class SessionBatch(NamedTuple):
-    """Prefixes of sessions: sample n is ``items_RL[row_N[n], :length_N[n]]``, all int64, right-padded."""
+    """Prefixes of sessions: sample n is ``items_RL[row_N[n], :length_N[n]]``, all int64, right-padded.
+
+    ``user_N`` has the user of each sample, -1 where it is not known; None where the data has no users.
+    """
 
     items_RL: Tensor
     row_N: Tensor
     length_N: Tensor
+    user_N: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Batch, device: str) -> SessionBatch:
@@ -36,7 +42,8 @@ class SessionBatch(NamedTuple):
             tensor([[4, 2]])
         """
         row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
-        return cls(*(on_device(values, device) for values in (batch.items, row_of, batch.lengths)))
+        arrays = [batch.items, row_of, batch.lengths, *([] if batch.users is None else [batch.users])]
+        return cls(*(on_device(values, device) for values in arrays))
 
     @classmethod
     def of_prefixes(cls, items_NL: Tensor, length_N: Tensor) -> SessionBatch:
@@ -60,6 +67,43 @@ def on_device(values: np.ndarray, device: str) -> Tensor:
     if not device.startswith("cuda"):
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Lesson(NamedTuple):
+    """What an objective of a network's own learns from: prefixes (N), the item after each, draws.
+
+    Example:
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]))
+        >>> lesson = Lesson(batch, torch.tensor([3, 5]), np.array([0, 1]), 0, False, ScoreBuffer())
+        >>> lesson.sequences(max_len=50)
+        (tensor([[4, 2, 3],
+                [7, 5, 0]]), tensor([3, 2]))
+        >>> lesson.draws(5).shape
+        torch.Size([2, 5])
+    """
+
+    batch: SessionBatch
+    targets_N: Tensor
+    samples_N: np.ndarray
+    seed: int
+    exclude_seen: bool
+    buffer: ScoreBuffer
+
+    def sequences(self, max_len: int) -> tuple[Tensor, Tensor]:
+        """Each prefix with its target behind it: the last ``max_len`` items (N, L), then 0; lengths (N,)."""
+        items_NL, length_N = self.batch.prefixes(pad=0), self.batch.length_N
+        items_NL = F.pad(items_NL, (0, 1)).scatter(1, length_N[:, None], self.targets_N[:, None])
+        kept_N = (length_N + 1).clamp(max=max_len)
+        places_L = torch.arange(min(items_NL.shape[1], max_len), device=items_NL.device)
+        from_NL = places_L + (length_N + 1 - kept_N)[:, None]
+        kept_NL = items_NL.gather(1, from_NL.clamp(max=items_NL.shape[1] - 1))
+        return kept_NL.masked_fill(places_L >= kept_N[:, None], 0), kept_N
+
+    def draws(self, count: int, purpose: int = 0) -> Tensor:
+        """Uniform float32 draws (N, count) in [0, 1), a function of (seed, purpose, sample) alone."""
+        steps = 2**24
+        numbers = uniform_items(self.samples_N, count, steps, seed=derive_seed(self.seed, purpose))
+        return on_device(numbers.astype(np.float32) / np.float32(steps), str(self.targets_N.device))
 
 
 class Tables(NamedTuple):
@@ -97,12 +141,31 @@ class Scorer(Protocol):
         ...
 
 
+class Objective(Protocol):
+    """What a network learns besides the next item: pretraining, or masked items in its place."""
+
+    def __call__(self, network: Network, lesson: Lesson) -> Tensor:
+        """The loss of a lesson, a scalar."""
+        ...
+
+
 class Network(nn.Module):
     """A two-tower network: item encoder, session encoder, inner product over a temperature.
 
     The session encoder gives a state (R, L, D) at every place of a session, the vector of the prefix that
-    ends there; one with ``reads_prefixes`` gets prefixes and their lengths and gives vectors (N, D).
-    ``blocks`` names column ranges whose products are reported as parts of the score (Eq. 8).
+    ends there; one with ``reads_prefixes`` gets prefixes and their lengths (with ``reads_users`` their users
+    too) and gives vectors (N, D).
+
+    Args:
+        items: gives the table (V, D) that sessions are read through, and that is scored.
+        session: the session encoder.
+        temperature: scores are divided by it.
+        blocks: names of column ranges whose products are reported as parts of the score (Eq. 8).
+        outputs: gives the table that is scored, where it is another.
+        cosine: session vectors and scored rows are brought to length 1 before their product.
+        output_dropout: on scored rows, before that.
+        objectives: modules that are an :class:`Objective`, by the name that phases know; parameters that
+            only they use are theirs.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -119,10 +182,19 @@ class Network(nn.Module):
         session: nn.Module,
         temperature: float | Literal["learned"],
         blocks: Mapping[str, slice] | None = None,
+        *,
+        outputs: nn.Module | None = None,
+        cosine: bool = False,
+        output_dropout: float = 0.0,
+        objectives: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.items = items
         self.session = session
+        self.outputs = outputs
+        self.output_dropout = nn.Dropout(output_dropout)
+        self.cosine = cosine
+        self.objectives = nn.ModuleDict(objectives or {})
         self.blocks = dict(blocks or {})
         self.dim: int = items.dim  # type: ignore[assignment]
         start = math.log(self.dim**0.5 if temperature == "learned" else temperature)
@@ -131,17 +203,26 @@ class Network(nn.Module):
         else:
             self.register_buffer("log_temperature", torch.tensor(start, dtype=torch.float64))
 
+    @property
+    def reads_prefixes(self) -> bool:
+        """Whether the session encoder wants prefixes, not whole sessions."""
+        return getattr(self.session, "reads_prefixes", False)
+
     def item_tables(self, ids_U: Tensor | None = None) -> Tables:
-        """Both tables, here one and the same: (V, D), or (U, D) of these items alone."""
-        table_VD = self.items(ids_U)
-        return Tables(table_VD, table_VD, ScoreBuffer())
+        """Both tables, often one and the same: (V, D), or (U, D) of these items alone."""
+        inputs_VD = self.items(ids_U)
+        outputs_VD = self.output_dropout(inputs_VD if self.outputs is None else self.outputs(ids_U))
+        return Tables(inputs_VD, F.normalize(outputs_VD) if self.cosine else outputs_VD, ScoreBuffer())
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Session vectors (N, D), already over the temperature."""
-        if getattr(self.session, "reads_prefixes", False):
-            vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N)
+        if self.reads_prefixes:
+            users = [batch.user_N] if getattr(self.session, "reads_users", False) else []
+            vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *users)
         else:
             vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]
+        if self.cosine:
+            vector_ND = F.normalize(vector_ND)
         return vector_ND / self.log_temperature.exp().to(vector_ND)
 
     def scores(self, batch: SessionBatch, tables: Tables | None = None) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from alterrec.nn.session_encoders import Recency
-
 
 def initialise(module: nn.Module, kind: str, std: float, dim: int) -> None:
-    """Draw every parameter of ``module`` anew from torch's global generator.
+    """Draw the parameters of ``module`` anew from torch's global generator.
+
+    Those of a part with the attribute ``keeps_start`` and single numbers stay as they were built.
 
     Args:
         module: changed in place.
@@ -24,10 +24,9 @@ def initialise(module: nn.Module, kind: str, std: float, dim: int) -> None:
         >>> layer.bias.tolist()
         [0.0, 0.0]
     """
-    learned_by_name = {id(p) for m in module.modules() if isinstance(m, Recency) for p in m.parameters()}
     for part in module.modules():
         for name, value in part.named_parameters(recurse=False):
-            if id(value) in learned_by_name or value.ndim == 0:
+            if getattr(part, "keeps_start", False) or value.ndim == 0:
                 continue
             with torch.no_grad():
                 if kind == "uniform":

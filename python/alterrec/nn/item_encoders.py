@@ -5,6 +5,8 @@ Legend: V items, U items asked for, D width, F width of given text vectors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,17 +17,17 @@ PART = 4096
 
 
 class IdTable(nn.Module):
-    """One learned row an item under LayerNorm: X of Section 4.1.1.
+    """One learned row an item, by default under LayerNorm: X of Section 4.1.1.
 
     Example:
         >>> IdTable(num_items=5, dim=4)().shape
         torch.Size([5, 4])
     """
 
-    def __init__(self, num_items: int, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, num_items: int, dim: int, dropout: float = 0.0, norm: bool = True) -> None:
         super().__init__()
         self.rows_VD = nn.Parameter(torch.empty(num_items, dim))
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.dim = dim
         nn.init.normal_(self.rows_VD, std=0.02)
@@ -38,7 +40,7 @@ class IdTable(nn.Module):
 
 
 class TextProjection(nn.Module):
-    """Frozen text vectors through Linear, ReLU, Dropout, LayerNorm: H of Eq. 1.
+    """Frozen text vectors through Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
 
     Half-precision vectors stay so, wherever they lie (a mapped file, say), and are widened part by part;
     ``standardise`` then gives their columns mean 0 and deviation 1 on the way.
@@ -52,7 +54,14 @@ class TextProjection(nn.Module):
     shift_F: Tensor
     scale_F: Tensor
 
-    def __init__(self, vectors_VF: Tensor, dim: int, dropout: float = 0.0, standardise: bool = False) -> None:
+    def __init__(
+        self,
+        vectors_VF: Tensor,
+        dim: int,
+        dropout: float = 0.0,
+        standardise: bool = False,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
         self.register_buffer("vectors_VF", vectors_VF)
         self.widens = vectors_VF.dtype == torch.float16
@@ -62,7 +71,7 @@ class TextProjection(nn.Module):
             self.register_buffer("scale_F", scale_F.expand(vectors_VF.shape[1]).clone())
         self.project = nn.Linear(vectors_VF.shape[1], dim)
         self.dropout = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
@@ -109,10 +118,10 @@ class SummedItems(nn.Module):
         torch.Size([5, 4])
     """
 
-    def __init__(self, encoders: list[IdTable | TextProjection]) -> None:
+    def __init__(self, encoders: Sequence[nn.Module]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self.dim = encoders[0].dim
+        self.dim: int = encoders[0].dim  # type: ignore[assignment]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         """The table (V, D), or its rows (U, D)."""
@@ -127,10 +136,10 @@ class JoinedItems(nn.Module):
         torch.Size([5, 6])
     """
 
-    def __init__(self, encoders: list[IdTable | TextProjection]) -> None:
+    def __init__(self, encoders: Sequence[nn.Module]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self.dim = sum(encoder.dim for encoder in encoders)
+        self.dim: int = sum(encoder.dim for encoder in encoders)  # type: ignore[misc]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         """The table (V, D), or its rows (U, D)."""

@@ -40,6 +40,8 @@ class Recency(nn.Module):
         [[[1.0], [2.0]]]
     """
 
+    keeps_start = True
+
     def __init__(self, max_len: int) -> None:
         super().__init__()
         # exp(-log(1 + distance)) = 1 / (1 + distance): recent items lead from the first step.

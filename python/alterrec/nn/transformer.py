@@ -1,74 +1,145 @@
-"""A causal post-norm Transformer over the items of a session.
+"""Post-norm Transformers over the items of a session.
 
 Legend: R sessions, L places, D width, H heads.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
-    """Self-attention and a feed-forward net, each followed by a residual sum and a LayerNorm.
+class Style(NamedTuple):
+    """What differs between the public codes of post-norm Transformers."""
 
-    As in the authors' code: no biases in attention, ReLU inside.
-    """
+    bias: bool  # in the attention's four linear layers
+    gelu: bool  # by erf, else ReLU
+    eps: float  # of every norm
 
-    def __init__(self, dim: int, heads: int, inner: int, dropout: float, eps: float) -> None:
+
+# AlterRec's own code; and RecBole's layers, which SASRec, BERT4Rec, CORE, UniSRec, FDSA and S3-Rec share.
+AUTHORS = Style(bias=False, gelu=False, eps=1e-6)
+RECBOLE = Style(bias=True, gelu=True, eps=1e-12)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with its output layer; a residual sum and a norm follow it in a block."""
+
+    def __init__(self, dim: int, heads: int, dropout: float, style: Style) -> None:
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(dim, dim, bias=False)
-        self.k = nn.Linear(dim, dim, bias=False)
-        self.v = nn.Linear(dim, dim, bias=False)
-        self.o = nn.Linear(dim, dim, bias=False)
-        self.attn_norm = nn.LayerNorm(dim, eps=eps)
-        self.up = nn.Linear(dim, inner)
-        self.down = nn.Linear(inner, dim)
-        self.ffn_norm = nn.LayerNorm(dim, eps=eps)
+        self.q = nn.Linear(dim, dim, bias=style.bias)
+        self.k = nn.Linear(dim, dim, bias=style.bias)
+        self.v = nn.Linear(dim, dim, bias=style.bias)
+        self.o = nn.Linear(dim, dim, bias=style.bias)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_RLD: Tensor) -> Tensor:
-        """States after the block (R, L, D); place l sees places 0..l."""
+    def forward(self, x_RLD: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mixed states (R, L, D), after dropout.
+
+        Args:
+            x_RLD: states.
+            mask: None: place l sees places 0..l, so what is padded on the right is not seen. Otherwise what
+                broadcasts to (R, H, L, L): bool, true where a query sees a key, or what is added to logits.
+        """
         q_RHLd, k_RHLd, v_RHLd = (
             linear(x_RLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear in (self.q, self.k, self.v)
         )
-        # Right padding lies behind every real place, so the causal mask alone hides it.
         mixed_RHLd = F.scaled_dot_product_attention(
-            q_RHLd, k_RHLd, v_RHLd, is_causal=True, dropout_p=self.dropout.p if self.training else 0.0
+            q_RHLd,
+            k_RHLd,
+            v_RHLd,
+            mask,
+            is_causal=mask is None,
+            dropout_p=self.dropout.p if self.training else 0.0,
         )
-        attended_RLD = self.o(mixed_RHLd.transpose(1, 2).flatten(-2))
-        x_RLD = self.attn_norm(x_RLD + self.dropout(attended_RLD))
-        x_RLD = self.ffn_norm(x_RLD + self.dropout(self.down(torch.relu(self.up(x_RLD)))))
+        mixed_RLD: Tensor = self.dropout(self.o(mixed_RHLd.transpose(1, 2).flatten(-2)))
+        return mixed_RLD
+
+
+class FeedForward(nn.Module):
+    """Two linear layers at each place; a residual sum and a norm follow."""
+
+    def __init__(self, dim: int, inner: int, dropout: float, style: Style) -> None:
+        super().__init__()
+        self.up = nn.Linear(dim, inner)
+        self.down = nn.Linear(inner, dim)
+        self.activation = nn.GELU() if style.gelu else nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_RLD: Tensor) -> Tensor:
+        """States (R, L, D), after dropout."""
+        out_RLD: Tensor = self.dropout(self.down(self.activation(self.up(x_RLD))))
+        return out_RLD
+
+
+class Block(nn.Module):
+    """Self-attention and a feed-forward net, each followed by a residual sum and a LayerNorm."""
+
+    def __init__(self, dim: int, heads: int, inner: int, dropout: float, style: Style) -> None:
+        super().__init__()
+        self.attention = Attention(dim, heads, dropout, style)
+        self.attn_norm = nn.LayerNorm(dim, eps=style.eps)
+        self.ffn = FeedForward(dim, inner, dropout, style)
+        self.ffn_norm = nn.LayerNorm(dim, eps=style.eps)
+
+    def forward(self, x_RLD: Tensor, mask: Tensor | None = None) -> Tensor:
+        """States after the block (R, L, D); ``mask`` as in :class:`Attention`."""
+        x_RLD = self.attn_norm(x_RLD + self.attention(x_RLD, mask))
+        out_RLD: Tensor = self.ffn_norm(x_RLD + self.ffn(x_RLD))
+        return out_RLD
+
+
+class Entrance(nn.Module):
+    """Item rows plus learned positions, counted from the first place, under LayerNorm and dropout."""
+
+    def __init__(self, dim: int, max_len: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.positions_LD = nn.Parameter(torch.empty(max_len, dim))
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.positions_LD, std=0.02)
+
+    def forward(self, rows_RLD: Tensor) -> Tensor:
+        """States (R, L, D) that enter the first block."""
+        x_RLD: Tensor = self.dropout(self.norm(rows_RLD + self.positions_LD[: rows_RLD.shape[1]]))
         return x_RLD
 
 
 class Transformer(nn.Module):
-    """States of a causal Transformer; the last real one is the session vector (Section 4.1.2).
-
-    Learned positions count from the first item; epsilon 1e-6 in every norm.
+    """A post-norm Transformer; the state at the last place is the session vector (Section 4.1.2).
 
     Example:
-        >>> encoder = Transformer(dim=4, max_len=3, layers=2, heads=2, dropout=0.0)
+        >>> encoder = Transformer(dim=4, max_len=3, layers=2, heads=2, inner=16, dropout=0.0)
         >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
         torch.Size([1, 3, 4])
     """
 
-    def __init__(self, dim: int, max_len: int, layers: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        max_len: int,
+        layers: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        style: Style = AUTHORS,
+    ) -> None:
         super().__init__()
-        eps = 1e-6
-        self.positions_LD = nn.Parameter(torch.empty(max_len, dim))
-        self.in_norm = nn.LayerNorm(dim, eps=eps)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(dim, heads, 4 * dim, dropout, eps) for _ in range(layers))
-        nn.init.normal_(self.positions_LD, std=0.02)
+        self.entrance = Entrance(dim, max_len, dropout, style.eps)
+        self.blocks = nn.ModuleList(Block(dim, heads, inner, dropout, style) for _ in range(layers))
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D)."""
-        x_RLD: Tensor = F.embedding(items_RL, table_VD) + self.positions_LD[: items_RL.shape[1]]
-        x_RLD = self.dropout(self.in_norm(x_RLD))
+        """States (R, L, D); right-padded sessions, each place sees itself and what is before it."""
+        return self.states(F.embedding(items_RL, table_VD))
+
+    def states(self, rows_RLD: Tensor, mask: Tensor | None = None) -> Tensor:
+        """States (R, L, D) of item rows; ``mask`` as in :class:`Attention`."""
+        x_RLD: Tensor = self.entrance(rows_RLD)
         for block in self.blocks:
-            x_RLD = block(x_RLD)
+            x_RLD = block(x_RLD, mask)
         return x_RLD

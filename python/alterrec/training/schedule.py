@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from alterrec.errors import InputError
 from alterrec.recipe import Negatives, Recipe
 
+# The objective that `schedule.pretrain` epochs learn.
+PRETRAIN = "pretrain"
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -20,6 +23,8 @@ class Phase:
         negatives: candidates beside the target: ``full``, ``random`` or ``window``.
         teacher: network whose frozen copy ranks the items, or None.
         positives: how many of the teacher's top items are further targets.
+        objective: what is learned: ``next``, the next item, or the name of one of the network's own.
+        freeze: names of the network's parameters, or their beginnings, that do not learn.
         cycle: length in epochs of a turn of every network; patience counts in it.
     """
 
@@ -29,11 +34,18 @@ class Phase:
     negatives: Negatives
     teacher: str | None = None
     positives: int = 0
+    objective: str = "next"
+    freeze: tuple[str, ...] = ()
     cycle: int = 1
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether its epochs only prepare: none of them is the best one, and patience begins after them."""
+        return self.objective == PRETRAIN
 
 
 def phases(recipe: Recipe) -> list[Phase]:
-    """The phases of a recipe; their epochs add up to ``schedule.epochs``.
+    """The phases of a recipe; their epochs add up to ``schedule.epochs``, those of pretraining come before.
 
     Raises:
         InputError: the warm-up of both networks takes more epochs than there are, or a system of one
@@ -73,7 +85,7 @@ def alternate(recipe: Recipe) -> list[Phase]:
         positives = recipe.positives.top
         teacher = other if taught or positives else None
         title = f"{name} taught by {other}" if teacher else name
-        rows.append(Phase(title, name, min(plan.gap, left), plan.negatives, teacher, positives, cycle))
+        rows.append(Phase(title, name, min(plan.gap, left), plan.negatives, teacher, positives, cycle=cycle))
         left -= plan.gap
     raise AssertionError("turns never end")
 
@@ -87,9 +99,12 @@ def together(recipe: Recipe) -> list[Phase]:
             f"{recipe.model_name}: full or random negatives and no further positives, for it has no teacher"
         )
     warmup = min(plan.warmup, plan.epochs) if plan.warmup_negatives != plan.negatives else 0
-    first = Phase("warm-up", "model", warmup, plan.warmup_negatives)
+    before = Phase("pretraining", "model", plan.pretrain, "full", objective=PRETRAIN)
+    first = Phase(
+        "warm-up", "model", warmup, plan.warmup_negatives, objective=plan.objective, freeze=plan.freeze
+    )
     rest = replace(first, name="training", epochs=plan.epochs - warmup, negatives=plan.negatives)
-    return [phase for phase in (first, rest) if phase.epochs]
+    return [phase for phase in (before, first, rest) if phase.epochs]
 
 
 def none(recipe: Recipe) -> list[Phase]:
@@ -112,13 +127,15 @@ def describe(plan: Sequence[Phase]) -> list[str]:
         ['epochs 1-2: warm-up id, random negatives', 'epoch 3: taught, hard negatives from text']
     """
     words = {"full": "the whole catalogue", "random": "random negatives"}
+    own = {"cloze": "masked items, ", PRETRAIN: "an objective of its own, "}
     lines = []
     for first, phase in zip(first_epochs(plan), plan, strict=True):
         last = first + phase.epochs - 1
         when = f"epoch {first}" if first == last else f"epochs {first}-{last}"
         candidates = words.get(phase.negatives, f"hard negatives from {phase.teacher}")
         extra = f", its top {phase.positives} as further targets" if phase.positives and phase.teacher else ""
-        lines.append(f"{when}: {phase.name}, {candidates}{extra}")
+        still = f", {', '.join(phase.freeze)} frozen" if phase.freeze else ""
+        lines.append(f"{when}: {phase.name}, {own.get(phase.objective, '')}{candidates}{extra}{still}")
     return lines
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.models.base import Network, Recommender, SessionBatch, Tables, on_device
+from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tables, on_device
 from alterrec.nn.losses import candidate_cross_entropy, generalised_bce
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import unchecked
@@ -42,6 +42,8 @@ class Step:
         clock: Clock,
     ) -> None:
         self.network = model.network(phase.train).train()
+        for name, value in self.network.named_parameters():
+            value.requires_grad_(not name.startswith(phase.freeze))
         self.recipe = recipe
         self.phase = phase
         self.num_items = num_items
@@ -70,6 +72,8 @@ class Step:
         device = self.recipe.run.device
         batch = SessionBatch.of(arrays, device)
         targets_N = on_device(arrays.targets, device)
+        if self.phase.objective != "next":
+            return self._own_loss(batch, targets_N, arrays)
         seen_NL = batch.prefixes() if self.exclude_seen else None
         with torch.no_grad(), unchecked():
             scores = {name: self._scores(name, batch) for name in self.teachers}
@@ -104,6 +108,15 @@ class Step:
         self.clock.lap("head")
         # Its gradient is whole once the encoder's backward pass is done.
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
+        return loss
+
+    def _own_loss(self, batch: SessionBatch, targets_N: Tensor, arrays: Batch) -> Tensor:
+        objective = self.network.objectives[self.phase.objective]
+        lesson = Lesson(batch, targets_N, arrays.samples, self.seed, self.exclude_seen, self.buffer)
+        device = torch.device(self.recipe.run.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
+            loss: Tensor = objective(self.network, lesson)
+        self.clock.lap("objective")
         return loss
 
     def _loss(

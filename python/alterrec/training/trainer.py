@@ -114,6 +114,9 @@ def train(
                 stopped = "patience"
                 break
             phase = by_epoch[progress.epoch]
+            if progress.epoch and by_epoch[progress.epoch - 1].pretrains and not phase.pretrains:
+                # Moments of another objective's gradients would steer the first steps of this one.
+                optimisers[phase.train] = _optimiser(model, recipe, phase.train)
             learn = partial(
                 _learn,
                 model,
@@ -153,7 +156,10 @@ def _epoch(
 ) -> None:
     """One epoch: learn, validate, record."""
     epoch = progress.epoch + 1
-    own_epochs = sum(phase.train in record["trained"] for record in progress.curves)
+    own_epochs = sum(
+        phase.train in record["trained"] and record["objective"] == phase.objective
+        for record in progress.curves
+    )
     rate = _learning_rate(recipe, phase.train, own_epochs)
     listen(Event("epoch_start", epoch=epoch, epochs=epochs, phase=phase.name))
     began = time.perf_counter()
@@ -176,6 +182,7 @@ def _epoch(
             "trained": [phase.train],
             "negatives": phase.negatives,
             "teacher": phase.teacher,
+            "objective": phase.objective,
             "loss": loss,
             "samples": samples,
             "seconds": round(trained - began, 3),
@@ -184,7 +191,7 @@ def _epoch(
         }
     )
     value = valid["score"].get(recipe.schedule.metric, float(epoch))
-    if value > progress.best_value:
+    if value > progress.best_value and not phase.pretrains:
         progress.best = parameters_of(model)
         progress.best_epoch, progress.best_value = epoch, value
     left = progress.seconds / epoch * (epochs - epoch)
@@ -219,16 +226,6 @@ def _learn(
     optimiser.param_groups[0]["lr"] = rate
     seed = recipe.run.seed
     as_samples = phase.positives and recipe.positives.as_samples
-    batches = PrefixBatches(
-        store,
-        max(1, recipe.optim.batch_size // (1 + phase.positives if as_samples else 1)),
-        recipe.model.max_len,
-        shuffle=True,
-        seed=derive_seed(seed, ORDER),
-        epoch=epoch,
-        per_session=recipe.data.prefixes or None,
-        layout="by_session",
-    )
     step = Step(
         model,
         recipe,
@@ -238,6 +235,17 @@ def _learn(
         seed=derive_seed(seed, epoch, DRAWS),
         buffer=buffer,
         clock=clock,
+    )
+    batches = PrefixBatches(
+        store,
+        max(1, recipe.optim.batch_size // (1 + phase.positives if as_samples else 1)),
+        recipe.model.max_len,
+        shuffle=True,
+        seed=derive_seed(seed, ORDER),
+        epoch=epoch,
+        per_session=recipe.data.prefixes or None,
+        # Bucketed by length, prefixes cost their encoders little padding.
+        layout="padded" if step.network.reads_prefixes or phase.objective != "next" else "by_session",
     )
     losses = []
     clock.start()
@@ -273,8 +281,8 @@ def _learning_rate(recipe: Recipe, name: str, own_epochs: int) -> float:
 
 
 def _out_of_patience(progress: Progress, by_epoch: Sequence[Phase], recipe: Recipe) -> bool:
-    """No better validation for ``patience`` whole cycles, warm-up apart."""
-    warm = sum(phase.name.startswith("warm-up") for phase in by_epoch)
+    """No better validation for ``patience`` whole cycles, warm-up and pretraining apart."""
+    warm = sum(phase.pretrains or phase.name.startswith("warm-up") for phase in by_epoch)
     waited = progress.epoch - max(progress.best_epoch, warm)
     return waited >= recipe.schedule.patience * by_epoch[-1].cycle
 

@@ -1,0 +1,132 @@
+"""From fields of a recipe to the parts of a network: item encoders, session encoders, networks.
+
+What several systems are made of; what only one has lies in its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from alterrec.models.base import Network, Recommender
+from alterrec.nn.item_encoders import IdTable, TextProjection
+from alterrec.nn.session_encoders import Mean, Recency
+from alterrec.nn.transformer import AUTHORS, RECBOLE, Style, Transformer
+from alterrec.recipe import Network as NetworkRecipe
+from alterrec.recipe import Recipe
+from alterrec.sessions import SessionStore
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a model must know of the data.
+
+    Attributes:
+        num_items: V.
+        vectors_VF: text vectors, or None.
+        trained_V: bool, items with interactions in training.
+        train: training sessions, for systems that are built from them; None where a saved run is loaded,
+            whose state has what was made of them.
+    """
+
+    num_items: int
+    vectors_VF: Tensor | None
+    trained_V: Tensor
+    train: SessionStore | None = None
+
+
+def id_items(recipe: Recipe, items: Items) -> IdTable:
+    """The ID table."""
+    return IdTable(items.num_items, recipe.model.dim, recipe.id.table_dropout, recipe.id.norm)
+
+
+def text_items(recipe: Recipe, items: Items) -> nn.Module:
+    """The projection of text vectors."""
+    assert items.vectors_VF is not None
+    text = recipe.text
+    return TextProjection(
+        items.vectors_VF, recipe.model.dim, own_dropout(recipe, text), text.standardise, text.norm
+    )
+
+
+def own_dropout(recipe: Recipe, network: NetworkRecipe) -> float:
+    """The dropout of a network."""
+    return recipe.model.dropout if network.dropout is None else network.dropout
+
+
+def _transformer(style: Style) -> Callable[[Recipe, NetworkRecipe, int], nn.Module]:
+    def build(recipe: Recipe, network: NetworkRecipe, dim: int) -> nn.Module:
+        sizes = recipe.model
+        inner = sizes.inner or 4 * dim
+        dropout = own_dropout(recipe, network)
+        return Transformer(dim, sizes.max_len, sizes.layers, sizes.heads, inner, dropout, style)
+
+    return build
+
+
+# Session encoders by the name that `id.session` and `text.session` know.
+SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
+    "mean": lambda recipe, network, dim: Mean(),
+    "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
+    "transformer": _transformer(AUTHORS),
+    "sasrec": _transformer(RECBOLE),
+}
+
+
+def network_of(
+    recipe: Recipe,
+    choices: NetworkRecipe,
+    encoder: nn.Module,
+    *,
+    blocks: dict[str, slice] | None = None,
+    outputs: nn.Module | None = None,
+    objectives: dict[str, nn.Module] | None = None,
+) -> Network:
+    """A network over an item encoder, all else by the recipe's choices for it."""
+    dim: int = encoder.dim  # type: ignore[assignment]
+    return Network(
+        encoder,
+        SESSIONS[choices.session](recipe, choices, dim),
+        choices.temperature,
+        blocks,
+        outputs=outputs,
+        cosine=choices.cosine,
+        output_dropout=choices.output_dropout,
+        objectives=objectives,
+    )
+
+
+def id_network(recipe: Recipe, items: Items) -> Network:
+    """The ID network."""
+    return network_of(recipe, recipe.id, id_items(recipe, items))
+
+
+def text_network(recipe: Recipe, items: Items) -> Network:
+    """The text network."""
+    return network_of(recipe, recipe.text, text_items(recipe, items))
+
+
+def alone(network: Network) -> Recommender:
+    """A system of one network."""
+    parts = network.blocks or {"model": slice(None)}
+    return Recommender({"model": network}, dict.fromkeys(parts, 1.0))
+
+
+def only_id(recipe: Recipe, items: Items) -> Recommender:
+    """The ID network as a system."""
+    return alone(id_network(recipe, items))
+
+
+def only_text(recipe: Recipe, items: Items) -> Recommender:
+    """The text network as a system."""
+    return alone(text_network(recipe, items))
+
+
+def two_networks(recipe: Recipe, items: Items) -> Recommender:
+    """Eq. 6: score = alpha * id + (1 - alpha) * text."""
+    networks = {"id": id_network(recipe, items), "text": text_network(recipe, items)}
+    alpha = recipe.fusion.alpha
+    cold = ~items.trained_V if recipe.fusion.cold_by_text and not bool(items.trained_V.all()) else None
+    return Recommender(networks, {"id": alpha, "text": 1 - alpha}, cold)
