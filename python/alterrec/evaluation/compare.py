@@ -57,8 +57,7 @@ def session_values(sessions: ArrayLike, greater: ArrayLike, tied: ArrayLike, nam
     """
     known, place = np.unique(np.asarray(sessions), return_inverse=True)
     columns = [np.bincount(place, metric_values(greater, tied, name), minlength=len(known)) for name in names]
-    values: Floats = np.stack(columns, axis=1) * (len(known) / max(len(place), 1))
-    return values
+    return np.asarray(np.stack(columns, axis=1) * (len(known) / max(len(place), 1)), np.float64)
 
 
 def paired_differences(
