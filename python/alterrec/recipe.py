@@ -84,8 +84,13 @@ class Data(Table):
     text_fields: tuple[str, ...] = Field(
         default=(), description="text columns to encode; empty = all of them"
     )
+    categories: tuple[str, ...] = Field(
+        default=(),
+        description="text columns whose values between commas are categories; empty = those called "
+        "category, categories, brand or taxonomy",
+    )
 
-    @field_validator("text_fields", mode="before")
+    @field_validator("text_fields", "categories", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
         return _as_tuple(value)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alterrec.data.categories import category_ids
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.synthetic import synthetic_dataset
@@ -238,9 +239,15 @@ def _dataset(
         data,
         columns=columns or {},
         drop_unknown=drop_unknown,
-        text_fields=recipe.data.text_fields or None,
+        text_fields=_columns(recipe) or None,
         vectors=recipe.data.vectors or None,
     )
+
+
+def _columns(recipe: Recipe) -> tuple[str, ...]:
+    """Text columns to read; empty for all of them."""
+    fields, categories = recipe.data.text_fields, recipe.data.categories
+    return tuple(dict.fromkeys((*fields, *categories))) if fields else ()
 
 
 def _decide_seen(recipe: Recipe, dataset: Dataset) -> tuple[bool, float]:
@@ -276,11 +283,15 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
     half = vectors is not None and vectors.dtype == np.float16
     if vectors is not None and recipe.text.standardise and not half:
         vectors = standardise(np.asarray(vectors, np.float32))
+    categories = None
+    if entry.reads_categories and dataset.text is not None:
+        categories = category_ids(dataset.text, recipe.data.categories)
     items = Items(
         dataset.num_items,
         None if vectors is None else torch.from_numpy(vectors if half else np.array(vectors, np.float32)),
         torch.from_numpy(dataset.trained.copy()),
         train=dataset.train,
+        categories_VCK=None if categories is None else torch.from_numpy(categories),
     )
     return build_model(recipe, items).to(recipe.run.device)
 

@@ -110,9 +110,13 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
     if restore is not None:
         return restore(_under("untrained/", tensors))
     state = _under("model/", tensors)
-    vectors = next((value for name, value in state.items() if name.endswith("vectors_VF")), None)
+    vectors, categories = (
+        next((value for name, value in state.items() if name.endswith(buffer)), None)
+        for buffer in ("vectors_VF", "categories_VCK")
+    )
     with torch.random.fork_rng(devices=[]):
-        model = assemble(recipe, Items(len(trained), vectors, torch.from_numpy(trained.copy())))
+        items = Items(len(trained), vectors, torch.from_numpy(trained.copy()), categories_VCK=categories)
+        model = assemble(recipe, items)
     model.load_state_dict(state)
     if any(name.startswith("neighbours/") for name in tensors):
         model.neighbours = ItemKnn.from_tensors(_under("neighbours/", tensors))

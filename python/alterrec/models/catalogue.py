@@ -35,6 +35,7 @@ class Entry(NamedTuple):
 
     ``build`` makes a model to train; ``candidates`` makes systems without training, one for each
     setting, among which validation chooses; ``restore`` rebuilds the chosen one from a run folder.
+    ``reads_categories``: it makes use of categories where the data has some.
     """
 
     summary: str
@@ -42,6 +43,7 @@ class Entry(NamedTuple):
     build: Callable[[Recipe, Items], Recommender] | None = None
     candidates: Callable[[SessionStore], Iterator[Untrained]] | None = None
     restore: Callable[[dict[str, Tensor]], Untrained] | None = None
+    reads_categories: bool = False
 
 
 def build_model(recipe: Recipe, items: Items) -> Recommender:

@@ -29,12 +29,14 @@ class Items:
         trained_V: bool, items with interactions in training.
         train: training sessions, for systems that are built from them; None where a saved run is loaded,
             whose state has what was made of them.
+        categories_VCK: int64, values of each item in categorical fields, then -1; None where there are none.
     """
 
     num_items: int
     vectors_VF: Tensor | None
     trained_V: Tensor
     train: SessionStore | None = None
+    categories_VCK: Tensor | None = None
 
 
 def id_items(recipe: Recipe, items: Items) -> IdTable:
