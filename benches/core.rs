@@ -5,7 +5,9 @@
 
 use alterrec_core::batches::{Choice, Layout, Plan};
 use alterrec_core::draws::{Draw, window_positions};
+use alterrec_core::graphs::{session_graphs, transition_graph};
 use alterrec_core::matrix::Matrix;
+use alterrec_core::prefixes::Prefixes;
 use alterrec_core::random::Stream;
 use alterrec_core::ranks::{fused_target_counts, target_counts};
 use alterrec_core::select::{score_key, top_ranked};
@@ -145,7 +147,8 @@ fn draws(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn batches(criterion: &mut Criterion) {
+/// 100,000 sessions of 1 to 9 items, each of one of 1000 users.
+fn many_sessions() -> SessionStore {
     let mut stream = Stream::new(5, 0);
     let (mut sessions, mut items) = (Vec::new(), Vec::new());
     for session in 0..100_000 {
@@ -154,7 +157,12 @@ fn batches(criterion: &mut Criterion) {
             items.push(i64::from(stream.below_u32(40_000)));
         }
     }
-    let store = SessionStore::from_arrays(&sessions, &items, None, None, Some(40_000)).unwrap();
+    let users: Vec<_> = sessions.iter().map(|session| session % 1000).collect();
+    SessionStore::from_arrays(&sessions, &items, None, Some(&users), Some(40_000)).unwrap()
+}
+
+fn batches(criterion: &mut Criterion) {
+    let store = many_sessions();
     let layout = Layout {
         batch_size: 512,
         max_len: 50,
@@ -167,8 +175,8 @@ fn batches(criterion: &mut Criterion) {
     };
     let plan = || Plan::new(&store, Choice::All(Targets::Every), &layout).unwrap();
     let ready = plan();
-    assert_eq!(ready.samples().len(), items.len() - store.num_sessions());
-    let (mut rows, mut padded) = (vec![0; 4 * 512], vec![0; 50 * 512]);
+    assert_eq!(ready.samples().len(), store.columns().items.len() - store.num_sessions());
+    let (mut rows, mut padded) = (vec![0; 5 * 512], vec![0; 50 * 512]);
     let (mut packed, mut positions, mut starts) = (vec![0; 50 * 512], vec![0; 50 * 512], vec![0; 513]);
     let mut group = criterion.benchmark_group("an epoch");
     group.throughput(Throughput::Elements(ready.samples().len() as u64));
@@ -177,7 +185,7 @@ fn batches(criterion: &mut Criterion) {
         bencher.iter(|| {
             for batch in 0..ready.num_batches() {
                 let (n, width, _) = ready.size(batch).unwrap();
-                ready.fill_padded(&store, batch, 0, &mut rows[..4 * n], &mut padded[..n * width]).unwrap();
+                ready.fill_padded(&store, batch, 0, &mut rows[..5 * n], &mut padded[..n * width]).unwrap();
             }
         });
     });
@@ -187,11 +195,30 @@ fn batches(criterion: &mut Criterion) {
                 let (n, _, total) = ready.size(batch).unwrap();
                 let (items, places) = (&mut packed[..total], &mut positions[..total]);
                 ready
-                    .fill_packed(&store, batch, &mut rows[..4 * n], items, places, &mut starts[..=n])
+                    .fill_packed(&store, batch, &mut rows[..5 * n], items, places, &mut starts[..=n])
                     .unwrap();
             }
         });
     });
+    group.finish();
+}
+
+fn graphs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("graphs");
+    for width in [10, 50] {
+        let mut stream = Stream::new(6, 0);
+        let items: Vec<_> = (0..512 * width).map(|_| i64::from(stream.below_u32(40_000))).collect();
+        let lengths: Vec<_> = (0..512).map(|_| i64::from(stream.below_u32(width as u32)) + 1).collect();
+        let batch = || session_graphs(Prefixes { items: &items, width, lengths: &lengths }, 40_000).unwrap();
+        assert_eq!(batch().starts.len(), 513);
+        group.throughput(Throughput::Elements(512));
+        group.bench_function(BenchmarkId::new("sessions of 1 to", width), |bencher| bencher.iter(batch));
+    }
+    let store = many_sessions();
+    let whole = || transition_graph(&store, 12).unwrap();
+    assert_eq!(whole().offsets.len(), 41_001);
+    group.throughput(Throughput::Elements(store.columns().items.len() as u64));
+    group.bench_function("transitions", |bencher| bencher.iter(whole));
     group.finish();
 }
 
@@ -201,6 +228,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(20);
-    targets = windows, hard, tops_and_ranks, draws, batches
+    targets = windows, hard, tops_and_ranks, draws, batches, graphs
 }
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 //! Each row of scores is summed by one thread in one order, so results do not depend on threads.
 
 use crate::error::{Error, Result};
+use crate::prefixes::Prefixes;
 use crate::sessions::SessionStore;
 use crate::threads::{fill_rows, with_threads};
 use rayon::prelude::*;
@@ -56,34 +57,7 @@ impl IdRows {
     }
 }
 
-/// Right-padded prefixes, row after row; padding is never read.
-#[derive(Debug, Clone, Copy)]
-pub struct Prefixes<'a> {
-    /// `lengths.len() * width` items.
-    pub items: &'a [i64],
-    /// Items of a row, padding included.
-    pub width: usize,
-    /// Items of each row that are not padding.
-    pub lengths: &'a [i64],
-}
-
 impl Prefixes<'_> {
-    fn row(&self, row: usize, num_items: usize) -> Result<&[i64]> {
-        let (length, width) = (self.lengths[row], self.width);
-        let Some(length) = usize::try_from(length).ok().filter(|&length| length <= width) else {
-            return Err(Error::Value(format!("lengths[{row}] is {length}; allowed: 0 to {width}")));
-        };
-        let prefix = &self.items[row * width..row * width + length];
-        match prefix.iter().position(|item| !(0..num_items as i64).contains(item)) {
-            None => Ok(prefix),
-            Some(column) => Err(Error::Value(format!(
-                "items[{row}, {column}] is {}; allowed: 0 to {}",
-                prefix[column],
-                num_items as i64 - 1
-            ))),
-        }
-    }
-
     /// One row of `num_items` scores for each prefix, from zeros.
     fn scores<S: Default>(
         &self,
@@ -91,13 +65,7 @@ impl Prefixes<'_> {
         threads: Option<usize>,
         score: impl Fn(&mut S, &[i64], &mut [f32]) + Sync + Send,
     ) -> Result<Vec<f32>> {
-        let rows = self.lengths.len();
-        if self.items.len() != rows * self.width {
-            let found = self.items.len().checked_div(self.width).unwrap_or(0);
-            return Err(Error::Value(format!(
-                "lengths has {rows} values, items {found} rows; allowed: equal"
-            )));
-        }
+        let rows = self.rows()?;
         let mut scores = vec![0.0; rows * num_items];
         fill_rows(&mut scores, rows, num_items, threads, |scratch, row, out| {
             score(scratch, self.row(row, num_items)?, out);

@@ -20,8 +20,10 @@ __all__ = [
     "rank_window",
     "rank_window_bits",
     "rank_window_mask",
+    "session_graphs",
     "target_counts",
     "top_ranked",
+    "transition_graph",
     "uniform_items",
     "use_instructions",
     "window_positions",
@@ -176,6 +178,22 @@ class SessionNeighbours:
     ) -> SessionNeighbours: ...
     def scores(self, items: ArrayLike, lengths: ArrayLike) -> NDArray[np.float32]:
         """(B, V) scores of right-padded prefixes: items (B, L), lengths (B,)."""
+
+# Graphs.
+
+def session_graphs(
+    items: ArrayLike, lengths: ArrayLike, num_items: int
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    tuple[NDArray[np.int64], NDArray[np.int64]],
+    tuple[NDArray[np.int64], NDArray[np.int64]],
+]:
+    """Nodes (T,), starts (N+1,), node of each place (N, L), predecessors and successors (offsets, ids)."""
+
+def transition_graph(store: SessionStore, predecessors: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Offsets (V+U+1,) and ids of the edges that end in each item and user."""
 
 # Ranking.
 

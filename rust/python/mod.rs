@@ -1,8 +1,10 @@
 //! The extension module: wrappers that borrow, check, detach and hand over.
 
 mod error;
+mod graphs;
 mod integers;
 mod neighbours;
+mod prefixes;
 mod ranking;
 mod sessions;
 
@@ -15,5 +17,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     ranking::register(m)?;
     sessions::register(m)?;
     neighbours::register(m)?;
+    graphs::register(m)?;
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! `ItemNeighbours` and `SessionNeighbours` for Python.
 
-use super::integers::{int64, positive};
+use super::integers::positive;
+use super::prefixes::PrefixArrays;
 use super::sessions::SessionStore;
 use crate::error::Result;
-use crate::neighbours::{self, Prefixes};
-use numpy::ndarray::{Array2, Ix1, Ix2};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyUntypedArrayMethods};
-use numpy::{PyArrayMethods, PyReadonlyArray1};
+use crate::neighbours;
+use crate::prefixes::Prefixes;
+use numpy::ndarray::Array2;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -172,10 +173,8 @@ fn with_prefixes<'py>(
     scores: impl FnOnce(Prefixes<'_>) -> Result<Vec<f32>> + Send,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let py = items.py();
-    let items = int64::<Ix2>("items", items)?;
-    let lengths = int64::<Ix1>("lengths", lengths)?;
-    let prefixes =
-        Prefixes { items: items.as_slice()?, width: items.shape()[1], lengths: lengths.as_slice()? };
+    let arrays = PrefixArrays::new(items, lengths)?;
+    let prefixes = arrays.prefixes()?;
     let rows = prefixes.lengths.len();
     let flat = py.detach(|| scores(prefixes))?;
     let matrix = Array2::from_shape_vec((rows, num_items), flat);

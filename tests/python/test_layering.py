@@ -20,6 +20,7 @@ FLOORS = {
     "_ranking_torch": 1,
     "metrics": 1,
     "recipe": 1,
+    "graphs": 2,
     "ranking": 2,
     "sessions": 2,
     "data": 3,
@@ -36,7 +37,7 @@ FLOORS = {
 }
 # A convenience on what `fit` returns; imported when called.
 UPWARD = {("experiments/run.py", "recommend")}
-CORE_USERS = {"__init__.py", "ranking.py", "sessions.py", "models/neighbours.py"}
+CORE_USERS = {"__init__.py", "graphs.py", "ranking.py", "sessions.py", "models/neighbours.py"}
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
@@ -92,7 +93,11 @@ def test_reports_metrics_and_recipes_never_import_torch(file: str) -> None:
 
 @pytest.mark.parametrize(
     "modules",
-    ["alterrec.ranking, alterrec.sessions, alterrec.metrics", "alterrec.cli", "alterrec.report.page"],
+    [
+        "alterrec.ranking, alterrec.sessions, alterrec.graphs, alterrec.metrics",
+        "alterrec.cli",
+        "alterrec.report.page",
+    ],
 )
 def test_importing_these_does_not_import_torch(modules: str) -> None:
     code = f"import sys, {modules}; print('torch' in sys.modules)"

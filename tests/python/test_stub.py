@@ -85,6 +85,8 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("ItemNeighbours.from_arrays", ITEMS, (5, *ITEMS.arrays())),
     ("ItemNeighbours.scores", ITEMS, ([[1]], [1], 0.5)),
     ("SessionNeighbours.scores", SESSIONS, ([[1]], [1])),
+    ("session_graphs", _core, ([[1, 2]], [2], 3)),
+    ("transition_graph", _core, (STORE, 2)),
 ]
 # The tests of stores write and open files; constructors have been called above.
 ELSEWHERE = {"SessionStore.open", "SessionStore.save"}
