@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from alterrec.models.base import Lesson, Network, SessionBatch
-from alterrec.nn.item_encoders import IdTable
+from alterrec.nn.item_encoders import IdTable, JoinedItems
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.nn.session_encoders import Mean
 from alterrec.sessions import PrefixBatches, SessionStore
@@ -33,6 +35,22 @@ def test_scores_are_products_with_the_table_that_is_scored() -> None:
         raw_table([[1.0], [2.0], [3.0]]), Mean(), 1.0, outputs=raw_table([[10.0], [20.0], [30.0]])
     )
     assert network.scores(BATCH).tolist() == [[15.0, 30.0, 45.0], [30.0, 60.0, 90.0]]
+
+
+def test_a_scored_part_of_the_read_table_is_in_the_state_once() -> None:
+    table = raw_table([[1.0], [2.0], [3.0]])
+    network = Network(
+        JoinedItems([table, raw_table([[0.0], [0.0], [0.0]])]), Mean(), 1.0, outputs=table.forward
+    )
+    assert list(network.state_dict()) == [
+        "log_temperature",
+        "items.encoders.0.rows_VD",
+        "items.encoders.1.rows_VD",
+    ]
+    teacher = copy.deepcopy(network)
+    with torch.no_grad():
+        table.rows_VD.fill_(7.0)
+    assert teacher.item_tables().outputs.tolist() == [[1.0], [2.0], [3.0]]
 
 
 def test_cosine_scores_over_a_temperature() -> None:

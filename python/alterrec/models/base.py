@@ -6,7 +6,7 @@ Legend: R sessions, L places, N samples, V items, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -161,7 +161,8 @@ class Network(nn.Module):
         session: the session encoder.
         temperature: scores are divided by it.
         blocks: names of column ranges whose products are reported as parts of the score (Eq. 8).
-        outputs: gives the table that is scored, where it is another.
+        outputs: gives the table that is scored, where it is another: a module, or a method of a module in
+            ``items`` (a module in both places would be in the state, and in a saved run, twice).
         cosine: session vectors and scored rows are brought to length 1 before their product.
         output_dropout: on scored rows, before that.
         objectives: modules that are an :class:`Objective`, by the name that phases know; parameters that
@@ -183,7 +184,7 @@ class Network(nn.Module):
         temperature: float | Literal["learned"],
         blocks: Mapping[str, slice] | None = None,
         *,
-        outputs: nn.Module | None = None,
+        outputs: Callable[[Tensor | None], Tensor] | None = None,
         cosine: bool = False,
         output_dropout: float = 0.0,
         objectives: Mapping[str, nn.Module] | None = None,

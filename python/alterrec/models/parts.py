@@ -83,7 +83,7 @@ def network_of(
     encoder: nn.Module,
     *,
     blocks: dict[str, slice] | None = None,
-    outputs: nn.Module | None = None,
+    outputs: Callable[[Tensor | None], Tensor] | None = None,
     objectives: dict[str, nn.Module] | None = None,
 ) -> Network:
     """A network over an item encoder, all else by the recipe's choices for it."""
