@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from alterrec.errors import InputError, nearest
 
-SessionName = Literal["mean", "recency", "transformer", "sasrec"]
+SessionName = Literal["mean", "recency", "transformer", "sasrec", "sasrec_original"]
 Negatives = Literal["full", "random", "window"]
 # The preset whose delta is another for every model: the setting of the model's own paper.
 ORIGINAL = "original"

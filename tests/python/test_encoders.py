@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from alterrec.nn.initialise import initialise
 from alterrec.nn.item_encoders import IdTable, JoinedItems, SummedItems, TextProjection
+from alterrec.nn.sasrec import SasrecTransformer
 from alterrec.nn.session_encoders import Mean, Recency
 from alterrec.nn.transformer import Transformer
 
@@ -56,9 +58,18 @@ def test_recency_by_hand_counts_distance_from_the_end() -> None:
     assert states[0, 1].tolist() == pytest.approx([0.25, 1.5])
 
 
-def test_transformer_of_every_prefix_is_one_reading_of_the_session() -> None:
+CAUSAL = {
+    "mean": Mean(),
+    "recency": Recency(max_len=5),
+    "transformer": Transformer(dim=8, max_len=5, layers=2, heads=2, inner=32, dropout=0.0),
+    "sasrec_original": SasrecTransformer(dim=8, max_len=5, layers=2, heads=2, inner=8, dropout=0.0),
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_every_prefix_of_a_causal_encoder_is_one_reading_of_the_session(name: str) -> None:
     torch.manual_seed(0)
-    encoder = Transformer(dim=8, max_len=5, layers=2, heads=2, dropout=0.0)
+    encoder = CAUSAL[name]
     initialise(encoder, "uniform", std=0.02, dim=8)
     table = torch.randn(6, 8)
     session = torch.tensor([[3, 1, 4, 1, 5]])
@@ -67,6 +78,41 @@ def test_transformer_of_every_prefix_is_one_reading_of_the_session() -> None:
         prefix = torch.zeros_like(session)
         prefix[0, :end] = session[0, :end]
         torch.testing.assert_close(encoder(table, prefix)[0, end - 1], states[end - 1])
+
+
+def test_the_original_sasrec_step_by_step() -> None:
+    """Its own code in plain numpy: one head's attention, place by place, of normed queries to raw states."""
+    torch.manual_seed(0)
+    dim, heads = 6, 2
+    encoder = SasrecTransformer(dim, max_len=4, layers=2, heads=heads, inner=dim, dropout=0.0).double()
+    with torch.no_grad():
+        for value in encoder.parameters():
+            value.add_(0.3 * torch.randn_like(value))
+    table, items = torch.randn(9, dim, dtype=torch.float64), torch.tensor([[4, 7, 4, 1]])
+    weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
+
+    def linear(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        scaled = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-8)
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    x = table.numpy()[items[0]] * np.sqrt(dim) + weights["positions_LD"]
+    for layer in range(2):
+        block = f"blocks.{layer}"
+        queries = norm(x, f"{block}.attn_norm")
+        q = linear(queries, f"{block}.attention.q")
+        k, v = linear(x, f"{block}.attention.k"), linear(x, f"{block}.attention.v")
+        mixed = np.zeros_like(x)
+        for head in range(heads):
+            own = slice(head * dim // heads, (head + 1) * dim // heads)
+            for place in range(4):
+                logits = np.exp(k[: place + 1, own] @ q[place, own] / np.sqrt(dim // heads))
+                mixed[place, own] = logits / logits.sum() @ v[: place + 1, own]
+        normed = norm(queries + mixed, f"{block}.ffn_norm")
+        x = normed + linear(np.maximum(linear(normed, f"{block}.ffn.0"), 0), f"{block}.ffn.3")
+    np.testing.assert_allclose(encoder(table, items)[0].detach().numpy(), norm(x, "norm"), rtol=1e-10)
 
 
 def test_starts() -> None:

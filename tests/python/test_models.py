@@ -78,8 +78,11 @@ class TestContract:
         assert torch.equal(total(system(name), BATCH), total(system(name), BATCH))
 
 
-@pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("preset", recipe_names("presets"))
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(name, preset) for preset in recipe_names("presets") for name in TRAINED]
+    + [(name, "original") for name in recipe_names("original")],
+)
 def test_every_recipe_is_built_and_learns_in_one_step(name: str, preset: str) -> None:
     model = built(name, (preset,)).train()
     for network in model.networks:

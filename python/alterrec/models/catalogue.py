@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError, nearest
+from alterrec.models import sequential
 from alterrec.models.base import Recommender
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
 from alterrec.models.parts import (
@@ -127,7 +128,7 @@ MODELS: dict[str, Entry] = {
     "nfrec_concat": Entry("naive fusion: item vectors joined", True, _nfrec_concat),
     "id_only": Entry("the ID part of naive fusion alone", False, only_id),
     "text_only": Entry("the text part of naive fusion alone", True, only_text),
-    "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, only_id),
+    "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

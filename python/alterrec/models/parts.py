@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from alterrec.models.base import Network, Recommender
 from alterrec.nn.item_encoders import IdTable, TextProjection
+from alterrec.nn.sasrec import SasrecTransformer
 from alterrec.nn.session_encoders import Mean, Recency
-from alterrec.nn.transformer import AUTHORS, RECBOLE, Style, Transformer
+from alterrec.nn.transformer import AUTHORS, RECBOLE, Transformer
 from alterrec.recipe import Network as NetworkRecipe
 from alterrec.recipe import Recipe
 from alterrec.sessions import SessionStore
@@ -58,22 +59,20 @@ def own_dropout(recipe: Recipe, network: NetworkRecipe) -> float:
     return recipe.model.dropout if network.dropout is None else network.dropout
 
 
-def _transformer(style: Style) -> Callable[[Recipe, NetworkRecipe, int], nn.Module]:
-    def build(recipe: Recipe, network: NetworkRecipe, dim: int) -> nn.Module:
-        sizes = recipe.model
-        inner = sizes.inner or 4 * dim
-        dropout = own_dropout(recipe, network)
-        return Transformer(dim, sizes.max_len, sizes.layers, sizes.heads, inner, dropout, style)
-
-    return build
+def _sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> tuple[int, int, int, int, int, float]:
+    """What all Transformers ask for: width, places, layers, heads, inner width, dropout."""
+    sizes = recipe.model
+    inner = sizes.inner or 4 * dim
+    return dim, sizes.max_len, sizes.layers, sizes.heads, inner, own_dropout(recipe, network)
 
 
 # Session encoders by the name that `id.session` and `text.session` know.
 SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
     "mean": lambda recipe, network, dim: Mean(),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
-    "transformer": _transformer(AUTHORS),
-    "sasrec": _transformer(RECBOLE),
+    "transformer": lambda *choices: Transformer(*_sizes(*choices), AUTHORS),
+    "sasrec": lambda *choices: Transformer(*_sizes(*choices), RECBOLE),
+    "sasrec_original": lambda *choices: SasrecTransformer(*_sizes(*choices)),
 }
 
 

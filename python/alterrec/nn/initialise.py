@@ -37,3 +37,18 @@ def initialise(module: nn.Module, kind: str, std: float, dim: int) -> None:
                     value.zero_()
                 else:
                     value.normal_(std=std)
+
+
+def keep_start(module: nn.Module) -> None:
+    """Let ``module`` and all within it keep the values that they were built with.
+
+    Example:
+        >>> layer = nn.Linear(2, 2, bias=False)
+        >>> before = layer.weight.clone()
+        >>> keep_start(layer)
+        >>> initialise(layer, "normal", std=0.02, dim=2)
+        >>> torch.equal(layer.weight, before)
+        True
+    """
+    for part in module.modules():
+        part.keeps_start = True  # type: ignore[assignment]

@@ -18,15 +18,18 @@ class Style(NamedTuple):
     bias: bool  # in the attention's four linear layers
     gelu: bool  # by erf, else ReLU
     eps: float  # of every norm
+    output: bool = True  # a linear layer and dropout behind the heads
 
 
-# AlterRec's own code; and RecBole's layers, which SASRec, BERT4Rec, CORE, UniSRec, FDSA and S3-Rec share.
+# AlterRec's own code; RecBole's layers, which SASRec, BERT4Rec, CORE, UniSRec, FDSA and S3-Rec share; and the
+# code of SASRec's authors.
 AUTHORS = Style(bias=False, gelu=False, eps=1e-6)
 RECBOLE = Style(bias=True, gelu=True, eps=1e-12)
+KANG = Style(bias=True, gelu=False, eps=1e-8, output=False)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with its output layer; a residual sum and a norm follow it in a block."""
+    """Multi-head self-attention, by most styles with an output layer; a residual sum follows it."""
 
     def __init__(self, dim: int, heads: int, dropout: float, style: Style) -> None:
         super().__init__()
@@ -34,20 +37,25 @@ class Attention(nn.Module):
         self.q = nn.Linear(dim, dim, bias=style.bias)
         self.k = nn.Linear(dim, dim, bias=style.bias)
         self.v = nn.Linear(dim, dim, bias=style.bias)
-        self.o = nn.Linear(dim, dim, bias=style.bias)
+        self.o = nn.Linear(dim, dim, bias=style.bias) if style.output else None
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_RLD: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x_RLD: Tensor, mask: Tensor | None = None, queries_RLD: Tensor | None = None) -> Tensor:
         """Mixed states (R, L, D), after dropout.
 
         Args:
             x_RLD: states.
+            queries_RLD: what queries are made of, where it is not the states.
             mask: None: place l sees places 0..l, so what is padded on the right is not seen. Otherwise what
                 broadcasts to (R, H, L, L): bool, true where a query sees a key, or what is added to logits.
         """
         q_RHLd, k_RHLd, v_RHLd = (
-            linear(x_RLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for linear in (self.q, self.k, self.v)
+            linear(of_RLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for linear, of_RLD in (
+                (self.q, x_RLD if queries_RLD is None else queries_RLD),
+                (self.k, x_RLD),
+                (self.v, x_RLD),
+            )
         )
         mixed_RHLd = F.scaled_dot_product_attention(
             q_RHLd,
@@ -57,8 +65,8 @@ class Attention(nn.Module):
             is_causal=mask is None,
             dropout_p=self.dropout.p if self.training else 0.0,
         )
-        mixed_RLD: Tensor = self.dropout(self.o(mixed_RHLd.transpose(1, 2).flatten(-2)))
-        return mixed_RLD
+        mixed_RLD = mixed_RHLd.transpose(1, 2).flatten(-2)
+        return mixed_RLD if self.o is None else self.dropout(self.o(mixed_RLD))
 
 
 class FeedForward(nn.Module):
