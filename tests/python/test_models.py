@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.errors import InputError
 from alterrec.experiments.run_folder import load_model, save_model, write_vocabulary
-from alterrec.models.base import Network, Recommender, Scorer, SessionBatch
+from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
 from alterrec.models.parts import Items
-from alterrec.nn.item_encoders import IdTable, SummedItems
-from alterrec.nn.session_encoders import Mean
 from alterrec.recipe import dump_recipe, recipe_names, resolve
 from alterrec.sessions import SessionStore
 
@@ -116,14 +113,6 @@ def test_a_saved_system_comes_back_without_data(name: str, tmp_path: Path) -> No
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
     # Where a mapped tensor begins moves the last bit of a product.
     torch.testing.assert_close(total(again, BATCH), total(model, BATCH), rtol=1e-5, atol=1e-5)
-
-
-def test_a_table_that_is_read_and_scored_is_saved_once(tmp_path: Path) -> None:
-    table = IdTable(NUM_ITEMS, 8, norm=False)
-    network = Network(SummedItems([table, IdTable(NUM_ITEMS, 8)]), Mean(), 1.0, outputs=table)
-    save_model(tmp_path, Recommender({"model": network}, {"model": 1.0}), exclude_seen=False)
-    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
-        assert sum(file.get_tensor(name).shape == (NUM_ITEMS, 8) for name in file.keys()) == 2  # noqa: SIM118
 
 
 def test_equation_6_is_the_weighted_sum_of_the_parts() -> None:

@@ -60,8 +60,7 @@ def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYT
 def save_model(run: Path, model: Scorer, exclude_seen: bool) -> None:
     """Write ``model.safetensors``: tensors, and the weights of the sum as metadata."""
     if isinstance(model, Recommender):
-        state = model.state_dict()
-        tensors = {f"model/{name}": state[name] for name in set(_first_names(model).values())}
+        tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
         if isinstance(model.neighbours, ItemKnn):
             tensors |= {f"neighbours/{name}": value for name, value in model.neighbours.tensors().items()}
     else:
@@ -118,18 +117,10 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
     with torch.random.fork_rng(devices=[]):
         items = Items(len(trained), vectors, torch.from_numpy(trained.copy()), categories_VCK=categories)
         model = assemble(recipe, items)
-    twice = {name: state[first] for name, first in _first_names(model).items() if first in state}
-    model.load_state_dict(state | twice)
+    model.load_state_dict(state)
     if any(name.startswith("neighbours/") for name in tensors):
         model.neighbours = ItemKnn.from_tensors(_under("neighbours/", tensors))
     return model.to(recipe.run.device).eval()
-
-
-def _first_names(model: Recommender) -> dict[str, str]:
-    """Name of each tensor of a state -> the first name of the same one: a shared table is written once."""
-    firsts: dict[int, str] = {}
-    state = model.state_dict(keep_vars=True)
-    return {name: firsts.setdefault(id(value), name) for name, value in state.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
