@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from alterrec.errors import InputError, nearest
 
-SessionName = Literal["mean", "recency", "transformer", "sasrec", "sasrec_original"]
+SessionName = Literal["mean", "recency", "transformer", "sasrec", "sasrec_original", "graph"]
 Negatives = Literal["full", "random", "window"]
 # The preset whose delta is another for every model: the setting of the model's own paper.
 ORIGINAL = "original"
@@ -228,6 +228,12 @@ class Loss(Table):
     calibration: float = Field(default=0.75, ge=0, le=1, description="t of gBCE; 0 is plain BCE")
 
 
+class Graph(Table):
+    """Graphs of sessions, for systems that read them."""
+
+    steps: int = Field(default=1, ge=1, description="rounds of messages in the graph of a session (srgnn)")
+
+
 class Schedule(Table):
     """Which network learns what and when, against what, and when to stop."""
 
@@ -300,6 +306,7 @@ class Recipe(Table):
     window: Window = Window()
     positives: Positives = Positives()
     loss: Loss = Loss()
+    graph: Graph = Graph()
     schedule: Schedule = Schedule()
     fusion: Fusion = Fusion()
     optim: Optim = Optim()

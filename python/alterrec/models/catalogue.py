@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError, nearest
-from alterrec.models import sequential
+from alterrec.models import graphs, sequential
 from alterrec.models.base import Recommender
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
 from alterrec.models.parts import (
@@ -129,6 +129,7 @@ MODELS: dict[str, Entry] = {
     "id_only": Entry("the ID part of naive fusion alone", False, only_id),
     "text_only": Entry("the text part of naive fusion alone", True, only_text),
     "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
+    "srgnn": Entry("gated graph network over each session's graph (Wu et al., 2019)", False, graphs.srgnn),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

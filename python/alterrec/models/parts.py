@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from alterrec.models.base import Network, Recommender
+from alterrec.nn.gated_graph import GatedGraph
 from alterrec.nn.item_encoders import IdTable, TextProjection
 from alterrec.nn.sasrec import SasrecTransformer
 from alterrec.nn.session_encoders import Mean, Recency
@@ -73,6 +74,7 @@ SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
     "transformer": lambda *choices: Transformer(*_sizes(*choices), AUTHORS),
     "sasrec": lambda *choices: Transformer(*_sizes(*choices), RECBOLE),
     "sasrec_original": lambda *choices: SasrecTransformer(*_sizes(*choices)),
+    "graph": lambda recipe, network, dim: GatedGraph(dim, recipe.graph.steps),
 }
 
 
