@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from alterrec.errors import InputError, nearest
 
-SessionName = Literal["mean", "recency", "transformer", "sasrec", "sasrec_original", "graph"]
+SessionName = Literal[
+    "mean", "recency", "transformer", "sasrec", "sasrec_original", "weighted", "gru", "graph"
+]
 Negatives = Literal["full", "random", "window"]
 # The preset whose delta is another for every model: the setting of the model's own paper.
 ORIGINAL = "original"
@@ -138,6 +140,12 @@ class Network(Table):
     cosine: bool = Field(
         default=False, description="session and item vectors are brought to length 1 before their product"
     )
+    input_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="dropout on the item rows of a session as the encoders mean and weighted read them",
+    )
     output_dropout: float = Field(
         default=0.0,
         ge=0,
@@ -175,6 +183,12 @@ class TextNetwork(Network):
     prompt: str = Field(default="", description="put before each text, for encoders trained with one")
     truncate_dim: int = Field(default=0, ge=0, description="leading columns of the encoder to keep; 0 = all")
     encode_batch: int = Field(default=64, ge=1, description="texts a step of the encoder")
+
+
+class Gru(Table):
+    """Recurrent session encoders (GRU4Rec)."""
+
+    hidden: int = Field(default=0, ge=0, description="width of a GRU's hidden state; 0 = 2 dim")
 
 
 class Window(Table):
@@ -303,6 +317,7 @@ class Recipe(Table):
     model: Model = Model()
     id: IdNetwork = IdNetwork()
     text: TextNetwork = TextNetwork()
+    gru: Gru = Gru()
     window: Window = Window()
     positives: Positives = Positives()
     loss: Loss = Loss()

@@ -8,11 +8,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from alterrec.models.base import SessionBatch
+from alterrec.models.base import Network, SessionBatch
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import Items
+from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.recipe import resolve
 
 FOLDER = Path(os.environ.get("ALTERREC_PARITY", Path(__file__).parents[1] / "data" / "parity"))
 
@@ -59,6 +64,27 @@ class Arrays:
     def columns(self, name: str = "output.scores") -> torch.Tensor:
         """Scores of the V items alone."""
         return self[name][:, 1 : int(self.setting("items")) + 1]
+
+
+# Recipe keys and the settings of a file that they take their values from.
+SIZES = {f"model.{name}": name for name in ("dim", "layers", "heads", "max_len", "inner")}
+
+
+def network_of(
+    model: str,
+    arrays: Arrays,
+    names: dict[str, str],
+    settings: dict[str, str] = SIZES,
+    overrides: dict[str, Any] | None = None,
+) -> Network:
+    """The one network of a system with the sizes and the weights of a file; ``names``: ours -> theirs."""
+    given = {key: arrays.setting(name) for key, name in settings.items() if f"setting.{name}" in arrays}
+    num_items = int(arrays.setting("items"))
+    recipe = resolve(model, ["paper"], given | (overrides or {}))
+    items = Items(num_items, None, torch.ones(num_items, dtype=torch.bool))
+    network = build_model(recipe, items).network("model").double().eval()
+    set_weights(network, arrays, names)
+    return network
 
 
 def set_weights(module: torch.nn.Module, arrays: Arrays, names: dict[str, str]) -> None:
@@ -127,3 +153,14 @@ def gradients_close(module: torch.nn.Module, arrays: Arrays, loss: str, names: d
         np.testing.assert_allclose(gradient.norm().item(), expected, rtol=1e-6, atol=1e-12, err_msg=ours)
         compared += 1
     assert compared
+
+
+def next_item_loss_close(network: Network, arrays: Arrays, names: dict[str, str]) -> None:
+    """Cross-entropy of the targets over the V items and its gradients' norms; ``names``: ours -> theirs."""
+    tables = network.item_tables()
+    vectors_ND = network.encode_sessions(arrays.batch(), tables)
+    targets_N1 = arrays["input.targets"][:, None] - 1
+    loss = candidate_cross_entropy(vectors_ND, tables.outputs, targets_N1, torch.ones(1).double(), None)
+    close(loss, arrays["output.loss_without_padding"])
+    loss.backward()
+    gradients_close(network, arrays, "without_padding", names)

@@ -11,7 +11,7 @@ import torch
 from alterrec.nn.initialise import initialise
 from alterrec.nn.item_encoders import IdTable, JoinedItems, SummedItems, TextProjection
 from alterrec.nn.sasrec import SasrecTransformer
-from alterrec.nn.session_encoders import Mean, Recency
+from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
 from alterrec.nn.transformer import Transformer
 
 TABLE = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]])
@@ -62,6 +62,10 @@ CAUSAL = {
     "mean": Mean(),
     "recency": Recency(max_len=5),
     "transformer": Transformer(dim=8, max_len=5, layers=2, heads=2, inner=32, dropout=0.0),
+    "weighted": Weighted(
+        Transformer(dim=8, max_len=5, layers=2, heads=2, inner=32, dropout=0.0), dim=8, dropout=0.0
+    ),
+    "gru": Gru(dim=8, hidden=12, layers=2, dropout=0.0),
     "sasrec_original": SasrecTransformer(dim=8, max_len=5, layers=2, heads=2, inner=8, dropout=0.0),
 }
 
@@ -78,6 +82,50 @@ def test_every_prefix_of_a_causal_encoder_is_one_reading_of_the_session(name: st
         prefix = torch.zeros_like(session)
         prefix[0, :end] = session[0, :end]
         torch.testing.assert_close(encoder(table, prefix)[0, end - 1], states[end - 1])
+
+
+def test_weighted_mean_by_hand() -> None:
+    """States are the rows themselves and the first column weighs: logits 1, 0, 4, all plus 1/2."""
+    encoder = Weighted(Transformer(2, 3, 1, 1, 2, 0.0), dim=2)
+    encoder.transformer.states = lambda rows_RLD: rows_RLD
+    with torch.no_grad():
+        encoder.weigh.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        encoder.weigh.bias.fill_(0.5)
+    states = encoder(TABLE, torch.tensor([[0, 1, 2]]))[0]
+    e = math.e
+    assert states[0].tolist() == pytest.approx([1.0, 0.0])
+    assert states[1].tolist() == pytest.approx([e / (e + 1), 2 / (e + 1)])
+    total = e + 1 + e**4
+    assert states[2].tolist() == pytest.approx([(e + 4 * e**4) / total, (2 + 4 * e**4) / total])
+
+
+def test_gru_by_hand() -> None:
+    """Both gates at 1/2; new states tanh(x) and tanh(x + h), for 2 h is let through by half."""
+    encoder = Gru(dim=1, hidden=1, layers=1, dropout=0.0)
+    with torch.no_grad():
+        encoder.units.weight_ih_l0.copy_(torch.tensor([[0.0], [0.0], [1.0]]))
+        encoder.units.weight_hh_l0.copy_(torch.tensor([[0.0], [0.0], [2.0]]))
+        encoder.out.weight.fill_(3.0)
+        encoder.out.bias.fill_(1.0)
+    states = encoder(torch.tensor([[1.0], [-2.0]]), torch.tensor([[0, 1]]))[0, :, 0]
+    first = math.tanh(1) / 2
+    second = math.tanh(-2 + first) / 2 + first / 2
+    assert states.tolist() == pytest.approx([1 + 3 * first, 1 + 3 * second])
+
+
+@pytest.mark.parametrize("name", ["mean", "weighted", "gru"])
+def test_dropout_on_item_rows_is_another_at_every_place(name: str) -> None:
+    """All else is off, so the first place of each of many equal sessions shows its own row's dropout."""
+    torch.manual_seed(0)
+    encoder = {
+        "mean": Mean(dropout=0.5),
+        "weighted": Weighted(Transformer(4, 3, 1, 1, 4, 0.0), dim=4, dropout=0.5),
+        "gru": Gru(dim=4, hidden=4, layers=1, dropout=0.5),
+    }[name]
+    table, sessions = torch.ones(2, 4), torch.zeros(64, 2, dtype=torch.long)
+    states = encoder(table, sessions)[:, 0]
+    assert len(states.unique(dim=0)) > 8
+    assert len(encoder.eval()(table, sessions)[:, 0].unique(dim=0)) == 1
 
 
 def test_the_original_sasrec_step_by_step() -> None:

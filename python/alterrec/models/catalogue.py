@@ -128,6 +128,8 @@ MODELS: dict[str, Entry] = {
     "nfrec_concat": Entry("naive fusion: item vectors joined", True, _nfrec_concat),
     "id_only": Entry("the ID part of naive fusion alone", False, only_id),
     "text_only": Entry("the text part of naive fusion alone", True, only_text),
+    "gru4rec": Entry("gated recurrent units over IDs (Hidasi et al., 2016)", False, sequential.gru4rec),
+    "core": Entry("weighted mean of ID rows, scored by cosine (Hou et al., 2022)", False, sequential.core),
     "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
     "srgnn": Entry("gated graph network over each session's graph (Wu et al., 2019)", False, graphs.srgnn),
     "popularity": Entry(

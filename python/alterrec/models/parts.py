@@ -14,7 +14,7 @@ from alterrec.models.base import Network, Recommender
 from alterrec.nn.gated_graph import GatedGraph
 from alterrec.nn.item_encoders import IdTable, TextProjection
 from alterrec.nn.sasrec import SasrecTransformer
-from alterrec.nn.session_encoders import Mean, Recency
+from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
 from alterrec.nn.transformer import AUTHORS, RECBOLE, Transformer
 from alterrec.recipe import Network as NetworkRecipe
 from alterrec.recipe import Recipe
@@ -69,12 +69,18 @@ def _sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> tuple[int, int, 
 
 # Session encoders by the name that `id.session` and `text.session` know.
 SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
-    "mean": lambda recipe, network, dim: Mean(),
+    "mean": lambda recipe, network, dim: Mean(network.input_dropout),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
     "transformer": lambda *choices: Transformer(*_sizes(*choices), AUTHORS),
     "sasrec": lambda *choices: Transformer(*_sizes(*choices), RECBOLE),
     "sasrec_original": lambda *choices: SasrecTransformer(*_sizes(*choices)),
     "graph": lambda recipe, network, dim: GatedGraph(dim, recipe.graph.steps),
+    "weighted": lambda recipe, network, dim: Weighted(
+        Transformer(*_sizes(recipe, network, dim), RECBOLE), dim, network.input_dropout
+    ),
+    "gru": lambda recipe, network, dim: Gru(
+        dim, recipe.gru.hidden or 2 * dim, recipe.model.layers, own_dropout(recipe, network)
+    ),
 }
 
 

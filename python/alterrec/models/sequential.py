@@ -5,8 +5,11 @@ What each is, where it comes from and where it differs; sizes and all else are i
 
 from __future__ import annotations
 
+from torch import nn
+
 from alterrec.models.base import Recommender
-from alterrec.models.parts import Items, only_id
+from alterrec.models.parts import Items, alone, id_items, network_of, only_id
+from alterrec.nn.initialise import keep_start
 from alterrec.recipe import Recipe
 
 
@@ -37,3 +40,59 @@ def sasrec(recipe: Recipe, items: Items) -> Recommender:
         - validation after each epoch, on the whole catalogue; there after every 20th, on 100 drawn items.
     """
     return only_id(recipe, items)
+
+
+def core(recipe: Recipe, items: Items) -> Recommender:
+    """CORE: a session is a weighted mean of its items' raw rows, scored by cosine against the same rows.
+
+    Paper: Hou et al., "CORE: Simple and Effective Session-based Recommendation within Consistent
+    Representation Space", SIGIR 2022.
+
+    Public code: RUCAIBox/CORE and RecBole 1.2.1, which score alike to the last bit. This is CORE-trm, whose
+    weights come from a causal Transformer; ``id.session = "mean"`` is CORE-ave. Both are tested for parity.
+    Their loss is full cross-entropy for every prefix (``data.prefixes = 0``); prefixes of a session are read
+    in one pass.
+
+    Deviations:
+        - start of RUCAIBox/CORE: the table uniform within 1/sqrt(d), the Transformer N(0, 0.02) with norms at
+          1 and 0. RecBole draws all parameters like the table, gains of norms too;
+        - weights are a softmax in the precision of the run, there in double precision;
+        - the public softmax has a column for padding, ours the items alone.
+    """
+    table = id_items(recipe, items)
+    bound = table.dim**-0.5
+    nn.init.uniform_(table.rows_VD, -bound, bound)
+    keep_start(table)
+    return alone(network_of(recipe, recipe.id, table))
+
+
+def gru4rec(recipe: Recipe, items: Items) -> Recommender:
+    """GRU4Rec: gated recurrent units over item ids, a linear layer, scored against the rows that it reads.
+
+    Paper: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016; losses
+    over drawn negatives: Hidasi and Karatzoglou, "Recurrent Neural Networks with Top-k Gains for
+    Session-based Recommendations", CIKM 2018.
+
+    Public code: RecBole 1.2.1, which most comparisons run and ours is tested for parity with; the authors'
+    is hidasib/GRU4Rec (Theano) and hidasib/GRU4Rec_PyTorch_Official. Versions by others differ from it in
+    ways that cost accuracy, RecBole's among them (Hidasi and Czapp, "The Effect of Third Party
+    Implementations on Reproducibility", RecSys 2023).
+
+    Deviations from RecBole:
+        - its softmax has a column for padding, ours the items alone.
+
+    Deviations of the preset ``original`` from the authors' code:
+        - of its losses cross-entropy with drawn negatives and the correction for how they were drawn; its
+          BPR-max and TOP1 are not ours;
+        - negatives are uniform and each sample's own; there 2048 a step by popularity to the power 0.5 are
+          shared by the step, beside its other targets;
+        - a session is read whole; there a step is one item of 32 sessions side by side, and no gradient goes
+          back beyond it;
+        - units and items have no biases, and a linear layer follows the units;
+        - dropout is on item rows, there on hidden states;
+        - Adam, there Adagrad with momentum.
+    """
+    table = id_items(recipe, items)
+    nn.init.xavier_normal_(table.rows_VD)
+    keep_start(table)
+    return alone(network_of(recipe, recipe.id, table))

@@ -1,8 +1,8 @@
 """Session encoders: from an item table and sessions to the vector of every prefix.
 
 A causal encoder reads a session once: its state at place l is the vector of the prefix that ends there.
-Legend: R sessions, L places, V items, D width. Sessions are right-padded; what lies behind a place is not
-seen by its state.
+Legend: R sessions, L places, V items, D width, H hidden width. Sessions are right-padded; what lies behind
+a place is not seen by its state.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.nn.initialise import keep_start
+from alterrec.nn.transformer import Transformer
+
 
 class Mean(nn.Module):
     """The mean of the prefix's item rows (Section 4.1.2; Eq. 7), as a cumulative sum.
+
+    ``dropout`` is on the item rows.
 
     Example:
         >>> table = torch.tensor([[1.0], [3.0], [9.0]])
@@ -21,10 +26,15 @@ class Mean(nn.Module):
         [[[1.0], [2.0], [4.333333492279053]]]
     """
 
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
         """States (R, L, D)."""
+        rows_RLD: Tensor = self.dropout(F.embedding(items_RL, table_VD))
         counts_L1 = torch.arange(1, items_RL.shape[1] + 1, device=items_RL.device)[:, None]
-        return F.embedding(items_RL, table_VD).cumsum(1) / counts_L1
+        return rows_RLD.cumsum(1) / counts_L1
 
 
 class Recency(nn.Module):
@@ -53,3 +63,78 @@ class Recency(nn.Module):
         distance_LL = places_L[:, None] - places_L
         logits_LL = self.logits_L[distance_LL.clamp(min=0)].masked_fill(distance_LL < 0, -torch.inf)
         return logits_LL.softmax(1) @ F.embedding(items_RL, table_VD)
+
+
+class Weighted(nn.Module):
+    """A mean of item rows, as they are, by weights that a Transformer's states give: the encoder of CORE.
+
+    Session vectors so stay in the space of the items. Weights are a softmax over the prefix of one number a
+    place, which is causal, so every place of a session is read at once. Hou et al., "CORE: Simple and
+    Effective Session-based Recommendation within Consistent Representation Space", SIGIR 2022.
+
+    Args:
+        transformer: gives the states.
+        dim: width of its states.
+        dropout: on the item rows, before all.
+
+    Example:
+        >>> transformer = Transformer(dim=4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0)
+        >>> table = torch.randn(5, 4)
+        >>> states = Weighted(transformer, dim=4)(table, torch.tensor([[1, 2, 0]]))
+        >>> bool(torch.isclose(states[0, 0], table[1]).all())
+        True
+    """
+
+    def __init__(self, transformer: Transformer, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.weigh = nn.Linear(dim, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
+        """States (R, L, D)."""
+        rows_RLD = self.dropout(F.embedding(items_RL, table_VD))
+        states_RLD: Tensor = self.weights(rows_RLD) @ rows_RLD
+        return states_RLD
+
+    def weights(self, rows_RLD: Tensor) -> Tensor:
+        """Weight (R, L, L) of each place in the state of each; none of places behind it."""
+        length = rows_RLD.shape[1]
+        logits_RL1: Tensor = self.weigh(self.transformer.states(rows_RLD))
+        behind_LL = torch.ones(length, length, dtype=torch.bool, device=rows_RLD.device).triu(1)
+        return logits_RL1.mT.expand(-1, length, -1).masked_fill(behind_LL, -torch.inf).softmax(2)
+
+
+class Gru(nn.Module):
+    """Gated recurrent units without biases, then a linear layer back to the items' width: GRU4Rec's encoder.
+
+    Its start is its own: matrices of the first layer within sqrt(6 / (rows + columns)) (Xavier), the others
+    as torch draws them. Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR
+    2016.
+
+    Args:
+        dim: width of item rows and states.
+        hidden: width of the units.
+        layers: units on top of each other.
+        dropout: on the item rows.
+
+    Example:
+        >>> encoder = Gru(dim=4, hidden=8, layers=1, dropout=0.0)
+        >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
+        torch.Size([1, 3, 4])
+    """
+
+    def __init__(self, dim: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.units = nn.GRU(dim, hidden, layers, bias=False, batch_first=True)
+        self.out = nn.Linear(hidden, dim)
+        for matrix in self.units.all_weights[0]:
+            nn.init.xavier_uniform_(matrix)
+        keep_start(self)
+
+    def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
+        """States (R, L, D)."""
+        hidden_RLH, _ = self.units(self.dropout(F.embedding(items_RL, table_VD)))
+        states_RLD: Tensor = self.out(hidden_RLH)
+        return states_RLD
