@@ -191,6 +191,14 @@ class Gru(Table):
     hidden: int = Field(default=0, ge=0, description="width of a GRU's hidden state; 0 = 2 dim")
 
 
+class Fdsa(Table):
+    """What FDSA knows of an item besides its id."""
+
+    features: Literal["text", "attributes"] = Field(
+        default="text", description="what the second stream reads: text vectors, or data.categories"
+    )
+
+
 class Window(Table):
     """Candidates beside the target in hard-negative phases, from the teacher's ranked list."""
 
@@ -318,6 +326,7 @@ class Recipe(Table):
     id: IdNetwork = IdNetwork()
     text: TextNetwork = TextNetwork()
     gru: Gru = Gru()
+    fdsa: Fdsa = Fdsa()
     window: Window = Window()
     positives: Positives = Positives()
     loss: Loss = Loss()

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from alterrec.nn.categories import CategoryFeatures
 from alterrec.nn.initialise import initialise
 from alterrec.nn.item_encoders import IdTable, JoinedItems, SummedItems, TextProjection
 from alterrec.nn.sasrec import SasrecTransformer
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
+from alterrec.nn.streams import TwoStreams
 from alterrec.nn.transformer import Transformer
 
 TABLE = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]])
@@ -198,3 +200,32 @@ def test_parts_of_many_texts_are_one_table() -> None:
     encoder = TextProjection(vectors, dim=4)
     expected = encoder.norm(torch.relu(encoder.project(vectors)))
     torch.testing.assert_close(encoder(), expected)
+
+
+def test_category_features_by_hand() -> None:
+    """Item 0: rows 1 and 3 averaged, weighed by softmax(2, 4). Item 1 has no value."""
+    features = CategoryFeatures(torch.tensor([[[0, 1], [0, -1]], [[-1, -1], [-1, -1]]]), dim=1)
+    with torch.no_grad():
+        features.rows[0].copy_(torch.tensor([[1.0], [3.0]]))
+        features.rows[1].copy_(torch.tensor([[4.0]]))
+        for layer in (features.hidden, features.score):
+            layer.weight.fill_(1.0)
+            layer.bias.zero_()
+    weight = math.exp(2) / (math.exp(2) + math.exp(4))
+    expected = torch.tensor([[2 * weight + 4 * (1 - weight)], [0.0]])
+    torch.testing.assert_close(features(), expected)
+    torch.testing.assert_close(features(torch.tensor([1, 1, 0])), expected[[1, 1, 0]])
+    torch.testing.assert_close(features(torch.tensor([1])), expected[[1]])
+
+
+def test_streams_see_their_own_columns_and_what_is_before_them() -> None:
+    encoder = TwoStreams(dim=4, max_len=5, layers=1, heads=2, inner=8, dropout=0.0)
+    table_VD2 = torch.randn(6, 8)
+    states_RLD = encoder(table_VD2, torch.tensor([[1, 2, 3]]))
+    torch.testing.assert_close(encoder(table_VD2, torch.tensor([[1, 2, 5]]))[:, :2], states_RLD[:, :2])
+    assert not torch.allclose(encoder(table_VD2, torch.tensor([[1, 2, 5]]))[:, 2], states_RLD[:, 2])
+    with torch.no_grad():
+        encoder.concat.weight[:, 4:] = 0.0
+    without_features = encoder(table_VD2, torch.tensor([[1, 2, 3]]))
+    table_VD2[:, 4:] = 0.0
+    torch.testing.assert_close(encoder(table_VD2, torch.tensor([[1, 2, 3]])), without_features)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError, nearest
-from alterrec.models import graphs, sequential
+from alterrec.models import fdsa, graphs, sequential
 from alterrec.models.base import Recommender
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
 from alterrec.models.parts import (
@@ -132,6 +132,14 @@ MODELS: dict[str, Entry] = {
     "core": Entry("weighted mean of ID rows, scored by cosine (Hou et al., 2022)", False, sequential.core),
     "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
     "srgnn": Entry("gated graph network over each session's graph (Wu et al., 2019)", False, graphs.srgnn),
+    "fdsa": Entry(
+        "items and their text, or categories, in two Transformers (Zhang et al., 2019)",
+        True,
+        fdsa.fdsa,
+        reads_categories=True,
+    ),
+    "fdsa_id": Entry("the item stream of fdsa alone", False, fdsa.fdsa_id),
+    "fdsa_text": Entry("the text stream of fdsa alone", True, fdsa.fdsa_text),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

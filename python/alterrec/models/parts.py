@@ -60,7 +60,9 @@ def own_dropout(recipe: Recipe, network: NetworkRecipe) -> float:
     return recipe.model.dropout if network.dropout is None else network.dropout
 
 
-def _sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> tuple[int, int, int, int, int, float]:
+def transformer_sizes(
+    recipe: Recipe, network: NetworkRecipe, dim: int
+) -> tuple[int, int, int, int, int, float]:
     """What all Transformers ask for: width, places, layers, heads, inner width, dropout."""
     sizes = recipe.model
     inner = sizes.inner or 4 * dim
@@ -71,12 +73,12 @@ def _sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> tuple[int, int, 
 SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
     "mean": lambda recipe, network, dim: Mean(network.input_dropout),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
-    "transformer": lambda *choices: Transformer(*_sizes(*choices), AUTHORS),
-    "sasrec": lambda *choices: Transformer(*_sizes(*choices), RECBOLE),
-    "sasrec_original": lambda *choices: SasrecTransformer(*_sizes(*choices)),
+    "transformer": lambda *choices: Transformer(*transformer_sizes(*choices), AUTHORS),
+    "sasrec": lambda *choices: Transformer(*transformer_sizes(*choices), RECBOLE),
+    "sasrec_original": lambda *choices: SasrecTransformer(*transformer_sizes(*choices)),
     "graph": lambda recipe, network, dim: GatedGraph(dim, recipe.graph.steps),
     "weighted": lambda recipe, network, dim: Weighted(
-        Transformer(*_sizes(recipe, network, dim), RECBOLE), dim, network.input_dropout
+        Transformer(*transformer_sizes(recipe, network, dim), RECBOLE), dim, network.input_dropout
     ),
     "gru": lambda recipe, network, dim: Gru(
         dim, recipe.gru.hidden or 2 * dim, recipe.model.layers, own_dropout(recipe, network)
@@ -90,14 +92,15 @@ def network_of(
     encoder: nn.Module,
     *,
     blocks: dict[str, slice] | None = None,
+    session: nn.Module | None = None,
     outputs: Callable[[Tensor | None], Tensor] | None = None,
     objectives: dict[str, nn.Module] | None = None,
 ) -> Network:
-    """A network over an item encoder, all else by the recipe's choices for it."""
+    """A network over an item encoder, all else by the recipe's choices for it where it is not given."""
     dim: int = encoder.dim  # type: ignore[assignment]
     return Network(
         encoder,
-        SESSIONS[choices.session](recipe, choices, dim),
+        session or SESSIONS[choices.session](recipe, choices, dim),
         choices.temperature,
         blocks,
         outputs=outputs,
