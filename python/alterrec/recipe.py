@@ -19,7 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from alterrec.errors import InputError, nearest
 
 SessionName = Literal[
-    "mean", "recency", "transformer", "sasrec", "sasrec_original", "weighted", "gru", "graph"
+    "mean",
+    "recency",
+    "transformer",
+    "sasrec",
+    "sasrec_original",
+    "bidirectional",
+    "weighted",
+    "gru",
+    "graph",
 ]
 Negatives = Literal["full", "random", "window"]
 # The preset whose delta is another for every model: the setting of the model's own paper.
@@ -288,6 +296,17 @@ class Schedule(Table):
         return _as_tuple(value)
 
 
+class Cloze(Table):
+    """Which items are masked where ``schedule.objective`` is cloze."""
+
+    last: float = Field(
+        default=0.5, ge=0, le=1, description="share of samples in which the last item alone is masked"
+    )
+    ratio: float = Field(
+        default=0.2, gt=0, le=1, description="chance of each item in the others, of which one always is"
+    )
+
+
 class Fusion(Table):
     """How the members' scores become one (Eq. 6)."""
 
@@ -332,6 +351,7 @@ class Recipe(Table):
     loss: Loss = Loss()
     graph: Graph = Graph()
     schedule: Schedule = Schedule()
+    cloze: Cloze = Cloze()
     fusion: Fusion = Fusion()
     optim: Optim = Optim()
 

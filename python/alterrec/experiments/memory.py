@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Recommender
+from alterrec.nn.transformer import Block
 from alterrec.recipe import Recipe, parse_bytes
 from alterrec.training.schedule import Phase
 from alterrec.training.step import items_encoded
@@ -78,12 +79,12 @@ def plan_memory(
     networks = {name: model.network(name) for name in model.networks} if model else {}
     weights = [sum(value.numel() for value in network.parameters()) * FLOAT for network in networks.values()]
     tables = [num_items * network.dim * FLOAT for network in networks.values()]
-    places = -(-batch // min(recipe.data.prefixes or longest, longest)) * min(longest, recipe.model.max_len)
     states = [
-        places
+        (batch if network.reads_prefixes else -(-batch // min(recipe.data.prefixes or longest, longest)))
+        * min(longest, recipe.model.max_len)
         * network.dim
         * FLOAT
-        * (ENCODER_STATES + LAYER_STATES * len(getattr(network.session, "blocks", ())))
+        * (ENCODER_STATES + LAYER_STATES * sum(isinstance(part, Block) for part in network.session.modules()))
         for network in networks.values()
     ]
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.

@@ -1,6 +1,6 @@
 """What a system is: networks that score, parts of a score, and their weights.
 
-Legend: R sessions, L places, N samples, V items, D width.
+Legend: R sessions, L places, N samples, V items, D width, E columns of the scored table.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.sequences import append
 from alterrec.ranking import uniform_items
 from alterrec.sessions import Batch, derive_seed
 
@@ -91,13 +92,7 @@ class Lesson(NamedTuple):
 
     def sequences(self, max_len: int) -> tuple[Tensor, Tensor]:
         """Each prefix with its target behind it: the last ``max_len`` items (N, L), then 0; lengths (N,)."""
-        items_NL, length_N = self.batch.prefixes(pad=0), self.batch.length_N
-        items_NL = F.pad(items_NL, (0, 1)).scatter(1, length_N[:, None], self.targets_N[:, None])
-        kept_N = (length_N + 1).clamp(max=max_len)
-        places_L = torch.arange(min(items_NL.shape[1], max_len), device=items_NL.device)
-        from_NL = places_L + (length_N + 1 - kept_N)[:, None]
-        kept_NL = items_NL.gather(1, from_NL.clamp(max=items_NL.shape[1] - 1))
-        return kept_NL.masked_fill(places_L >= kept_N[:, None], 0), kept_N
+        return append(self.batch.prefixes(pad=0), self.batch.length_N, self.targets_N, max_len)
 
     def draws(self, count: int, purpose: int = 0) -> Tensor:
         """Uniform float32 draws (N, count) in [0, 1), a function of (seed, purpose, sample) alone."""
@@ -162,7 +157,8 @@ class Network(nn.Module):
         temperature: scores are divided by it.
         blocks: names of column ranges whose products are reported as parts of the score (Eq. 8).
         outputs: gives the table that is scored, where it is another: a module, or a method of a module in
-            ``items`` (a module in both places would be in the state, and in a saved run, twice).
+            ``items`` (a module in both places would be in the state, and in a saved run, twice). Columns
+            behind the width of session vectors are biases of items.
         cosine: session vectors and scored rows are brought to length 1 before their product.
         output_dropout: on scored rows, before that.
         objectives: modules that are an :class:`Objective`, by the name that phases know; parameters that
@@ -216,15 +212,21 @@ class Network(nn.Module):
         return Tables(inputs_VD, F.normalize(outputs_VD) if self.cosine else outputs_VD, ScoreBuffer())
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
-        """Session vectors (N, D), already over the temperature."""
+        """Session vectors (N, E), already over the temperature."""
         if self.reads_prefixes:
             users = [batch.user_N] if getattr(self.session, "reads_users", False) else []
             vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *users)
         else:
             vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]
+        return self.as_scored(vector_ND, tables)
+
+    def as_scored(self, vector_ND: Tensor, tables: Tables) -> Tensor:
+        """Vectors of the session encoder as the scored table meets them (N, E)."""
         if self.cosine:
             vector_ND = F.normalize(vector_ND)
-        return vector_ND / self.log_temperature.exp().to(vector_ND)
+        vector_ND = vector_ND / self.log_temperature.exp().to(vector_ND)
+        biases = tables.outputs.shape[1] - vector_ND.shape[1]
+        return F.pad(vector_ND, (0, biases), value=1.0) if biases else vector_ND
 
     def scores(self, batch: SessionBatch, tables: Tables | None = None) -> Tensor:
         """Scores (N, V) of every item."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from alterrec.errors import InputError, nearest
 from alterrec.models import fdsa, graphs, sequential
 from alterrec.models.base import Recommender
+from alterrec.models.bert4rec import bert4rec
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
 from alterrec.models.parts import (
     Items,
@@ -51,7 +52,8 @@ def build_model(recipe: Recipe, items: Items) -> Recommender:
     """The untrained model of a recipe, its parameters drawn from torch's global generator.
 
     Raises:
-        InputError: the system reads text and there is none, or it needs what the data has not.
+        InputError: the system reads text and there is none, it needs what the data has not, or the recipe
+            names an objective that it has not.
 
     Example:
         >>> import torch
@@ -66,8 +68,28 @@ def build_model(recipe: Recipe, items: Items) -> Recommender:
             "items, --set data.vectors=FILE, or a model without text such as id_only"
         )
     model = assemble(recipe, items)
+    _check_objectives(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     return model
+
+
+def _check_objectives(model: Recommender, recipe: Recipe) -> None:
+    known = {name for network in model.networks for name in model.network(network).objectives}
+    asked = {
+        "schedule.objective": (recipe.schedule.objective, recipe.schedule.objective, "next"),
+        "schedule.pretrain": (
+            recipe.schedule.pretrain,
+            "pretrain" if recipe.schedule.pretrain else "next",
+            0,
+        ),
+    }
+    for key, (value, objective, without) in asked.items():
+        if objective != "next" and objective not in known:
+            raise InputError(
+                f"{key} is {value!r}, but {recipe.model_name} with id.session={recipe.id.session} has no "
+                f"such objective; allowed: {key}={without}, or a system that has it, as bert4rec has "
+                "cloze with id.session=bidirectional"
+            )
 
 
 def assemble(recipe: Recipe, items: Items) -> Recommender:
@@ -140,6 +162,7 @@ MODELS: dict[str, Entry] = {
     ),
     "fdsa_id": Entry("the item stream of fdsa alone", False, fdsa.fdsa_id),
     "fdsa_text": Entry("the text stream of fdsa alone", True, fdsa.fdsa_text),
+    "bert4rec": Entry("two-way Transformer over IDs, masked items (Sun et al., 2019)", False, bert4rec),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

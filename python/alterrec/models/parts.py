@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from alterrec.models.base import Network, Recommender
+from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.gated_graph import GatedGraph
 from alterrec.nn.item_encoders import IdTable, TextProjection
 from alterrec.nn.sasrec import SasrecTransformer
@@ -82,6 +83,9 @@ SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
     ),
     "gru": lambda recipe, network, dim: Gru(
         dim, recipe.gru.hidden or 2 * dim, recipe.model.layers, own_dropout(recipe, network)
+    ),
+    "bidirectional": lambda *choices: Bidirectional(
+        *transformer_sizes(*choices), cuts_first=choices[0].model.faithful
     ),
 }
 

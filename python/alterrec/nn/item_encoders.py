@@ -144,3 +144,29 @@ class JoinedItems(nn.Module):
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         """The table (V, D), or its rows (U, D)."""
         return torch.cat([encoder(ids_U) for encoder in self.encoders], dim=1)
+
+
+class BiasedItems(nn.Module):
+    """An item table that is read as it is, and scored with a bias an item as one more column.
+
+    Example:
+        >>> items = BiasedItems(IdTable(5, 4), num_items=5)
+        >>> items().shape, items.scored().shape
+        (torch.Size([5, 4]), torch.Size([5, 5]))
+    """
+
+    def __init__(self, encoder: nn.Module, num_items: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.bias = nn.Parameter(torch.zeros(num_items))
+        self.dim: int = encoder.dim  # type: ignore[assignment]
+
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        table_VD: Tensor = self.encoder(ids_U)
+        return table_VD
+
+    def scored(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table with its biases (V, D + 1), or its rows (U, D + 1)."""
+        bias_V = self.bias if ids_U is None else self.bias[ids_U]
+        return torch.cat([self.encoder(ids_U), bias_V[:, None]], dim=1)

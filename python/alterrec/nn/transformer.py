@@ -151,3 +151,22 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x_RLD = block(x_RLD, mask)
         return x_RLD
+
+
+class Head(nn.Module):
+    """From states to the vectors that are scored: Linear, GELU, LayerNorm (BERT4Rec, Section 3.5).
+
+    Example:
+        >>> Head(dim=4, eps=1e-12)(torch.randn(2, 3, 4)).shape
+        torch.Size([2, 3, 4])
+    """
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Vectors of the shape of the states, (..., D)."""
+        vectors: Tensor = self.norm(F.gelu(self.linear(states)))
+        return vectors

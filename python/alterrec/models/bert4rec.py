@@ -1,0 +1,140 @@
+"""BERT4Rec: a two-way Transformer that learns to fill in masked items.
+
+Legend: N samples, L places, M masked places in the loss, D width, E columns of the scored table.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from alterrec.models.base import Lesson, Network, Recommender
+from alterrec.models.parts import Items, alone, id_items, network_of
+from alterrec.nn.bidirectional import Bidirectional
+from alterrec.nn.item_encoders import BiasedItems
+from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.nn.scores import ScoreBuffer
+from alterrec.recipe import Cloze as ClozeRecipe
+from alterrec.recipe import Recipe
+
+
+def bert4rec(recipe: Recipe, items: Items) -> Recommender:
+    """BERT4Rec with RecBole's layers: two-way attention, a mask token behind the prefix, a bias an item.
+
+    Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
+    Transformer", CIKM 2019.
+
+    Public code: FeiSun/BERT4Rec, and RecBole 1.2.1, whose layers and shares of masks are here, tested for
+    parity.
+
+    Faults of RecBole's, which ``model.faithful`` repeats:
+        - it cuts the first place of every prefix to make room for the mask token, so it always loses the
+          oldest item and reads nothing of a prefix of one; ours cuts it only where there is no room;
+        - a masked first item is taken for filler of the list of masks and never enters the loss.
+
+    Deviations from RecBole:
+        - its training sequences are prefixes without the item after them, so no session's last item is ever
+          masked; ours have it (the original masks whole sessions);
+        - whether the last item alone is masked is drawn for each sample, there for each batch;
+        - every sample has a mask; there a sample may have none;
+        - all masks enter the loss, there the last 10 of 50 places (the original: at most 30);
+        - its softmax has a column for padding, ours the items alone; where items of the prefix are no
+          candidates in evaluation, items that a masked session shows are none in the loss.
+
+    Deviations of the preset ``original`` from FeiSun/BERT4Rec:
+        - one rate of dropout, there 0.5 of states and 0.2 of attention;
+        - each item is masked by a draw of its own, there a fixed share of the session's;
+        - sequences are prefixes of sessions with their next item, there whole sessions in eleven copies;
+        - there the rate rises for 100 steps and then falls linearly to 0, weights decay by 0.01 and gradients
+          are clipped to length 5.
+    """
+    biased = BiasedItems(id_items(recipe, items), items.num_items)
+    fills_in = recipe.id.session == "bidirectional"
+    objectives: dict[str, nn.Module] = (
+        {"cloze": Cloze(recipe.cloze, recipe.model.faithful)} if fills_in else {}
+    )
+    return alone(network_of(recipe, recipe.id, biased, outputs=biased.scored, objectives=objectives))
+
+
+class Cloze(nn.Module):
+    """Masked items of whole sessions, told from the items around them (Section 3.6).
+
+    In a share ``last`` of the samples the last item alone is masked, as it will be in use; in the others
+    each item with chance ``ratio``, at least one of them.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> recipe = resolve("bert4rec", overrides={"model.dim": 4})
+        >>> network = bert4rec(recipe, Items(9, None, torch.ones(9, dtype=torch.bool))).network("model")
+        >>> masked_NL = network.objectives["cloze"].masks(torch.rand(8, 6), torch.full((8,), 5))
+        >>> masked_NL.shape, bool(masked_NL.any(1).all())
+        (torch.Size([8, 5]), True)
+    """
+
+    def __init__(self, choice: ClozeRecipe, faithful: bool) -> None:
+        super().__init__()
+        self.last = choice.last
+        self.ratio = choice.ratio
+        self.faithful = faithful
+
+    def forward(self, network: Network, lesson: Lesson) -> Tensor:
+        """Mean cross-entropy of the masked items over the catalogue, a scalar."""
+        assert isinstance(network.session, Bidirectional)
+        items_NL, length_N = lesson.sequences(network.session.max_len)
+        masked_NL = self.masks(lesson.draws(1 + items_NL.shape[1]), length_N)
+        asked_NL = masked_NL
+        if self.faithful:
+            asked_NL = masked_NL & (torch.arange(items_NL.shape[1], device=items_NL.device) > 0)
+        return masked_item_loss(
+            network,
+            items_NL,
+            length_N,
+            masked_NL,
+            asked_NL,
+            exclude_seen=lesson.exclude_seen,
+            buffer=lesson.buffer,
+        )
+
+    def masks(self, draws: Tensor, length_N: Tensor) -> Tensor:
+        """Masked places (N, L) by uniform draws (N, 1 + L): one for the sample, then one for each place."""
+        places_L = torch.arange(draws.shape[1] - 1, device=draws.device)
+        draws_NL = draws[:, 1:].masked_fill(places_L >= length_N[:, None], torch.inf)
+        # The smallest draw is masked in any case, so that every sample has something to learn from.
+        some_NL = (draws_NL < self.ratio) | (draws_NL == draws_NL.amin(1, keepdim=True))
+        return torch.where(draws[:, :1] < self.last, places_L == length_N[:, None] - 1, some_NL)
+
+
+def masked_item_loss(
+    network: Network,
+    items_NL: Tensor,
+    length_N: Tensor,
+    masked_NL: Tensor,
+    asked_NL: Tensor,
+    *,
+    exclude_seen: bool = False,
+    buffer: ScoreBuffer | None = None,
+) -> Tensor:
+    """Mean cross-entropy over the catalogue of the items at ``asked_NL``, a scalar.
+
+    Args:
+        network: its session encoder is :class:`Bidirectional`.
+        items_NL: int64 whole sessions, right-padded.
+        length_N: int64, items of each.
+        masked_NL: bool, places whose item the encoder does not see.
+        asked_NL: bool, those of them that enter the loss.
+        exclude_seen: items that a session shows are no candidates of its masked ones.
+        buffer: where scores are written.
+    """
+    assert isinstance(network.session, Bidirectional)
+    tables = network.item_tables()
+    vectors_MD = network.session.masked_vectors(tables.inputs, items_NL, length_N, masked_NL, asked_NL)
+    vectors_ME = network.as_scored(vectors_MD, tables)
+    if not len(vectors_ME):
+        return vectors_ME.sum()
+    seen_ML = None
+    if exclude_seen:
+        hidden_NL = masked_NL | (torch.arange(items_NL.shape[1], device=items_NL.device) >= length_N[:, None])
+        seen_ML = items_NL.masked_fill(hidden_NL, -1)[asked_NL.nonzero()[:, 0]]
+    targets_M1 = items_NL[asked_NL][:, None]
+    one = torch.ones(1, dtype=vectors_ME.dtype, device=vectors_ME.device)
+    return candidate_cross_entropy(vectors_ME, tables.outputs, targets_M1, one, None, seen_ML, buffer=buffer)

@@ -1,0 +1,32 @@
+"""Right-padded rows of items, each of its own length.
+
+Legend: N samples, L places.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
+    """Each row with one more item behind it: its last ``max_len`` items (N, L), then 0; lengths (N,).
+
+    Args:
+        items_NL: int64 ids.
+        length_N: int64, items of each row; 0 is allowed.
+        last_N: int64, what comes behind them.
+        max_len: most items of a row that are kept.
+
+    Example:
+        >>> append(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]), torch.tensor([3, 5]), max_len=2)
+        (tensor([[2, 3],
+                [7, 5]]), tensor([2, 2]))
+    """
+    items_NL = F.pad(items_NL, (0, 1)).scatter(1, length_N[:, None], last_N[:, None])
+    kept_N = (length_N + 1).clamp(max=max_len)
+    places_L = torch.arange(min(items_NL.shape[1], max_len), device=items_NL.device)
+    from_NL = places_L + (length_N + 1 - kept_N)[:, None]
+    kept_NL = items_NL.gather(1, from_NL.clamp(max=items_NL.shape[1] - 1))
+    return kept_NL.masked_fill(places_L >= kept_N[:, None], 0), kept_N
