@@ -27,6 +27,7 @@ SessionName = Literal[
     "bidirectional",
     "weighted",
     "gru",
+    "frequency",
     "graph",
 ]
 Negatives = Literal["full", "random", "window"]
@@ -199,6 +200,15 @@ class Gru(Table):
     hidden: int = Field(default=0, ge=0, description="width of a GRU's hidden state; 0 = 2 dim")
 
 
+class Frequency(Table):
+    """Session encoders with frequency filters (BSARec)."""
+
+    alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the filter beside attention")
+    low: int = Field(
+        default=3, ge=0, description="c: waves over a prefix up to c // 2 are low frequencies, others high"
+    )
+
+
 class Fdsa(Table):
     """What FDSA knows of an item besides its id."""
 
@@ -345,6 +355,7 @@ class Recipe(Table):
     id: IdNetwork = IdNetwork()
     text: TextNetwork = TextNetwork()
     gru: Gru = Gru()
+    frequency: Frequency = Frequency()
     fdsa: Fdsa = Fdsa()
     window: Window = Window()
     positives: Positives = Positives()

@@ -54,8 +54,13 @@ class Arrays:
         return (self[name] - 1).clamp(min=0)
 
     def batch(self) -> SessionBatch:
-        """The right-padded sessions of the file."""
-        return SessionBatch.of_prefixes(self.items(), self["input.lengths"])
+        """The sessions of the file, right-padded as ours are."""
+        items_NL, length_N = self.items(), self["input.lengths"]
+        if "setting.low_bins" in self:  # BSARec's are padded on the left.
+            places_L = torch.arange(items_NL.shape[1])
+            items_NL = items_NL.gather(1, (places_L - length_N[:, None]) % items_NL.shape[1])
+            items_NL = items_NL.masked_fill(places_L >= length_N[:, None], 0)
+        return SessionBatch.of_prefixes(items_NL, length_N)
 
     def table(self, name: str = "weight.item") -> torch.Tensor:
         """A table of public ids without the rows of padding and mask tokens: (V, ...)."""

@@ -152,6 +152,9 @@ MODELS: dict[str, Entry] = {
     "text_only": Entry("the text part of naive fusion alone", True, only_text),
     "gru4rec": Entry("gated recurrent units over IDs (Hidasi et al., 2016)", False, sequential.gru4rec),
     "core": Entry("weighted mean of ID rows, scored by cosine (Hou et al., 2022)", False, sequential.core),
+    "bsarec": Entry(
+        "causal Transformer over IDs with frequency filters (Shin et al., 2024)", False, sequential.bsarec
+    ),
     "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
     "srgnn": Entry("gated graph network over each session's graph (Wu et al., 2019)", False, graphs.srgnn),
     "fdsa": Entry(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from alterrec.models.base import Network, Recommender
 from alterrec.nn.bidirectional import Bidirectional
+from alterrec.nn.frequency import FrequencyTransformer
 from alterrec.nn.gated_graph import GatedGraph
 from alterrec.nn.item_encoders import IdTable, TextProjection
 from alterrec.nn.sasrec import SasrecTransformer
@@ -77,6 +78,12 @@ SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
     "transformer": lambda *choices: Transformer(*transformer_sizes(*choices), AUTHORS),
     "sasrec": lambda *choices: Transformer(*transformer_sizes(*choices), RECBOLE),
     "sasrec_original": lambda *choices: SasrecTransformer(*transformer_sizes(*choices)),
+    "frequency": lambda recipe, network, dim: FrequencyTransformer(
+        *transformer_sizes(recipe, network, dim),
+        alpha=recipe.frequency.alpha,
+        bins=recipe.frequency.low // 2 + 1,
+        faithful=recipe.model.faithful,
+    ),
     "graph": lambda recipe, network, dim: GatedGraph(dim, recipe.graph.steps),
     "weighted": lambda recipe, network, dim: Weighted(
         Transformer(*transformer_sizes(recipe, network, dim), RECBOLE), dim, network.input_dropout

@@ -96,3 +96,30 @@ def gru4rec(recipe: Recipe, items: Items) -> Recommender:
     nn.init.xavier_normal_(table.rows_VD)
     keep_start(table)
     return alone(network_of(recipe, recipe.id, table))
+
+
+def bsarec(recipe: Recipe, items: Items) -> Recommender:
+    """BSARec: SASRec's Transformer, each attention beside a filter of low and high frequencies.
+
+    Paper: Shin et al., "An Attentive Inductive Bias for Sequential Recommendation beyond the
+    Self-Attention", AAAI 2024. ``frequency.alpha`` and ``frequency.low`` are its alpha and c, which it
+    searches for each data set; the defaults are those of its code.
+
+    Public code: yehjin-shin/BSARec. With ``model.faithful`` ours is tested for parity with it and repeats
+    what is otherwise mended:
+        - sessions are padded on the left to ``model.max_len`` and filters run over the padding, so that
+          scores depend on ``max_len``. Mended, a filter runs over the prefix, as long as it is;
+        - padded places attend to all places, later ones included, and filters spread what they saw.
+          Mended, nothing is seen of padding;
+        - layers are copies and start with one beta. Mended, each draws its own.
+
+    Deviations:
+        - the public softmax has a column for padding, ours the items alone; so the row that the faithful
+          variant reads at padded places stays as it was drawn;
+        - no sample has an empty prefix;
+        - seen items are no candidates where ``data.exclude_seen`` says so; there their scores are set to 0.
+
+    A filter sees the whole prefix, so that each prefix is read alone: an epoch takes as many times SASRec's
+    as a session has prefixes.
+    """
+    return only_id(recipe, items)

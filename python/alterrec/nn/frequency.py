@@ -1,0 +1,154 @@
+"""The Transformer of BSARec: attention beside a filter of low and high frequencies over a session's places.
+
+Legend: N prefixes, L places, V items, D width, W waves, M most places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from alterrec.nn.transformer import RECBOLE, Attention, Entrance, FeedForward
+
+
+def low_waves(length: int, bins: int) -> NDArray[np.float64]:
+    """Orthonormal columns (length, 2 bins - 1) that span the ``bins`` lowest frequencies; surplus ones are 0.
+
+    With them B, ``B @ B.T @ x`` is ``irfft`` of ``rfft(x)`` whose higher bins are set to 0.
+
+    Example:
+        >>> low_waves(2, 1).round(3).tolist()
+        [[0.707], [0.707]]
+    """
+    waves = np.zeros((length, 2 * bins - 1))
+    for k in range(min(bins, length // 2 + 1)):
+        angles = 2 * np.pi * k * np.arange(length) / length
+        # Frequencies 0 and 1/2 have no sine.
+        both = 0 < 2 * k < length
+        waves[:, max(2 * k - 1, 0)] = np.cos(angles) * ((1 + both) / length) ** 0.5
+        if both:
+            waves[:, 2 * k] = np.sin(angles) * (2 / length) ** 0.5
+    return waves
+
+
+class FrequencyFilter(nn.Module):
+    """Low frequencies as they are, high ones times a learned square of each column; residual sum and norm."""
+
+    keeps_start = True
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.sqrt_beta_D = nn.Parameter(torch.randn(dim))
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
+
+    def forward(self, x_NLD: Tensor, waves_NLW: Tensor) -> Tensor:
+        """Filtered states (N, L, D); ``waves_NLW`` are columns of :func:`low_waves`, 0 behind the prefix."""
+        low_NLD = waves_NLW @ (waves_NLW.mT @ x_NLD)
+        mixed_NLD = low_NLD + self.sqrt_beta_D.square() * (x_NLD - low_NLD)
+        out_NLD: Tensor = self.norm(x_NLD + self.dropout(mixed_NLD))
+        return out_NLD
+
+
+class FrequencyBlock(nn.Module):
+    """A post-norm block whose attention has the weight 1 - alpha beside a filter of weight alpha."""
+
+    def __init__(self, dim: int, heads: int, inner: int, dropout: float, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.filter = FrequencyFilter(dim, dropout)
+        self.attention = Attention(dim, heads, dropout, RECBOLE)
+        self.attn_norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
+        self.ffn = FeedForward(dim, inner, dropout, RECBOLE)
+        self.ffn_norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
+
+    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None) -> Tensor:
+        """States after the block (N, L, D); ``mask`` as in ``Attention``."""
+        filtered_NLD = self.filter(x_NLD, waves_NLW)
+        attended_NLD = self.attn_norm(x_NLD + self.attention(x_NLD, mask))
+        x_NLD = self.alpha * filtered_NLD + (1 - self.alpha) * attended_NLD
+        out_NLD: Tensor = self.ffn_norm(x_NLD + self.ffn(x_NLD))
+        return out_NLD
+
+
+class FrequencyTransformer(nn.Module):
+    """A causal Transformer with frequency filters over each prefix, as long as it is.
+
+    A filter lets every place see the whole prefix, also what comes later, so prefixes are read one by one.
+    Shin et al., "An Attentive Inductive Bias for Sequential Recommendation beyond the Self-Attention", AAAI
+    2024.
+
+    Args:
+        dim, max_len, layers, heads, inner, dropout: as of ``Transformer``.
+        alpha: weight of the filter beside attention.
+        bins: how many frequencies are low: 0 to bins - 1 waves over the prefix.
+        faithful: as in the authors' code: prefixes are padded on the left to ``max_len``, filters run over
+            the padding, padded places attend to all places, and all layers start with one beta.
+
+    Example:
+        >>> encoder = FrequencyTransformer(4, 5, 1, 2, 16, dropout=0.0, alpha=0.7, bins=2)
+        >>> encoder(torch.randn(6, 4), torch.tensor([[1, 2, 0]]), torch.tensor([2])).shape
+        torch.Size([1, 4])
+    """
+
+    reads_prefixes = True
+    waves_MLW: Tensor
+    padding_D: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        max_len: int,
+        layers: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        *,
+        alpha: float,
+        bins: int,
+        faithful: bool = False,
+    ) -> None:
+        super().__init__()
+        self.entrance = Entrance(dim, max_len, dropout, RECBOLE.eps)
+        blocks = [FrequencyBlock(dim, heads, inner, dropout, alpha) for _ in range(layers)]
+        self.blocks = nn.ModuleList(blocks)
+        waves_MLW = np.zeros((max_len + 1, max_len, 2 * bins - 1))
+        for length in range(1, max_len + 1):
+            waves_MLW[length, :length] = low_waves(length, bins)
+        self.register_buffer("waves_MLW", torch.from_numpy(waves_MLW), persistent=False)
+        self.faithful = faithful
+        if faithful:
+            # No gradient reaches it there either, but of a column of the softmax that ours has not.
+            self.register_buffer("padding_D", 0.02 * torch.randn(dim))
+            for block in blocks[1:]:
+                block.filter.sqrt_beta_D.data.copy_(blocks[0].filter.sqrt_beta_D.data)
+
+    def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
+        """Session vectors (N, D)."""
+        rows_NLD, waves_NLW, mask = self.prefixes(table_VD, items_NL, length_N)
+        x_NLD: Tensor = self.entrance(rows_NLD)
+        for block in self.blocks:
+            x_NLD = block(x_NLD, waves_NLW, mask)
+        if self.faithful:
+            return x_NLD[:, -1]
+        return x_NLD[torch.arange(len(x_NLD), device=x_NLD.device), length_N - 1]
+
+    def prefixes(
+        self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Item rows (N, L, D), waves of their filters (N, L, W) and the mask of their attention."""
+        if not self.faithful:
+            waves_NLW = self.waves_MLW[length_N, : items_NL.shape[1]]
+            return F.embedding(items_NL, table_VD), waves_NLW.to(table_VD.dtype), None
+        max_len = self.waves_MLW.shape[1]
+        from_NL = torch.arange(max_len, device=items_NL.device) - (max_len - length_N[:, None])
+        real_NL = from_NL >= 0
+        rows_NLD = F.embedding(items_NL.gather(1, from_NL.clamp(min=0)), table_VD)
+        rows_NLD = torch.where(real_NL[:, :, None], rows_NLD, self.padding_D.to(table_VD.dtype))
+        # A padded place is forbidden all places alike, so the finite mask there forbids it none.
+        causal_LL = torch.ones(max_len, max_len, dtype=torch.bool, device=items_NL.device).tril()
+        mask_N1LL = (causal_LL & real_NL[:, None, :] | ~real_NL[:, :, None])[:, None]
+        return rows_NLD, self.waves_MLW[max_len].to(table_VD.dtype), mask_N1LL
