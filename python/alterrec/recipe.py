@@ -272,6 +272,12 @@ class Graph(Table):
     """Graphs of sessions, for systems that read them."""
 
     steps: int = Field(default=1, ge=1, description="rounds of messages in the graph of a session (srgnn)")
+    predecessors: int = Field(
+        default=12,
+        ge=1,
+        description="most frequent predecessors of an item that the global graph links to it once more "
+        "(hggnn)",
+    )
 
 
 class Schedule(Table):

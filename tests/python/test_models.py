@@ -30,8 +30,13 @@ def built(
 ) -> Recommender:
     torch.manual_seed(0)
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool) if trained is None else trained
-    categories_VCK = torch.arange(NUM_ITEMS)[:, None, None] % 5
-    items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), trained, categories_VCK=categories_VCK)
+    items = Items(
+        NUM_ITEMS,
+        torch.from_numpy(text_like_vectors()),
+        trained,
+        train=small_dataset(users=9).train,
+        categories_VCK=torch.arange(NUM_ITEMS)[:, None, None] % 5,
+    )
     return build_model(resolve(name, presets, SMALL), items).eval()
 
 

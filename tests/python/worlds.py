@@ -10,10 +10,10 @@ from alterrec.sessions import SessionStore
 NUM_ITEMS = 40
 
 
-def small_dataset(seed: int = 0, cold: int = 0, sessions: int = 120) -> Dataset:
+def small_dataset(seed: int = 0, cold: int = 0, sessions: int = 120, users: int = 0) -> Dataset:
     """Sessions that walk a ring of items, text that names each item's neighbourhood; no repeats in a session.
 
-    The last ``cold`` items are in validation and test alone.
+    The last ``cold`` items are in validation and test alone. With ``users``, session i is of user i % users.
     """
     rng = np.random.default_rng(seed)
     names = tuple(f"item{j:02d}" for j in range(NUM_ITEMS))
@@ -23,7 +23,9 @@ def small_dataset(seed: int = 0, cold: int = 0, sessions: int = 120) -> Dataset:
         starts, lengths = rng.integers(0, items, count), rng.integers(2, 8, count)
         rows = [(start + np.arange(length)) % items for start, length in zip(starts, lengths, strict=True)]
         numbers = np.repeat(np.arange(count), lengths)
-        return SessionStore.from_arrays(numbers, np.concatenate(rows).astype(np.int64), num_items=NUM_ITEMS)
+        flat = np.concatenate(rows).astype(np.int64)
+        of_rows = numbers % users if users else None
+        return SessionStore.from_arrays(numbers, flat, user_ids=of_rows, num_items=NUM_ITEMS)
 
     stores = {
         "train": store(sessions, NUM_ITEMS - cold),

@@ -20,6 +20,7 @@ from alterrec.data.dataset import Dataset, Vocabulary
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks
 from alterrec.files import atomic_write, write_json, write_text
+from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import assemble, lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
@@ -110,12 +111,19 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
     if restore is not None:
         return restore(_under("untrained/", tensors))
     state = _under("model/", tensors)
-    vectors, categories = (
+    vectors, categories, offsets, ids = (
         next((value for name, value in state.items() if name.endswith(buffer)), None)
-        for buffer in ("vectors_VF", "categories_VCK")
+        for buffer in ("vectors_VF", "categories_VCK", "edge_offsets", "edge_ids")
     )
+    graph = None if offsets is None or ids is None else Adjacency(offsets.numpy(), ids.numpy())
     with torch.random.fork_rng(devices=[]):
-        items = Items(len(trained), vectors, torch.from_numpy(trained.copy()), categories_VCK=categories)
+        items = Items(
+            len(trained),
+            vectors,
+            torch.from_numpy(trained.copy()),
+            categories_VCK=categories,
+            graph=graph,
+        )
         model = assemble(recipe, items)
     model.load_state_dict(state)
     if any(name.startswith("neighbours/") for name in tensors):

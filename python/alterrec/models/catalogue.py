@@ -37,7 +37,8 @@ class Entry(NamedTuple):
 
     ``build`` makes a model to train; ``candidates`` makes systems without training, one for each
     setting, among which validation chooses; ``restore`` rebuilds the chosen one from a run folder.
-    ``reads_categories``: it makes use of categories where the data has some.
+    ``reads_categories``: it makes use of categories where the data has some. ``reads_users``: it is not to
+    be had without users.
     """
 
     summary: str
@@ -46,6 +47,7 @@ class Entry(NamedTuple):
     candidates: Callable[[SessionStore], Iterator[Untrained]] | None = None
     restore: Callable[[dict[str, Tensor]], Untrained] | None = None
     reads_categories: bool = False
+    reads_users: bool = False
 
 
 def build_model(recipe: Recipe, items: Items) -> Recommender:
@@ -62,10 +64,16 @@ def build_model(recipe: Recipe, items: Items) -> Recommender:
         >>> list(build_model(resolve("id_only"), items).networks)
         ['model']
     """
-    if lookup(recipe.model_name).reads_text and items.vectors_VF is None:
+    entry = lookup(recipe.model_name)
+    if entry.reads_text and items.vectors_VF is None:
         raise InputError(
             f"model {recipe.model_name!r} reads item text, but the data has none; allowed: text columns in "
             "items, --set data.vectors=FILE, or a model without text such as id_only"
+        )
+    if entry.reads_users and (items.train is None or not items.train.has_users):
+        raise InputError(
+            f"model {recipe.model_name!r} reads who clicked, but the data has no users, for which the paper "
+            "prints N/A; allowed: a column user_id in sessions, or a model without users such as srgnn"
         )
     model = assemble(recipe, items)
     _check_objectives(model, recipe)
@@ -166,6 +174,12 @@ MODELS: dict[str, Entry] = {
     "fdsa_id": Entry("the item stream of fdsa alone", False, fdsa.fdsa_id),
     "fdsa_text": Entry("the text stream of fdsa alone", True, fdsa.fdsa_text),
     "bert4rec": Entry("two-way Transformer over IDs, masked items (Sun et al., 2019)", False, bert4rec),
+    "hggnn": Entry(
+        "graph of all items and users, sessions read with their user (Pang et al., 2022)",
+        False,
+        graphs.hggnn,
+        reads_users=True,
+    ),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

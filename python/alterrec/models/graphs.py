@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from alterrec.models.base import Recommender
-from alterrec.models.parts import Items, only_id
+from alterrec.graphs import transition_graph
+from alterrec.models.base import Network, Recommender
+from alterrec.models.parts import Items, alone, only_id, own_dropout
+from alterrec.nn.global_graph import GraphNodes, PersonalSession
 from alterrec.recipe import Recipe
 
 
@@ -29,3 +31,40 @@ def srgnn(recipe: Recipe, items: Items) -> Recommender:
           those of Hits and of MRR apart, ours one epoch on validation.
     """
     return only_id(recipe, items)
+
+
+def hggnn(recipe: Recipe, items: Items) -> Recommender:
+    """HG-GNN: one graph of all items and users, and sessions read by their order and by their user.
+
+    Needs users: the data's sessions must have ``user_id``.
+
+    Paper: Pang et al., "Heterogeneous Global Graph Neural Networks for Personalized Session-based
+    Recommendation", WSDM 2022.
+
+    Public code: 0215Arthur/HG-GNN, tested for parity; ours follows it where it differs from the paper: one
+    kind of edge and of weights for all relations, not one for each; one layer of a mean convolution over the
+    graph of :func:`alterrec.graphs.transition_graph`; links between similar items and between similar users
+    are switched off in it and are not here. Dropout is on the rows that enter the convolution alone.
+
+    Deviations from the code:
+        - its softmax and its ranking have the users' rows among the items'; here items alone are scored;
+        - a user who is not in training, or not given, is the mean of all users (the mean of their rows and of
+          their neighbours'); in the code the users of all splits have rows, and some are never trained;
+        - without a padding item and the user 0 that is never used: neither reaches a session vector.
+        - in the preset ``original`` the best epoch is chosen on validation, in the code on the test set.
+    """
+    graph = items.graph
+    if graph is None:
+        assert items.train is not None
+        graph = transition_graph(items.train, recipe.graph.predecessors)
+    choices = recipe.id
+    nodes = GraphNodes(items.num_items, graph, recipe.model.dim, own_dropout(recipe, choices))
+    network = Network(
+        nodes,
+        PersonalSession(recipe.model.dim, recipe.model.max_len, nodes.num_users),
+        choices.temperature,
+        outputs=nodes.items,
+        cosine=choices.cosine,
+        output_dropout=choices.output_dropout,
+    )
+    return alone(network)

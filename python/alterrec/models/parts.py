@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from alterrec.graphs import Adjacency
 from alterrec.models.base import Network, Recommender
 from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.frequency import FrequencyTransformer
@@ -34,6 +35,7 @@ class Items:
         train: training sessions, for systems that are built from them; None where a saved run is loaded,
             whose state has what was made of them.
         categories_VCK: int64, values of each item in categorical fields, then -1; None where there are none.
+        graph: the transitions that a saved run was built from; None where they are made from ``train``.
     """
 
     num_items: int
@@ -41,6 +43,7 @@ class Items:
     trained_V: Tensor
     train: SessionStore | None = None
     categories_VCK: Tensor | None = None
+    graph: Adjacency | None = None
 
 
 def id_items(recipe: Recipe, items: Items) -> IdTable:

@@ -58,11 +58,7 @@ class GatedGraph(nn.Module):
     def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
         """Session vectors (N, D)."""
         device = items_NL.device
-        graphs = session_graphs(items_NL.cpu().numpy(), length_N.cpu().numpy(), len(table_VD))
-        nodes_T, node_of_place_NL = (
-            torch.from_numpy(values).to(device) for values in (graphs.nodes, graphs.node_of_place)
-        )
-        before, after = Edges.of(graphs.predecessors, device), Edges.of(graphs.successors, device)
+        nodes_T, node_of_place_NL, before, after = _graphs(items_NL, length_N, len(table_VD))
         states_TD = self.node_states(F.embedding(nodes_T, table_VD), before, after)
         each_NLD = F.embedding(node_of_place_NL, states_TD)
         last_ND = each_NLD[torch.arange(len(length_N), device=device), length_N - 1]
@@ -81,3 +77,15 @@ class GatedGraph(nn.Module):
             heard = [self.message_in(states_TD, before, after), self.message_out(states_TD, after, before)]
             states_TD = self.gates(torch.cat(heard, dim=1), states_TD)
         return states_TD
+
+
+# The core is not torch's to trace.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _graphs(items_NL: Tensor, length_N: Tensor, num_items: int) -> tuple[Tensor, Tensor, Edges, Edges]:
+    """Items of nodes, nodes of places, and the edges both ways, where the items are."""
+    graphs = session_graphs(items_NL.cpu().numpy(), length_N.cpu().numpy(), num_items)
+    nodes_T, node_of_place_NL = (
+        torch.from_numpy(values).to(items_NL.device) for values in (graphs.nodes, graphs.node_of_place)
+    )
+    before, after = (Edges.of(edges, items_NL.device) for edges in (graphs.predecessors, graphs.successors))
+    return nodes_T, node_of_place_NL, before, after

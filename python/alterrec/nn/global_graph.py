@@ -1,0 +1,144 @@
+"""HG-GNN's encoders: items and users in one graph of all transitions, and sessions of a user's items.
+
+Legend: N prefixes, L places, V items, U items asked for, T nodes (items, then users), D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alterrec.graphs import Adjacency
+from alterrec.nn.neighbour_mean import Edges, neighbour_mean
+
+
+class GraphNodes(nn.Module):
+    """A learned row for each item and user, and the mean of its neighbours' rows in the global graph.
+
+    The graph must be its own transpose, as ``transition_graph`` gives it.
+
+    Example:
+        >>> from alterrec.graphs import transition_graph
+        >>> from alterrec.sessions import SessionStore
+        >>> store = SessionStore.from_arrays([0, 0, 1], [0, 1, 2], user_ids=[1, 1, 0])
+        >>> nodes = GraphNodes(num_items=3, graph=transition_graph(store), dim=4, dropout=0.5)
+        >>> nodes().shape, nodes.items().shape
+        (torch.Size([6, 12]), torch.Size([3, 4]))
+    """
+
+    edge_offsets: Tensor
+    edge_ids: Tensor
+
+    def __init__(self, num_items: int, graph: Adjacency, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.num_users = len(graph.offsets) - 1 - num_items
+        self.rows_TD = nn.Parameter(torch.empty(num_items + self.num_users, dim))
+        self.register_buffer("edge_offsets", torch.from_numpy(graph.offsets))
+        self.register_buffer("edge_ids", torch.from_numpy(graph.ids))
+        self.dropout = nn.Dropout(dropout)
+        self.dim = dim
+        nn.init.normal_(self.rows_TD, std=0.02)
+
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """Items (all V, or U), all users and the users' mean, one below the other; side by side of each its
+        row, its row under dropout, and its neighbours' mean under dropout: (V + users + 1, 3 D)."""
+        edges = Edges(self.edge_offsets, self.edge_ids)
+        heard_TD = self.dropout(self.rows_TD)
+        nodes_TD = torch.cat([self.rows_TD, heard_TD, neighbour_mean(heard_TD, edges, edges)], dim=1)
+        users_TD = nodes_TD[self.num_items :]
+        items_TD = nodes_TD[: self.num_items] if ids_U is None else F.embedding(ids_U, nodes_TD)
+        return torch.cat([items_TD, users_TD, users_TD.mean(0, keepdim=True)])
+
+    def items(self, ids_U: Tensor | None = None) -> Tensor:
+        """Rows of the items alone, as they are scored: (V, D), or (U, D)."""
+        return self.rows_TD[: self.num_items] if ids_U is None else F.embedding(ids_U, self.rows_TD)
+
+
+class AskedSum(nn.Module):
+    """A sum of states by weights that a context asks for; no softmax, so they are no shares."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(width, dim, bias=False)
+        self.gate = nn.Linear(dim, dim)
+        self.context_gate = nn.Linear(dim, dim, bias=False)
+        self.score = nn.Linear(dim, 1, bias=False)
+
+    def forward(
+        self, states_NLD: Tensor, seen_NLW: Tensor, context_ND: Tensor, padding_NL1: Tensor
+    ) -> Tensor:
+        """Sums (N, D) of ``states_NLD``, weighted by what is seen of each (W = ``width``)."""
+        mixed_NLD = self.gate(self.mix(seen_NLW).tanh()) + self.context_gate(context_ND)[:, None]
+        weight_NL1 = self.score(mixed_NLD.sigmoid()).masked_fill(padding_NL1, 0.0)
+        summed_ND: Tensor = (weight_NL1 * states_NLD).sum(1)
+        return summed_ND
+
+
+class PersonalSession(nn.Module):
+    """A prefix's items as their order and mean ask for them, and as its user does, gated, beside the user.
+
+    Reads the table of :class:`GraphNodes` and makes node states of it: half a node's own row, half what a
+    mean convolution (GraphSAGE) makes of it. A user that is not in the graph is the mean of those that are.
+
+    Pang et al., "Heterogeneous Global Graph Neural Networks for Personalized Session-based Recommendation",
+    WSDM 2022; differences are named in :func:`alterrec.models.graphs.hggnn`.
+
+    Example:
+        >>> encoder = PersonalSession(dim=4, max_len=3, num_users=2)
+        >>> table = torch.randn(5 + 2 + 1, 3 * 4)
+        >>> encoder(table, torch.tensor([[1, 2, 1]]), torch.tensor([3]), torch.tensor([1])).shape
+        torch.Size([1, 4])
+    """
+
+    reads_prefixes = True
+    reads_users = True
+
+    def __init__(self, dim: int, max_len: int, num_users: int) -> None:
+        super().__init__()
+        self.num_users = num_users
+        self.neighbour = nn.Linear(dim, dim, bias=False)
+        self.own = nn.Linear(dim, dim)
+        self.positions_LD = nn.Parameter(torch.empty(max_len, dim))
+        self.sequence = AskedSum(2 * dim, dim)
+        self.personal = AskedSum(dim, dim)
+        self.fuse = nn.Linear(2 * dim, 1)
+        nn.init.normal_(self.positions_LD, std=0.02)
+
+    def forward(
+        self, table_TW: Tensor, items_NL: Tensor, length_N: Tensor, user_N: Tensor | None = None
+    ) -> Tensor:
+        """Session vectors (N, D); users that are unknown, or all where None, are the users' mean."""
+        places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
+        padding_NL1 = (places_L >= length_N[:, None])[:, :, None]
+        states_NLD = self.states(F.embedding(items_NL, table_TW))
+        user_ND = self.states(F.embedding(self._user_rows(table_TW, length_N, user_N), table_TW))
+        mean_ND = states_NLD.masked_fill(padding_NL1, 0.0).sum(1) / length_N[:, None].to(states_NLD)
+        # Counted from the end: the last item of every prefix has the same.
+        back_NL = (length_N[:, None] - 1 - places_L).clamp(min=0)
+        placed_NLW = torch.cat([F.embedding(back_NL, self.positions_LD), states_NLD], dim=2)
+        sequence_ND = self.sequence(states_NLD, placed_NLW, mean_ND, padding_NL1)
+        personal_ND = self.personal(states_NLD, states_NLD, user_ND, padding_NL1)
+        share_N1 = self.fuse(torch.cat([sequence_ND, personal_ND], dim=1)).sigmoid()
+        session_ND: Tensor = user_ND + share_N1 * sequence_ND + (1 - share_N1) * personal_ND
+        return session_ND
+
+    def convolved(self, nodes_W: Tensor) -> Tensor:
+        """The mean convolution before its ReLU, (..., D), of rows of the table."""
+        _, own, mean = nodes_W.chunk(3, dim=-1)
+        out: Tensor = self.neighbour(mean) + self.own(own)
+        return out
+
+    def states(self, nodes_W: Tensor) -> Tensor:
+        """Node states (..., D) of rows of the table."""
+        row = nodes_W.chunk(3, dim=-1)[0]
+        return (self.convolved(nodes_W).relu() + row) / 2
+
+    def _user_rows(self, table_TW: Tensor, length_N: Tensor, user_N: Tensor | None) -> Tensor:
+        """Rows (N,) of the table that are the users'."""
+        unknown = self.num_users
+        if user_N is None:
+            user_N = torch.full_like(length_N, unknown)
+        known_N = (user_N >= 0) & (user_N < self.num_users)
+        return len(table_TW) - 1 - self.num_users + torch.where(known_N, user_N, unknown)
