@@ -41,7 +41,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 MODELS = ("SASRec", "BERT4Rec", "SRGNN", "CORE", "GRU4Rec", "FDSA", "S3Rec")
 METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 SPLITS = ("train", "valid", "test")
-MAX_LEN, PATIENCE = 50, 3
+PATIENCE = 3
 
 
 def main() -> None:
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--lr", type=float, default=0.001)
     parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--max-len", type=int, default=50, help="last items of a prefix that are kept")
     parser.add_argument("--per-session", type=int, help="that many random prefixes a session, not every one")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -86,7 +87,7 @@ def run(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        write_atomic_files(options.data, Path(folder), options.per_session, seed)
+        write_atomic_files(options, Path(folder), seed)
         result = train(model, seed, options)
         os.chdir("/")
     own = {"model": model, "seed": seed, "settings": settings(model, options)}
@@ -168,7 +169,7 @@ def settings(model: str, options: argparse.Namespace) -> dict[str, Any]:
         "hidden_dropout_prob": options.dropout,
         "attn_dropout_prob": options.dropout,
         "dropout_prob": options.dropout,
-        "MAX_ITEM_LIST_LENGTH": MAX_LEN,
+        "MAX_ITEM_LIST_LENGTH": options.max_len,
         # Training.
         "loss_type": "CE",
         "train_neg_sample_args": None,
@@ -220,8 +221,9 @@ def metrics(greater: np.ndarray, tied: np.ndarray) -> dict[str, float]:
     return means
 
 
-def write_atomic_files(data: Path, folder: Path, per_session: int | None, seed: int) -> None:
+def write_atomic_files(options: argparse.Namespace, folder: Path, seed: int) -> None:
     """The data set `sessions` as RecBole reads it, split already."""
+    data, per_session = options.data, options.per_session
     out = folder / "sessions"
     out.mkdir()
     items = pd.read_csv(data / "items.csv", dtype=str).fillna("")
@@ -237,7 +239,9 @@ def write_atomic_files(data: Path, folder: Path, per_session: int | None, seed: 
             if split == "train" and per_session is not None and len(ends) > per_session:
                 ends = sorted(draw.sample(ends, per_session))
             own = [str(codes[item]) for item in sequence]
-            lines += [f"{session}\t{' '.join(own[max(0, end - MAX_LEN) : end])}\t{own[end]}" for end in ends]
+            for end in ends:
+                prefix = own[max(0, end - options.max_len) : end]
+                lines.append(f"{session}\t{' '.join(prefix)}\t{own[end]}")
         (out / f"sessions.{split}.inter").write_text("\n".join(lines) + "\n", "utf-8")
 
 
