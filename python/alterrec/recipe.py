@@ -126,6 +126,11 @@ class Model(Table):
         "uniform: every parameter within 1/sqrt(dim)",
     )
     init_std: float = Field(default=0.02, gt=0, description="standard deviation of the normal start")
+    init_from: str = Field(
+        default="",
+        description="run folder of unisrec, or a .pth of its public code: training starts from its text "
+        "adaptor and encoder; empty = from the model's own start",
+    )
     faithful: bool = Field(
         default=False,
         description="repeat the faults of a baseline's public code, which its docstring names and mends",
@@ -186,6 +191,11 @@ class TextNetwork(Network):
 
     dropout: float | None = Field(default=0.0, ge=0, lt=1, description="dropout of this network")
     encoder: str = Field(default="lsa", description="lsa, or a sentence-transformers model by name or path")
+    projection: Literal["mlp", "mixture"] = Field(
+        default="mlp",
+        description="from text to item vectors: linear and ReLU, or UniSRec's mixture of experts",
+    )
+    experts: int = Field(default=8, ge=1, description="experts of the mixture")
     standardise: bool = Field(
         default=True, description="give every column of the text vectors mean 0 and deviation 1"
     )
@@ -214,6 +224,18 @@ class Fdsa(Table):
 
     features: Literal["text", "attributes"] = Field(
         default="text", description="what the second stream reads: text vectors, or data.categories"
+    )
+
+
+class Unisrec(Table):
+    """UniSRec's pretraining: sessions against next items and against themselves with something left out."""
+
+    drop: float = Field(default=0.2, ge=0, lt=1, description="share of items, or texts, that are changed")
+    item_share: float = Field(
+        default=0.9, ge=0, le=1, description="share of batches that lose items; the others lose words"
+    )
+    sequence_weight: float = Field(
+        default=0.001, ge=0, description="weight of sessions against themselves beside sessions against items"
     )
 
 
@@ -363,6 +385,7 @@ class Recipe(Table):
     gru: Gru = Gru()
     frequency: Frequency = Frequency()
     fdsa: Fdsa = Fdsa()
+    unisrec: Unisrec = Unisrec()
     window: Window = Window()
     positives: Positives = Positives()
     loss: Loss = Loss()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,17 @@ def network_of(
     return network
 
 
-def set_weights(module: torch.nn.Module, arrays: Arrays, names: dict[str, str]) -> None:
+def set_weights(
+    module: torch.nn.Module, arrays: Arrays, names: dict[str, str], besides: Collection[str] = ()
+) -> None:
     """Give ``module`` the weights of a file, all of them and no other; ``names``: ours -> theirs.
+
+    Those in ``besides`` the caller sets, for they are laid out otherwise.
 
     Tables of theirs over public ids lose the rows of padding and mask tokens where ours have none.
     """
     parameters = dict(module.named_parameters())
-    assert parameters.keys() == names.keys(), parameters.keys() ^ names.keys()
+    assert parameters.keys() - set(besides) == names.keys(), (parameters.keys() - set(besides)) ^ names.keys()
     with torch.no_grad():
         for ours, theirs in names.items():
             value = arrays[f"weight.{theirs}"]

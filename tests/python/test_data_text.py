@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from alterrec.data import text as text_module
 from alterrec.data.dataset import ItemText
-from alterrec.data.text import text_vectors
+from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.data.vector_cache import VectorCache, default_cache_dir
 from alterrec.errors import InputError
 
@@ -74,6 +74,29 @@ def test_lsa_reads_the_chosen_fields_alone() -> None:
     assert not only_brand[1].any()
 
 
+def test_lsa_of_other_texts_lies_in_the_space_of_the_first() -> None:
+    whole = text_vectors(GOODS)
+    np.testing.assert_allclose(text_vectors(GOODS, of=GOODS), whole, atol=1e-6)
+    swapped = ItemText({name: values[::-1] for name, values in GOODS.fields.items()})
+    np.testing.assert_allclose(text_vectors(GOODS, of=swapped), whole[::-1], atol=1e-6)
+
+
+def test_texts_lose_a_share_of_their_words_and_keep_one() -> None:
+    text = ItemText({"title": [f"w{n} x{n} y{n} z{n}" for n in range(500)], "brand": ["one"] * 500})
+    short = without_words(text)
+    assert short.fields == without_words(text).fields
+    assert short.fields["brand"] == text.fields["brand"]
+    words = [value.split() for value in short.fields["title"]]
+    assert 0.12 < 1 - sum(map(len, words)) / 2000 < 0.18
+    for kept, value in zip(words, text.fields["title"], strict=True):
+        assert kept == [word for word in value.split() if word in kept] != []
+
+
+def test_columns_are_standardised_as_those_of_other_vectors() -> None:
+    like = np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)
+    assert standardise(np.array([[5.0, 9.0]], np.float32), like).tolist() == [[3.0, 0.0]]
+
+
 # Sentence encoders
 
 
@@ -84,6 +107,14 @@ def test_fields_are_encoded_apart_and_the_filled_ones_averaged(letters: Letters,
     np.testing.assert_allclose(vectors[1], [17, ord("G")])
     np.testing.assert_allclose(vectors[3], [0, 0])
     assert sorted(letters.read) == sorted({*GOODS.fields["title"], *GOODS.fields["brand"]} - {""})
+
+
+def test_other_texts_are_encoded_in_place_of_the_first(letters: Letters, tmp_path: Path) -> None:
+    first = text_vectors(GOODS, "letters", cache_dir=tmp_path)
+    swapped = ItemText({name: values[::-1] for name, values in GOODS.fields.items()})
+    letters.read.clear()
+    np.testing.assert_array_equal(text_vectors(GOODS, "letters", cache_dir=tmp_path, of=swapped), first[::-1])
+    assert letters.read == []
 
 
 def test_only_what_is_new_is_encoded(letters: Letters, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.recipe import Recipe, resolve
+from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
 from alterrec.training.trainer import Event, _learning_rate, train
@@ -208,3 +209,68 @@ def test_authors_decay_by_epochs_of_a_networks_own(network: str, rates: list[flo
     """Tenfold every 2 (ID) or 5 (text) epochs; a system of one network decays as ID."""
     recipe = resolve("alterrec", ["authors"])
     assert [_learning_rate(recipe, network, epoch) / 1e-3 for epoch in range(3)] == pytest.approx(rates)
+
+
+FROZEN = ("session.entrance.positions_LD", "session.blocks")
+PRETRAINED = {
+    "schedule__pretrain": 2,
+    "schedule__epochs": 3,
+    "schedule__warmup": 0,
+    "model__max_len": 10,
+    "model__inner": 16,
+    "text__experts": 2,
+}
+
+
+def test_after_pretraining_parts_are_frozen_and_the_optimiser_starts_anew(tmp_path: Path) -> None:
+    session = Session(tmp_path, "unisrec", **PRETRAINED)
+    after: list[dict[str, torch.Tensor]] = [parameters_of(session.model)]
+    steps: list[set[float]] = []
+
+    def validate() -> dict[str, dict[str, float]]:
+        after.append(parameters_of(session.model))
+        return {"score": {"ndcg@20": float(len(after))}}
+
+    def listen(event: Event) -> None:
+        if event.kind == "epoch_start" and event.epoch > 1:
+            saved = Progress.load(session.checkpoint, dump_recipe(session.recipe), "").optimisers["model"]
+            steps.append({state["step"].item() for state in saved.values()})
+
+    progress, _ = session.run(validate=validate, listen=listen)
+    assert [record["objective"] for record in progress.curves] == ["pretrain"] * 2 + ["next"] * 3
+    assert progress.best_epoch == 5
+    frozen = {name for name in after[0] if name.removeprefix("networks.model.").startswith(FROZEN)}
+    assert len(frozen) > 20
+    for name in after[0]:
+        changed = [not torch.equal(a[name], b[name]) for a, b in pairwise(after)]
+        if name in frozen:
+            assert changed == [True, True, False, False, False], name
+        elif name.endswith("rows_VD"):
+            assert changed == [False, False, True, True, True], name
+        else:
+            assert all(changed), name
+    batches = steps[0].pop()
+    assert [*steps[1:]] == [{2 * batches}, {batches}, {2 * batches}]
+
+
+def test_a_run_killed_in_its_first_epoch_of_tuning_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = Session(tmp_path / "whole", "unisrec", **PRETRAINED)
+    whole.run()
+    killed = Session(tmp_path / "killed", "unisrec", **PRETRAINED)
+
+    class KilledError(Exception):
+        pass
+
+    def listen(event: Event) -> None:
+        if event.kind == "step" and event.epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        killed.run(listen=listen)
+    fresh = Session(tmp_path / "killed", "unisrec", **PRETRAINED)
+    fresh.run(resume=True)
+    assert any("resumed after epoch 2" in event.message for event in fresh.events)
+    for value, expected in zip(
+        parameters_of(fresh.model).values(), parameters_of(whole.model).values(), strict=True
+    ):
+        assert torch.equal(value, expected)

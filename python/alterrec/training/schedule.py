@@ -119,6 +119,22 @@ REGIMES: dict[str, Callable[[Recipe], list[Phase]]] = {
 }
 
 
+def check_freeze(recipe: Recipe) -> None:
+    """InputError where parts of a network would stay at their random start.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> check_freeze(resolve("unisrec"))
+    """
+    plan = recipe.schedule
+    if plan.freeze and not plan.pretrain and not recipe.model.init_from:
+        raise InputError(
+            f"schedule.freeze is {', '.join(plan.freeze)}, but nothing trains them before; allowed: "
+            "model.init_from with what was pretrained elsewhere, schedule.pretrain of 1 or more, or "
+            "schedule.freeze="
+        )
+
+
 def describe(plan: Sequence[Phase]) -> list[str]:
     """One line a phase, with its epochs counted from 1.
 

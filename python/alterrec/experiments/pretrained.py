@@ -1,0 +1,213 @@
+"""UniSRec's adaptor and encoder from a run of ours or from a file of its public code.
+
+Both become tensors under the names of a network of ours, with ``adapter.`` before those of the mixture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from alterrec.errors import InputError
+from alterrec.models.base import Recommender
+from alterrec.recipe import Recipe, load_recipe
+
+GATES, PLACES, INNER = "adapter.gates_FE", "session.entrance.positions_LD", "session.blocks.0.ffn.up.weight"
+# A Transformer layer's parts: public name, ours.
+LAYER = {
+    "multi_head_attention.query": "attention.q",
+    "multi_head_attention.key": "attention.k",
+    "multi_head_attention.value": "attention.v",
+    "multi_head_attention.dense": "attention.o",
+    "multi_head_attention.LayerNorm": "attn_norm",
+    "feed_forward.dense_1": "ffn.up",
+    "feed_forward.dense_2": "ffn.down",
+    "feed_forward.LayerNorm": "ffn_norm",
+}
+LAYOUTS = "the folder of a unisrec run, or a .pth of RUCAIBox/UniSRec"
+
+
+class Source(NamedTuple):
+    """What was pretrained: tensors by name, attention heads (None: unknown), the recipe of a run of ours."""
+
+    tensors: dict[str, Tensor]
+    heads: int | None
+    recipe: Recipe | None = None
+
+
+def start_from(path: str, model: Recommender, recipe: Recipe) -> None:
+    """Give a UniSRec model the adaptor and the encoder of ``path``; its item rows stay as they are.
+
+    Args:
+        path: folder of a finished run of ours, or a ``.pth`` that the public code wrote. Of that, tensors
+            alone are read; objects of other kinds are not built.
+        model: changed in place.
+        recipe: of the model.
+
+    Raises:
+        InputError: no such file, an unknown layout, other sizes than the model's (the first is named), text
+            vectors of another encoder, or a model without what is loaded.
+    """
+    network = model.network("model") if "model" in model.networks else None
+    parameters = dict(network.named_parameters()) if network is not None else {}
+    ours = _by_common_name(parameters)
+    if not {GATES, PLACES, INNER} <= ours.keys():
+        raise InputError(
+            f"model.init_from is set and the model is {recipe.model_name!r}; allowed: unisrec_pretrained, or "
+            "another one with UniSRec's text adaptor and encoder"
+        )
+    source = _read(Path(path))
+    _check_sizes(path, source.tensors, ours, recipe)
+    _check_text(path, source, recipe)
+    with torch.no_grad():
+        for name, value in ours.items():
+            value.copy_(source.tensors[name][: len(value)] if name == PLACES else source.tensors[name])
+
+
+def _by_common_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's and the mixture's tensors of a network, wherever the mixture lies in it."""
+    found = {name: value for name, value in tensors.items() if name.startswith("session.")}
+    mixture = next((name.removesuffix("gates_FE") for name in tensors if name.endswith("gates_FE")), None)
+    if mixture is not None:
+        length = len(mixture)
+        found |= {
+            f"adapter.{name[length:]}": value for name, value in tensors.items() if name.startswith(mixture)
+        }
+    return found
+
+
+def _read(path: Path) -> Source:
+    if (path / "recipe.toml").is_file():
+        return _read_run(path)
+    if not path.is_file():
+        raise InputError(f"model.init_from is {str(path)!r}: no such file or run folder; allowed: {LAYOUTS}")
+    content = _load(path)
+    state = {
+        str(name): value
+        for name, value in content.get("state_dict", content).items()
+        if isinstance(value, Tensor)
+    }
+    tensors = {_our_name(name): value for name, value in state.items()}
+    for part, name in (("lin.weight", "adapter.experts_EDF"), ("bias", "adapter.shifts_EF")):
+        if experts := _stacked(state, part):
+            tensors[name] = torch.stack(experts)
+    settings = getattr(content.get("config"), "final_config_dict", {})
+    return Source(tensors, settings.get("n_heads"))
+
+
+def _our_name(public: str) -> str:
+    """Ours for a name of the public code, RecBole's SASRec with a mixture of experts; others stay."""
+    layer = re.fullmatch(r"trm_encoder\.layer\.(\d+)\.(\w+\.\w+)\.(weight|bias)", public)
+    if layer and layer[2] in LAYER:
+        return f"session.blocks.{layer[1]}.{LAYER[layer[2]]}.{layer[3]}"
+    return {
+        "position_embedding.weight": PLACES,
+        "LayerNorm.weight": "session.entrance.norm.weight",
+        "LayerNorm.bias": "session.entrance.norm.bias",
+        "moe_adaptor.w_gate": GATES,
+        "moe_adaptor.w_noise": "adapter.noise_FE",
+    }.get(public, public)
+
+
+def _stacked(state: Mapping[str, Tensor], part: str) -> list[Tensor]:
+    """A part of each expert, in their order."""
+    experts = (f"moe_adaptor.experts.{expert}.{part}" for expert in count())
+    return [state[name] for name in takewhile(state.__contains__, experts)]
+
+
+def _read_run(path: Path) -> Source:
+    recipe = load_recipe(path / "recipe.toml")
+    try:
+        state = load_file(path / "model.safetensors")
+    except Exception as error:
+        raise InputError(f"{path}: not a finished run ({error}); allowed: {LAYOUTS}") from None
+    of_network = {name.removeprefix("model/networks.model."): value for name, value in state.items()}
+    return Source(_by_common_name(of_network), recipe.model.heads, recipe)
+
+
+class _StandIn:
+    """Takes the place of any object in a file that is not a tensor or a plain container; it runs nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        """Nothing."""
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    """What torch saved: tensors and plain containers, stand-ins for all else (the public files have some)."""
+    try:
+        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_StandIn, name) for name in strangers]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    # A file that is none fails in as many ways as there are files.
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{path}: not a file of tensors by torch.save ({reason}); allowed: {LAYOUTS}"
+        ) from None
+    return content if isinstance(content, Mapping) else {}
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Sizes by the recipe key that decides them."""
+    layers = {name.split(".")[2] for name in tensors if name.startswith("session.blocks.")}
+    return {
+        "model.dim": tensors[PLACES].shape[1],
+        "model.layers": len(layers),
+        "model.inner": len(tensors[INNER]),
+        "text.experts": tensors[GATES].shape[1],
+    }
+
+
+def _check_sizes(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], recipe: Recipe) -> None:
+    _check_names(path, theirs, (GATES, PLACES, INNER))
+    own = _sizes(ours)
+    for key, size in _sizes(theirs).items():
+        if size != own[key]:
+            raise InputError(f"{path}: {key} is {size} there and {own[key]} here; set {key}={size}")
+    there, here = (tensors[GATES].shape[0] for tensors in (theirs, ours))
+    if there != here:
+        raise InputError(
+            f"{path}: text vectors have {there} columns there and {here} here; give those of its encoder "
+            "(text.encoder, text.truncate_dim, data.vectors)"
+        )
+    if len(theirs[PLACES]) < len(ours[PLACES]):
+        raise InputError(
+            f"{path}: has {len(theirs[PLACES])} positions, model.max_len is {recipe.model.max_len}; "
+            f"set model.max_len={len(theirs[PLACES])}"
+        )
+    _check_names(path, theirs, ours)
+    more = next((name for name in theirs if name.startswith("session.") and name not in ours), None)
+    if more is not None:
+        raise InputError(f"{path}: has {more}, which the model has not; allowed: id.session=sasrec")
+
+
+def _check_names(path: str, theirs: Mapping[str, Tensor], wanted: Iterable[str]) -> None:
+    missing = next((name for name in wanted if name not in theirs), None)
+    if missing is not None:
+        raise InputError(f"{path}: unknown layout, it has no {missing}; allowed: {LAYOUTS}")
+
+
+def _check_text(path: str, source: Source, recipe: Recipe) -> None:
+    """What shapes cannot tell: heads, and whether text vectors mean the same."""
+    if source.heads is not None and source.heads != recipe.model.heads:
+        raise InputError(
+            f"{path}: model.heads is {source.heads} there and {recipe.model.heads} here; "
+            f"set model.heads={source.heads}"
+        )
+    if source.recipe is None:
+        return
+    given = recipe.data.vectors or source.recipe.data.vectors
+    for key in () if given else ("encoder", "standardise", "prompt", "truncate_dim"):
+        there, here = getattr(source.recipe.text, key), getattr(recipe.text, key)
+        if there != here:
+            raise InputError(
+                f"{path}: text.{key} is {there!r} there and {here!r} here; set text.{key}={there}, or "
+                "pretrain anew"
+            )

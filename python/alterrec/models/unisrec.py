@@ -1,0 +1,187 @@
+"""UniSRec: sessions read through the text of their items, pretrained by contrast.
+
+Legend: N samples, L places, V items, U items of a batch, D width, F width of text vectors.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tables
+from alterrec.models.parts import Items, alone, id_items, network_of, only_id, text_items
+from alterrec.nn.item_encoders import SummedItems, TextItems
+from alterrec.nn.scores import ScoreBuffer
+from alterrec.recipe import Recipe
+from alterrec.recipe import Unisrec as Choices
+from alterrec.sessions import derive_seed
+
+# Purposes of the seeds of a lesson: which items or texts change, and which of both a batch does.
+PLACES, KIND = range(2)
+
+
+def unisrec(recipe: Recipe, items: Items) -> Recommender:
+    """UniSRec: texts through a mixture of experts plus item rows, read by a Transformer, scored by cosine.
+
+    ``schedule.pretrain`` epochs learn the mixture and the Transformer from text alone (:class:`Contrast`), on
+    the user's own data; then positions and blocks stay as they are (``schedule.freeze``) and item rows join
+    (the transductive setting). ``unisrec_text`` is the inductive one, without item rows; ``unisrec_id`` has
+    item rows alone. ``unisrec_pretrained`` takes what was pretrained elsewhere (``model.init_from``).
+
+    Paper: Hou et al., "Towards Universal Sequence Representation Learning for Recommender Systems", KDD 2022.
+
+    Public code: RUCAIBox/UniSRec, tested for parity: mixture, both settings, both losses of pretraining.
+
+    Mended, and repeated with ``model.faithful``:
+        - in-batch negatives with the sample's own target leave the denominator; there they count as exp(0);
+        - item drop removes items; there a dropped one replaces the one that was kept before it.
+
+    Deviations:
+        - the softmax over the catalogue has no column for padding;
+        - noise of the gates and dropout of the mixture are drawn once an item and step, there anew for each
+          place at which the item is read, and apart for reading and scoring;
+        - evaluation keeps the temperature, there it is left out; no rank of a system moves by it;
+        - words are left out once, by a fixed seed, as there, but a text keeps at least one word; with given
+          vectors (``data.vectors``) there are no words, so all batches lose items;
+        - text vectors have their columns standardised where ``text.standardise`` says so (preset ``best``).
+    """
+    adapter = text_items(recipe, items)
+    summed = SummedItems([id_items(recipe, items), adapter])
+    return alone(network_of(recipe, recipe.id, summed, objectives=_pretraining(recipe, items, adapter)))
+
+
+def unisrec_text(recipe: Recipe, items: Items) -> Recommender:
+    """UniSRec without item rows, its inductive setting; otherwise as :func:`unisrec`."""
+    adapter = text_items(recipe, items)
+    return alone(network_of(recipe, recipe.id, adapter, objectives=_pretraining(recipe, items, adapter)))
+
+
+def unisrec_id(recipe: Recipe, items: Items) -> Recommender:
+    """UniSRec's item rows alone: RecBole's SASRec by cosine (Figures 2 and 8 of AlterRec's paper)."""
+    return only_id(recipe, items)
+
+
+def _pretraining(recipe: Recipe, items: Items, adapter: TextItems) -> dict[str, nn.Module]:
+    contrast = Contrast(adapter, items.shortened_VF, recipe.unisrec, recipe.model.faithful)
+    return {"pretrain": contrast}
+
+
+class Contrast(nn.Module):
+    """InfoNCE in the batch: sessions against their next items, and against themselves less something.
+
+    Both read text alone. A batch either loses items, or reads texts that have lost words at some places.
+
+    Args:
+        adapter: from text vectors to item rows; it is the network's, not this module's.
+        shortened_VF: vectors of the texts without some of their words, given as the whole ones are; or None.
+        choices: shares and weight.
+        faithful: repeat the faults of the public code, see :func:`unisrec`.
+    """
+
+    shortened_VF: Tensor | None
+
+    def __init__(
+        self, adapter: TextItems, shortened_VF: Tensor | None, choices: Choices, faithful: bool = False
+    ) -> None:
+        super().__init__()
+        # Methods, for a module would be in the network's state a second time.
+        self.rows_of, self.encode = adapter.forward, adapter.encode
+        self.register_buffer("shortened_VF", shortened_VF, persistent=False)
+        self.choices = choices
+        self.faithful = faithful
+
+    def forward(self, network: Network, lesson: Lesson) -> Tensor:
+        """The loss of a lesson, a scalar."""
+        width = lesson.batch.items_RL.shape[1]
+        keep_NL = lesson.draws(width, PLACES) >= self.choices.drop
+        draw = derive_seed(lesson.seed, KIND, int(lesson.samples_N[0])) / 2**64
+        words = self.shortened_VF is not None and draw >= self.choices.item_share
+        to_items, to_sessions = self.losses(network, lesson.batch, lesson.targets_N, keep_NL, words=words)
+        return to_items + self.choices.sequence_weight * to_sessions
+
+    def losses(
+        self, network: Network, batch: SessionBatch, targets_N: Tensor, keep_NL: Tensor, *, words: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Sessions against items, and against themselves: two scalars.
+
+        Args:
+            network: its session encoder and temperature are used.
+            batch: sessions.
+            targets_N: the item after each.
+            keep_NL: bool, places that are left as they are.
+            words: whether the others read texts that have lost words; else they are removed.
+        """
+        items_NL, length_N = batch.prefixes(pad=0), batch.length_N
+        both = torch.cat([items_NL.flatten(), targets_N])
+        ids_U, places = both.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        places_NL, targets_at_N = places[: -len(targets_N)].view(items_NL.shape), places[-len(targets_N) :]
+        table_UD = self.rows_of(ids_U)
+
+        if words:
+            assert self.shortened_VF is not None
+            other_UD = torch.cat([table_UD, self.encode(self.shortened_VF[ids_U])])
+            other_NL, other_length_N = torch.where(keep_NL, places_NL, places_NL + len(ids_U)), length_N
+        else:
+            other_UD = table_UD
+            other_NL, other_length_N = without_items(places_NL, length_N, keep_NL, faithful=self.faithful)
+
+        temperature = network.log_temperature.exp().to(table_UD)
+        sessions_ND = _unit_sessions(network, table_UD, places_NL, length_N) / temperature
+        others_ND = _unit_sessions(network, other_UD, other_NL, other_length_N)
+        items_ND = F.normalize(table_UD[targets_at_N])
+        return (
+            in_batch_cross_entropy(sessions_ND @ items_ND.T, targets_N, faithful=self.faithful),
+            in_batch_cross_entropy(sessions_ND @ others_ND.T, targets_N, faithful=self.faithful),
+        )
+
+
+def _unit_sessions(network: Network, table_UD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
+    batch = SessionBatch.of_prefixes(items_NL, length_N)
+    return F.normalize(network.encode_sessions(batch, Tables(table_UD, table_UD, ScoreBuffer())))
+
+
+def in_batch_cross_entropy(logits_NN: Tensor, targets_N: Tensor, *, faithful: bool = False) -> Tensor:
+    """Mean cross-entropy of each row's own column against the columns of samples with other targets.
+
+    Args:
+        logits_NN: logits of sample and column.
+        targets_N: int64 targets of the samples.
+        faithful: columns with the row's own target have logit 0 instead of none.
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 5.0, 0.0], [5.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> loss = in_batch_cross_entropy(logits, torch.tensor([7, 7, 2]))
+        >>> round(loss.item(), 4)  # (2 log(1 + exp(-1)) + log(1 + 2 exp(-1))) / 3
+        0.3927
+    """
+    same_NN = (targets_N[:, None] == targets_N).fill_diagonal_(False)
+    own_N = torch.arange(len(targets_N), device=targets_N.device)
+    return F.cross_entropy(logits_NN.masked_fill(same_NN, 0.0 if faithful else -torch.inf), own_N)
+
+
+def without_items(
+    items_NL: Tensor, length_N: Tensor, keep_NL: Tensor, *, faithful: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Right-padded sessions less the items that are not kept, and their lengths; the first item is kept.
+
+    Args:
+        items_NL: items.
+        length_N: items of each session.
+        keep_NL: bool, places to keep.
+        faithful: an item that is not kept takes the place of the last one before it that is.
+
+    Example:
+        >>> items, keep = torch.tensor([[4, 2, 3, 9]]), torch.tensor([[False, True, False, True]])
+        >>> without_items(items, torch.tensor([3]), keep)[0][:, :2], without_items(
+        ...     items, torch.tensor([3]), keep, faithful=True
+        ... )[0][:, :2]
+        (tensor([[4, 2]]), tensor([[4, 3]]))
+    """
+    places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
+    real_NL = places_L < length_N[:, None]
+    keep_NL = keep_NL | (places_L == 0) | ~real_NL
+    # The last of those that share a slot stays: a kept one, or the one before the next that is kept.
+    stays_NL = F.pad(keep_NL[:, 1:], (0, 1), value=True) if faithful else keep_NL
+    order_NL = (~stays_NL).int().argsort(dim=1, stable=True)
+    return items_NL.gather(1, order_NL), (keep_NL & real_NL).sum(1)
