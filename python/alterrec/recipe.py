@@ -184,6 +184,11 @@ class IdNetwork(Network):
     """The ID network."""
 
     table_dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
+    start: Literal["drawn", "pca", "projection"] = Field(
+        default="drawn",
+        description="start of the ID table: drawn as model.init says, or text vectors reduced to its width "
+        "by their principal components or by a random projection",
+    )
 
 
 class TextNetwork(Network):

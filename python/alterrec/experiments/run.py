@@ -28,7 +28,7 @@ from alterrec.experiments.memory import plan_memory
 from alterrec.experiments.pretrained import start_from
 from alterrec.files import write_json, write_text
 from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import build_model, lookup
+from alterrec.models.catalogue import build_model, lookup, reads_text
 from alterrec.models.parts import Items
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
@@ -278,7 +278,7 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
     if entry.build is None:
         return None
     vectors, shortened = None, None
-    if entry.reads_text:
+    if reads_text(recipe):
         if dataset.vectors is not None:
             vectors = dataset.vectors
         elif dataset.text is not None:

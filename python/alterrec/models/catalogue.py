@@ -15,6 +15,7 @@ from alterrec.errors import InputError, nearest
 from alterrec.models import fdsa, graphs, sequential, unisrec
 from alterrec.models.base import Recommender
 from alterrec.models.bert4rec import bert4rec
+from alterrec.models.llm2 import llm2bert4rec, llm2sasrec, start_from_text
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
 from alterrec.models.parts import (
     Items,
@@ -66,9 +67,10 @@ def build_model(recipe: Recipe, items: Items) -> Recommender:
         ['model']
     """
     entry = lookup(recipe.model_name)
-    if entry.reads_text and items.vectors_VF is None:
+    if reads_text(recipe) and items.vectors_VF is None:
+        what = "model" if entry.reads_text else f"id.start={recipe.id.start} of model"
         raise InputError(
-            f"model {recipe.model_name!r} reads item text, but the data has none; allowed: text columns in "
+            f"{what} {recipe.model_name!r} reads item text, but the data has none; allowed: text columns in "
             "items, --set data.vectors=FILE, or a model without text such as id_only"
         )
     if entry.reads_users and (items.train is None or not items.train.has_users):
@@ -79,7 +81,19 @@ def build_model(recipe: Recipe, items: Items) -> Recommender:
     model = assemble(recipe, items)
     _check_objectives(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
+    start_from_text(model, recipe, items)
     return model
+
+
+def reads_text(recipe: Recipe) -> bool:
+    """Whether the model of a recipe is built from text vectors.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> reads_text(resolve("sasrec")), reads_text(resolve("sasrec", overrides={"id.start": "pca"}))
+        (False, True)
+    """
+    return lookup(recipe.model_name).reads_text or recipe.id.start != "drawn"
 
 
 def _check_objectives(model: Recommender, recipe: Recipe) -> None:
@@ -194,6 +208,10 @@ MODELS: dict[str, Entry] = {
         graphs.hggnn,
         reads_users=True,
     ),
+    "llm2sasrec": Entry(
+        "sasrec with a head, its table started from text (Boz et al., 2024)", True, llm2sasrec
+    ),
+    "llm2bert4rec": Entry("bert4rec, its table started from text (Harte et al., 2023)", True, llm2bert4rec),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

@@ -66,7 +66,7 @@ class TextItems(nn.Module):
 
     def encode(self, vectors_UF: Tensor) -> Tensor:
         """Rows (U, D) of vectors (U, F) that are given as those of the items are."""
-        parts = [self.rows(self._widened(part_RF)) for part_RF in _parts(vectors_UF)]
+        parts = [self.rows(self._widened(part_RF)) for part_RF in in_parts(vectors_UF)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
@@ -112,18 +112,35 @@ def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
         >>> column_scales(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
         (tensor([2., 5.]), tensor([1., 0.]))
     """
-    mean_F, variance_F = torch.zeros(2, vectors_VF.shape[1], dtype=torch.float64)
-    # Added up in place: small sums kept between the parts would pin the memory of each, 3 GB at a million.
-    for part_RF in _parts(vectors_VF):
-        mean_F += part_RF.double().sum(0) / len(vectors_VF)
-    for part_RF in _parts(vectors_VF):
+    mean_F, variance_F = column_means(vectors_VF), torch.zeros(vectors_VF.shape[1], dtype=torch.float64)
+    for part_RF in in_parts(vectors_VF):
         variance_F += (part_RF.double() - mean_F).square().sum(0) / len(vectors_VF)
     deviation_F = variance_F.sqrt()
     # Columns that differ by rounding alone are constant.
     return mean_F.float(), torch.where(deviation_F > 1e-6, 1 / deviation_F, 0.0).float()
 
 
-def _parts(vectors_VF: Tensor) -> tuple[Tensor, ...]:
+def column_means(vectors_VF: Tensor) -> Tensor:
+    """The mean of each column (F,), float64.
+
+    Example:
+        >>> column_means(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+        tensor([2., 5.], dtype=torch.float64)
+    """
+    mean_F = torch.zeros(vectors_VF.shape[1], dtype=torch.float64)
+    # Added up in place: small sums kept between the parts would pin the memory of each, 3 GB at a million.
+    for part_RF in in_parts(vectors_VF):
+        mean_F += part_RF.double().sum(0) / len(vectors_VF)
+    return mean_F
+
+
+def in_parts(vectors_VF: Tensor) -> tuple[Tensor, ...]:
+    """Text vectors in parts of few enough items to be widened and projected at a time.
+
+    Example:
+        >>> [len(part) for part in in_parts(torch.zeros(5000, 8))]
+        [4096, 904]
+    """
     return torch.split(vectors_VF, PART)
 
 

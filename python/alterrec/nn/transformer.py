@@ -170,3 +170,24 @@ class Head(nn.Module):
         """Vectors of the shape of the states, (..., D)."""
         vectors: Tensor = self.norm(F.gelu(self.linear(states)))
         return vectors
+
+
+class Headed(nn.Module):
+    """A session encoder with an output layer behind it.
+
+    Example:
+        >>> from alterrec.nn.session_encoders import Mean
+        >>> Headed(Mean(), Head(dim=4, eps=1e-12))(torch.randn(5, 4), torch.tensor([[1, 2]])).shape
+        torch.Size([1, 2, 4])
+    """
+
+    def __init__(self, encoder: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.reads_prefixes: bool = getattr(encoder, "reads_prefixes", False)
+
+    def forward(self, table_VD: Tensor, *sessions: Tensor) -> Tensor:
+        """What the encoder gives, through the head."""
+        vectors: Tensor = self.head(self.encoder(table_VD, *sessions))
+        return vectors
