@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from alterrec.errors import InputError
 from alterrec.files import atomic_write, write_text
-from alterrec.report.markup import Html, element, join
+from alterrec.report.layout import document, drawn_table, figure, fold, list_box, note, section
+from alterrec.report.markup import Html, element
 from alterrec.report.run_folder import Epoch, Example, Group, Item, Result, RunFolder, read_run
 from alterrec.report.summary import (
     FIRST_ITEMS,
@@ -81,7 +81,7 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
     for name, picture in pictures.items():
         with atomic_write(folder.path / "figures" / f"{name}.png") as temporary:
             temporary.write_bytes(plots.png(picture.whole))
-    drawn = {name: _figure(name, picture) for name, picture in pictures.items()}
+    drawn = {name: figure(name, picture.panels, picture.says) for name, picture in pictures.items()}
     target = folder.path / "report.html"
     write_text(target, _page(folder, rivals, left_out, drawn))
     return target
@@ -227,16 +227,6 @@ def _longtail_picture(run: RunFolder) -> Picture | None:
     return Picture(plots.longtail(groups), [plots.longtail(groups, [metric]) for metric in METRICS], says)
 
 
-def _figure(name: str, picture: Picture) -> Html:
-    from alterrec.report import plots
-
-    panels = [
-        Html(plots.svg(panel, f"{name}-{place}").replace("<svg", '<svg aria-hidden="true"', 1))
-        for place, panel in enumerate(picture.panels)
-    ]
-    return element("div", *panels, class_="panels", role="img", aria_label=picture.says)
-
-
 def _page(
     run: RunFolder, rivals: Sequence[RunFolder], left_out: Sequence[str], drawn: Mapping[str, Html]
 ) -> str:
@@ -257,12 +247,12 @@ def _page(
     parts = [
         element("h1", title),
         element("p", meta, class_="meta"),
-        _list_box("Warnings of this run", result.warnings, "box warnings"),
+        list_box("Warnings of this run", result.warnings, "box warnings"),
         element(
             "div", *(element("p", " ".join(part)) for part in (said[:2], said[2:]) if part), class_="opening"
         ),
         _tiles(result),
-        _list_box("Before you believe it", doubts(result, seeds=len(_seeds(run, rivals))), "box doubts"),
+        list_box("Before you believe it", doubts(result, seeds=len(_seeds(run, rivals))), "box doubts"),
         _systems_section(result, rivals, left_out, drawn),
         _training_section(run.epochs, drawn),
         _longtail_section(result, drawn),
@@ -270,34 +260,7 @@ def _page(
         _numbers_section(result),
         _details_section(run),
     ]
-    head = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-    )
-    body = element("body", element("main", *parts))
-    return f"{head}{element('title', title)}<style>{_style()}</style></head>\n{body}</html>\n"
-
-
-def _style() -> str:
-    from alterrec.report.plots import PALETTE
-
-    own = {"page": ("#ffffff", "#0d1117"), "soft": ("#f4f6f8", "#171d25")}
-
-    def variables(place: int) -> str:
-        return "".join(f"--{name}: {pair[place]}; " for name, pair in {**PALETTE, **own}.items())
-
-    sheet = (resources.files("alterrec.report") / "page.css").read_text("utf-8")
-    dark = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {variables(1)}}} }}"
-    return f":root {{ {variables(0)}}}\n{dark}\n{sheet}"
-
-
-def _list_box(title: str, lines: Sequence[str], kind: str) -> Html:
-    if not lines:
-        return Html()
-    return element(
-        "aside", element("h2", title), element("ul", *(element("li", line) for line in lines)), class_=kind
-    )
+    return document(title, parts)
 
 
 def _tiles(result: Result) -> Html:
@@ -323,14 +286,6 @@ def _tiles(result: Result) -> Html:
         for name, value, kind in shown
     ]
     return element("dl", *tiles, class_="tiles")
-
-
-def _section(title: str, *parts: str) -> Html:
-    return element("section", element("h2", title), *parts)
-
-
-def _note(*parts: str) -> Html:
-    return element("p", *parts, class_="note")
 
 
 def _seen_rule(result: Result) -> str:
@@ -359,7 +314,7 @@ def _systems_section(
         )
     if left_out:
         notes.append(f"Left out of the comparison: {', '.join(left_out)}.")
-    return _section("How it compares", _note(" ".join(notes)), drawn["systems"])
+    return section("How it compares", note(" ".join(notes)), drawn["systems"])
 
 
 def _training_section(epochs: Sequence[Epoch], drawn: Mapping[str, Html]) -> Html:
@@ -373,7 +328,7 @@ def _training_section(epochs: Sequence[Epoch], drawn: Mapping[str, Html]) -> Htm
             "At the dashed line the candidates beside the right item change: full, the whole catalogue; "
             "random, a random draw; window, items that the other network ranks high (hard negatives)."
         )
-    return _section("How it learned", _note(" ".join(says)), drawn["training"])
+    return section("How it learned", note(" ".join(says)), drawn["training"])
 
 
 def _longtail_section(result: Result, drawn: Mapping[str, Html]) -> Html:
@@ -388,7 +343,7 @@ def _longtail_section(result: Result, drawn: Mapping[str, Html]) -> Html:
         says += " Cold targets never occur in training and stand apart."
     if any(0 < group.count < 30 for group in groups):
         says += " Hollow markers: fewer than 30 targets, so read them with care."
-    return _section("Rare and popular items", _note(says), drawn["longtail"])
+    return section("Rare and popular items", note(says), drawn["longtail"])
 
 
 def _sessions_section(result: Result, examples: Sequence[Example]) -> Html:
@@ -399,7 +354,7 @@ def _sessions_section(result: Result, examples: Sequence[Example]) -> Html:
         f"✓ means that the right item is among the first {FIRST_ITEMS}."
     )
     cards = [_card(place, example, result.views) for place, example in enumerate(examples, start=1)]
-    return _section("A few test sessions", _note(says), element("div", *cards, class_="cards"))
+    return section("A few test sessions", note(says), element("div", *cards, class_="cards"))
 
 
 def _card(number: int, example: Example, views: Sequence[str]) -> Html:
@@ -456,25 +411,6 @@ def _rank(view: str, rank: float) -> Html:
     return element("li", f"✓ {place}", class_="found") if rank <= FIRST_ITEMS else element("li", place)
 
 
-def _table(table: Table) -> Html:
-    names = element("tr", *(element("th", name, scope="col") for name in table.columns))
-    head = element("thead", names) if any(table.columns[1:]) else Html()
-    rows = [
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell) for cell in row[1:]),
-            class_="strong" if place in table.strong else "",
-        )
-        for place, row in enumerate(table.rows)
-    ]
-    caption = element("caption", table.title) if table.title else Html()
-    whole = element("table", caption, head, element("tbody", *rows), class_="prose" if table.prose else "")
-    return element(
-        "div", whole, class_="scroll", tabindex="0", role="region", aria_label=table.title or "table"
-    )
-
-
 def _numbers_section(result: Result) -> Html:
     tables = []
     for split, title in (("test", "Test"), ("valid", "Validation")):
@@ -483,29 +419,24 @@ def _numbers_section(result: Result) -> Html:
         if split == split_shown(result):
             rows |= baselines_of(result)
         if rows:
-            tables.append(_table(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]])))
-    return _section("The numbers", _note(_seen_rule(result)), *tables)
+            tables.append(drawn_table(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]])))
+    return section("The numbers", note(_seen_rule(result)), *tables)
 
 
 def _details_section(run: RunFolder) -> Html:
     result = run.result
-    tables = [_table(table) for table in (_data_table(result), _cost_table(result)) if table.rows]
+    tables = [drawn_table(table) for table in (_data_table(result), _cost_table(result)) if table.rows]
     parts: list[Html] = [element("div", *tables, class_="pair")]
     if result.phases:
         parts.append(
-            _fold("Phases", _table(_phase_table(result)), open_=len(result.phases) <= PHASES_SHOWN_OPEN)
+            fold("Phases", drawn_table(_phase_table(result)), open_=len(result.phases) <= PHASES_SHOWN_OPEN)
         )
     if run.recipe:
-        parts.append(_fold("Recipe (every setting of this run)", element("pre", run.recipe)))
+        parts.append(fold("Recipe (every setting of this run)", element("pre", run.recipe)))
     if result.versions:
         rows = tuple(result.versions.items())
-        parts.append(_fold("Versions", _table(Table(("software", "version"), rows, prose=True))))
-    return _section("What was run", *parts)
-
-
-def _fold(title: str, body: Html, open_: bool = False) -> Html:
-    start = "<details open>" if open_ else "<details>"
-    return join([Html(start), element("summary", title), body, Html("</details>")])
+        parts.append(fold("Versions", drawn_table(Table(("software", "version"), rows, prose=True))))
+    return section("What was run", *parts)
 
 
 def _data_table(result: Result) -> Table:

@@ -109,6 +109,14 @@ def count(number: int) -> str:
 class Table:
     """Text cells; the first column is left-aligned, the others right-aligned unless `prose`.
 
+    Attributes:
+        columns, rows: text.
+        title: caption.
+        prose: cells hold words, not numbers.
+        strong: rows that stand out.
+        best, second: cells (row, column) that are the best and the second of their column.
+        apart: the row before which a line is drawn.
+
     Example:
         >>> Table(("view", "Hits@20"), (("ID alone", "35.0%"),)).columns
         ('view', 'Hits@20')
@@ -119,6 +127,9 @@ class Table:
     title: str = ""
     prose: bool = False
     strong: frozenset[int] = frozenset()
+    best: frozenset[tuple[int, int]] = frozenset()
+    second: frozenset[tuple[int, int]] = frozenset()
+    apart: int | None = None
 
 
 def metric_table(
@@ -172,7 +183,7 @@ def plain(table: Table) -> str:
 
 
 def markdown(table: Table) -> str:
-    """The table in Markdown, with the strong rows in bold.
+    """The table in Markdown: strong rows and best cells bold, second ones underlined.
 
     Example:
         >>> print(markdown(Table(("a", "n"), (("x|y", "1"),), strong=frozenset({0}))))
@@ -181,14 +192,62 @@ def markdown(table: Table) -> str:
         | **x\\|y** | **1** |
     """
 
-    def line(cells: Sequence[str], strong: bool = False) -> str:
-        escaped = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
-        return "| " + " | ".join(f"**{cell}**" if strong else cell for cell in escaped) + " |"
+    def cell(text: str, row: int, column: int) -> str:
+        text = text.replace("|", "\\|").replace("\n", " ").replace("*", "\\*")
+        if row in table.strong or (row, column) in table.best:
+            return f"**{text}**"
+        return f"<u>{text}</u>" if (row, column) in table.second else text
+
+    def line(cells: Sequence[str], row: int) -> str:
+        return "| " + " | ".join(cell(text, row, column) for column, text in enumerate(cells)) + " |"
 
     rule = "|".join(":--" if place == 0 or table.prose else "--:" for place in range(len(table.columns)))
-    body = [line(row, place in table.strong) for place, row in enumerate(table.rows)]
+    body = [line(row, place) for place, row in enumerate(table.rows)]
     heading = [f"**{table.title}**", ""] if table.title else []
-    return "\n".join([*heading, line(table.columns), f"|{rule}|", *body])
+    return "\n".join([*heading, line(table.columns, -1), f"|{rule}|", *body])
+
+
+def latex(table: Table) -> str:
+    """The table for LaTeX with the package booktabs; emphasis as in :func:`markdown`.
+
+    Example:
+        >>> print(latex(Table(("a_b", "n"), (("x", "1 ± 2"),), best=frozenset({(0, 1)}))))
+        \\begin{tabular}{lr}
+        \\toprule
+        a\\_b & n \\\\
+        \\midrule
+        x & \\textbf{1 $\\pm$ 2} \\\\
+        \\bottomrule
+        \\end{tabular}
+    """
+
+    def cell(text: str, row: int, column: int) -> str:
+        text = tex(text)
+        if row in table.strong or (row, column) in table.best:
+            return f"\\textbf{{{text}}}"
+        return f"\\underline{{{text}}}" if (row, column) in table.second else text
+
+    def line(cells: Sequence[str], row: int) -> str:
+        return " & ".join(cell(text, row, column) for column, text in enumerate(cells)) + r" \\"
+
+    body = []
+    for place, row in enumerate(table.rows):
+        body += [r"\midrule"] if place == table.apart else []
+        body.append(line(row, place))
+    align = "l" + ("l" if table.prose else "r") * (len(table.columns) - 1)
+    head = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", line(table.columns, -1), r"\midrule"]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"])
+
+
+def tex(text: str) -> str:
+    """Text with what LaTeX would take for commands written out.
+
+    Example:
+        >>> print(tex("5% of a_b ± 1"))
+        5\\% of a\\_b $\\pm$ 1
+    """
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    return "".join(names.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
 
 
 def show(table: Table, console: Console | None = None) -> None:
