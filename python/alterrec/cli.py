@@ -1,4 +1,4 @@
-"""The command line: `alterrec train|evaluate|recommend|plan|list`, and `alterrec-train`.
+"""The command line: `alterrec train|evaluate|recommend|study|plan|list`, and `alterrec-train`.
 
 Exit codes: 0 done, 1 a failure of ours, 2 wrong input or option, 130 stopped by Ctrl-C.
 Rooms that need torch are imported inside the commands, so that `--help` answers at once.
@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -19,7 +20,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
 
 import typer
 
-from alterrec.console import Watcher, be_silent, complain, say, show_evaluation, show_profile, show_result
+from alterrec.console import (
+    StudyWatcher,
+    Watcher,
+    be_silent,
+    complain,
+    say,
+    show_evaluation,
+    show_profile,
+    show_result,
+)
 from alterrec.errors import InputError
 from alterrec.recipe import ORIGINAL, differences, recipe_fields, recipe_names, resolve
 from alterrec.report.tables import Table, show
@@ -203,7 +213,8 @@ def train(
     if profile:
         say("")
         show_profile(run.result["profile"])
-    say(f"\nreport: {run.path / 'report.html'}")
+    if run.recipe.run.report:
+        say(f"\nreport: {run.path / 'report.html'}")
     if run.stopped == "interrupted":
         complain(f"stopped in epoch {run.result['epochs'] + 1}: this is the best so far; --resume goes on")
     say(str(run.path))
@@ -277,6 +288,100 @@ def recommend(
         complain(note)
     _write_recommendations(saved, asked, k, out)
     return DONE
+
+
+@app.command()
+@guarded
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="table1: every system, as in Table 1.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the study; default: studies/NAME-DATA.")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A coarse answer in minutes: one seed, nothing searched; model.dim 32, schedule.epochs 12, "
+            "data.prefixes 4, optim.lr 0.01 where --set does not say otherwise; without --only the systems "
+            "popularity, itemknn, vsknn, id_only, nfrec_concat, independent, sasrec, bert4rec, bsarec, "
+            "srgnn, hggnn, core, gru4rec, unisrec, fdsa, s3rec, llm2sasrec, alterrec, alterrec_aug.",
+        ),
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="Seeds 0 to N - 1; default 3, with --quick 1.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Only this system. Repeatable.")
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Of every run; default paper. Repeatable or a,b; later ones win."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Fixed in every run, and not searched then. Repeatable."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at a time, each a process.")] = 1,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
+    ] = None,
+    column: Columns = None,
+    drop_unknown: DropUnknown = False,
+) -> int:
+    """Make a table of the paper on your data.
+
+    Searches optim.lr {0.01, 0.001} and model.dropout {0.1, 0.3, 0.5} of every system on validation with
+    one seed, as the paper did, then trains the chosen setting with all seeds and measures it on test.
+    report.html, table1.md, .csv and .tex and study.json, which has all numbers, are written into --out.
+
+    Finished runs are kept under --out/runs by their recipe and data. Ctrl-C stops; the same command goes
+    on, and several of them, on one or more machines that see --out, share the work. A system that cannot
+    work on the data is N/A in the table. A run that breaks stops no other; the exit code is 1 then.
+
+    \b
+    Examples:
+      alterrec study table1 --data my_sessions --quick
+      alterrec study table1 --data my_sessions --out studies/mine --jobs 2 --set run.threads=1
+      alterrec study table1 --data my_sessions --only alterrec --only sasrec --seeds 5
+    """
+    overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
+    overrides |= _pairs(settings, "--set", "run.threads=1")
+    from alterrec.experiments.study import run_study
+    from alterrec.experiments.study_runs import Source
+
+    source = Source(data, _pairs(column, "--column", "session_id=visit"), drop_unknown)
+    with StudyWatcher(live=sys.stdout.isatty()) as watch:
+        done = run_study(
+            name,
+            source,
+            out=out,
+            presets=_preset_names(preset, "paper"),
+            settings=overrides,
+            seeds=seeds,
+            only=only or (),
+            quick=quick,
+            jobs=jobs,
+            command=shlex.join(["alterrec", *sys.argv[1:]]),
+            listen=watch,
+        )
+    for line in done.findings:
+        say(line)
+    for run, failure in done.failed.items():
+        complain(f"failed: {run}: {failure.reason}")
+    if done.stopped:
+        complain("stopped; the same command goes on")
+    if done.findings:
+        say(f"\nreport: {done.path / 'report.html'}")
+        say(str(done.path))
+    broken = any(failure.code != WRONG_INPUT for failure in done.failed.values())
+    return STOPPED if done.stopped else OURS if broken else DONE
 
 
 @app.command()
@@ -397,10 +502,10 @@ def _pairs(given: Iterable[str] | None, option: str, example: str) -> dict[str, 
     return pairs
 
 
-def _preset_names(given: Iterable[str] | None) -> tuple[str, ...]:
-    """Names from repeated or comma separated options; ``best`` where there are none."""
+def _preset_names(given: Iterable[str] | None, default: str = "best") -> tuple[str, ...]:
+    """Names from repeated or comma separated options; ``default`` where there are none."""
     names = [name.strip() for text in given or () for name in text.split(",")]
-    return tuple(name for name in names if name) or ("best",)
+    return tuple(name for name in names if name) or (default,)
 
 
 def _write_recommendations(saved: SavedRun, asked: Sessions, k: int, out: Path | None) -> None:

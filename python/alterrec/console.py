@@ -26,6 +26,7 @@ from alterrec.report.tables import (
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from alterrec.experiments.work import StudyEvent
     from alterrec.training.trainer import Event
 
 WATCHED = "ndcg@20"
@@ -104,6 +105,47 @@ class Watcher:
         title = f"epoch {event.epoch}/{event.epochs}"
         detail = event.phase + self._left
         bar.update(self._task, completed=done, description=title, detail=detail, visible=True)
+
+
+class StudyWatcher:
+    """A listener of :func:`~alterrec.experiments.study.run_study`: lines, and on a terminal a bar below them.
+
+    Example:
+        >>> from alterrec.experiments.work import StudyEvent
+        >>> with StudyWatcher(live=False) as watch:
+        ...     watch(StudyEvent("24 runs, 6 finished; 18 to go, about 12 min 0 s"))
+        24 runs, 6 finished; 18 to go, about 12 min 0 s
+    """
+
+    def __init__(self, live: bool) -> None:
+        self._bar: Progress | None = _bar() if live else None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: StudyEvent) -> None:
+        """Show one event."""
+        if self._bar is None:
+            if event.message:
+                say(event.message)
+            return
+        if event.message:
+            self._bar.console.print(event.message, markup=False, highlight=False)
+        if event.needed:
+            if self._task is None:
+                self._task = self._bar.add_task("", total=event.needed, detail="")
+            title = f"{event.ended}/{event.needed} runs"
+            detail = " | ".join(event.now)
+            self._bar.update(
+                self._task, completed=event.ended, total=event.needed, description=title, detail=detail
+            )
 
 
 def show_result(result: Mapping[str, Any]) -> None:

@@ -59,6 +59,7 @@ class Run(Table):
     baselines: bool = Field(
         default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
     )
+    report: bool = Field(default=True, description="draw report.html, beside the other runs of the folder")
     memory_budget: str = Field(
         default="",
         description="most memory of the process, e.g. 4GiB, kept by cutting scores; empty = no bound",

@@ -34,6 +34,7 @@ FLOORS = {
     "console": 8,
     "cli": 9,
     "__main__": 10,
+    "worker": 10,
 }
 # A convenience on what `fit` returns; imported when called.
 UPWARD = {("experiments/run.py", "recommend")}

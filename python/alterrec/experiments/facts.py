@@ -45,6 +45,13 @@ def fusion_facts(fitted: Scorer) -> dict[str, float]:
     return {"alpha": weights["id"], **({"neighbours": weights["neighbours"]} if fitted.neighbours else {})}
 
 
+def parameters(fitted: Scorer) -> int:
+    """Trained values; 0 of a system that counts."""
+    if not isinstance(fitted, Recommender):
+        return 0
+    return sum(values.numel() for values in fitted.parameters())
+
+
 def data_facts(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share: float) -> dict[str, Any]:
     """What the data was and how its targets were ranked."""
     return {

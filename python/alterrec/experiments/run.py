@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from alterrec.data.categories import category_ids
 from alterrec.data.dataset import Dataset, ItemText
-from alterrec.data.readers import load_dataset
-from alterrec.data.synthetic import synthetic_dataset
 from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
@@ -26,6 +24,7 @@ from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.experiments import facts, run_folder
 from alterrec.experiments.memory import plan_memory
 from alterrec.experiments.pretrained import start_from
+from alterrec.experiments.source import read_data
 from alterrec.files import write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import build_model, lookup, reads_text
@@ -33,6 +32,7 @@ from alterrec.models.parts import Items
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.page import write_report
+from alterrec.report.run_folder import CHECKPOINT
 from alterrec.training.checkpoint import Progress
 from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
@@ -112,7 +112,7 @@ def fit(
     plan = phases(recipe)
     check_loss(recipe, plan)
     check_freeze(recipe)
-    dataset = _dataset(recipe, data, columns, drop_unknown)
+    dataset = read_data(recipe, data, columns, drop_unknown)
     exclude_seen, repeat_share = _decide_seen(recipe, dataset)
     if any(phase.negatives != "full" for phase in plan):
         longest = min(int(dataset.train.lengths.max(initial=1)) - 1, recipe.model.max_len)
@@ -166,6 +166,7 @@ def fit(
         "targets": {split: facts.target_facts(dataset, part) for split, part in ranks.items()},
         "groups": {"test": facts.popularity_groups(dataset, ranks["test"])},
         "fusion": facts.fusion_facts(fitted),
+        "parameters": facts.parameters(fitted),
         "baselines": {name: facts.baseline_facts(row, dataset, protocol) for name, row in baselines.items()},
         "phases": facts.phase_facts(plan),
         "warnings": state.warnings,
@@ -181,7 +182,8 @@ def fit(
         },
     }
     run_folder.write_result(path, result)
-    write_report(path, _beside(path))
+    if recipe.run.report:
+        write_report(path, _beside(path))
     progress(Event("done", str(path)))
     return FittedRun(path, recipe, result)
 
@@ -203,7 +205,7 @@ def evaluate_run(
     """
     loaded = run_folder.load_model(run)
     _set_up(loaded.recipe)
-    dataset = _dataset(loaded.recipe, data, columns, drop_unknown)
+    dataset = read_data(loaded.recipe, data, columns, drop_unknown)
     if dataset.vocabulary.item_ids != loaded.vocabulary.item_ids:
         raise InputError(
             f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and "
@@ -230,28 +232,6 @@ def _set_up(recipe: Recipe) -> None:
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
         set_threads(recipe.run.threads)
-
-
-def _dataset(
-    recipe: Recipe, data: str | Path | Dataset | None, columns: Mapping[str, str] | None, drop_unknown: bool
-) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if data is None:
-        return synthetic_dataset()
-    return load_dataset(
-        data,
-        columns=columns or {},
-        drop_unknown=drop_unknown,
-        text_fields=_columns(recipe) or None,
-        vectors=recipe.data.vectors or None,
-    )
-
-
-def _columns(recipe: Recipe) -> tuple[str, ...]:
-    """Text columns to read; empty for all of them."""
-    fields, categories = recipe.data.text_fields, recipe.data.categories
-    return tuple(dict.fromkeys((*fields, *categories))) if fields else ()
 
 
 def _decide_seen(recipe: Recipe, dataset: Dataset) -> tuple[bool, float]:
@@ -388,7 +368,7 @@ def _train(
         plan,
         dataset.train,
         validate,
-        checkpoint=path / run_folder.CHECKPOINT,
+        checkpoint=path / CHECKPOINT,
         data=dataset.fingerprint,
         exclude_seen=protocol.exclude_seen,
         resume=resume,
@@ -445,7 +425,7 @@ def _check_out(out: str | Path | None, resume: bool) -> None:
     if out is None:
         return
     path = Path(out)
-    if resume and not (path / run_folder.CHECKPOINT).exists():
+    if resume and not (path / CHECKPOINT).exists():
         raise InputError(f"{path}: no checkpoint to resume from; start anew without --resume")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; allowed: a new or an empty folder")

@@ -27,8 +27,6 @@ from alterrec.models.neighbours import ItemKnn, Untrained
 from alterrec.models.parts import Items
 from alterrec.recipe import Recipe, load_recipe
 
-CHECKPOINT = "checkpoint/progress.safetensors"
-
 
 @dataclass(frozen=True)
 class LoadedModel:

@@ -475,6 +475,8 @@ def _cost_table(result: Result) -> Table:
     ]
     if result.peak_memory_bytes:
         rows.append(("most memory", memory(result.peak_memory_bytes)))
+    if result.parameters:
+        rows.append(("trained parameters", count(result.parameters)))
     if result.epochs:
         rows.append(("epochs", str(result.epochs)))
         rows.append(

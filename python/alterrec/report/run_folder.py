@@ -21,6 +21,9 @@ VIEWS = ("score", "fused", "id", "text", "neighbours")
 
 SCHEMA = 1
 
+# What an unfinished training goes on from.
+CHECKPOINT = "checkpoint/progress.safetensors"
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -87,11 +90,13 @@ class Result:
     seed: int = 0
     groups: dict[str, list[Group]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     phases: list[PhaseFacts] = field(default_factory=list)
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     warnings: list[str] = field(default_factory=list)
+    threads: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -162,7 +167,8 @@ EPOCH = TypeAdapter(Epoch)
 EXAMPLES = TypeAdapter(tuple[Example, ...])
 
 
-def _parse(kind: TypeAdapter[T], text: str, where: str) -> T:
+def parse_json(kind: TypeAdapter[T], text: str, where: str) -> T:
+    """Checked JSON; InputError that names the place in ``where`` that is damaged."""
     try:
         return kind.validate_json(text)
     except ValidationError as error:
@@ -175,7 +181,8 @@ def _parse(kind: TypeAdapter[T], text: str, where: str) -> T:
         ) from None
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file of a run or study folder; InputError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -206,15 +213,15 @@ def read_run(path: Path) -> RunFolder:
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"no run folder {str(path)!r}; give the folder that training printed last")
-    result = _parse(RESULT, _read(path / "result.json"), str(path / "result.json"))
+    result = parse_json(RESULT, read_text(path / "result.json"), str(path / "result.json"))
     curves = path / "curves.jsonl"
-    lines = _read(curves).splitlines() if result.epochs or curves.exists() else []
+    lines = read_text(curves).splitlines() if result.epochs or curves.exists() else []
     epochs = tuple(
-        _parse(EPOCH, line, f"{curves} line {number}") for number, line in enumerate(lines, start=1)
+        parse_json(EPOCH, line, f"{curves} line {number}") for number, line in enumerate(lines, start=1)
     )
     examples = path / "examples.json"
     recipe = path / "recipe.toml"
-    recipe_text = _read(recipe) if recipe.exists() else ""
+    recipe_text = read_text(recipe) if recipe.exists() else ""
     try:
         tomllib.loads(recipe_text)
     except tomllib.TOMLDecodeError as error:
@@ -223,6 +230,6 @@ def read_run(path: Path) -> RunFolder:
         path=path,
         result=result,
         epochs=epochs,
-        examples=_parse(EXAMPLES, _read(examples), str(examples)) if examples.exists() else (),
+        examples=parse_json(EXAMPLES, read_text(examples), str(examples)) if examples.exists() else (),
         recipe=recipe_text,
     )

@@ -58,16 +58,16 @@ def points(difference: float) -> str:
     return "0.0" if shown in ("+0.0", "-0.0") else shown
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
+def mean_and_spread(values: Sequence[float], digits: int = 1, unit: str = "%") -> str:
     """Mean ± sample standard deviation of fractions in percent; the value alone where there is one.
 
     Example:
-        >>> mean_and_spread([0.30, 0.32]), mean_and_spread([0.25])
-        ('31.0 ± 1.4%', '25.0%')
+        >>> mean_and_spread([0.30, 0.32]), mean_and_spread([0.25], digits=2, unit="")
+        ('31.0 ± 1.4%', '25.00')
     """
-    if len(values) == 1:
-        return percent(values[0])
-    return f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f}%"
+    mean = f"{100 * statistics.fmean(values):.{digits}f}"
+    spread = f" ± {100 * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean}{spread}{unit}"
 
 
 def duration(seconds: float) -> str:
@@ -246,7 +246,8 @@ def tex(text: str) -> str:
         >>> print(tex("5% of a_b ± 1"))
         5\\% of a\\_b $\\pm$ 1
     """
-    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    names |= {"±": r"$\pm$", "†": r"$\dagger$", "<": "$<$", ">": "$>$"}
     return "".join(names.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
 
 

@@ -1,0 +1,135 @@
+"""A row of a table: one system, its settings chosen on validation, then several seeds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+from alterrec.experiments.study_runs import Failure, Plan, Run, Runs, Settings
+from alterrec.recipe import resolve
+
+Kind = Literal["baseline", "ablation", "ours"]
+Grid = Mapping[str, Sequence[Any]]
+
+# Appendix F: what the paper searched for every system.
+PAPER_GRID: Grid = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.3, 0.5)}
+# The rows of the paper's claim; their other variants are ablations, everything else is a baseline.
+OURS = ("alterrec", "alterrec_aug")
+
+
+class Order(NamedTuple):
+    """What a study was asked for.
+
+    Attributes:
+        models: its rows.
+        seeds: of each row that trains.
+        grid: settings to search.
+        quick: the settings of a coarse answer; empty where the whole one is wanted.
+        command: what re-makes it.
+    """
+
+    models: tuple[str, ...]
+    seeds: int
+    grid: Grid
+    quick: Settings
+    command: str
+
+
+class Row(NamedTuple):
+    """A system in a table.
+
+    Attributes:
+        model: its name.
+        tried: a run for each setting, of the first seed.
+        chosen: the one with the best validation score, None until all have ended.
+        seeds: the chosen setting by seed.
+        later: seeds whose setting is not chosen yet.
+    """
+
+    model: str
+    tried: tuple[Run, ...]
+    chosen: Run | None
+    seeds: tuple[Run, ...]
+    later: int
+
+
+def kind_of(model: str) -> Kind:
+    """What a system is in a comparison.
+
+    Example:
+        >>> kind_of("alterrec"), kind_of("alterrec_random"), kind_of("independent")
+        ('ours', 'ablation', 'baseline')
+    """
+    if model in OURS:
+        return "ours"
+    return "ablation" if model.startswith("alterrec_") else "baseline"
+
+
+@functools.cache
+def trains(model: str) -> bool:
+    """Whether a system learns, rather than counts.
+
+    Example:
+        >>> trains("alterrec"), trains("itemknn")
+        (True, False)
+    """
+    return resolve(model).schedule.regime != "none"
+
+
+def plan_row(model: str, runs: Runs, grid: Grid, seeds: int) -> Row:
+    """The row as far as results allow: the search, then the seeds of what it chose.
+
+    A system that counts has one run. The search's own run is that of the first seed. What was refused once
+    is not tried in other settings.
+    """
+    if not trains(model):
+        grid, seeds = {}, 1
+    tried = tuple(runs.make(model, setting, 0) for setting in _settings(grid, runs.settings))
+    refused = [run for run in tried if run in runs.failures and runs.failures[run].refused]
+    if refused:
+        return Row(model, (refused[0],), None, (), 0)
+    ended = all(map(runs.ended, tried))
+    chosen = choose(tried, runs) if ended else tried[0] if len(tried) == 1 else None
+    if chosen is None:
+        return Row(model, tried, None, (), 0 if ended else seeds - 1)
+    by_seed = tuple(runs.make(model, chosen.settings, seed) for seed in range(seeds))
+    return Row(model, tried, chosen, by_seed, 0)
+
+
+def choose(tried: Sequence[Run], runs: Runs) -> Run | None:
+    """The finished run with the best validation score by its own ``schedule.metric``, the first of equals."""
+    finished = [run for run in tried if runs.result(run) is not None]
+    return max(finished, key=lambda run: validation(run, runs), default=None)
+
+
+def validation(run: Run, runs: Runs) -> float:
+    """The validation score of a finished run by its ``schedule.metric``; the test is not looked at."""
+    read = runs.result(run)
+    return read.result.valid["score"].get(run.recipe.schedule.metric, 0.0) if read else 0.0
+
+
+def failure_of(row: Row, runs: Runs) -> Failure | None:
+    """Why a row has no numbers, if all that it tried has failed."""
+    if row.chosen is not None or not all(map(runs.ended, row.tried)):
+        return None
+    failed = [runs.failures[run] for run in row.tried if run in runs.failures]
+    return failed[0] if failed else None
+
+
+def plan_of(rows: Sequence[Row]) -> Plan:
+    """All runs of the rows."""
+    needed = {run.name: run for row in rows for run in (*row.tried, *row.seeds)}
+    return Plan(list(needed.values()), [row.model for row in rows for _ in range(row.later)])
+
+
+def _settings(grid: Grid, fixed: Settings) -> Iterator[dict[str, Any]]:
+    """Points of the grid; a key that the user has set is no axis."""
+    axes = {key: values for key, values in grid.items() if key not in fixed}
+    for point in product(*axes.values()):
+        setting = dict(zip(axes, point, strict=True))
+        if "model.dropout" in setting and "text.dropout" not in fixed:
+            # Every preset gives the text network a dropout of its own.
+            setting["text.dropout"] = setting["model.dropout"]
+        yield setting

@@ -1,0 +1,148 @@
+"""What a study writes into ``study.json``: all that its tables and its page are made of."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alterrec.errors import InputError
+from alterrec.evaluation.compare import Floats, holm, paired_differences, session_values
+from alterrec.experiments.rows import Order, Row, failure_of, kind_of, trains, validation
+from alterrec.experiments.study_runs import Run, Runs
+from alterrec.report.tables import METRIC_NAMES
+
+METRICS = tuple(METRIC_NAMES)
+
+
+def study_facts(name: str, order: Order, rows: Sequence[Row], runs: Runs) -> dict[str, Any]:
+    """The whole of ``study.json``."""
+    known = [run for row in rows for run in (*row.seeds, *row.tried)]
+    first = next((read.result for run in known if (read := runs.result(run)) is not None), None)
+    failed = {run.label: failure.reason for run, failure in runs.failures.items() if not failure.refused}
+    return {
+        "schema": 1,
+        "study": name,
+        "command": order.command,
+        "complete": all(row.later == 0 and all(map(runs.ended, (*row.tried, *row.seeds))) for row in rows),
+        "quick": dict(order.quick),
+        "presets": list(runs.presets),
+        "settings": {key: value for key, value in runs.settings.items() if key not in order.quick},
+        "seeds": order.seeds,
+        "grid": {key: list(values) for key, values in order.grid.items()},
+        "metric": known[0].recipe.schedule.metric,
+        "data": asdict(first.data) if first else None,
+        "test_targets": first.targets["test"].count if first else 0,
+        "rows": [row_facts(row, runs) for row in rows],
+        "comparisons": comparisons(rows, runs),
+        "failures": [{"run": label, "reason": reason} for label, reason in failed.items()],
+        "versions": first.versions if first else {},
+    }
+
+
+def row_facts(row: Row, runs: Runs) -> dict[str, Any]:
+    """A row: what it is, what was tried and chosen, and each seed's run."""
+    failure = failure_of(row, runs)
+    learns = trains(row.model)
+    chosen = row.chosen.recipe if row.chosen is not None and learns else None
+    return {
+        "model": row.model,
+        "kind": kind_of(row.model),
+        "trains": learns,
+        "refused": failure is not None and failure.refused,
+        "reason": failure.reason if failure else "",
+        "setting": {"lr": chosen.optim.lr, "dropout": chosen.model.dropout} if chosen else {},
+        "tried": [
+            {
+                "run": run.name,
+                "setting": dict(run.settings),
+                "validation": validation(run, runs) if runs.result(run) is not None else None,
+                "chosen": run is row.chosen,
+            }
+            for run in row.tried
+        ],
+        "runs": [facts for run in row.seeds for facts in _run_facts(run, runs)],
+    }
+
+
+def comparisons(rows: Sequence[Row], runs: Runs) -> list[dict[str, Any]]:
+    """Each of our rows against the best baseline of each metric, p adjusted over the metrics.
+
+    Per-session values are means over seeds, so the test and the interval speak of sessions.
+    """
+    values = {row.model: _session_values(row, runs) for row in rows if _finished(row, runs)}
+    rivals = {model: found for model, found in values.items() if kind_of(model) == "baseline"}
+    if not rivals:
+        return []
+    names = list(rivals)
+    best_K = np.argmax([found.mean(0) for found in rivals.values()], axis=0)
+    theirs_NK = np.stack([rivals[names[best]][:, k] for k, best in enumerate(best_K)], axis=1)
+    found = []
+    for model, ours_NK in values.items():
+        if kind_of(model) != "ours":
+            continue
+        differences = paired_differences(ours_NK, theirs_NK)
+        adjusted = holm([each.p for each in differences])
+        found += [
+            {
+                "model": model,
+                "metric": metric,
+                "rival": names[best],
+                **each._asdict(),
+                "p_adjusted": float(p),
+            }
+            for metric, best, each, p in zip(METRICS, best_K, differences, adjusted, strict=True)
+        ]
+    return found
+
+
+def _finished(row: Row, runs: Runs) -> list[Run]:
+    return [run for run in row.seeds if runs.result(run) is not None]
+
+
+def _session_values(row: Row, runs: Runs) -> Floats:
+    """Metrics of each test session (N, K), averaged over seeds; sessions in the order of their ids."""
+    frames = [_test_ranks(runs.path(run)) for run in _finished(row, runs)]
+    values = [
+        session_values(frame["session_id"], frame["greater_score"], frame["tied_score"], METRICS)
+        for frame in frames
+    ]
+    return np.asarray(np.mean(values, axis=0), np.float64)
+
+
+def _test_ranks(folder: Path) -> pl.DataFrame:
+    path = folder / "ranks.parquet"
+    try:
+        frame = pl.read_parquet(path, columns=["split", "session_id", "greater_score", "tied_score"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} is damaged: {error}; delete {folder} and start the study again") from None
+    return frame.filter(pl.col("split") == "test")
+
+
+def _run_facts(run: Run, runs: Runs) -> list[dict[str, Any]]:
+    read = runs.result(run)
+    if read is None:
+        return []
+    result = read.result
+    epochs = [epoch.seconds for epoch in read.epochs]
+    return [
+        {
+            "run": run.name,
+            "seed": result.seed,
+            "valid": result.valid.get("score", {}),
+            "test": result.test.get("score", {}),
+            "epochs": result.epochs,
+            "best_epoch": result.best_epoch,
+            "seconds": result.seconds,
+            "seconds_per_epoch": statistics.fmean(epochs) if epochs else None,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "parameters": result.parameters,
+            "exclude_seen": result.data.exclude_seen,
+            "targets": result.data.targets,
+        }
+    ]

@@ -1,0 +1,205 @@
+"""Tables of a study's rows: metrics with their marks, comparisons, what was chosen and what it took."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from string import ascii_lowercase
+from typing import Any
+
+from alterrec.report.study import Comparison, Row, Study
+from alterrec.report.tables import METRIC_NAMES, Table, count, duration, mean_and_spread, memory, metric_name
+
+METRICS = tuple(METRIC_NAMES)
+ORDER = "ndcg@20"
+KINDS = ("baseline", "ablation", "ours")
+MARKS = {"above": "*", "below": "†", "not shown": ""}
+
+
+def ordered(study: Study) -> list[Row]:
+    """Baselines, ablations, ours; of each the best NDCG@20 first, rows without numbers last."""
+
+    def place(row: Row) -> tuple[int, float]:
+        mean = row.mean(ORDER)
+        return KINDS.index(row.kind), 1.0 if mean is None else -mean
+
+    return sorted(study.rows, key=place)
+
+
+def metric_rows(study: Study) -> Table:
+    """Test metrics of every row in percent, mean ± deviation over seeds, best bold, second underlined.
+
+    A mark says that the row differs from the best baseline in that metric.
+    """
+    rows = ordered(study)
+    verdicts = {(each.model, each.metric): MARKS[each.verdict] for each in study.comparisons}
+    letters = {row.model: letter for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False)}
+    cells = []
+    for row in rows:
+        numbers = (
+            _spread(row.values(metric)) + verdicts.get((row.model, metric), "") if row.runs else _absent(row)
+            for metric in METRICS
+        )
+        note = f" ({letters[row.model]})" if row.model in letters else ""
+        cells.append((row.model + note, *numbers))
+    best, second = _first_and_second(rows)
+    ours = [place for place, row in enumerate(rows) if row.kind != "baseline"]
+    return Table(
+        ("system", *map(metric_name, METRICS)),
+        tuple(cells),
+        best=best,
+        second=second,
+        apart=ours[0] if ours and ours[0] else None,
+    )
+
+
+def empty_rows(study: Study) -> list[Row]:
+    """Rows without numbers, in the order of the table; their letters lead to the reasons below it."""
+    return [row for row in ordered(study) if not row.runs]
+
+
+def notes(study: Study) -> list[str]:
+    """What stands below the table of metrics: the marks, and why rows have no numbers."""
+    lines = [
+        "Percent; mean ± standard deviation over seeds where there are several. "
+        "Bold: best of the column; underlined: second."
+    ]
+    if study.comparisons:
+        lines.append(
+            "Marks: * above, † below the best baseline of the column, by a paired permutation test over "
+            f"{count(study.test_targets)} test targets, p < 0.05 after Holm's correction over the metrics."
+        )
+    for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False):
+        lines.append(f"({letter}) {row.model}: {row.reason or 'not finished yet'}.")
+    return lines
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Each difference with its interval and p, in percentage points."""
+    rows = tuple(
+        (
+            each.model,
+            metric_name(each.metric),
+            each.rival,
+            f"{100 * each.mean:+.2f}",
+            interval(each),
+            _p(each.p),
+            _p(each.p_adjusted),
+            each.verdict,
+        )
+        for each in comparisons
+    )
+    columns = ("system", "metric", "best baseline", "difference", "95% interval", "p", "p (Holm)", "verdict")
+    return Table(columns, rows)
+
+
+def interval(each: Comparison) -> str:
+    """The 95 % interval in percentage points."""
+    return f"[{100 * each.low:+.2f}, {100 * each.high:+.2f}]"
+
+
+def cost_table(study: Study) -> Table:
+    """What was chosen for each row, and what a run of it took."""
+    rows = []
+    for row in ordered(study):
+        if row.runs:
+            per_epoch = [run.seconds_per_epoch for run in row.runs if run.seconds_per_epoch is not None]
+            sizes = [run.peak_memory_bytes for run in row.runs if run.peak_memory_bytes]
+            rows.append(
+                (
+                    row.model,
+                    *(f"{row.setting[key]:g}" if key in row.setting else "-" for key in ("lr", "dropout")),
+                    str(len(row.runs)),
+                    f"{statistics.fmean(run.epochs for run in row.runs):.0f}" if row.trains else "-",
+                    f"{statistics.fmean(per_epoch):.2f} s" if per_epoch else "-",
+                    duration(statistics.fmean(run.seconds for run in row.runs)),
+                    memory(max(sizes)) if sizes else "-",
+                    count(row.runs[0].parameters) if row.runs[0].parameters else "-",
+                )
+            )
+    columns = ("system", "lr", "dropout", "seeds", "epochs", "an epoch", "a run", "peak memory", "parameters")
+    return Table(columns, tuple(rows))
+
+
+def search_table(study: Study) -> Table:
+    """Every setting that was tried and its validation score; the chosen ones are strong."""
+    rows: list[tuple[str, ...]] = []
+    chosen: set[int] = set()
+    for row in ordered(study):
+        for tried in row.tried if len(row.tried) > 1 else ():
+            if tried.chosen:
+                chosen.add(len(rows))
+            setting = ", ".join(f"{key} {value}" for key, value in tried.setting.items())
+            rows.append((row.model, setting, _percent(tried.validation)))
+    return Table(
+        ("system", "setting", f"validation {metric_name(study.metric)}"),
+        tuple(rows),
+        strong=frozenset(chosen),
+    )
+
+
+def csv_text(study: Study) -> str:
+    """All rows with fractions and bytes as they are, for other programs."""
+    out = io.StringIO()
+    lines = [_csv_row(row) for row in ordered(study)]
+    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = {"system": row.model, "kind": row.kind, "seeds": len(row.runs)}
+    for metric in METRICS:
+        values = row.values(metric)
+        line[metric] = row.mean(metric)
+        line[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    runs = row.runs
+    line |= {
+        "lr": row.setting.get("lr"),
+        "dropout": row.setting.get("dropout"),
+        "epochs": _mean([run.epochs for run in runs]),
+        "seconds_per_epoch": _mean([run.seconds_per_epoch for run in runs]),
+        "seconds": _mean([run.seconds for run in runs]),
+        "peak_memory_bytes": max((run.peak_memory_bytes or 0 for run in runs), default=None),
+        "parameters": runs[0].parameters if runs else None,
+        "note": row.reason,
+    }
+    return line
+
+
+def _first_and_second(rows: Sequence[Row]) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
+    """Cells (row, column) with the highest and the second highest mean of each metric."""
+    found: tuple[set[tuple[int, int]], set[tuple[int, int]]] = set(), set()
+    for column, metric in enumerate(METRICS, start=1):
+        # Rounded, for means that are equal on paper differ in their last bits.
+        means = {
+            place: round(mean, 12) for place, row in enumerate(rows) if (mean := row.mean(metric)) is not None
+        }
+        levels = sorted(set(means.values()), reverse=True)[:2]
+        for cells, level in zip(found, levels, strict=False):
+            cells |= {(place, column) for place, mean in means.items() if mean == level}
+    return frozenset(found[0]), frozenset(found[1])
+
+
+def _absent(row: Row) -> str:
+    return "N/A" if row.refused else "failed" if row.reason else "-"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return mean_and_spread(values, digits=2, unit="")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}%"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,396 @@
+"""What a study needs, chooses and says of its runs; no training, its runs are written by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_folder import finish
+
+from alterrec.errors import InputError
+from alterrec.evaluation.compare import holm, sign_flip_p
+from alterrec.experiments import claims
+from alterrec.experiments.claims import Claim
+from alterrec.experiments.rows import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
+from alterrec.experiments.study import QUICK, QUICK_ROWS, lookup
+from alterrec.experiments.study_facts import study_facts
+from alterrec.experiments.study_runs import Failure, Runs, Source
+from alterrec.experiments.work import describe, seconds_left
+from alterrec.recipe import recipe_names
+from alterrec.report.study import STUDY
+
+GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs", Source(tmp_path / "shop"), "fingerprint")
+
+
+def test_a_row_is_searched_first_then_its_seeds_are_known_by_number(runs: Runs) -> None:
+    row = plan_row("id_only", runs, GRID, seeds=3)
+    assert [run.label for run in row.tried] == [
+        "id_only, lr 0.01, dropout 0.1, seed 0",
+        "id_only, lr 0.01, dropout 0.5, seed 0",
+        "id_only, lr 0.001, dropout 0.1, seed 0",
+        "id_only, lr 0.001, dropout 0.5, seed 0",
+    ]
+    assert (row.chosen, row.seeds, row.later) == (None, (), 2)
+    assert len(plan_of([row]).runs) == 4
+    assert plan_of([row]).later == ["id_only", "id_only"]
+
+
+def test_the_paper_searches_six_settings_and_the_text_network_too(runs: Runs) -> None:
+    tried = plan_row("alterrec", runs, PAPER_GRID, 3).tried
+    assert len(tried) == 6
+    assert [run.recipe.model.dropout for run in tried] == [run.recipe.text.dropout for run in tried]
+    assert {(run.recipe.optim.lr, run.recipe.model.dropout) for run in tried} == {
+        (lr, dropout) for lr in (0.01, 0.001) for dropout in (0.1, 0.3, 0.5)
+    }
+    assert not any(run.recipe.run.baselines or run.recipe.run.report for run in tried)
+
+
+def test_a_setting_of_the_user_is_no_axis(runs: Runs) -> None:
+    runs.settings = {"optim.lr": "0.005"}
+    tried = plan_row("id_only", runs, GRID, 1).tried
+    assert [(run.recipe.optim.lr, run.recipe.model.dropout) for run in tried] == [(0.005, 0.1), (0.005, 0.5)]
+
+
+def test_validation_chooses_and_test_is_not_looked_at(runs: Runs) -> None:
+    tried = plan_row("id_only", runs, GRID, 3).tried
+    for run, valid, test in zip(tried, (0.20, 0.31, 0.30, 0.31), (0.9, 0.1, 0.95, 0.8), strict=True):
+        assert plan_row("id_only", runs, GRID, 3).chosen is None
+        finish(runs, run, valid=valid, test=test)
+    row = plan_row("id_only", runs, GRID, 3)
+    assert row.chosen is tried[1]
+    # The search's own run is seed 0; seeds 1 and 2 are new.
+    assert row.seeds[0] is tried[1]
+    assert [run.recipe.run.seed for run in row.seeds] == [0, 1, 2]
+    assert {run.recipe.model.dropout for run in row.seeds} == {0.5}
+    assert len(plan_of([row]).runs) == 6
+
+
+def test_the_recipes_own_metric_chooses(runs: Runs) -> None:
+    runs.settings = {"schedule.metric": "mrr@20", "model.dropout": 0.1}
+    first, second = plan_row("id_only", runs, GRID, 1).tried
+    finish(runs, first, valid={"hits@20": 0.9, "mrr@20": 0.1})
+    finish(runs, second, valid={"hits@20": 0.1, "mrr@20": 0.2})
+    assert plan_row("id_only", runs, GRID, 1).chosen is second
+
+
+def test_systems_that_count_have_one_run(runs: Runs) -> None:
+    row = plan_row("itemknn", runs, GRID, 3)
+    assert len(row.tried) == 1
+    assert row.seeds == row.tried
+    assert row.later == 0
+
+
+def test_without_a_search_all_seeds_are_open_at_once(runs: Runs) -> None:
+    row = plan_row("id_only", runs, {}, 3)
+    assert [run.recipe.run.seed for run in row.seeds] == [0, 1, 2]
+
+
+def test_what_is_refused_once_is_not_tried_again(runs: Runs) -> None:
+    tried = plan_row("alterrec", runs, GRID, 3).tried
+    runs.failures[tried[2]] = Failure("no user ids", 2, refused=True)
+    row = plan_row("alterrec", runs, GRID, 3)
+    assert (row.tried, row.chosen, row.seeds, row.later) == ((tried[2],), None, (), 0)
+    assert failure_of(row, runs) == ("no user ids", 2, True)
+
+
+def test_a_setting_that_fails_is_left_out_of_the_choice(runs: Runs) -> None:
+    tried = plan_row("id_only", runs, GRID, 1).tried
+    for run in tried[:3]:
+        runs.failures[run] = Failure("the loss is nan", 2)
+    finish(runs, tried[3], valid=0.01)
+    assert plan_row("id_only", runs, GRID, 1).chosen is tried[3]
+
+
+def test_a_row_whose_settings_all_fail_ends(runs: Runs) -> None:
+    for run in plan_row("id_only", runs, GRID, 3).tried:
+        runs.failures[run] = Failure("killed", -9)
+    row = plan_row("id_only", runs, GRID, 3)
+    assert (row.chosen, row.later) == (None, 0)
+    assert failure_of(row, runs) == ("killed", -9, False)
+
+
+def test_an_interrupted_run_is_not_finished(runs: Runs) -> None:
+    (run,) = plan_row("id_only", runs, {}, 1).tried
+    finish(runs, run, stopped="interrupted")
+    assert not runs.ended(run)
+
+
+def test_folders_are_named_by_recipe_and_data(runs: Runs, tmp_path: Path) -> None:
+    run = runs.make("id_only", {"optim.lr": 0.01}, 0)
+    assert runs.make("id_only", {"optim.lr": 0.01}, 0) is run
+    same = Runs(tmp_path / "elsewhere", Source(tmp_path / "moved"), "fingerprint")
+    assert same.make("id_only", {"optim.lr": 0.01}, 0).name == run.name
+    others = [
+        runs.make("id_only", {"optim.lr": 0.01}, 1),
+        runs.make("id_only", {"optim.lr": 0.02}, 0),
+        Runs(runs.folder, runs.source, "other data").make("id_only", {"optim.lr": 0.01}, 0),
+        Runs(runs.folder, runs.source, "fingerprint", settings={"run.threads": 1}).make(
+            "id_only", {"optim.lr": 0.01}, 0
+        ),
+    ]
+    assert len({run.name, *(other.name for other in others)}) == 5
+
+
+def test_a_command_says_all_and_goes_on_where_there_is_a_checkpoint(runs: Runs, tmp_path: Path) -> None:
+    runs.settings = {"text.encoder": "all-MiniLM-L6-v2"}
+    run = runs.make("id_only", {"optim.lr": 0.01}, 2)
+    command = runs.command(run)
+    assert command[1:5] == ["-m", "alterrec.worker", "train", "id_only"]
+    assert {
+        f"--data={tmp_path / 'shop'}",
+        f"--out={runs.path(run)}",
+        "--preset=paper",
+        "--set=text.encoder=all-MiniLM-L6-v2",
+        "--set=optim.lr=0.01",
+        "--set=run.seed=2",
+        "--set=run.baselines=false",
+    } <= set(command)
+    assert "--resume" not in command
+    (runs.path(run) / "checkpoint").mkdir(parents=True)
+    (runs.path(run) / "checkpoint" / "progress.safetensors").touch()
+    runs.clear(run)
+    assert "--resume" in runs.command(run)
+
+
+def test_what_a_run_left_before_its_first_epoch_is_cleared(runs: Runs) -> None:
+    run = runs.make("id_only", {}, 0)
+    runs.path(run).mkdir(parents=True)
+    (runs.path(run) / "recipe.toml").touch()
+    runs.clear(run)
+    assert not runs.path(run).exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "began", "failure"),
+    [
+        (2, "noise\nerror: no user ids\n", False, ("no user ids", 2, True)),
+        (2, "epoch 1/3\nerror: the loss is nan\n", True, ("the loss is nan", 2, False)),
+        (1, "failure of alterrec\n\n", True, ("exit code 1: failure of alterrec", 1, False)),
+        (
+            -9,
+            "epoch 1/3",
+            True,
+            ("killed by signal 9, perhaps for want of memory; the last it said: epoch 1/3", -9, False),
+        ),
+        (0, "", True, ("no result; the last it said: it said nothing", 0, False)),
+    ],
+)
+def test_failures_in_words(
+    runs: Runs, code: int, log: str, began: bool, failure: tuple[str, int, bool]
+) -> None:
+    run = runs.make("id_only", {}, 0)
+    if began:
+        runs.path(run).mkdir(parents=True)
+        (runs.path(run) / "recipe.toml").touch()
+    assert runs.failure(run, code, log) == failure
+
+
+def test_the_time_left_by_hand(runs: Runs) -> None:
+    rows = [plan_row(model, runs, {}, 2) for model in ("id_only", "text_only", "itemknn")]
+    plan = plan_of(rows)
+    assert describe(plan, runs, 1) == "5 runs, 0 finished; 5 to go, how long is not known yet"
+    (knn,) = rows[2].seeds
+    finish(runs, knn, seconds=1.0)
+    assert seconds_left(plan, runs, 1, {}) is None
+    finish(runs, rows[0].seeds[0], seconds=40.0)
+    # One more of id_only takes 40 s by its own, two of text_only 40 s by all that train.
+    assert seconds_left(plan, runs, 1, {}) == 120.0
+    assert seconds_left(plan, runs, 2, {rows[0].seeds[1]: 30.0, rows[1].seeds[0]: 99.0}) == (10 + 0 + 40) / 2
+    finish(runs, rows[1].seeds[0], seconds=10.0)
+    assert seconds_left(plan, runs, 1, {}) == 50.0
+    assert describe(plan, runs, 1) == "5 runs, 3 finished; 2 to go, about 50.0 s"
+
+
+def test_settings_not_chosen_yet_are_counted(runs: Runs) -> None:
+    row = plan_row("id_only", runs, GRID, 3)
+    for run in row.tried[:3]:
+        finish(runs, run, seconds=10.0)
+    plan = plan_of([plan_row("id_only", runs, GRID, 3)])
+    assert describe(plan, runs, 1) == "6 runs, 3 finished; 3 to go, about 30.0 s"
+
+
+def order(*models: str, seeds: int = 1) -> Order:
+    return Order(models, seeds, {}, {}, "alterrec study table1")
+
+
+def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs: Runs) -> None:
+    models = ("alterrec", "alterrec_random", "id_only", "text_only")
+    rows = [plan_row(model, runs, {}, 2) for model in models]
+    above = {
+        # Items above the target of six sessions, by seed.
+        "alterrec": ([0, 0, 0, 0, 0, 99], [0, 0, 0, 0, 99, 99]),
+        "alterrec_random": ([0] * 6, [0] * 6),
+        "id_only": ([15, 99, 99, 15, 15, 15], [15, 99, 99, 15, 15, 15]),
+        "text_only": ([9, 99, 99, 99, 99, 99], [99, 9, 9, 99, 99, 99]),
+    }
+    for row in rows:
+        for run, greater in zip(row.seeds, above[row.model], strict=True):
+            finish(runs, run, greater=greater)
+    facts = study_facts("table1", order(*models, seeds=2), rows, runs)
+    assert [row["kind"] for row in facts["rows"]] == ["ours", "ablation", "baseline", "baseline"]
+    assert facts["complete"]
+    found = {each["metric"]: each for each in facts["comparisons"]}
+    assert {each["model"] for each in facts["comparisons"]} == {"alterrec"}
+    # Within the first 10: text_only 3 of 12, id_only none; within 20: id_only 8 of 12.
+    assert (found["hits@10"]["rival"], found["hits@20"]["rival"]) == ("text_only", "id_only")
+    assert found["hits@10"]["mean"] == pytest.approx(9 / 12 - 3 / 12)
+    assert found["hits@20"]["mean"] == pytest.approx(9 / 12 - 8 / 12)
+    # Means over seeds less id_only's: 0 1 1 0 -1/2 -1.
+    assert found["hits@20"]["p"] == sign_flip_p(np.array([[0.0], [1], [1], [0], [-0.5], [-1]]))[0]
+    assert [each["p_adjusted"] for each in facts["comparisons"]] == pytest.approx(
+        holm([each["p"] for each in facts["comparisons"]])
+    )
+    STUDY.validate_json(json.dumps(facts))
+
+
+def test_without_a_rival_nothing_is_compared(runs: Runs) -> None:
+    rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
+    finish(runs, rows[0].seeds[0])
+    facts = study_facts("table1", order("alterrec", "id_only"), rows, runs)
+    assert facts["comparisons"] == []
+    assert not facts["complete"]
+
+
+def test_damaged_ranks_are_named(runs: Runs) -> None:
+    rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
+    for row in rows:
+        finish(runs, row.seeds[0])
+    (runs.path(rows[1].seeds[0]) / "ranks.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"id_only-.*ranks\.parquet is damaged"):
+        study_facts("table1", order("alterrec", "id_only"), rows, runs)
+
+
+def test_every_system_is_a_baseline_but_alterrec_and_its_variants() -> None:
+    assert {model for model in recipe_names("models") if kind_of(model) == "ours"} == {
+        "alterrec",
+        "alterrec_aug",
+    }
+    assert {model for model in recipe_names("models") if kind_of(model) == "ablation"} == {
+        "alterrec_random",
+        "alterrec_wo_id",
+        "alterrec_wo_text",
+    }
+
+
+def test_an_unknown_study_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="'tabel1' is unknown; allowed: table1; did you mean 'table1'"):
+        lookup("tabel1")
+
+
+def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
+    from alterrec import cli
+
+    with pytest.raises(SystemExit):
+        cli.app(["study", "--help"], prog_name="alterrec")
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"{key} {value}" in said for key, value in QUICK.items())
+    assert all(row in said for row in QUICK_ROWS)
+
+
+def test_one_holds_a_claim_until_it_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    held = Claim.take(path)
+    assert held is not None
+    assert Claim.take(path) is None
+    assert held.beat()
+    held.release()
+    assert not path.exists()
+    assert Claim.take(path) is not None
+
+
+def _claim_of(path: Path, process: int, host: str = socket.gethostname()) -> None:
+    path.write_text(json.dumps({"host": host, "process": process, "claim": "x"}), "utf-8")
+
+
+def _ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_claim_of_a_process_that_is_gone_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    _claim_of(path, _ended_process())
+    assert Claim.take(path) is not None
+    assert [file.name for file in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_the_claim_of_a_live_process_or_of_another_host_is_kept(tmp_path: Path) -> None:
+    for name, process, host in (("a", os.getpid(), socket.gethostname()), ("b", _ended_process(), "far")):
+        path = tmp_path / name
+        _claim_of(path, process, host)
+        assert Claim.take(path) is None
+
+
+def test_a_claim_that_nobody_touched_for_long_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    _claim_of(path, os.getpid(), "far")
+    old = time.time() - claims.STALE_SECONDS - 1
+    os.utime(path, (old, old))
+    assert Claim.take(path) is not None
+
+
+def test_a_claim_in_the_making_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    path.touch()
+    assert Claim.take(path) is None
+
+
+def test_who_lost_a_claim_is_told_and_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.0)
+    path = tmp_path / "run.lock"
+    held = Claim.take(path)
+    assert held is not None
+    _claim_of(path, os.getpid(), "far")
+    assert not held.beat()
+    held.release()
+    assert path.exists()
+
+
+def test_a_beat_keeps_a_claim_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.0)
+    path = tmp_path / "run.lock"
+    held = Claim.take(path)
+    assert held is not None
+    os.utime(path, (0, 0))
+    assert held.beat()
+    assert not claims.is_stale(path)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_at_once_one_gets_the_claim(tmp_path: Path, stale: bool) -> None:
+    gone = _ended_process()
+    for attempt in range(40):
+        path = tmp_path / f"{attempt}.lock"
+        if stale:
+            _claim_of(path, gone)
+        got: list[Claim] = []
+        start = threading.Barrier(12)
+
+        def take(path: Path = path, got: list[Claim] = got, start: threading.Barrier = start) -> None:
+            start.wait()
+            claim = Claim.take(path)
+            if claim is not None:
+                got.append(claim)
+
+        threads = [threading.Thread(target=take) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1
