@@ -95,5 +95,5 @@ def test_one_network_has_no_teacher() -> None:
 def test_every_recipe_has_exactly_its_epochs(model: str, preset: str) -> None:
     recipe = resolve(model, [preset])
     plan = phases(recipe)
-    expected = 0 if recipe.schedule.regime == "none" else recipe.schedule.epochs
+    expected = 0 if recipe.schedule.regime == "none" else recipe.schedule.pretrain + recipe.schedule.epochs
     assert sum(phase.epochs for phase in plan) == expected
