@@ -51,6 +51,12 @@ def test_a_budget_is_kept_and_changes_no_result(tmp_path: Path) -> None:
     assert kept["loss"] == pytest.approx(free["loss"], rel=1e-5)
 
 
+def test_no_run_imports_the_compiler_unasked() -> None:
+    """It is 145 MB and a second; a decorator of torch.compiler in any encoder is enough."""
+    code = "import sys, alterrec.experiments.run; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_less_than_one_sample_at_a_time_is_refused_with_what_is_needed() -> None:
     recipe = resolve("id_only", overrides={"run.memory_budget": "600MiB", "model.dim": 8})
     items = Items(10_000, None, torch.ones(10_000, dtype=torch.bool))
@@ -60,6 +66,21 @@ def test_less_than_one_sample_at_a_time_is_refused_with_what_is_needed() -> None
     assert plan.lines()[0].startswith("memory budget 600 MiB: 256 MiB now")
     with pytest.raises(InputError, match=r"run.memory_budget is 600MiB; allowed for id_only on 10000 items"):
         plan_memory(model, recipe, phases(recipe), 10_000, 50, resident=600 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("id_only", 0), ("sasrec", 2), ("core", 2), ("bsarec", 2), ("gru4rec", 1), ("fdsa_id", 2)],
+)
+def test_states_of_a_step_are_those_of_the_layers_that_an_encoder_has(name: str, layers: int) -> None:
+    """A batch of 512 more is 128 more sessions of 50 places, or 512 prefixes where each is read alone."""
+    planned = []
+    for batch in (512, 1024):
+        recipe = resolve(name, overrides={"optim.batch_size": batch})
+        model = build_model(recipe, Items(100, None, torch.ones(100, dtype=torch.bool)))
+        planned.append(plan_memory(model, recipe, phases(recipe), 100, 50, resident=0).training)
+    rows = 512 if name == "bsarec" else 128
+    assert planned[1] - planned[0] == rows * 50 * 64 * 4 * (6 + 18 * layers)
 
 
 def test_no_budget_is_no_bound() -> None:

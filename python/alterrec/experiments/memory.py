@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Recommender
-from alterrec.nn.transformer import Block
+from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe, parse_bytes
 from alterrec.training.schedule import Phase
 from alterrec.training.step import items_encoded
@@ -84,7 +86,7 @@ def plan_memory(
         * min(longest, recipe.model.max_len)
         * network.dim
         * FLOAT
-        * (ENCODER_STATES + LAYER_STATES * sum(isinstance(part, Block) for part in network.session.modules()))
+        * (ENCODER_STATES + LAYER_STATES * _layers(network.session))
         for network in networks.values()
     ]
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
@@ -119,6 +121,11 @@ def plan_memory(
     return MemoryPlan(
         budget, resident, training, evaluation, min(batch, train_rows), min(score_bytes, SCORE_BYTES)
     )
+
+
+def _layers(session: nn.Module) -> int:
+    """Layers of a session encoder that hold many states a place, wherever in it they lie."""
+    return sum(isinstance(part, (Attention, nn.GRU)) for part in session.modules())
 
 
 def _spoken(size: int) -> str:

@@ -119,7 +119,7 @@ def bsarec(recipe: Recipe, items: Items) -> Recommender:
         - no sample has an empty prefix;
         - seen items are no candidates where ``data.exclude_seen`` says so; there their scores are set to 0.
 
-    A filter sees the whole prefix, so that each prefix is read alone: an epoch takes as many times SASRec's
-    as a session has prefixes.
+    A filter sees the whole prefix, so that each prefix is read alone, and an epoch takes up to as many times
+    SASRec's as a session has prefixes; the faithful variant pads each to ``max_len`` besides.
     """
     return only_id(recipe, items)

@@ -5,6 +5,8 @@ Legend: N prefixes, L places, T nodes of all prefixes, V items, D width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,11 +56,18 @@ class GatedGraph(nn.Module):
         self.attn_each = nn.Linear(dim, dim)
         self.attn_score = nn.Linear(dim, 1, bias=False)
         self.combine = nn.Linear(2 * dim, dim)
+        self.graphs = _graphs
+
+    def compile(self, *args: Any, **choices: Any) -> None:
+        """As of every module, but for the graphs: the core is not torch's to trace."""
+        # Not as a decorator: it imports the compiler, 145 MB, into every run.
+        self.graphs = torch.compiler.disable(_graphs)  # type: ignore[no-untyped-call]
+        super().compile(*args, **choices)
 
     def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
         """Session vectors (N, D)."""
         device = items_NL.device
-        nodes_T, node_of_place_NL, before, after = _graphs(items_NL, length_N, len(table_VD))
+        nodes_T, node_of_place_NL, before, after = self.graphs(items_NL, length_N, len(table_VD))
         states_TD = self.node_states(F.embedding(nodes_T, table_VD), before, after)
         each_NLD = F.embedding(node_of_place_NL, states_TD)
         last_ND = each_NLD[torch.arange(len(length_N), device=device), length_N - 1]
@@ -79,8 +88,6 @@ class GatedGraph(nn.Module):
         return states_TD
 
 
-# The core is not torch's to trace.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _graphs(items_NL: Tensor, length_N: Tensor, num_items: int) -> tuple[Tensor, Tensor, Edges, Edges]:
     """Items of nodes, nodes of places, and the edges both ways, where the items are."""
     graphs = session_graphs(items_NL.cpu().numpy(), length_N.cpu().numpy(), num_items)
