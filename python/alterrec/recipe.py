@@ -351,6 +351,24 @@ class Cloze(Table):
     )
 
 
+class S3Rec(Table):
+    """What S3-Rec's pretraining masks and how it weighs its four tasks."""
+
+    attributes: Literal["text", "categories", "auto"] = Field(
+        default="text",
+        description="what items are described by: their text vectors, their categories, or categories where "
+        "there are any",
+    )
+    mask: float = Field(default=0.2, gt=0, lt=1, description="chance of an item to be masked")
+    mask_last: bool = Field(default=False, description="mask the last item of a session always")
+    aap: float = Field(
+        default=1.0, ge=0, description="weight of associated attributes: those of the items that are seen"
+    )
+    mip: float = Field(default=0.2, ge=0, description="weight of masked items")
+    map: float = Field(default=1.0, ge=0, description="weight of masked items' attributes")
+    sp: float = Field(default=0.5, ge=0, description="weight of masked segments")
+
+
 class Fusion(Table):
     """How the members' scores become one (Eq. 6)."""
 
@@ -398,6 +416,7 @@ class Recipe(Table):
     graph: Graph = Graph()
     schedule: Schedule = Schedule()
     cloze: Cloze = Cloze()
+    s3rec: S3Rec = S3Rec()
     fusion: Fusion = Fusion()
     optim: Optim = Optim()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alterrec import _core
 from alterrec.nn.losses import candidate_cross_entropy as loss_of_vectors
-from alterrec.nn.losses import generalised_bce
+from alterrec.nn.losses import generalised_bce, multi_label_loss
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import cross_entropy_, set_threads
 
@@ -290,3 +290,53 @@ def test_a_second_backward_pass_is_refused_rather_than_wrong() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def slow_multi_label_loss(scores: np.ndarray, labels: list[list[int]]) -> float:
+    total = 0.0
+    for row, own in zip(scores, labels, strict=True):
+        for label, score in enumerate(row):
+            chance = 1 / (1 + math.exp(-score))
+            total -= math.log(chance if label in own else 1 - chance)
+    return total
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.integers(0, 2**16),
+)
+def test_labels_against_the_obvious_loop(num_labels: int, sets: list[set[int]], rows: int, seed: int) -> None:
+    labels = [sorted(label for label in own if label < num_labels) for own in sets]
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(len(labels), 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    table = torch.randn(num_labels, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    padded = torch.tensor([own + [-1] * (6 - len(own)) for own in labels])
+    loss = multi_label_loss(vectors, table, padded, ScoreBuffer(rows))
+    scores = (vectors @ table.T).detach().numpy()
+    assert loss.item() == pytest.approx(slow_multi_label_loss(scores, labels), rel=1e-12)
+    wanted = torch.zeros(len(labels), num_labels, dtype=torch.float64)
+    for row, own in enumerate(labels):
+        wanted[row, own] = 1
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(vectors @ table.T, wanted, reduction="sum")
+    for found, expected in zip(
+        torch.autograd.grad(2 * loss, (vectors, table)),
+        torch.autograd.grad(2 * plain, (vectors, table)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_no_sample_of_labels_is_no_loss_and_no_gradient() -> None:
+    vectors, table = torch.zeros(0, 2, requires_grad=True), torch.ones(3, 2, requires_grad=True)
+    loss = multi_label_loss(vectors, table, torch.zeros(0, 1, dtype=torch.int64))
+    assert loss.item() == 0
+    assert torch.autograd.grad(loss, table)[0].tolist() == [[0, 0]] * 3
+
+
+def test_labels_in_half_precision_are_summed_in_single() -> None:
+    vectors, table = torch.ones(600, 2, dtype=torch.bfloat16), torch.zeros(3, 2, dtype=torch.bfloat16)
+    loss = multi_label_loss(vectors, table, torch.zeros(600, 1, dtype=torch.int64))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(1800 * math.log(2), rel=1e-6)

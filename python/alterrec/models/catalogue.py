@@ -27,6 +27,7 @@ from alterrec.models.parts import (
     text_items,
     two_networks,
 )
+from alterrec.models.s3rec import s3rec
 from alterrec.nn.initialise import initialise
 from alterrec.nn.item_encoders import JoinedItems, SummedItems
 from alterrec.recipe import Recipe
@@ -93,7 +94,12 @@ def reads_text(recipe: Recipe) -> bool:
         >>> reads_text(resolve("sasrec")), reads_text(resolve("sasrec", overrides={"id.start": "pca"}))
         (False, True)
     """
-    return lookup(recipe.model_name).reads_text or recipe.id.start != "drawn"
+    by_categories = {
+        "fdsa": recipe.fdsa.features == "attributes",
+        "s3rec": recipe.s3rec.attributes == "categories",
+    }
+    described = lookup(recipe.model_name).reads_text and not by_categories.get(recipe.model_name, False)
+    return described or recipe.id.start != "drawn"
 
 
 def _check_objectives(model: Recommender, recipe: Recipe) -> None:
@@ -212,6 +218,12 @@ MODELS: dict[str, Entry] = {
         "sasrec with a head, its table started from text (Boz et al., 2024)", True, llm2sasrec
     ),
     "llm2bert4rec": Entry("bert4rec, its table started from text (Harte et al., 2023)", True, llm2bert4rec),
+    "s3rec": Entry(
+        "sasrec after four pretraining tasks on attributes, items and segments (Zhou et al., 2020)",
+        True,
+        s3rec,
+        reads_categories=True,
+    ),
     "popularity": Entry(
         "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
     ),

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alterrec.nn.sequences import left_padded
 from alterrec.nn.transformer import RECBOLE, Attention, Entrance, FeedForward
 
 
@@ -144,9 +145,8 @@ class FrequencyTransformer(nn.Module):
             waves_NLW = self.waves_MLW[length_N, : items_NL.shape[1]]
             return F.embedding(items_NL, table_VD), waves_NLW.to(table_VD.dtype), None
         max_len = self.waves_MLW.shape[1]
-        from_NL = torch.arange(max_len, device=items_NL.device) - (max_len - length_N[:, None])
-        real_NL = from_NL >= 0
-        rows_NLD = F.embedding(items_NL.gather(1, from_NL.clamp(min=0)), table_VD)
+        padded_NL, real_NL = left_padded(items_NL, length_N, max_len)
+        rows_NLD = F.embedding(padded_NL, table_VD)
         rows_NLD = torch.where(real_NL[:, :, None], rows_NLD, self.padding_D.to(table_VD.dtype))
         # A padded place is forbidden all places alike, so the finite mask there forbids it none.
         causal_LL = torch.ones(max_len, max_len, dtype=torch.bool, device=items_NL.device).tril()

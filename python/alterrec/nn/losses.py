@@ -1,6 +1,7 @@
 """The loss, from vectors to gradients: cross-entropy of weighted positives against candidates (Eq. 2-5).
 
-Legend: N samples, V items, D width, P positives a sample, C candidates a sample, E excluded items a sample.
+Legend: N samples, V items, D width, P positives a sample, C candidates a sample, E excluded items a sample,
+A labels.
 """
 
 from __future__ import annotations
@@ -103,6 +104,61 @@ class _FusedLoss(torch.autograd.Function):
         vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
         # In place: a second backward pass over the same loss is refused by torch, which sees the change.
         return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
+
+
+def multi_label_loss(
+    vectors_ND: Tensor, table_AD: Tensor, labels_NP: Tensor, buffer: ScoreBuffer | None = None
+) -> Tensor:
+    """Binary cross-entropy of every label, summed over labels and samples.
+
+    Scores are ``vectors_ND @ table_AD.T``; their gradient is written over them, as in
+    :func:`candidate_cross_entropy`, so one buffer of scores is all that is held.
+
+    Args:
+        vectors_ND: floating vectors.
+        table_AD: floating vectors of the labels, of the same type.
+        labels_NP: int64 labels that each sample has, none of them twice, then -1; it has no other.
+        buffer: where scores are written; default a new one.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> vectors, table = torch.tensor([[1.0]]), torch.tensor([[2.0], [0.0]])
+        >>> loss = multi_label_loss(vectors, table, torch.tensor([[0]]))
+        >>> round(loss.item(), 4)  # log(1 + exp(-2)) + log 2
+        0.8201
+    """
+    loss: Tensor = _MultiLabel.apply(vectors_ND, table_AD, labels_NP, buffer or ScoreBuffer())
+    return loss
+
+
+class _MultiLabel(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, vectors_ND: Tensor, table_AD: Tensor, labels_NP: Tensor, buffer: ScoreBuffer
+    ) -> Tensor:
+        vector_gradient_ND = torch.empty_like(vectors_ND)
+        table_gradient_AD = torch.zeros_like(table_AD)
+        total = torch.zeros(
+            (), dtype=torch.promote_types(vectors_ND.dtype, torch.float32), device=vectors_ND.device
+        )
+        for chunk in buffer.chunks(len(vectors_ND)):
+            scores_NA = buffer.product(vectors_ND[chunk], table_AD)
+            places_NP = labels_NP[chunk].clamp(min=0)
+            has_NP = (labels_NP[chunk] >= 0).to(scores_NA)
+            total -= F.logsigmoid(-scores_NA).sum() + (scores_NA.gather(1, places_NP) * has_NP).sum()
+            gradient_NA = scores_NA.sigmoid_().scatter_add_(1, places_NP, -has_NP).to(table_AD.dtype)
+            torch.mm(gradient_NA, table_AD, out=vector_gradient_ND[chunk])
+            table_gradient_AD.addmm_(gradient_NA.T, vectors_ND[chunk])
+        ctx.save_for_backward(vector_gradient_ND, table_gradient_AD)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        vector_gradient_ND, table_gradient_AD = ctx.saved_tensors
+        # In place, as in the loss above.
+        return vector_gradient_ND.mul_(gradients[0]), table_gradient_AD.mul_(gradients[0]), None, None
 
 
 def generalised_bce(

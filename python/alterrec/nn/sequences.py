@@ -1,4 +1,4 @@
-"""Right-padded rows of items, each of its own length.
+"""Padded rows of items, each of its own length.
 
 Legend: N samples, L places.
 """
@@ -30,3 +30,16 @@ def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> 
     from_NL = places_L + (length_N + 1 - kept_N)[:, None]
     kept_NL = items_NL.gather(1, from_NL.clamp(max=items_NL.shape[1] - 1))
     return kept_NL.masked_fill(places_L >= kept_N[:, None], 0), kept_N
+
+
+def left_padded(items_NL: Tensor, length_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Right-padded rows with their items at the end of ``width`` places, and where those are, bool.
+
+    Padded places hold the row's first item.
+
+    Example:
+        >>> left_padded(torch.tensor([[4, 5, 0]]), torch.tensor([2]), 4)
+        (tensor([[4, 4, 4, 5]]), tensor([[False, False,  True,  True]]))
+    """
+    from_NL = torch.arange(width, device=items_NL.device) - (width - length_N[:, None])
+    return items_NL.gather(1, from_NL.clamp(min=0)), from_NL >= 0

@@ -192,6 +192,8 @@ def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
     """
     whole = not recipe.window.sample and not recipe.window.random_share
     for phase in plan:
+        if phase.pretrains:
+            continue
         if phase.negatives == "full" or (phase.negatives == "window" and whole):
             found = "the whole catalogue" if phase.negatives == "full" else "the whole window"
             if recipe.loss.name == "gbce":
