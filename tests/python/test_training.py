@@ -251,26 +251,3 @@ def test_after_pretraining_parts_are_frozen_and_the_optimiser_starts_anew(tmp_pa
             assert all(changed), name
     batches = steps[0].pop()
     assert [*steps[1:]] == [{2 * batches}, {batches}, {2 * batches}]
-
-
-def test_a_run_killed_in_its_first_epoch_of_tuning_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = Session(tmp_path / "whole", "unisrec", **PRETRAINED)
-    whole.run()
-    killed = Session(tmp_path / "killed", "unisrec", **PRETRAINED)
-
-    class KilledError(Exception):
-        pass
-
-    def listen(event: Event) -> None:
-        if event.kind == "step" and event.epoch == 3:
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        killed.run(listen=listen)
-    fresh = Session(tmp_path / "killed", "unisrec", **PRETRAINED)
-    fresh.run(resume=True)
-    assert any("resumed after epoch 2" in event.message for event in fresh.events)
-    for value, expected in zip(
-        parameters_of(fresh.model).values(), parameters_of(whole.model).values(), strict=True
-    ):
-        assert torch.equal(value, expected)

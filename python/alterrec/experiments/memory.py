@@ -9,7 +9,8 @@ from torch import nn
 
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
-from alterrec.models.base import Recommender
+from alterrec.models.base import Network, Recommender
+from alterrec.nn.mixture import MixtureAdapter
 from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe, parse_bytes
 from alterrec.training.schedule import Phase
@@ -92,16 +93,11 @@ def plan_memory(
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
     learning = 3 * sum(weights) + max(weights, default=0)
     learned = [
-        items_encoded(recipe, phase, num_items) * networks[phase.train].dim * FLOAT for phase in phases
+        items_encoded(recipe, phase, num_items) * _item_values(networks[phase.train]) * FLOAT
+        for phase in phases
     ]
     taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
-    training = (
-        learning
-        + LEARNING_TABLES * max(learned, default=0)
-        + max(taught, default=0)
-        + max(states, default=0)
-        + SLACK
-    )
+    training = learning + max(learned, default=0) + max(taught, default=0) + max(states, default=0) + SLACK
     # Two tables while one is made: of text, the hidden one and the normed one.
     evaluation = learning + sum(tables) + max(tables, default=0) + SLACK
     if not recipe.run.memory_budget:
@@ -121,6 +117,16 @@ def plan_memory(
     return MemoryPlan(
         budget, resident, training, evaluation, min(batch, train_rows), min(score_bytes, SCORE_BYTES)
     )
+
+
+def _item_values(network: Network) -> int:
+    """Values that a step holds of each item it encodes: tables; what experts of a mixture read and give."""
+    values = LEARNING_TABLES * network.dim
+    for part in network.items.modules():
+        if isinstance(part, MixtureAdapter):
+            experts, dim, width = part.experts_EDF.shape
+            values += experts * (width + 2 * dim)
+    return values
 
 
 def _layers(session: nn.Module) -> int:

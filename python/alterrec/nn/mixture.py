@@ -36,7 +36,7 @@ class MixtureAdapter(TextItems):
         self.noise_FE = nn.Parameter(torch.zeros(width, experts))
         self.shifts_EF = nn.Parameter(torch.zeros(experts, width))
         self.experts_EDF = nn.Parameter(torch.empty(experts, dim, width).normal_(std=0.02))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
         """Rows (R, D) of a part."""
@@ -54,11 +54,21 @@ class MixtureAdapter(TextItems):
 
     def mixed(self, vectors_RF: Tensor, gates_RE: Tensor) -> Tensor:
         """Rows (R, D) by given shares."""
+        share = self.dropout if self.training else 0.0
         parts = [
-            # W (x - shift) without x - shift for every item.
-            gate_R[:, None] * F.linear(self.dropout(vectors_RF), expert_DF, -(expert_DF @ shift_F))
+            # W (x / kept - shift), without dividing or shifting every vector.
+            gate_R[:, None]
+            * F.linear(_thinned(vectors_RF, share), expert_DF / (1 - share), -(expert_DF @ shift_F))
             for gate_R, expert_DF, shift_F in zip(
                 gates_RE.unbind(1), self.experts_EDF, self.shifts_EF, strict=True
             )
         ]
         return torch.stack(parts).sum(0)
+
+
+def _thinned(vectors_RF: Tensor, share: float) -> Tensor:
+    """Vectors that have lost a share of their values: dropout but for its scale.
+
+    torch's own takes four times as long on a CPU, where it would be two thirds of a mixture's step.
+    """
+    return torch.rand_like(vectors_RF).ge_(share).mul_(vectors_RF) if share else vectors_RF
