@@ -58,6 +58,15 @@ def test_the_paper_searches_six_settings_and_the_text_network_too(runs: Runs) ->
     assert not any(run.recipe.run.baselines or run.recipe.run.report for run in tried)
 
 
+def test_a_model_that_gives_text_a_dropout_of_its_own_keeps_it(runs: Runs) -> None:
+    tried = plan_row("fdsa", runs, PAPER_GRID, 1).tried
+    assert {run.recipe.text.dropout for run in tried} == {0.0}
+    assert {run.recipe.model.dropout for run in tried} == {0.1, 0.3, 0.5}
+    runs.settings = {"text.dropout": 0.25}
+    tried = plan_row("alterrec", runs, PAPER_GRID, 1).tried
+    assert {run.recipe.text.dropout for run in tried} == {0.25}
+
+
 def test_a_setting_of_the_user_is_no_axis(runs: Runs) -> None:
     runs.settings = {"optim.lr": "0.005"}
     tried = plan_row("id_only", runs, GRID, 1).tried

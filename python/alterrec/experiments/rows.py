@@ -86,7 +86,7 @@ def plan_row(model: str, runs: Runs, grid: Grid, seeds: int) -> Row:
     """
     if not trains(model):
         grid, seeds = {}, 1
-    tried = tuple(runs.make(model, setting, 0) for setting in _settings(grid, runs.settings))
+    tried = tuple(runs.make(model, setting, 0) for setting in _settings(model, grid, runs))
     refused = [run for run in tried if run in runs.failures and runs.failures[run].refused]
     if refused:
         return Row(model, (refused[0],), None, (), 0)
@@ -124,12 +124,16 @@ def plan_of(rows: Sequence[Row]) -> Plan:
     return Plan(list(needed.values()), [row.model for row in rows for _ in range(row.later)])
 
 
-def _settings(grid: Grid, fixed: Settings) -> Iterator[dict[str, Any]]:
-    """Points of the grid; a key that the user has set is no axis."""
-    axes = {key: values for key, values in grid.items() if key not in fixed}
+def _settings(model: str, grid: Grid, runs: Runs) -> Iterator[dict[str, Any]]:
+    """Points of the grid; a key that the user has set is no axis.
+
+    Where text has the dropout of the rest it moves with it; a model that gives text its own keeps that.
+    """
+    axes = {key: values for key, values in grid.items() if key not in runs.settings}
+    base = runs.make(model, {}, 0).recipe
+    together = base.text.dropout == base.model.dropout and "text.dropout" not in runs.settings
     for point in product(*axes.values()):
         setting = dict(zip(axes, point, strict=True))
-        if "model.dropout" in setting and "text.dropout" not in fixed:
-            # Every preset gives the text network a dropout of its own.
+        if "model.dropout" in setting and together:
             setting["text.dropout"] = setting["model.dropout"]
         yield setting
