@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alterrec.experiments.claims import Claim
+from alterrec.experiments.rows import trains
 from alterrec.experiments.study_runs import Plan, Run, Runs
 from alterrec.report.tables import duration
 
@@ -92,7 +93,7 @@ def work(
 def describe(plan: Plan, runs: Runs, jobs: int) -> str:
     """How many runs are needed, how many finished, and about how long the rest takes.
 
-    The time of a run is that of finished runs of its model, else of all that trained.
+    The time of a run is that of finished runs of its model, else of all that train, or count, as it does.
     """
     finished = sum(runs.result(run) is not None for run in plan.runs)
     needed = len(plan.runs) + len(plan.later)
@@ -112,7 +113,7 @@ def seconds_left(plan: Plan, runs: Runs, jobs: int, elapsed: dict[Run, float]) -
 
     def expected(model: str) -> list[float]:
         same = [result.seconds for result in finished if result.model == model]
-        known = same or [result.seconds for result in finished if result.epochs]
+        known = same or [result.seconds for result in finished if bool(result.epochs) == trains(model)]
         return [statistics.fmean(known)] if known else []
 
     to_go = [(run.recipe.model_name, elapsed.get(run, 0.0)) for run in plan.runs if not runs.ended(run)]
