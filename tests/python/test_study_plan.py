@@ -214,6 +214,8 @@ def test_the_time_left_by_hand(runs: Runs) -> None:
     (knn,) = rows[2].seeds
     finish(runs, knn, seconds=1.0)
     assert seconds_left(plan, runs, 1, {}) is None
+    counted = plan_of([rows[2], plan_row("popularity", runs, {}, 2)])
+    assert seconds_left(counted, runs, 1, {}) == 1.0
     finish(runs, rows[0].seeds[0], seconds=40.0)
     # One more of id_only takes 40 s by its own, two of text_only 40 s by all that train.
     assert seconds_left(plan, runs, 1, {}) == 120.0

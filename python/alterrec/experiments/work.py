@@ -68,6 +68,7 @@ def work(
             wanted = plan()
             free = [run for run in wanted.runs if run not in active and not runs.ended(run)]
             if not free and not active:
+                _tidy(wanted, runs)
                 return
             for run in free:
                 if len(active) < jobs and (started := _start(run, runs)):
@@ -93,7 +94,8 @@ def work(
 def describe(plan: Plan, runs: Runs, jobs: int) -> str:
     """How many runs are needed, how many finished, and about how long the rest takes.
 
-    The time of a run is that of finished runs of its model, else of all that train, or count, as it does.
+    The time of a run is that of finished runs of its model, else of all; one that trains is not judged by
+    those that count.
     """
     finished = sum(runs.result(run) is not None for run in plan.runs)
     needed = len(plan.runs) + len(plan.later)
@@ -113,7 +115,7 @@ def seconds_left(plan: Plan, runs: Runs, jobs: int, elapsed: dict[Run, float]) -
 
     def expected(model: str) -> list[float]:
         same = [result.seconds for result in finished if result.model == model]
-        known = same or [result.seconds for result in finished if bool(result.epochs) == trains(model)]
+        known = same or [result.seconds for result in finished if result.epochs or not trains(model)]
         return [statistics.fmean(known)] if known else []
 
     to_go = [(run.recipe.model_name, elapsed.get(run, 0.0)) for run in plan.runs if not runs.ended(run)]
@@ -134,8 +136,7 @@ def _left(plan: Plan, runs: Runs, jobs: int, active: dict[Run, _Active]) -> str:
 
 def _start(run: Run, runs: Runs) -> _Active | None:
     """The run at work, or None where another process has it or has just finished it."""
-    lock = runs.folder / f"{run.name}.lock"
-    claim = Claim.take(lock)
+    claim = Claim.take(_lock(run, runs))
     if claim is None:
         return None
     if runs.ended(run):
@@ -183,6 +184,18 @@ def _stop(active: _Active) -> None:
     if active.process.stdin is not None:
         active.process.stdin.close()
     active.claim.release()
+
+
+def _tidy(plan: Plan, runs: Runs) -> None:
+    """Take away claims of processes that were killed when their run had just finished."""
+    for run in plan.runs:
+        lock = _lock(run, runs)
+        if lock.exists() and (claim := Claim.take(lock)):
+            claim.release()
+
+
+def _lock(run: Run, runs: Runs) -> Path:
+    return runs.folder / f"{run.name}.lock"
 
 
 def _event(message: str, plan: Plan, runs: Runs, active: dict[Run, _Active]) -> StudyEvent:
