@@ -141,6 +141,17 @@ def test_a_masked_first_item_enters_the_loss_but_in_the_public_code() -> None:
         torch.testing.assert_close(system.objectives["cloze"](system, once), expected)
 
 
+def test_half_precision_is_near() -> None:
+    built, few = network().float(), lesson([[1, 2, 3], [4, 0, 0]], [3, 1], [5, 6])
+    cloze = built.objectives["cloze"]
+    exact = cloze(built, few)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = cloze(built, few)
+    near.backward()
+    assert near.item() != exact.item()
+    assert near.item() == pytest.approx(exact.item(), rel=2e-2)
+
+
 def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     built = network()
     one, none = torch.tensor([[True, False]]), torch.tensor([[False, False]])

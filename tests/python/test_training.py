@@ -99,14 +99,6 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     assert not torch.equal(first["networks.id.items.rows_VD"], other["networks.id.items.rows_VD"])
 
 
-def test_masked_items_teach_the_next_item(tmp_path: Path) -> None:
-    session = Session(tmp_path, "bert4rec", schedule__epochs=8, optim__decay=1.0)
-    before = evaluate(session.model.eval(), session.data.valid, VALIDATION).metrics()["ndcg@20"]
-    progress, _ = session.run()
-    assert {record["objective"] for record in progress.curves} == {"cloze"}
-    assert progress.best_value > before + 0.1
-
-
 @pytest.mark.parametrize("name", ["alterrec", "alterrec_aug", "nfrec_concat", "bert4rec"])
 def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(tmp_path: Path, name: str) -> None:
     whole = Session(tmp_path / "whole", name, window__first=6)

@@ -136,5 +136,5 @@ def masked_item_loss(
         hidden_NL = masked_NL | (torch.arange(items_NL.shape[1], device=items_NL.device) >= length_N[:, None])
         seen_ML = items_NL.masked_fill(hidden_NL, -1)[asked_NL.nonzero()[:, 0]]
     targets_M1 = items_NL[asked_NL][:, None]
-    one = torch.ones(1, dtype=vectors_ME.dtype, device=vectors_ME.device)
-    return candidate_cross_entropy(vectors_ME, tables.outputs, targets_M1, one, None, seen_ML, buffer=buffer)
+    one, table_VE = torch.ones(1, device=vectors_ME.device), tables.outputs.to(vectors_ME.dtype)
+    return candidate_cross_entropy(vectors_ME, table_VE, targets_M1, one, None, seen_ML, buffer=buffer)

@@ -60,7 +60,9 @@ def candidate_cross_entropy(
         0.3133
     """
     supervision = positives_NP, weights_P, candidates, exclude_NE, each
-    loss: Tensor = _FusedLoss.apply(vectors_ND, table_VD, supervision, buffer or ScoreBuffer())
+    # Its products are of the precision that the arguments have, in an objective's mixed precision too.
+    with torch.autocast(vectors_ND.device.type, enabled=False):
+        loss: Tensor = _FusedLoss.apply(vectors_ND, table_VD, supervision, buffer or ScoreBuffer())
     return loss
 
 
