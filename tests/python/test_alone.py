@@ -23,7 +23,7 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("room", ["ranking", "sessions", "metrics"])
+@pytest.mark.parametrize("room", ["ranking", "sessions", "graphs", "metrics"])
 def test_a_room_imports_numpy_alone(room: str) -> None:
     assert python("-c", LISTED.format(rooms=f"alterrec.{room}")) == "alterrec numpy\n"
 

@@ -15,6 +15,7 @@ from alterrec.experiments.run_folder import load_model
 from alterrec.models.base import Network, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
+from alterrec.nn.global_graph import NodeTable
 from alterrec.recipe import resolve
 from alterrec.training.step import about
 from alterrec.training.supervision import Supervision
@@ -38,11 +39,12 @@ def test_unknown_users_are_the_mean_of_the_known(network: Network) -> None:
     for users in ([-1, -1, -1], [USERS, USERS + 1, 10**9]):
         batch = BATCH._replace(user_N=torch.tensor(users))
         assert torch.equal(network.encode_sessions(batch, tables), unknown)
-    mean = tables.inputs[NUM_ITEMS : NUM_ITEMS + USERS].mean(0)
-    as_user_4 = tables.inputs.clone()
-    as_user_4[NUM_ITEMS + 4] = mean
+    parts = [part.detach().clone() for part in tables.inputs[:3]]
+    for part in parts:
+        part[NUM_ITEMS + 4] = part[NUM_ITEMS:].mean(0)
     batch = BATCH._replace(user_N=torch.tensor([4, 4, 4]))
-    torch.testing.assert_close(network.encode_sessions(batch, tables._replace(inputs=as_user_4)), unknown)
+    as_user_4 = tables._replace(inputs=NodeTable(*parts, ids_U=None))
+    torch.testing.assert_close(network.encode_sessions(batch, as_user_4), unknown)
     assert not torch.allclose(network.encode_sessions(batch, tables), unknown)
 
 
@@ -65,14 +67,14 @@ def test_a_step_about_few_items_has_the_scores_of_all(network: Network) -> None:
 
 def test_dropout_is_on_the_rows_that_are_heard(network: Network) -> None:
     network.train()
-    rows, heard, mean = network.item_tables().inputs[:NUM_ITEMS].chunk(3, dim=1)
-    assert torch.equal(rows, network.items.items())
+    rows, heard, mean, _ = network.item_tables().inputs
+    assert rows is network.items.rows_TD
     assert 0 < (heard == 0).float().mean() < 1
     keeps = heard != 0
     torch.testing.assert_close(heard[keeps], rows[keeps] / (1 - 0.2))
-    assert not bool((mean == 0).all())
-    network.eval()
-    rows, heard, _ = network.item_tables().inputs[:NUM_ITEMS].chunk(3, dim=1)
+    of_0 = network.items.edge_ids[: network.items.edge_offsets[1]]
+    torch.testing.assert_close(mean[0], heard[of_0].mean(0))
+    rows, heard, _, _ = network.eval().item_tables().inputs
     assert torch.equal(rows, heard)
 
 

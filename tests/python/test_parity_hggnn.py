@@ -95,9 +95,9 @@ def instance(request: pytest.FixtureRequest) -> Instance:
 def test_parity_convolution_and_user_states(instance: Instance) -> None:
     network, arrays = instance.network, instance.arrays
     table = network.item_tables().inputs
-    close(network.session.convolved(table[:-1]), arrays["stage.convolved_before_relu"][instance.nodes])
-    users = network.session.states(table[instance.num_items + instance.batch.user_N])
-    close(users, arrays["stage.user_vector"])
+    convolved = network.session.convolved(table.heard_TD, table.mean_TD)
+    close(convolved, arrays["stage.convolved_before_relu"][instance.nodes])
+    close(network.session.user_states(table, instance.batch.user_N), arrays["stage.user_vector"])
 
 
 def test_parity_parts_of_the_session_vector(instance: Instance) -> None:

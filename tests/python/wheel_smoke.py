@@ -41,7 +41,7 @@ import oracle  # noqa: E402
 from alterrec import _core, ranking  # noqa: E402
 from alterrec.sessions import SessionStore  # noqa: E402
 
-ROOMS = ("alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
+ROOMS = ("alterrec.graphs", "alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
 
 
 def check_tag() -> None:

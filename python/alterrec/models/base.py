@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -102,12 +102,13 @@ class Lesson(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Item tables of one network: ``inputs`` are read by the session encoder, ``outputs`` are scored.
+    """Item tables of one network: ``outputs`` are scored, ``inputs`` are what the session encoder reads: a
+    table too, or what an item encoder of its own gives it (``hggnn``).
 
     Scores of their parts are written into ``scores``: tables are one caller's, as their scores are.
     """
 
-    inputs: Tensor
+    inputs: Any
     outputs: Tensor
     scores: ScoreBuffer
 

@@ -5,12 +5,27 @@ Legend: N prefixes, L places, V items, U items asked for, T nodes (items, then u
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency
 from alterrec.nn.neighbour_mean import Edges, neighbour_mean
+
+
+class NodeTable(NamedTuple):
+    """What a session encoder reads of all nodes, (T, D) each: rows, rows under dropout, neighbours' means of
+    these. Item i is node i, or ``ids_U[i]`` where that is given; users are the last nodes.
+
+    Three tables, not one of three widths: putting them side by side would cost as much as making them.
+    """
+
+    rows_TD: Tensor
+    heard_TD: Tensor
+    mean_TD: Tensor
+    ids_U: Tensor | None
 
 
 class GraphNodes(nn.Module):
@@ -23,8 +38,8 @@ class GraphNodes(nn.Module):
         >>> from alterrec.sessions import SessionStore
         >>> store = SessionStore.from_arrays([0, 0, 1], [0, 1, 2], user_ids=[1, 1, 0])
         >>> nodes = GraphNodes(num_items=3, graph=transition_graph(store), dim=4, dropout=0.5)
-        >>> nodes().shape, nodes.items().shape
-        (torch.Size([6, 12]), torch.Size([3, 4]))
+        >>> nodes().mean_TD.shape, nodes.items().shape
+        (torch.Size([5, 4]), torch.Size([3, 4]))
     """
 
     edge_offsets: Tensor
@@ -41,15 +56,11 @@ class GraphNodes(nn.Module):
         self.dim = dim
         nn.init.normal_(self.rows_TD, std=0.02)
 
-    def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Items (all V, or U), all users and the users' mean, one below the other; side by side of each its
-        row, its row under dropout, and its neighbours' mean under dropout: (V + users + 1, 3 D)."""
+    def forward(self, ids_U: Tensor | None = None) -> NodeTable:
+        """All nodes, items being those of ``ids_U`` where it is given."""
         edges = Edges(self.edge_offsets, self.edge_ids)
         heard_TD = self.dropout(self.rows_TD)
-        nodes_TD = torch.cat([self.rows_TD, heard_TD, neighbour_mean(heard_TD, edges, edges)], dim=1)
-        users_TD = nodes_TD[self.num_items :]
-        items_TD = nodes_TD[: self.num_items] if ids_U is None else F.embedding(ids_U, nodes_TD)
-        return torch.cat([items_TD, users_TD, users_TD.mean(0, keepdim=True)])
+        return NodeTable(self.rows_TD, heard_TD, neighbour_mean(heard_TD, edges, edges), ids_U)
 
     def items(self, ids_U: Tensor | None = None) -> Tensor:
         """Rows of the items alone, as they are scored: (V, D), or (U, D)."""
@@ -87,7 +98,7 @@ class PersonalSession(nn.Module):
 
     Example:
         >>> encoder = PersonalSession(dim=4, max_len=3, num_users=2)
-        >>> table = torch.randn(5 + 2 + 1, 3 * 4)
+        >>> table = NodeTable(*torch.randn(3, 5 + 2, 4), ids_U=None)
         >>> encoder(table, torch.tensor([[1, 2, 1]]), torch.tensor([3]), torch.tensor([1])).shape
         torch.Size([1, 4])
     """
@@ -107,13 +118,14 @@ class PersonalSession(nn.Module):
         nn.init.normal_(self.positions_LD, std=0.02)
 
     def forward(
-        self, table_TW: Tensor, items_NL: Tensor, length_N: Tensor, user_N: Tensor | None = None
+        self, table: NodeTable, items_NL: Tensor, length_N: Tensor, user_N: Tensor | None = None
     ) -> Tensor:
         """Session vectors (N, D); users that are unknown, or all where None, are the users' mean."""
         places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
         padding_NL1 = (places_L >= length_N[:, None])[:, :, None]
-        states_NLD = self.states(F.embedding(items_NL, table_TW))
-        user_ND = self.states(F.embedding(self._user_rows(table_TW, length_N, user_N), table_TW))
+        nodes_NL = items_NL if table.ids_U is None else table.ids_U[items_NL]
+        states_NLD = self.states(*(F.embedding(nodes_NL, part_TD) for part_TD in table[:3]))
+        user_ND = self.user_states(table, torch.full_like(length_N, -1) if user_N is None else user_N)
         mean_ND = states_NLD.masked_fill(padding_NL1, 0.0).sum(1) / length_N[:, None].to(states_NLD)
         # Counted from the end: the last item of every prefix has the same.
         back_NL = (length_N[:, None] - 1 - places_L).clamp(min=0)
@@ -124,21 +136,22 @@ class PersonalSession(nn.Module):
         session_ND: Tensor = user_ND + share_N1 * sequence_ND + (1 - share_N1) * personal_ND
         return session_ND
 
-    def convolved(self, nodes_W: Tensor) -> Tensor:
-        """The mean convolution before its ReLU, (..., D), of rows of the table."""
-        _, own, mean = nodes_W.chunk(3, dim=-1)
-        out: Tensor = self.neighbour(mean) + self.own(own)
-        return out
+    def convolved(self, heard_D: Tensor, mean_D: Tensor) -> Tensor:
+        """The mean convolution before its ReLU, (..., D)."""
+        out_D: Tensor = self.neighbour(mean_D) + self.own(heard_D)
+        return out_D
 
-    def states(self, nodes_W: Tensor) -> Tensor:
-        """Node states (..., D) of rows of the table."""
-        row = nodes_W.chunk(3, dim=-1)[0]
-        return (self.convolved(nodes_W).relu() + row) / 2
+    def states(self, row_D: Tensor, heard_D: Tensor, mean_D: Tensor) -> Tensor:
+        """Node states (..., D)."""
+        return (self.convolved(heard_D, mean_D).relu() + row_D) / 2
 
-    def _user_rows(self, table_TW: Tensor, length_N: Tensor, user_N: Tensor | None) -> Tensor:
-        """Rows (N,) of the table that are the users'."""
-        unknown = self.num_users
-        if user_N is None:
-            user_N = torch.full_like(length_N, unknown)
+    def user_states(self, table: NodeTable, user_N: Tensor) -> Tensor:
+        """Node states (N, D) of users."""
+        first = len(table.rows_TD) - self.num_users
         known_N = (user_N >= 0) & (user_N < self.num_users)
-        return len(table_TW) - 1 - self.num_users + torch.where(known_N, user_N, unknown)
+        nodes_N = first + user_N.where(known_N, 0)
+        states_ND = self.states(*(F.embedding(nodes_N, part_TD) for part_TD in table[:3]))
+        if bool(known_N.all()):
+            return states_ND
+        mean_1D = self.states(*(part_TD[first:].mean(0, keepdim=True) for part_TD in table[:3]))
+        return states_ND.where(known_N[:, None], mean_1D)
