@@ -15,6 +15,7 @@ from alterrec.experiments.memory import plan_memory
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.recipe import resolve
+from alterrec.sessions import SessionStore
 from alterrec.training.schedule import phases
 
 LARGE = """
@@ -81,6 +82,18 @@ def test_states_of_a_step_are_those_of_the_layers_that_an_encoder_has(name: str,
         planned.append(plan_memory(model, recipe, phases(recipe), 100, 50, resident=0).training)
     rows = 512 if name == "bsarec" else 128
     assert planned[1] - planned[0] == rows * 50 * 64 * 4 * (6 + 18 * layers)
+
+
+def test_users_that_stand_beside_items_are_planned_for() -> None:
+    """70,000 more rows of 8: the weights, two moments, a copy and a gradient; six tables of a step."""
+
+    def training(users: int) -> int:
+        store = SessionStore.from_arrays([0, 0], [0, 1], user_ids=[users - 1] * 2, num_items=1000)
+        recipe = resolve("hggnn", overrides={"model.dim": 8})
+        items = Items(1000, None, torch.ones(1000, dtype=torch.bool), train=store)
+        return plan_memory(build_model(recipe, items), recipe, phases(recipe), 1000, 50, resident=0).training
+
+    assert training(80_000) - training(10_000) == (4 + 6) * 70_000 * 8 * 4
 
 
 def test_no_budget_is_no_bound() -> None:

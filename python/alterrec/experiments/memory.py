@@ -81,7 +81,9 @@ def plan_memory(
     batch = recipe.optim.batch_size
     networks = {name: model.network(name) for name in model.networks} if model else {}
     weights = [sum(value.numel() for value in network.parameters()) * FLOAT for network in networks.values()]
-    tables = [num_items * network.dim * FLOAT for network in networks.values()]
+    # Where users stand beside the items, a step and an evaluation have all of both.
+    nodes = {name: getattr(network.items, "num_nodes", 0) for name, network in networks.items()}
+    tables = [max(num_items, nodes[name]) * network.dim * FLOAT for name, network in networks.items()]
     states = [
         (batch if network.reads_prefixes else -(-batch // min(recipe.data.prefixes or longest, longest)))
         * min(longest, recipe.model.max_len)
@@ -93,7 +95,11 @@ def plan_memory(
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
     learning = 3 * sum(weights) + max(weights, default=0)
     learned = [
+<<<<<<< HEAD
         items_encoded(recipe, phase, num_items) * _item_values(networks[phase.train]) * FLOAT
+=======
+        max(items_encoded(recipe, phase, num_items), nodes[phase.train]) * networks[phase.train].dim * FLOAT
+>>>>>>> 886806e (The memory plan counts users that stand beside items)
         for phase in phases
     ]
     taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]

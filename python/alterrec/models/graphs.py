@@ -61,7 +61,7 @@ def hggnn(recipe: Recipe, items: Items) -> Recommender:
     nodes = GraphNodes(items.num_items, graph, recipe.model.dim, own_dropout(recipe, choices))
     network = Network(
         nodes,
-        PersonalSession(recipe.model.dim, recipe.model.max_len, nodes.num_users),
+        PersonalSession(recipe.model.dim, recipe.model.max_len, nodes.num_nodes - items.num_items),
         choices.temperature,
         outputs=nodes.items,
         cosine=choices.cosine,

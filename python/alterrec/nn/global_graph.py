@@ -48,8 +48,8 @@ class GraphNodes(nn.Module):
     def __init__(self, num_items: int, graph: Adjacency, dim: int, dropout: float) -> None:
         super().__init__()
         self.num_items = num_items
-        self.num_users = len(graph.offsets) - 1 - num_items
-        self.rows_TD = nn.Parameter(torch.empty(num_items + self.num_users, dim))
+        self.num_nodes = len(graph.offsets) - 1
+        self.rows_TD = nn.Parameter(torch.empty(self.num_nodes, dim))
         self.register_buffer("edge_offsets", torch.from_numpy(graph.offsets))
         self.register_buffer("edge_ids", torch.from_numpy(graph.ids))
         self.dropout = nn.Dropout(dropout)
