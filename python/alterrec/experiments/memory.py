@@ -95,11 +95,9 @@ def plan_memory(
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
     learning = 3 * sum(weights) + max(weights, default=0)
     learned = [
-<<<<<<< HEAD
-        items_encoded(recipe, phase, num_items) * _item_values(networks[phase.train]) * FLOAT
-=======
-        max(items_encoded(recipe, phase, num_items), nodes[phase.train]) * networks[phase.train].dim * FLOAT
->>>>>>> 886806e (The memory plan counts users that stand beside items)
+        max(items_encoded(recipe, phase, num_items), nodes[phase.train])
+        * _item_values(networks[phase.train])
+        * FLOAT
         for phase in phases
     ]
     taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
