@@ -60,11 +60,12 @@ def network_of(arrays: parity.Arrays) -> Network:
 
 
 def load(path: Path) -> parity.Arrays:
-    """An instance whose tables of values have lost the row of padding."""
+    """An instance whose tables of values have lost the row of padding, and rows that no item has."""
     arrays = parity.Arrays(path)
     for name in FIELDS:
         if f"weight.{name}" in arrays:
-            arrays.arrays[f"weight.{name}"] = arrays.arrays[f"weight.{name}"][1:]
+            used = int(arrays[f"input.item_{name}"].max())
+            arrays.arrays[f"weight.{name}"] = arrays.arrays[f"weight.{name}"][1 : used + 1]
     return arrays
 
 
