@@ -96,6 +96,18 @@ def test_users_that_stand_beside_items_are_planned_for() -> None:
     assert training(80_000) - training(10_000) == (4 + 6) * 70_000 * 8 * 4
 
 
+def test_pretraining_reads_every_prefix_as_often_as_its_tasks_do() -> None:
+    items = Items(100, torch.randn(100, 8), torch.ones(100, dtype=torch.bool))
+
+    def planned(batch: int, first: int) -> int:
+        recipe = resolve("s3rec", overrides={"optim.batch_size": batch})
+        return plan_memory(build_model(recipe, items), recipe, phases(recipe)[first:], 100, 50, 0).training
+
+    place = 50 * 64 * 4 * (6 + 18 * 2)
+    assert planned(1024, first=0) - planned(512, first=0) == 512 * 4 * place
+    assert planned(1024, first=1) - planned(512, first=1) == 128 * place
+
+
 def test_no_budget_is_no_bound() -> None:
     recipe = resolve("popularity")
     plan = plan_memory(None, recipe, [], 10**9, 50, resident=2**40)

@@ -84,13 +84,14 @@ def plan_memory(
     # Where users stand beside the items, a step and an evaluation have all of both.
     nodes = {name: getattr(network.items, "num_nodes", 0) for name, network in networks.items()}
     tables = [max(num_items, nodes[name]) * network.dim * FLOAT for name, network in networks.items()]
+    sessions = -(-batch // min(recipe.data.prefixes or longest, longest))
     states = [
-        (batch if network.reads_prefixes else -(-batch // min(recipe.data.prefixes or longest, longest)))
+        _rows_read(networks[phase.train], phase, batch, sessions)
         * min(longest, recipe.model.max_len)
-        * network.dim
+        * networks[phase.train].dim
         * FLOAT
-        * (ENCODER_STATES + LAYER_STATES * _layers(network.session))
-        for network in networks.values()
+        * (ENCODER_STATES + LAYER_STATES * _layers(networks[phase.train].session))
+        for phase in phases
     ]
     # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
     learning = 3 * sum(weights) + max(weights, default=0)
@@ -131,6 +132,13 @@ def _item_values(network: Network) -> int:
             experts, dim, width = part.experts_EDF.shape
             values += experts * (width + 2 * dim)
     return values
+
+
+def _rows_read(network: Network, phase: Phase, batch: int, sessions: int) -> int:
+    """Rows that the session encoder reads in a step: prefixes, or sessions that they share."""
+    if phase.objective != "next":
+        return batch * int(getattr(network.objectives[phase.objective], "readings", 1))
+    return batch if network.reads_prefixes else sessions
 
 
 def _layers(session: nn.Module) -> int:

@@ -138,7 +138,10 @@ class Scorer(Protocol):
 
 
 class Objective(Protocol):
-    """What a network learns besides the next item: pretraining, or masked items in its place."""
+    """What a network learns besides the next item: pretraining, or masked items in its place.
+
+    One that reads each sample more than once says so by an attribute ``readings``.
+    """
 
     def __call__(self, network: Network, lesson: Lesson) -> Tensor:
         """The loss of a lesson, a scalar."""

@@ -196,6 +196,8 @@ class FourTasks(nn.Module):
         faithful: repeat faults of the public code, see :func:`s3rec`.
     """
 
+    readings = 4
+
     def __init__(
         self,
         attributes: TextAttributes | CategoryAttributes,

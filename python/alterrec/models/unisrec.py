@@ -82,6 +82,7 @@ class Contrast(nn.Module):
         faithful: repeat the faults of the public code, see :func:`unisrec`.
     """
 
+    readings = 2
     shortened_VF: Tensor | None
 
     def __init__(
