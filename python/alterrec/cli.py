@@ -30,7 +30,7 @@ from alterrec.console import (
     show_profile,
     show_result,
 )
-from alterrec.errors import InputError
+from alterrec.errors import WRONG_INPUT, InputError
 from alterrec.recipe import ORIGINAL, differences, recipe_fields, recipe_names, resolve
 from alterrec.report.tables import Table, show
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from alterrec.data.readers import Sessions
     from alterrec.recommend import SavedRun
 
-DONE, OURS, WRONG_INPUT, STOPPED = 0, 1, 2, 130
+DONE, OURS, STOPPED = 0, 1, 130
 
 Arguments = ParamSpec("Arguments")
 Listing = Literal["models", "recipes", "encoders"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# The exit code that goes with it.
+WRONG_INPUT = 2
+
 
 class InputError(ValueError):
     """Wrong input or option: the message names what was found, what is allowed and the fix.

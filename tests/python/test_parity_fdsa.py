@@ -12,7 +12,6 @@ from parity import close
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.recipe import resolve
 
 FILES = parity.files("fdsa") + parity.files("fdsa_attributes")
@@ -91,14 +90,7 @@ def test_parity_streams_session_and_scores(arrays: parity.Arrays) -> None:
 
 
 def test_parity_loss_and_gradients(arrays: parity.Arrays) -> None:
-    network = network_of(arrays)
-    tables = network.item_tables()
-    vectors_ND = network.encode_sessions(arrays.batch(), tables)
-    targets_N1 = arrays["input.targets"][:, None] - 1
-    loss = candidate_cross_entropy(vectors_ND, tables.outputs, targets_N1, torch.ones(1).double(), None)
-    close(loss, arrays["output.loss_without_padding"])
-    loss.backward()
-    parity.gradients_close(network, arrays, "without_padding", names_of(arrays))
+    parity.next_item_loss_close(network_of(arrays), arrays, names_of(arrays))
 
 
 @pytest.mark.parametrize("path", parity.files("fdsa_attributes"), ids=lambda path: path.stem)

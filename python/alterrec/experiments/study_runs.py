@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alterrec.errors import WRONG_INPUT
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.run_folder import CHECKPOINT, RunFolder, read_run
 
@@ -18,7 +19,6 @@ Settings = Mapping[str, Any]
 
 # A study compares rows itself and draws one report; 200 runs would each draw all others.
 ALWAYS = {"run.baselines": False, "run.report": False}
-WRONG_INPUT = 2
 
 
 class Source(NamedTuple):

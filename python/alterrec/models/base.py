@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.nn.scores import ScoreBuffer
-from alterrec.nn.sequences import append
+from alterrec.nn.sequences import append, real_places
 from alterrec.ranking import uniform_items
 from alterrec.sessions import Batch, derive_seed
 
@@ -58,8 +58,8 @@ class SessionBatch(NamedTuple):
 
     def prefixes(self, pad: int = -1) -> Tensor:
         """Items of each prefix (N, L), then ``pad``."""
-        places_L = torch.arange(self.items_RL.shape[1], device=self.items_RL.device)
-        return self.items_RL[self.row_N].masked_fill(places_L >= self.length_N[:, None], pad)
+        items_NL = self.items_RL[self.row_N]
+        return items_NL.masked_fill(~real_places(items_NL, self.length_N), pad)
 
 
 def on_device(values: np.ndarray, device: str) -> Tensor:

@@ -14,6 +14,7 @@ from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.item_encoders import BiasedItems
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.sequences import real_places
 from alterrec.recipe import Cloze as ClozeRecipe
 from alterrec.recipe import Recipe
 
@@ -98,7 +99,7 @@ class Cloze(nn.Module):
     def masks(self, draws: Tensor, length_N: Tensor) -> Tensor:
         """Masked places (N, L) by uniform draws (N, 1 + L): one for the sample, then one for each place."""
         places_L = torch.arange(draws.shape[1] - 1, device=draws.device)
-        draws_NL = draws[:, 1:].masked_fill(places_L >= length_N[:, None], torch.inf)
+        draws_NL = draws[:, 1:].masked_fill(~real_places(draws[:, 1:], length_N), torch.inf)
         # The smallest draw is masked in any case, so that every sample has something to learn from.
         some_NL = (draws_NL < self.ratio) | (draws_NL == draws_NL.amin(1, keepdim=True))
         return torch.where(draws[:, :1] < self.last, places_L == length_N[:, None] - 1, some_NL)
@@ -133,7 +134,7 @@ def masked_item_loss(
         return vectors_ME.sum()
     seen_ML = None
     if exclude_seen:
-        hidden_NL = masked_NL | (torch.arange(items_NL.shape[1], device=items_NL.device) >= length_N[:, None])
+        hidden_NL = masked_NL | ~real_places(items_NL, length_N)
         seen_ML = items_NL.masked_fill(hidden_NL, -1)[asked_NL.nonzero()[:, 0]]
     targets_M1 = items_NL[asked_NL][:, None]
     one, table_VE = torch.ones(1, device=vectors_ME.device), tables.outputs.to(vectors_ME.dtype)

@@ -18,7 +18,7 @@ from alterrec.models.parts import Items, alone, id_items, network_of, text_items
 from alterrec.nn.item_encoders import TextItems
 from alterrec.nn.losses import multi_label_loss
 from alterrec.nn.scores import ScoreBuffer
-from alterrec.nn.sequences import left_padded
+from alterrec.nn.sequences import left_padded, real_places
 from alterrec.nn.transformer import Transformer
 from alterrec.recipe import Recipe
 from alterrec.recipe import S3Rec as Choice
@@ -227,7 +227,7 @@ class FourTasks(nn.Module):
     def rows(self, lesson: Lesson, num_items: int) -> Rows:
         """What is masked, and beside what, drawn for a lesson."""
         items_RL, length_R = lesson.sequences(self.max_len)
-        real_RL = torch.arange(items_RL.shape[1], device=items_RL.device) < length_R[:, None]
+        real_RL = real_places(items_RL, length_R)
         described_RL = items_RL
         if self.faithful:
             if isinstance(self.attributes, TextAttributes):

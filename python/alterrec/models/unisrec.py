@@ -13,6 +13,7 @@ from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tab
 from alterrec.models.parts import Items, alone, id_items, network_of, only_id, text_items
 from alterrec.nn.item_encoders import SummedItems, TextItems
 from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.sequences import real_places
 from alterrec.recipe import Recipe
 from alterrec.recipe import Unisrec as Choices
 from alterrec.sessions import derive_seed
@@ -182,9 +183,9 @@ def without_items(
         ... )[0][:, :2]
         (tensor([[4, 2]]), tensor([[4, 3]]))
     """
-    places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
-    real_NL = places_L < length_N[:, None]
-    keep_NL = keep_NL | (places_L == 0) | ~real_NL
+    real_NL = real_places(items_NL, length_N)
+    keep_NL = keep_NL | ~real_NL
+    keep_NL[:, 0] = True
     # The last of those that share a slot stays: a kept one, or the one before the next that is kept.
     stays_NL = F.pad(keep_NL[:, 1:], (0, 1), value=True) if faithful else keep_NL
     order_NL = (~stays_NL).int().argsort(dim=1, stable=True)

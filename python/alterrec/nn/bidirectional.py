@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.sequences import append
+from alterrec.nn.sequences import append, real_places
 from alterrec.nn.transformer import RECBOLE, Head, Style, Transformer
 
 
@@ -78,7 +78,7 @@ class Bidirectional(nn.Module):
             asked_NL: bool.
         """
         rows_NLD = torch.where(masked_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
-        real_NL = torch.arange(items_NL.shape[1], device=items_NL.device) < length_N[:, None]
+        real_NL = real_places(items_NL, length_N)
         states_NLD = self.transformer.states(rows_NLD, real_NL[:, None, None, :])
         vectors_MD: Tensor = self.head(states_NLD[asked_NL])
         return vectors_MD

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from alterrec.graphs import session_graphs
 from alterrec.nn.neighbour_mean import Edges, neighbour_mean
+from alterrec.nn.sequences import real_places
 
 
 class Messages(nn.Module):
@@ -74,7 +75,7 @@ class GatedGraph(nn.Module):
         asked_NLD = (
             F.embedding(node_of_place_NL, self.attn_each(states_TD)) + self.attn_last(last_ND)[:, None]
         )
-        padding_NL = torch.arange(items_NL.shape[1], device=device) >= length_N[:, None]
+        padding_NL = ~real_places(items_NL, length_N)
         weight_NL1 = self.attn_score(asked_NLD.sigmoid()).masked_fill(padding_NL[:, :, None], 0.0)
         whole_ND = (weight_NL1 * each_NLD).sum(1)
         session_ND: Tensor = self.combine(torch.cat([whole_ND, last_ND], dim=1))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency
 from alterrec.nn.neighbour_mean import Edges, neighbour_mean
+from alterrec.nn.sequences import real_places
 
 
 class NodeTable(NamedTuple):
@@ -122,7 +123,7 @@ class PersonalSession(nn.Module):
     ) -> Tensor:
         """Session vectors (N, D); users that are unknown, or all where None, are the users' mean."""
         places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
-        padding_NL1 = (places_L >= length_N[:, None])[:, :, None]
+        padding_NL1 = ~real_places(items_NL, length_N)[:, :, None]
         nodes_NL = items_NL if table.ids_U is None else table.ids_U[items_NL]
         states_NLD = self.states(*(F.embedding(nodes_NL, part_TD) for part_TD in table[:3]))
         user_ND = self.user_states(table, torch.full_like(length_N, -1) if user_N is None else user_N)

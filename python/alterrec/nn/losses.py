@@ -60,13 +60,27 @@ def candidate_cross_entropy(
         0.3133
     """
     supervision = positives_NP, weights_P, candidates, exclude_NE, each
-    # Its products are of the precision that the arguments have, in an objective's mixed precision too.
-    with torch.autocast(vectors_ND.device.type, enabled=False):
-        loss: Tensor = _FusedLoss.apply(vectors_ND, table_VD, supervision, buffer or ScoreBuffer())
-    return loss
+    return _FusedLoss.of(vectors_ND, table_VD, supervision, buffer)
 
 
-class _FusedLoss(torch.autograd.Function):
+class _AtOnce(torch.autograd.Function):
+    """A loss of vectors and a table that saves the gradients of both in its forward pass."""
+
+    @classmethod
+    def of(cls, vectors_ND: Tensor, table_VD: Tensor, wanted: Any, buffer: ScoreBuffer | None) -> Tensor:
+        # Its products are of the precision that the arguments have, in an objective's mixed precision too.
+        with torch.autocast(vectors_ND.device.type, enabled=False):
+            loss: Tensor = cls.apply(vectors_ND, table_VD, wanted, buffer or ScoreBuffer())
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
+        # In place: a second backward pass over the same loss is refused by torch, which sees the change.
+        return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
+
+
+class _FusedLoss(_AtOnce):
     @staticmethod
     def forward(
         ctx: Any,
@@ -101,12 +115,6 @@ class _FusedLoss(torch.autograd.Function):
         ctx.save_for_backward(vector_gradient_ND, table_gradient_VD)
         return torch.cat(losses).mean()
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
-        # In place: a second backward pass over the same loss is refused by torch, which sees the change.
-        return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
-
 
 def multi_label_loss(
     vectors_ND: Tensor, table_AD: Tensor, labels_NP: Tensor, buffer: ScoreBuffer | None = None
@@ -131,11 +139,10 @@ def multi_label_loss(
         >>> round(loss.item(), 4)  # log(1 + exp(-2)) + log 2
         0.8201
     """
-    loss: Tensor = _MultiLabel.apply(vectors_ND, table_AD, labels_NP, buffer or ScoreBuffer())
-    return loss
+    return _MultiLabel.of(vectors_ND, table_AD, labels_NP, buffer)
 
 
-class _MultiLabel(torch.autograd.Function):
+class _MultiLabel(_AtOnce):
     @staticmethod
     def forward(
         ctx: Any, vectors_ND: Tensor, table_AD: Tensor, labels_NP: Tensor, buffer: ScoreBuffer
@@ -155,12 +162,6 @@ class _MultiLabel(torch.autograd.Function):
             table_gradient_AD.addmm_(gradient_NA.T, vectors_ND[chunk])
         ctx.save_for_backward(vector_gradient_ND, table_gradient_AD)
         return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        vector_gradient_ND, table_gradient_AD = ctx.saved_tensors
-        # In place, as in the loss above.
-        return vector_gradient_ND.mul_(gradients[0]), table_gradient_AD.mul_(gradients[0]), None, None
 
 
 def generalised_bce(

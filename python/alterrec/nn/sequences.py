@@ -10,6 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def real_places(rows_NL: Tensor, length_N: Tensor) -> Tensor:
+    """Where right-padded rows have items, bool (N, L); of ``rows_NL`` the shape and the device count.
+
+    Example:
+        >>> real_places(torch.zeros(2, 3), torch.tensor([2, 0])).tolist()
+        [[True, True, False], [False, False, False]]
+    """
+    return torch.arange(rows_NL.shape[1], device=rows_NL.device) < length_N[:, None]
+
+
 def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
     """Each row with one more item behind it: its last ``max_len`` items (N, L), then 0; lengths (N,).
 
@@ -29,7 +39,7 @@ def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> 
     places_L = torch.arange(min(items_NL.shape[1], max_len), device=items_NL.device)
     from_NL = places_L + (length_N + 1 - kept_N)[:, None]
     kept_NL = items_NL.gather(1, from_NL.clamp(max=items_NL.shape[1] - 1))
-    return kept_NL.masked_fill(places_L >= kept_N[:, None], 0), kept_N
+    return kept_NL.masked_fill(~real_places(kept_NL, kept_N), 0), kept_N
 
 
 def left_padded(items_NL: Tensor, length_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
