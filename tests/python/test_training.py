@@ -184,7 +184,7 @@ def test_curves_are_plain_json(tmp_path: Path) -> None:
     record = json.loads(json.dumps(progress.curves[0]))
     assert set(record) == {
         *("epoch", "phase", "trained", "negatives", "teacher", "objective", "loss", "samples"),
-        *("seconds", "seconds_eval", "valid"),
+        *("seconds", "seconds_eval", "valid", "parts"),
     }
     assert record["samples"] == len(small_dataset().train.prefixes("every"))
 

@@ -5,7 +5,7 @@ Legend: N samples, V items, L places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,6 +118,24 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
     return Ranks(views or {"score": (empty, empty)}, samples, targets)
 
 
+def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) -> np.ndarray:
+    """The ``k`` first items (N, k) int64 of each target's ranking by the score, in the order of targets.
+
+    Raises:
+        ValueError: fewer than ``k`` candidates are left for a target.
+    """
+    found = [np.empty((0, k), np.int64)]
+    for parts, seen, _ in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
+        total = weighted_sum(model.summands(parts), model.weights)
+        found.append(_numpy(top_ranked(total, k, exclude=seen)[0]))
+    return np.concatenate(found)
+
+
+def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The score (N, V): the sum of its parts by weight."""
+    return torch.stack([weights[name] * part for name, part in summands.items()]).sum(0)
+
+
 def score_chunks(
     model: Scorer, store: SessionStore, samples: np.ndarray, protocol: Protocol
 ) -> Iterator[tuple[dict[str, Tensor], Tensor | None, Tensor]]:
@@ -174,7 +192,7 @@ def recommend_items(
             lengths = torch.tensor([len(items) for items in read], device=protocol.device)
             batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
             summands = model.summands(model.part_scores(batch, tables))
-            total = torch.stack([model.weights[name] * part for name, part in summands.items()]).sum(0)
+            total = weighted_sum(summands, model.weights)
             seen = _padded(chunk, -1).to(protocol.device) if protocol.exclude_seen else None
             best_ids, best_scores = top_ranked(total, k, exclude=seen)
             ids.append(_numpy(best_ids))

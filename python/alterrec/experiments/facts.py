@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from alterrec.data.dataset import Dataset
+from alterrec.evaluation.balance import part_gradients, part_losses
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.recipe import Recipe
@@ -18,6 +19,8 @@ from alterrec.training.schedule import Phase, first_epochs
 
 # Target popularity in training interactions: upper ends of the groups of Figure 6.
 GROUPS = (0, 5, 30, 100)
+# The longest list that metrics of lists (coverage, popularity) look at.
+TOP = 20
 
 
 def peak_memory_bytes() -> int:
@@ -75,6 +78,21 @@ def target_facts(dataset: Dataset, ranks: Ranks) -> dict[str, Any]:
         "cold": int((~dataset.trained[ranks.targets]).sum()),
         "tied_share": ranks.tied_share(),
     }
+
+
+def part_facts(model: Recommender, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, float]]:
+    """Training loss and gradient norm by part, for ``curves.jsonl``."""
+    gradients = part_gradients(model, dataset.train, protocol)
+    return {
+        view: {"loss": loss, **({"gradient": gradients[view]} if view in gradients else {})}
+        for view, loss in part_losses(model, dataset.train, protocol).items()
+    }
+
+
+def top_size(dataset: Dataset, protocol: Protocol) -> int:
+    """How many items of each test ranking are kept: 20, or as many as every session leaves."""
+    seen = int(dataset.test.lengths.max(initial=1)) - 1 if protocol.exclude_seen else 0
+    return max(min(TOP, dataset.num_items - seen), 0)
 
 
 def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:

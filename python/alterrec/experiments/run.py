@@ -20,7 +20,7 @@ from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
-from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
 from alterrec.experiments import facts, run_folder
 from alterrec.experiments.memory import plan_memory
 from alterrec.experiments.pretrained import start_from
@@ -146,10 +146,12 @@ def fit(
     baselines = _baselines(recipe, dataset, protocol, trained, progress)
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
+    top = top_items(fitted, dataset.test, protocol, facts.top_size(dataset, protocol))
     run_folder.save_model(path, fitted, exclude_seen)
     run_folder.write_vocabulary(path, dataset)
     run_folder.write_curves(path, state.curves)
     run_folder.write_ranks(path, dataset, ranks)
+    run_folder.write_top(path, top)
     write_json(path / "examples.json", facts.examples(fitted, dataset, ranks["test"], protocol))
     ended = time.perf_counter()
     result = {
@@ -362,12 +364,16 @@ def _train(
     def validate() -> dict[str, dict[str, float]]:
         return evaluate(model, dataset.valid, protocol).all_metrics()
 
+    def inspect() -> dict[str, dict[str, float]]:
+        return facts.part_facts(model, dataset, protocol)
+
     state, stopped = train(
         model,
         recipe,
         plan,
         dataset.train,
         validate,
+        inspect=inspect,
         checkpoint=path / CHECKPOINT,
         data=dataset.fingerprint,
         exclude_seen=protocol.exclude_seen,

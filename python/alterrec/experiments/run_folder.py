@@ -169,6 +169,14 @@ def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
     _write_parquet(pl.concat(frames, how="vertical"), run / "ranks.parquet")
 
 
+def write_top(run: Path, top: NDArray[np.int64]) -> None:
+    """Write ``top.parquet``: for each test target, in the order of ``ranks.parquet``, the first items of its
+    ranking as rows of ``vocabulary.parquet``.
+    """
+    items = pl.Series("items", top.astype(np.int32), dtype=pl.Array(pl.Int32, top.shape[1]))
+    _write_parquet(items.cast(pl.List(pl.Int32)).to_frame(), run / "top.parquet")
+
+
 def write_curves(run: Path, curves: list[dict[str, Any]]) -> None:
     """Write ``curves.jsonl``: one line an epoch."""
     write_text(run / "curves.jsonl", "".join(json.dumps(record) + "\n" for record in curves))

@@ -111,6 +111,19 @@ class Result:
 
 
 @dataclass(frozen=True)
+class PartFacts:
+    """What the score or a part of it has learned after an epoch, on a fixed sample of training prefixes.
+
+    Attributes:
+        loss: its cross-entropy over the catalogue, in nats.
+        gradient: norm of the gradient that its columns of the item table get; None of a sum of networks.
+    """
+
+    loss: float
+    gradient: float | None = None
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One line of `curves.jsonl`."""
 
@@ -123,6 +136,7 @@ class Epoch:
     samples: int = 0
     seconds: float = 0.0
     seconds_eval: float = 0.0
+    parts: dict[str, PartFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def train(
     store: SessionStore,
     validate: Callable[[], Metrics],
     *,
+    inspect: Callable[[], Metrics] = dict,
     checkpoint: Path,
     data: str = "",
     exclude_seen: bool = False,
@@ -80,6 +81,7 @@ def train(
         plan: the phases, from ``schedule.phases``.
         store: training sessions.
         validate: metrics of the model by view; called after each epoch, in evaluation mode.
+        inspect: likewise, what each part has learned, kept with the curves.
         data: fingerprint of the data, kept with the checkpoint: a run goes on only with the same.
         exclude_seen: a prefix's items are no candidates in the loss either, as they are none in evaluation.
         checkpoint: file written after each epoch; with ``resume`` the run goes on from it, and ends with
@@ -129,7 +131,7 @@ def train(
                 clock,
                 listen,
             )
-            _epoch(model, recipe, phase, learn, progress, len(by_epoch), listen, validate)
+            _epoch(model, recipe, phase, learn, progress, len(by_epoch), listen, validate, inspect)
             progress.parameters = parameters_of(model)
             progress.optimisers = {
                 name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()
@@ -153,6 +155,7 @@ def _epoch(
     epochs: int,
     listen: Listener,
     validate: Callable[[], Metrics],
+    inspect: Callable[[], Metrics],
 ) -> None:
     """One epoch: learn, validate, record."""
     epoch = progress.epoch + 1
@@ -172,6 +175,7 @@ def _epoch(
     trained = time.perf_counter()
     model.eval()
     valid = validate()
+    parts = inspect()
     ended = time.perf_counter()
     progress.epoch = epoch
     progress.seconds += ended - began
@@ -188,6 +192,7 @@ def _epoch(
             "seconds": round(trained - began, 3),
             "seconds_eval": round(ended - trained, 3),
             "valid": valid,
+            "parts": parts,
         }
     )
     value = valid["score"].get(recipe.schedule.metric, float(epoch))

@@ -1,0 +1,107 @@
+"""What each part of a score learns: its own loss, and the gradient that the loss of the whole sends it.
+
+Legend: N samples, V items, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alterrec.evaluation.evaluate import Protocol, score_chunks, weighted_sum
+from alterrec.models.base import Network, Recommender, SessionBatch, on_device
+from alterrec.nn.losses import candidate_cross_entropy
+from alterrec.ranking import uniform_items
+from alterrec.sessions import PrefixBatches, SessionStore
+
+# Losses of one sample are compared with each other, so their error cancels; more samples cost time alone.
+SAMPLES = 512
+
+
+def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
+    """At most ``most`` samples (session, position), the same for every model: sessions evenly spread.
+
+    Each session gives one prefix, of a length that its own number draws.
+
+    Example:
+        >>> store = SessionStore.from_arrays([0, 0, 1, 2, 2], [4, 2, 3, 1, 0])
+        >>> fixed_samples(store).tolist()
+        [[0, 1], [2, 1]]
+    """
+    long = np.flatnonzero(store.lengths > 1)
+    chosen = long[np.linspace(0, len(long) - 1, min(most, len(long))).round().astype(np.int64)]
+    drawn = uniform_items(chosen, 1, 2**32)[:, 0]
+    return np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
+
+
+def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
+    """Cross-entropy over the whole catalogue of the score and of each part alone, without dropout.
+
+    What Figures 3 and 9 of the paper draw as training loss, on :func:`fixed_samples` of ``store``. The parts
+    are taken as they enter the sum, so each is over the temperature that it was trained with.
+
+    Returns:
+        View -> mean loss in nats; empty where no session has two items.
+    """
+    losses: dict[str, list[Tensor]] = {}
+    for parts, seen, wanted in score_chunks(model, store, fixed_samples(store), protocol):
+        summands = model.summands(parts)
+        views = {"score": weighted_sum(summands, model.weights)}
+        views |= summands if len(summands) > 1 else {}
+        for view, scores_NV in views.items():
+            losses.setdefault(view, []).append(_cross_entropy(scores_NV, wanted, seen))
+    return {view: float(torch.cat(values).double().mean()) for view, values in losses.items()}
+
+
+def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
+    """Norm of the gradient that each part's columns of the scored item table get, without dropout.
+
+    The gradient is that of the loss which trains the part: the catalogue's cross-entropy of its network's
+    whole score, so of the sum of all parts where one network has several (naive fusion), and of the part
+    itself where each is a network (AlterRec).
+
+    Returns:
+        Part -> norm, ``score`` -> norm where there is one part alone; empty where no session has two items.
+    """
+    samples = fixed_samples(store)
+    if not len(samples):
+        return {}
+    longest = int(store.lengths.max(initial=1))
+    fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
+    (read,) = PrefixBatches(store, len(samples), protocol.max_len, layout="by_session", **fixed)
+    (whole,) = PrefixBatches(store, len(samples), longest, pad=-1, **fixed)
+    wanted, seen = (on_device(values, protocol.device) for values in (read.targets, whole.items))
+    batch = SessionBatch.of(read, protocol.device)
+    found: dict[str, float] = {}
+    for name in model.networks:
+        network = model.network(name)
+        gradient_VD = _table_gradient(network, batch, wanted, seen if protocol.exclude_seen else None)
+        blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
+        found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}
+    return found if len(found) > 1 else dict(zip(["score"], found.values(), strict=True))
+
+
+def _table_gradient(network: Network, batch: SessionBatch, wanted: Tensor, seen: Tensor | None) -> Tensor:
+    with torch.no_grad():
+        tables = network.item_tables()
+        vectors_ND = network.encode_sessions(batch, tables)
+    table_VD = tables.outputs.detach().requires_grad_()
+    one = torch.ones(1, device=table_VD.device)
+    loss = candidate_cross_entropy(vectors_ND, table_VD, wanted[:, None], one, None, seen)
+    (gradient_VD,) = torch.autograd.grad(loss, table_VD)
+    return gradient_VD
+
+
+def _cross_entropy(scores_NV: Tensor, wanted: Tensor, seen: Tensor | None) -> Tensor:
+    reached_N = scores_NV.gather(1, wanted[:, None])[:, 0]
+    if seen is not None:
+        # Column V takes what is no item; the target stays a candidate though its prefix has it.
+        mask = torch.zeros(len(scores_NV), scores_NV.shape[1] + 1, dtype=torch.bool, device=scores_NV.device)
+        mask.scatter_(1, torch.where(seen < 0, scores_NV.shape[1], seen), True)
+        mask.scatter_(1, wanted[:, None], False)
+        scores_NV = scores_NV.masked_fill(mask[:, :-1], -torch.inf)
+    return scores_NV.logsumexp(1) - reached_N
