@@ -258,7 +258,9 @@ def recommend(
     run: RunFolder,
     sessions: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="CSV or Parquet: session_id, item_id, optionally timestamp."),
+        typer.Option(
+            metavar="FILE", help="CSV or Parquet: session_id, item_id, optionally timestamp, user_id."
+        ),
     ],
     k: Annotated[int, typer.Option("-k", help="Items for each session.")] = 20,
     out: Annotated[
@@ -270,7 +272,8 @@ def recommend(
     """Recommend the next items of sessions.
 
     Your ids in, your ids out; needs no training data. Items without training are scored by their
-    text. Rows of items that the run does not know are passed over, and counted on standard error.
+    text. Rows of items that the run does not know are passed over, and counted on standard error. A
+    system that reads users takes them from user_id, and counts those that it does not know.
 
     \b
     Example:
@@ -283,7 +286,9 @@ def recommend(
     from alterrec.recommend import load
 
     saved = load(run)
-    asked = load_sessions(sessions, saved.loaded.vocabulary, columns=columns, drop_unknown=True)
+    asked = load_sessions(
+        sessions, saved.loaded.vocabulary, users=saved.loaded.users, columns=columns, drop_unknown=True
+    )
     for note in asked.notes:
         complain(note)
     _write_recommendations(saved, asked, k, out)
@@ -515,7 +520,7 @@ def _write_recommendations(saved: SavedRun, asked: Sessions, k: int, out: Path |
     from alterrec.files import atomic_write
 
     numbers = [asked.store.session(i).astype(np.int64) for i in range(len(asked.store))]
-    ids, scores = saved.recommend_numbers(numbers, k)
+    ids, scores = saved.recommend_numbers(numbers, k, asked.store.users)
     item_ids = np.array(saved.loaded.vocabulary.item_ids, dtype=object)
     frame = pl.DataFrame(
         {

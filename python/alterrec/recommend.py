@@ -31,20 +31,28 @@ class SavedRun:
     loaded: LoadedModel
 
     def recommend(
-        self, sessions: Sequence[Sequence[str]], k: int = 20, *, drop_unknown: bool = False
+        self,
+        sessions: Sequence[Sequence[str]],
+        k: int = 20,
+        *,
+        users: Sequence[str | None] | None = None,
+        drop_unknown: bool = False,
     ) -> list[list[Recommendation]]:
         """The ``k`` best next items of each session, best first.
 
         Args:
             sessions: external item ids of each session, oldest first.
             k: items for each session.
+            users: external user id of each session, None where it is not known; a system that reads no
+                users passes over them. One who was not in training counts as not known.
             drop_unknown: pass over items that are not in the catalogue instead of raising.
 
         Returns:
             For each session ``k`` recommendations; an empty list for one without known items.
 
         Raises:
-            InputError: an item is not in the catalogue, a session is empty, or ``k`` is out of range.
+            InputError: an item is not in the catalogue, a session is empty, ``users`` are not one for each
+                session, or ``k`` is out of range.
 
         Example:
             >>> import tempfile
@@ -66,7 +74,10 @@ class SavedRun:
             wanted.append(items[items >= 0])
         answers: list[list[Recommendation]] = [[] for _ in wanted]
         known = [place for place, items in enumerate(wanted) if items.size]
-        ids, scores = self.recommend_numbers([wanted[place] for place in known], k)
+        user_S = self._user_numbers(users, len(wanted))
+        ids, scores = self.recommend_numbers(
+            [wanted[place] for place in known], k, None if user_S is None else user_S[known]
+        )
         for place, items, values in zip(known, ids.tolist(), scores.tolist(), strict=True):
             answers[place] = [
                 Recommendation(vocabulary.item_ids[item], score, self.loaded.texts[item])
@@ -74,10 +85,26 @@ class SavedRun:
             ]
         return answers
 
+    def _user_numbers(self, users: Sequence[str | None] | None, sessions: int) -> NDArray[np.int64] | None:
+        if users is None:
+            return None
+        if isinstance(users, str) or len(users) != sessions:
+            found = repr(users) if isinstance(users, str) else f"a list of {len(users)}"
+            raise InputError(
+                f"users is {found} for {sessions} sessions; allowed: a list with one user id for each, "
+                "None where it is not known"
+            )
+        if self.loaded.users is None:
+            return None
+        # No user is called "".
+        return self.loaded.users.find(["" if user is None else str(user) for user in users])
+
     def recommend_numbers(
-        self, sessions: Sequence[NDArray[np.int64]], k: int
+        self, sessions: Sequence[NDArray[np.int64]], k: int, users: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The ``k`` best next items of each session of item numbers: ids (S, k) and scores (S, k).
+
+        ``users`` (S,) are numbers of ``loaded.users``, -1 where a user is not known.
 
         Raises:
             InputError: ``k`` is below 1 or above the candidates that a session leaves.
@@ -91,7 +118,7 @@ class SavedRun:
             raise InputError(
                 f"k is {k}; allowed: 1 to {num_items - seen} (a catalogue of {num_items} items{less})"
             )
-        return recommend_items(self.loaded.model, sessions, k, self.loaded.protocol, num_items)
+        return recommend_items(self.loaded.model, sessions, k, self.loaded.protocol, num_items, users)
 
 
 def load(run: str | Path) -> SavedRun:

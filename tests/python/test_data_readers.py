@@ -601,6 +601,47 @@ def test_sessions_to_recommend_for(tmp_path: Path) -> None:
     assert "line 5: item_id is 'boat', which is not in the catalogue (1 of 4 rows" in found
 
 
+def test_users_to_recommend_for_have_the_numbers_that_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("session_id,item_id,who\na,tent,eve\nb,lamp,anna\nb,tent,anna\nc,lamp,ben\n", "utf-8")
+    vocabulary, users = Vocabulary(("tent", "lamp")), Vocabulary(("ben", "eve"))
+    asked = load_sessions(path, vocabulary, users=users, columns={"user_id": "who"})
+    np.testing.assert_array_equal(asked.store.users, [1, -1, 0])
+    assert asked.notes == ("s.csv: sessions of unknown users: 1 of 3",)
+    asked = load_sessions(path, vocabulary, users=users)
+    assert asked.store.users is None
+    assert asked.notes == ("s.csv: sessions of unknown users: 3 of 3 (no column user_id)",)
+
+
+def test_users_are_not_read_where_nobody_asks_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("session_id,item_id,user_id\na,tent,\na,lamp,ben\n", "utf-8")
+    asked = load_sessions(path, Vocabulary(("tent", "lamp")))
+    assert asked.store.users is None
+    assert asked.notes == ()
+
+
+def test_users_get_the_numbers_of_other_data(folder: Path) -> None:
+    for split in ("train", "valid", "test"):
+        lines = (folder / f"{split}.csv").read_text("utf-8").splitlines()
+        rows = [f"{line},u{line.split(',')[0]}\n" for line in lines[1:]]
+        (folder / f"{split}.csv").write_text(f"{lines[0]},user_id\n" + "".join(rows), "utf-8")
+    data = load_dataset(folder)
+    assert data.users is not None
+    names = data.users.item_ids
+    others = Vocabulary(("nobody", *names[:0:-1]))
+    again = data.with_users(others)
+    for split, store in data.splits.items():
+        assert store.users is not None
+        assert [names[user] for user in store.users] == [f"u{name}" for name in data.session_names[split]]
+        other = again.splits[split]
+        assert other.users is not None
+        assert other.users.tolist() == others.find([names[user] for user in store.users]).tolist()
+        for column in ("offsets", "items", "session_ids", "timestamps"):
+            np.testing.assert_array_equal(getattr(other, column), getattr(store, column))
+    assert again.with_users(others).train == again.train
+
+
 def test_wrong_path_of_a_session_file(tmp_path: Path) -> None:
     (tmp_path / "sessions.csv").touch()
     vocabulary = Vocabulary(("tent", "lamp"))

@@ -13,7 +13,8 @@ NUM_ITEMS = 40
 def small_dataset(seed: int = 0, cold: int = 0, sessions: int = 120, users: int = 0) -> Dataset:
     """Sessions that walk a ring of items, text that names each item's neighbourhood; no repeats in a session.
 
-    The last ``cold`` items are in validation and test alone. With ``users``, session i is of user i % users.
+    The last ``cold`` items are in validation and test alone. With ``users``, session i is of user i % users;
+    user 0 is called user0.
     """
     rng = np.random.default_rng(seed)
     names = tuple(f"item{j:02d}" for j in range(NUM_ITEMS))
@@ -40,6 +41,7 @@ def small_dataset(seed: int = 0, cold: int = 0, sessions: int = 120, users: int 
         text=ItemText({"title": titles}),
         vectors=None,
         session_names=session_names,
+        users=Vocabulary(tuple(f"user{number}" for number in range(users))) if users else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -21,6 +21,8 @@ SPLITS = ("train", "valid", "test")
 @dataclass(frozen=True)
 class Vocabulary:
     """External item ids by item number: item ``j`` of the catalogue is ``item_ids[j]``.
+
+    Users have numbers and names in the same way.
 
     Example:
         >>> vocabulary = Vocabulary(("tent", "lamp"))
@@ -99,6 +101,7 @@ class Dataset:
         vectors: (V, F) float32 or float16 given in place of text, or None; they win over ``text``.
         session_names: split -> external session id by session index.
         notes: what was cut, dropped or is worth knowing, one sentence each.
+        users: external user ids by the numbers that the sessions have, or None where users have no names.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Dataset:
     vectors: NDArray[np.floating] | None
     session_names: dict[str, list[str]]
     notes: tuple[str, ...] = ()
+    users: Vocabulary | None = None
 
     @property
     def num_items(self) -> int:
@@ -147,6 +151,29 @@ class Dataset:
                 digest.update(b"-" if array is None else array.tobytes())
         return digest.hexdigest()
 
+    def with_users(self, users: Vocabulary) -> Dataset:
+        """The same sessions with the user numbers of other data, found by name.
+
+        Args:
+            users: external user ids by number; a user who is not among them gets -1.
+
+        Raises:
+            ValueError: the users of this data have no names.
+
+        Example:
+            >>> store = SessionStore.from_arrays([0, 1], [0, 1], user_ids=[0, 1])
+            >>> data = Dataset("mine", store, store, store, Vocabulary(("tent", "lamp")), None, None, {},
+            ...                users=Vocabulary(("anna", "ben")))
+            >>> data.with_users(Vocabulary(("eve", "cid", "ben"))).test.users
+            array([-1,  2])
+        """
+        if self.users is None:
+            raise ValueError(f"{self.name}: its users have no names; allowed: data with users")
+        # The last place is that of -1, a user who was unknown before.
+        number_U = np.append(users.find(self.users.item_ids), -1)
+        train, valid, test = (_renumbered(store, number_U) for store in self.splits.values())
+        return replace(self, train=train, valid=valid, test=test, users=users)
+
     def statistics(self) -> dict[str, Any]:
         """Counts that describe the data: the columns of the paper's Table 3, and more.
 
@@ -174,6 +201,18 @@ class Dataset:
     def _num_users(self) -> int | None:
         users = [store.users for store in self.splits.values() if store.users is not None]
         return len(np.unique(np.concatenate(users))) if users else None
+
+
+def _renumbered(store: SessionStore, number_U: NDArray[np.int64]) -> SessionStore:
+    if store.users is None:
+        return store
+    return SessionStore.from_arrays(
+        np.repeat(store.session_ids, store.lengths),
+        store.items,
+        timestamps=store.timestamps,
+        user_ids=np.repeat(number_U[store.users], store.lengths),
+        num_items=store.num_items,
+    )
 
 
 def _split_statistics(store: SessionStore) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Sessions(NamedTuple):
     """Sessions read from one file.
 
     Attributes:
-        store: the sessions; items are numbers of the vocabulary.
+        store: the sessions; items are numbers of the vocabulary, users those that were asked for.
         names: external session id by session index.
         notes: what was dropped, one sentence each.
     """
@@ -112,11 +112,11 @@ def load_dataset(
     notes: list[str] = []
     events: dict[str, _Events] = {}
     for name, table in tables.items():
-        events[name], dropped = _read_events(table, vocabulary, columns, items.path, drop_unknown)
+        events[name], dropped = _read_events(table, COLUMNS, vocabulary, columns, items.path, drop_unknown)
         notes += dropped
     events = _with_integer_times(events)
     events, cuts = _split(events, {"valid": valid_share, "test": test_share})
-    users = _user_numbers(events.values())
+    users = _users(events.values())
     sessions = {split: _store(events[split], len(vocabulary), users) for split in SPLITS}
     for split, (store, _) in sessions.items():
         if not (store.lengths >= 2).any():
@@ -134,6 +134,7 @@ def load_dataset(
         vectors=given,
         session_names=names,
         notes=(*notes, *cuts, *_remarks(stores, names)),
+        users=users,
     )
 
 
@@ -141,6 +142,7 @@ def load_sessions(
     path: str | Path,
     vocabulary: Vocabulary,
     *,
+    users: Vocabulary | None = None,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
 ) -> Sessions:
@@ -149,6 +151,8 @@ def load_sessions(
     Args:
         path: ``.csv`` or ``.parquet`` with session_id, item_id and optionally timestamp, user_id.
         vocabulary: the catalogue.
+        users: external user ids by number; a user who is not among them is -1 in the store. None: nobody
+            asks for users, and the column is not read.
         columns: our column name -> the file's.
         drop_unknown: drop rows whose item is not in the catalogue (counted in the notes) instead of
             raising.
@@ -168,9 +172,15 @@ def load_sessions(
     _check_columns(columns)
     table = read_table(Path(path))
     _check_mapped([table], columns)
-    events, notes = _read_events(table, vocabulary, columns, Path("the catalogue"), drop_unknown)
+    read = COLUMNS if users else COLUMNS[:-1]
+    events, notes = _read_events(table, read, vocabulary, columns, Path("the catalogue"), drop_unknown)
     events = _with_integer_times({"sessions": events})["sessions"]
-    store, names = _store(events, len(vocabulary), _user_numbers([events]))
+    store, names = _store(events, len(vocabulary), users)
+    if users:
+        strangers = len(store) if store.users is None else int((store.users < 0).sum())
+        if strangers:
+            why = " (no column user_id)" if store.users is None else ""
+            notes += (f"{table.path.name}: sessions of unknown users: {strangers} of {len(store)}{why}",)
     return Sessions(store, names, notes)
 
 
@@ -266,9 +276,14 @@ def _text(items: Table, columns: Mapping[str, str], wanted: Sequence[str] | None
 
 
 def _read_events(
-    table: Table, vocabulary: Vocabulary, columns: Mapping[str, str], catalogue: Path, drop_unknown: bool
+    table: Table,
+    read: Sequence[str],
+    vocabulary: Vocabulary,
+    columns: Mapping[str, str],
+    catalogue: Path,
+    drop_unknown: bool,
 ) -> tuple[_Events, tuple[str, ...]]:
-    found = {name: find_column(table, name, columns, required=name in COLUMNS[:2]) for name in COLUMNS}
+    found = {name: find_column(table, name, columns, required=name in COLUMNS[:2]) for name in read}
     data = {
         ROW: table.frame[ROW],
         **{
@@ -388,18 +403,19 @@ def _session_order(frame: pl.DataFrame) -> pl.DataFrame:
     return last.sort("timestamp", maintain_order=True).select("session_id").with_row_index("session")
 
 
-def _user_numbers(events: Iterable[_Events]) -> pl.DataFrame:
-    """Columns user_id and user: numbers of the users of all files by first appearance."""
+def _users(events: Iterable[_Events]) -> Vocabulary | None:
+    """The users of all files by first appearance."""
     ids = [part.frame["user_id"] for part in events if "user_id" in part.frame.columns]
-    users = pl.concat(ids).unique(maintain_order=True) if ids else pl.Series(dtype=pl.String)
-    return pl.DataFrame({"user_id": users, "user": np.arange(len(users))})
+    return Vocabulary(tuple(pl.concat(ids).unique(maintain_order=True))) if ids else None
 
 
-def _store(events: _Events, num_items: int, users: pl.DataFrame) -> tuple[SessionStore, list[str]]:
+def _store(events: _Events, num_items: int, users: Vocabulary | None) -> tuple[SessionStore, list[str]]:
     order = _session_order(events.frame)
     rows = events.frame.join(order, on="session_id", how="left", maintain_order="left")
-    if "user_id" in rows.columns:
-        rows = rows.join(users, on="user_id", how="left", maintain_order="left")
+    if users and "user_id" in rows.columns:
+        numbers = pl.DataFrame({"user_id": users.item_ids, "user": np.arange(len(users))})
+        rows = rows.join(numbers, on="user_id", how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col("user").fill_null(-1))
     rows = rows.sort("session", maintain_order=True)
     store = SessionStore.from_arrays(
         rows["session"].cast(pl.Int64).to_numpy(),

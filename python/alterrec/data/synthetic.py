@@ -146,6 +146,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
         vectors=None,
         session_names=names,
         notes=(f"generated from seed {seed}", f"items without training sessions (cold): {untrained}"),
+        users=None,
     )
     return dataset, PlantedTruth(catalogue.product_type, catalogue.hidden_set, catalogue.cold, steps)
 

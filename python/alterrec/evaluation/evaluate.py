@@ -164,7 +164,12 @@ def chunk_rows(num_items: int, parts: int, budget_bytes: int) -> int:
 
 
 def recommend_items(
-    model: Scorer, sessions: Sequence[np.ndarray], k: int, protocol: Protocol, num_items: int
+    model: Scorer,
+    sessions: Sequence[np.ndarray],
+    k: int,
+    protocol: Protocol,
+    num_items: int,
+    users: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` best next items of each whole session, best first.
 
@@ -174,6 +179,7 @@ def recommend_items(
         k: items a session; at most the candidates left by exclusion.
         protocol: its ``targets`` is not used.
         num_items: V.
+        users: (S,) int64 user of each session, -1 where it is not known; only some systems read them.
 
     Returns:
         ids (S, k) int64 and scores (S, k) float32.
@@ -191,6 +197,8 @@ def recommend_items(
             read = [items[-protocol.max_len :] for items in chunk]
             lengths = torch.tensor([len(items) for items in read], device=protocol.device)
             batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
+            if users is not None:
+                batch = batch._replace(user_N=on_device(users[first : first + rows], protocol.device))
             summands = model.summands(model.part_scores(batch, tables))
             total = weighted_sum(summands, model.weights)
             seen = _padded(chunk, -1).to(protocol.device) if protocol.exclude_seen else None

@@ -147,7 +147,8 @@ def examples(
         for session, end in ranks.samples[picks]
     ]
     k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
-    top = recommend_items(fitted, prefixes, max(k, 1), protocol, dataset.num_items)[0]
+    users = None if dataset.test.users is None else dataset.test.users[ranks.samples[picks, 0]]
+    top = recommend_items(fitted, prefixes, max(k, 1), protocol, dataset.num_items, users)[0]
     rows = []
     for place, (pick, prefix) in enumerate(zip(picks, prefixes, strict=True)):
         expected = {

@@ -62,11 +62,13 @@ class FittedRun:
         """``finished``, ``patience`` or ``interrupted``."""
         return str(self.result["stopped"])
 
-    def recommend(self, sessions: Sequence[Sequence[str]], k: int = 20) -> list[list[Recommendation]]:
-        """The ``k`` best next items of each session of external ids."""
+    def recommend(
+        self, sessions: Sequence[Sequence[str]], k: int = 20, *, users: Sequence[str | None] | None = None
+    ) -> list[list[Recommendation]]:
+        """The ``k`` best next items of each session of external ids, and of its user where one is given."""
         from alterrec.recommend import load
 
-        return load(self.path).recommend(sessions, k)
+        return load(self.path).recommend(sessions, k, users=users)
 
 
 def fit(
@@ -149,6 +151,7 @@ def fit(
     top = top_items(fitted, dataset.test, protocol, facts.top_size(dataset, protocol))
     run_folder.save_model(path, fitted, exclude_seen)
     run_folder.write_vocabulary(path, dataset)
+    run_folder.write_users(path, recipe, dataset)
     run_folder.write_curves(path, state.curves)
     run_folder.write_ranks(path, dataset, ranks)
     run_folder.write_top(path, top)
@@ -199,6 +202,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Metrics of a saved run on a data set of the same catalogue.
 
+    Users are known by their names, in whatever order the data has them.
+
     Returns:
         ``valid`` and ``test`` (view -> metric -> value), ``targets`` and ``groups`` as in result.json.
 
@@ -213,6 +218,8 @@ def evaluate_run(
             f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and "
             "they are not the same in the same order; allowed: the items file of the training data"
         )
+    if loaded.users is not None and dataset.users is not None:
+        dataset = dataset.with_users(loaded.users)
     ranks = {
         split: evaluate(loaded.model, dataset.splits[split], loaded.protocol) for split in ("valid", "test")
     }

@@ -27,10 +27,15 @@ from alterrec.models.neighbours import ItemKnn, Untrained
 from alterrec.models.parts import Items
 from alterrec.recipe import Recipe, load_recipe
 
+USERS = "users.parquet"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained system with all it needs to recommend."""
+    """A trained system with all it needs to recommend.
+
+    ``users`` are the users that it knows, by number; None where it reads none, or knows them by number alone.
+    """
 
     recipe: Recipe
     vocabulary: Vocabulary
@@ -38,6 +43,7 @@ class LoadedModel:
     trained: NDArray[np.bool_]
     exclude_seen: bool
     model: Scorer
+    users: Vocabulary | None
 
     @property
     def protocol(self) -> Protocol:
@@ -83,6 +89,7 @@ def load_model(run: str | Path) -> LoadedModel:
     recipe = load_recipe(run / "recipe.toml")
     try:
         vocabulary = pl.read_parquet(run / "vocabulary.parquet")
+        users = _read_users(run / USERS)
         with safe_open(run / "model.safetensors", framework="pt") as file:
             facts = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -101,7 +108,12 @@ def load_model(run: str | Path) -> LoadedModel:
         trained,
         json.loads(facts["exclude_seen"]),
         model,
+        users,
     )
+
+
+def _read_users(path: Path) -> Vocabulary | None:
+    return Vocabulary(tuple(pl.read_parquet(path)["user_id"])) if path.exists() else None
 
 
 def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, Tensor]) -> Scorer:
@@ -145,6 +157,17 @@ def write_vocabulary(run: Path, data: Dataset) -> None:
         }
     )
     _write_parquet(frame, run / "vocabulary.parquet")
+
+
+def write_users(run: Path, recipe: Recipe, data: Dataset) -> None:
+    """Write ``users.parquet`` where the model reads users and they have names: user_id, by user number.
+
+    Users who are not in training are not in the model, and not in the file.
+    """
+    if data.users is None or data.train.users is None or not lookup(recipe.model_name).reads_users:
+        return
+    known = data.users.item_ids[: int(data.train.users.max()) + 1]
+    _write_parquet(pl.DataFrame({"user_id": known}, schema={"user_id": pl.String}), run / USERS)
 
 
 def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
