@@ -8,10 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import small_dataset
 
 from alterrec.graphs import session_graphs
+from alterrec.models.base import SessionBatch
 from alterrec.nn.gated_graph import GatedGraph
 from alterrec.nn.neighbour_mean import Edges, neighbour_mean
+from alterrec.sessions import PrefixBatches
 
 NUM_ITEMS = 6
 PREFIXES = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=6), min_size=1, max_size=4)
@@ -102,6 +105,19 @@ class TestGatedGraph:
         vectors = encoder(table, *batch_of(prefixes))
         expected = torch.stack([slow_session(encoder, table, prefix) for prefix in prefixes])
         torch.testing.assert_close(vectors, expected, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("layout", ["padded", "by_session"])
+    def test_graphs_of_arrays_are_those_of_the_tensors(self, layout):
+        """Behind a prefix arrays may have the rest of the session."""
+        store = small_dataset().train
+        for arrays in PrefixBatches(store, 50, 4, shuffle=False, layout=layout):
+            batch = SessionBatch.of(arrays, "cpu")
+            graphs, fetched = (each.graphs(store.num_items) for each in (batch, batch._replace(arrays=None)))
+            for one, other in zip(graphs[:2], fetched[:2], strict=True):
+                assert torch.equal(one, other)
+            for one, other in zip(graphs[2:], fetched[2:], strict=True):
+                assert torch.equal(one.offsets, other.offsets)
+                assert torch.equal(one.ids, other.ids)
 
     def test_a_batch_without_samples(self):
         nothing = torch.zeros(0, dtype=torch.int64)

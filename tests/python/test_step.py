@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec import ranking
@@ -30,16 +31,19 @@ EXACT = {
     "model.max_len": 4,
 }
 
+TRAIN = small_dataset(users=9).train
+
 
 def made(name: str = "alterrec", **overrides: Any) -> tuple[Recommender, Any]:
     recipe = resolve(name, overrides=EXACT | {key.replace("__", "."): v for key, v in overrides.items()})
     torch.manual_seed(0)
     vectors = torch.from_numpy(text_like_vectors())
-    return build_model(recipe, Items(NUM_ITEMS, vectors, torch.ones(NUM_ITEMS, dtype=torch.bool))), recipe
+    items = Items(NUM_ITEMS, vectors, torch.ones(NUM_ITEMS, dtype=torch.bool), train=TRAIN)
+    return build_model(recipe, items), recipe
 
 
 def batches(layout: Any, **options: Any) -> list[Batch]:
-    return list(PrefixBatches(small_dataset().train, 64, 4, shuffle=False, layout=layout, **options))
+    return list(PrefixBatches(TRAIN, 64, 4, shuffle=False, layout=layout, **options))
 
 
 def learned(
@@ -70,7 +74,7 @@ def assert_equal(one: tuple[float, list[torch.Tensor]], other: tuple[float, list
 HARD = Phase("taught", "id", 1, "window", "text")
 
 
-@pytest.mark.parametrize("session", ["mean", "recency", "transformer"])
+@pytest.mark.parametrize("session", ["mean", "recency", "transformer", "graph"])
 def test_sessions_read_once_teach_as_prefix_by_prefix(session: str) -> None:
     """Sessions longer than max_len are among them."""
     model, recipe = made(id__session=session, text__session=session)
@@ -90,11 +94,11 @@ def test_chunks_of_scores_change_nothing(negatives: Any, share: float) -> None:
     assert_equal(whole, learned(model, recipe, phase, batch, seen=True, rows=7))
 
 
-@pytest.mark.parametrize("name", ["id", "text"])
+@pytest.mark.parametrize(("name", "session"), [("id", "mean"), ("id", "graph"), ("text", "mean")])
 def test_few_items_of_many_teach_as_the_whole_catalogue_does(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, recipe = made(window__sample=6)
+    model, recipe = made(window__sample=6, id__session=session)
     other = {"id": "text", "text": "id"}[name]
     phase = Phase("taught", name, 1, "window", other, positives=1)
     batch = batches("by_session")[0]
@@ -179,14 +183,28 @@ def test_gbce_learns_from_drawn_negatives_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
-def test_a_compiled_encoder_learns_the_same() -> None:
+@pytest.mark.parametrize("session", ["transformer", "graph"])
+def test_a_compiled_encoder_learns_the_same(session: str) -> None:
     """By the backend that needs no compiler: the wiring is ours, the code is not."""
-    model, recipe = made(id__session="transformer")
+    model, recipe = made(id__session=session)
     batch = batches("by_session")[0]
     plain = learned(model, recipe, HARD, batch)
     model.network("id").session.compile(dynamic=True, backend="eager")
     assert_equal(plain, learned(model, recipe, HARD, batch))
     assert all("_orig_mod" not in name for name, _ in model.named_parameters())
+
+
+class NoSizesFromValues(TorchDispatchMode):
+    """Refuses what a device must be waited for, whoever calls it: values, and sizes that depend on them."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        name = function.overloadpacket.__name__
+        masks = [one for one in arguments[1] if one is not None] if name in ("index", "index_put_") else []
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim"), name
+        assert not any(mask.dtype in (torch.bool, torch.uint8) for mask in masks), name
+        return function(*arguments, **(options or {}))
 
 
 class TestDevicePath:
@@ -208,17 +226,25 @@ class TestDevicePath:
         monkeypatch.undo()
         assert_equal(there, learned(model, recipe, phase, batch, seen=True))
 
-    def test_a_step_fetches_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("name", "phase"),
+        [
+            ("alterrec", HARD),
+            *((name, Phase("training", "model", 1, "full")) for name in ("sasrec", "srgnn", "hggnn")),
+        ],
+    )
+    def test_a_step_fetches_nothing(self, name: str, phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
         """No tensor is read by the host: reading one would wait for the device."""
-        model, recipe = made()
+        model, recipe = made(name)
         batch = batches("by_session")[0]
         step = Step(
-            model, recipe, HARD, NUM_ITEMS, exclude_seen=True, seed=5, buffer=ScoreBuffer(), clock=NoClock()
+            model, recipe, phase, NUM_ITEMS, exclude_seen=True, seed=5, buffer=ScoreBuffer(), clock=NoClock()
         )
 
         def refuse(*arguments: Any, **options: Any) -> Any:
             raise AssertionError("the host waits here")
 
-        for name in ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__int__", "__float__"):
-            monkeypatch.setattr(torch.Tensor, name, refuse)
-        step.loss(batch).backward()
+        for reading in ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__int__", "__float__"):
+            monkeypatch.setattr(torch.Tensor, reading, refuse)
+        with NoSizesFromValues():
+            step.loss(batch).backward()

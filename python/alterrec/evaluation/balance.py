@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from alterrec.evaluation.evaluate import Protocol, score_chunks, weighted_sum
-from alterrec.models.base import Network, Recommender, SessionBatch, on_device
+from alterrec.models.base import Network, Recommender, SessionBatch
+from alterrec.nn.device import on_device
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.ranking import uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore

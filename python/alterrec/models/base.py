@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.nn.device import on_device
+from alterrec.nn.gated_graph import PrefixGraphs
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.nn.sequences import append, real_places
 from alterrec.ranking import uniform_items
@@ -24,12 +26,14 @@ class SessionBatch(NamedTuple):
     """Prefixes of sessions: sample n is ``items_RL[row_N[n], :length_N[n]]``, all int64, right-padded.
 
     ``user_N`` has the user of each sample, -1 where it is not known; None where the data has no users.
+    ``arrays`` are those on the host that the tensors were made of; None where the host has not got the same.
     """
 
     items_RL: Tensor
     row_N: Tensor
     length_N: Tensor
     user_N: Tensor | None = None
+    arrays: Batch | None = None
 
     @classmethod
     def of(cls, batch: Batch, device: str) -> SessionBatch:
@@ -43,8 +47,9 @@ class SessionBatch(NamedTuple):
             tensor([[4, 2]])
         """
         row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
-        arrays = [batch.items, row_of, batch.lengths, *([] if batch.users is None else [batch.users])]
-        return cls(*(on_device(values, device) for values in arrays))
+        items_RL, row_N, length_N = (on_device(each, device) for each in (batch.items, row_of, batch.lengths))
+        user_N = None if batch.users is None else on_device(batch.users, device)
+        return cls(items_RL, row_N, length_N, user_N, batch)
 
     @classmethod
     def of_prefixes(cls, items_NL: Tensor, length_N: Tensor) -> SessionBatch:
@@ -61,13 +66,13 @@ class SessionBatch(NamedTuple):
         items_NL = self.items_RL[self.row_N]
         return items_NL.masked_fill(~real_places(items_NL, self.length_N), pad)
 
-
-def on_device(values: np.ndarray, device: str) -> Tensor:
-    """An array as a tensor on a device, through pinned memory where that lets the copy go on alone."""
-    tensor = torch.from_numpy(values)
-    if not device.startswith("cuda"):
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    def graphs(self, num_items: int) -> PrefixGraphs:
+        """The graph of each prefix, made of the host's arrays where there are some: nothing waits then."""
+        if self.arrays is None:
+            return PrefixGraphs.fetched(self.prefixes(pad=0), self.length_N, num_items)
+        items, row_of = self.arrays.items, self.arrays.row_of
+        items = items if row_of is None else items[row_of]
+        return PrefixGraphs.of(items, self.arrays.lengths, num_items, str(self.length_N.device))
 
 
 class Lesson(NamedTuple):
@@ -153,7 +158,7 @@ class Network(nn.Module):
 
     The session encoder gives a state (R, L, D) at every place of a session, the vector of the prefix that
     ends there; one with ``reads_prefixes`` gets prefixes and their lengths (with ``reads_users`` their users
-    too) and gives vectors (N, D).
+    too, with ``reads_graphs`` their graphs) and gives vectors (N, D).
 
     Args:
         items: gives the table (V, D) that sessions are read through, and that is scored.
@@ -218,8 +223,10 @@ class Network(nn.Module):
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Session vectors (N, E), already over the temperature."""
         if self.reads_prefixes:
-            users = [batch.user_N] if getattr(self.session, "reads_users", False) else []
-            vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *users)
+            more: list[Any] = [batch.user_N] if getattr(self.session, "reads_users", False) else []
+            if getattr(self.session, "reads_graphs", False):
+                more.append(batch.graphs(len(tables.inputs)))
+            vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *more)
         else:
             vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]
         return self.as_scored(vector_ND, tables)

@@ -5,15 +5,42 @@ Legend: N prefixes, L places, T nodes of all prefixes, V items, D width.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.graphs import session_graphs
+from alterrec.nn.device import on_device
 from alterrec.nn.neighbour_mean import Edges, neighbour_mean
 from alterrec.nn.sequences import real_places
+
+
+class PrefixGraphs(NamedTuple):
+    """``SessionGraphs`` as tensors: items of nodes, nodes of places, and the edges both ways."""
+
+    nodes_T: Tensor
+    node_of_place_NL: Tensor
+    before: Edges
+    after: Edges
+
+    @classmethod
+    def of(cls, items: np.ndarray, lengths: np.ndarray, num_items: int, device: str) -> PrefixGraphs:
+        """Graphs of right-padded prefixes (N, L) and their lengths (N,), on a device that need not wait."""
+        graphs = session_graphs(items, lengths, num_items)
+        return cls(
+            on_device(graphs.nodes, device),
+            on_device(graphs.node_of_place, device),
+            Edges.of(graphs.predecessors, device),
+            Edges.of(graphs.successors, device),
+        )
+
+    @classmethod
+    def fetched(cls, items_NL: Tensor, length_N: Tensor, num_items: int) -> PrefixGraphs:
+        """The same where the items are tensors: the core builds graphs, so a device is waited for."""
+        return cls.of(items_NL.cpu().numpy(), length_N.cpu().numpy(), num_items, str(items_NL.device))
 
 
 class Messages(nn.Module):
@@ -46,6 +73,7 @@ class GatedGraph(nn.Module):
     """
 
     reads_prefixes = True
+    reads_graphs = True
 
     def __init__(self, dim: int, steps: int) -> None:
         super().__init__()
@@ -57,21 +85,16 @@ class GatedGraph(nn.Module):
         self.attn_each = nn.Linear(dim, dim)
         self.attn_score = nn.Linear(dim, 1, bias=False)
         self.combine = nn.Linear(2 * dim, dim)
-        self.graphs = _graphs
 
-    def compile(self, *args: Any, **choices: Any) -> None:
-        """As of every module, but for the graphs: the core is not torch's to trace."""
-        # Not as a decorator: it imports the compiler, 145 MB, into every run.
-        self.graphs = torch.compiler.disable(_graphs)  # type: ignore[no-untyped-call]
-        super().compile(*args, **choices)
-
-    def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
-        """Session vectors (N, D)."""
-        device = items_NL.device
-        nodes_T, node_of_place_NL, before, after = self.graphs(items_NL, length_N, len(table_VD))
+    def forward(
+        self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor, graphs: PrefixGraphs | None = None
+    ) -> Tensor:
+        """Session vectors (N, D); the graphs of the prefixes are made where they are not given."""
+        graphs = graphs or PrefixGraphs.fetched(items_NL, length_N, len(table_VD))
+        nodes_T, node_of_place_NL, before, after = graphs
         states_TD = self.node_states(F.embedding(nodes_T, table_VD), before, after)
         each_NLD = F.embedding(node_of_place_NL, states_TD)
-        last_ND = each_NLD[torch.arange(len(length_N), device=device), length_N - 1]
+        last_ND = each_NLD[torch.arange(len(length_N), device=length_N.device), length_N - 1]
         asked_NLD = (
             F.embedding(node_of_place_NL, self.attn_each(states_TD)) + self.attn_last(last_ND)[:, None]
         )
@@ -87,13 +110,3 @@ class GatedGraph(nn.Module):
             heard = [self.message_in(states_TD, before, after), self.message_out(states_TD, after, before)]
             states_TD = self.gates(torch.cat(heard, dim=1), states_TD)
         return states_TD
-
-
-def _graphs(items_NL: Tensor, length_N: Tensor, num_items: int) -> tuple[Tensor, Tensor, Edges, Edges]:
-    """Items of nodes, nodes of places, and the edges both ways, where the items are."""
-    graphs = session_graphs(items_NL.cpu().numpy(), length_N.cpu().numpy(), num_items)
-    nodes_T, node_of_place_NL = (
-        torch.from_numpy(values).to(items_NL.device) for values in (graphs.nodes, graphs.node_of_place)
-    )
-    before, after = (Edges.of(edges, items_NL.device) for edges in (graphs.predecessors, graphs.successors))
-    return nodes_T, node_of_place_NL, before, after

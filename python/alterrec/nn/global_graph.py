@@ -152,7 +152,5 @@ class PersonalSession(nn.Module):
         known_N = (user_N >= 0) & (user_N < self.num_users)
         nodes_N = first + user_N.where(known_N, 0)
         states_ND = self.states(*(F.embedding(nodes_N, part_TD) for part_TD in table[:3]))
-        if bool(known_N.all()):
-            return states_ND
         mean_1D = self.states(*(part_TD[first:].mean(0, keepdim=True) for part_TD in table[:3]))
         return states_ND.where(known_N[:, None], mean_1D)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alterrec.graphs import Adjacency
+from alterrec.nn.device import on_device
 
 
 class Edges(NamedTuple):
@@ -21,9 +22,9 @@ class Edges(NamedTuple):
     ids: Tensor
 
     @classmethod
-    def of(cls, adjacency: Adjacency, device: torch.device | str) -> Edges:
+    def of(cls, adjacency: Adjacency, device: str) -> Edges:
         """Edges on a device."""
-        return cls(*(torch.from_numpy(values).to(device) for values in adjacency))
+        return cls(*(on_device(values, device) for values in adjacency))
 
 
 def neighbour_mean(states_TD: Tensor, edges: Edges, turned: Edges) -> Tensor:

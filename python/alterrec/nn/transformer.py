@@ -5,7 +5,7 @@ Legend: R sessions, L places, D width, H heads.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -186,8 +186,9 @@ class Headed(nn.Module):
         self.encoder = encoder
         self.head = head
         self.reads_prefixes: bool = getattr(encoder, "reads_prefixes", False)
+        self.reads_graphs: bool = getattr(encoder, "reads_graphs", False)
 
-    def forward(self, table_VD: Tensor, *sessions: Tensor) -> Tensor:
+    def forward(self, table_VD: Tensor, *sessions: Any) -> Tensor:
         """What the encoder gives, through the head."""
         vectors: Tensor = self.head(self.encoder(table_VD, *sessions))
         return vectors

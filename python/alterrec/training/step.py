@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tables, on_device
+from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tables
+from alterrec.nn.device import on_device
 from alterrec.nn.losses import candidate_cross_entropy, generalised_bce
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import unchecked
@@ -218,4 +219,5 @@ def about(batch: SessionBatch, supervision: Supervision) -> tuple[Tensor, Sessio
     ids_U, places = torch.cat([part.flatten() for part in parts]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
     pieces = places.split([part.numel() for part in parts])
     items, positives, candidates = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
-    return ids_U, batch._replace(items_RL=items), Supervision(positives, supervision.weights, candidates)
+    batch = batch._replace(items_RL=items, arrays=None)
+    return ids_U, batch, Supervision(positives, supervision.weights, candidates)
