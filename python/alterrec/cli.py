@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 DONE, OURS, STOPPED = 0, 1, 130
 
 Arguments = ParamSpec("Arguments")
-Listing = Literal["models", "recipes", "encoders"]
+Listing = Literal["models", "recipes", "encoders", "studies"]
 
 Settings = Annotated[
     list[str] | None,
@@ -298,13 +298,21 @@ def recommend(
 @app.command()
 @guarded
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="table1: every system, as in Table 1.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which study; `alterrec list studies` has all.")
+    ],
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the study; default: studies/NAME-DATA.")
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where runs are kept, for all studies; default: study-runs beside --out."
+        ),
     ] = None,
     quick: Annotated[
         bool,
@@ -332,6 +340,9 @@ def study(
             "--set", metavar="KEY=VALUE", help="Fixed in every run, and not searched then. Repeatable."
         ),
     ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search the settings of every row, as table1 does by itself.")
+    ] = False,
     jobs: Annotated[int, typer.Option(metavar="N", help="Runs at a time, each a process.")] = 1,
     text_encoder: Annotated[
         str | None,
@@ -340,15 +351,17 @@ def study(
     column: Columns = None,
     drop_unknown: DropUnknown = False,
 ) -> int:
-    """Make a table of the paper on your data.
+    """Make a table or figure of the paper on your data.
 
-    Searches optim.lr {0.01, 0.001} and model.dropout {0.1, 0.3, 0.5} of every system on validation with
-    one seed, as the paper did, then trains the chosen setting with all seeds and measures it on test.
-    report.html, table1.md, .csv and .tex and study.json, which has all numbers, are written into --out.
+    table1, and any other with --search, searches optim.lr {0.01, 0.001} and model.dropout {0.1, 0.3, 0.5}
+    of every system on validation with one seed, as the paper did, then trains the chosen setting with all
+    seeds and measures it on test. report.html, NAME.md, its tables as .csv and .tex, figures as PNG and
+    SVG, and study.json, which has all numbers, are written into --out.
 
-    Finished runs are kept under --out/runs by their recipe and data. Ctrl-C stops; the same command goes
-    on, and several of them, on one or more machines that see --out, share the work. A system that cannot
-    work on the data is N/A in the table. A run that breaks stops no other; the exit code is 1 then.
+    Finished runs are kept in --runs by their recipe and data, so one study goes on from another. Ctrl-C
+    stops; the same command goes on, and several of them, on one or more machines that see the folders,
+    share the work. A system that cannot work on the data is N/A in the table. A run that breaks stops no
+    other; the exit code is 1 then.
 
     \b
     Examples:
@@ -367,22 +380,25 @@ def study(
             name,
             source,
             out=out,
+            runs=runs,
             presets=_preset_names(preset, "paper"),
             settings=overrides,
             seeds=seeds,
             only=only or (),
+            search=search,
             quick=quick,
             jobs=jobs,
             command=shlex.join(["alterrec", *sys.argv[1:]]),
             listen=watch,
         )
-    for line in done.findings:
+    findings = done.shown.findings if done.shown else []
+    for line in findings:
         say(line)
     for run, failure in done.failed.items():
         complain(f"failed: {run}: {failure.reason}")
     if done.stopped:
         complain("stopped; the same command goes on")
-    if done.findings:
+    if findings:
         say(f"\nreport: {done.path / 'report.html'}")
         say(str(done.path))
     broken = any(failure.code != WRONG_INPUT for failure in done.failed.values())
@@ -417,10 +433,10 @@ def plan(model: ModelName = "alterrec", preset: Presets = None, settings: Settin
 @app.command("list")
 @guarded
 def list_(
-    what: Annotated[Listing, typer.Argument(metavar="WHAT", help="models, recipes or encoders.")],
+    what: Annotated[Listing, typer.Argument(metavar="WHAT", help="models, recipes, encoders or studies.")],
     as_json: Json = False,
 ) -> int:
-    """List models, recipes or encoders.
+    """List models, recipes, encoders or studies.
 
     Recipes come with all keys of --set, their defaults and what they mean.
 
@@ -429,7 +445,7 @@ def list_(
       alterrec list models
       alterrec list recipes --json
     """
-    listing = {"models": _models, "recipes": _recipes, "encoders": _encoders}[what]()
+    listing = {"models": _models, "recipes": _recipes, "encoders": _encoders, "studies": _studies}[what]()
     if as_json:
         say(json.dumps(listing, indent=2, ensure_ascii=False))
         return DONE
@@ -480,6 +496,16 @@ def _encoders() -> dict[str, list[dict[str, Any]]]:
         },
     ]
     return {"encoders": rows}
+
+
+def _studies() -> dict[str, list[dict[str, Any]]]:
+    from alterrec.experiments.study import STUDIES
+
+    rows = [
+        {"name": name, "systems": ", ".join(entry.models) or "all", "summary": entry.summary}
+        for name, entry in STUDIES.items()
+    ]
+    return {"studies": rows}
 
 
 def _reason(kind: str, name: str) -> str:

@@ -69,7 +69,9 @@ def row(model: str, kind: str, *seeds: Sequence[float], **changes: Any) -> dict[
         for seed, values in enumerate(seeds)
     ]
     base = {
+        "label": model,
         "model": model,
+        "settings": {},
         "kind": kind,
         "trains": True,
         "refused": False,
@@ -108,6 +110,8 @@ def write_study(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> Pat
         "settings": {},
         "seeds": 2,
         "grid": {"optim.lr": [0.01, 0.001]},
+        "over": [],
+        "reference": "",
         "metric": "hits@20",
         "data": result()["data"],
         "test_targets": 907,

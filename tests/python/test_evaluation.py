@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import NUM_ITEMS, small_dataset
+from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
-from alterrec.evaluation.choose import better_than_default, choose_system, choose_weights
+from alterrec.evaluation.choose import alpha_curve, better_than_default, choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.models.base import Recommender, SessionBatch, Tables
+from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity
+from alterrec.models.parts import Items
+from alterrec.recipe import resolve
 from alterrec.sessions import SessionStore
 
 ALL = Protocol(targets="every", exclude_seen=False, max_len=50)
@@ -151,3 +154,21 @@ def test_gain_within_its_error_is_no_gain() -> None:
     assert better_than_default(base, [base[::-1].copy()]) is None
     assert better_than_default(base, [base + 0.1]) == 0
     assert better_than_default(base, []) is None
+
+
+def test_the_curve_over_alpha_is_the_sum_at_each_weight() -> None:
+    data = small_dataset()
+    items = Items(
+        data.num_items,
+        torch.from_numpy(text_like_vectors()),
+        torch.ones(data.num_items, dtype=torch.bool),
+    )
+    torch.manual_seed(0)
+    model = build_model(resolve("independent", ["paper"], {"model.dim": 8}), items).eval()
+    protocol = Protocol("last", exclude_seen=False, max_len=50)
+    curve = alpha_curve(model, data.test, protocol)
+    assert list(curve) == [round(0.1 * step, 1) for step in range(11)]
+    views = evaluate(model, data.test, protocol).all_metrics()
+    assert (curve[0.0], curve[1.0]) == (views["text"], views["id"])
+    model.weights |= {"id": 0.3, "text": 0.7}
+    assert curve[0.3] == evaluate(model, data.test, protocol).metrics()

@@ -49,7 +49,7 @@ def lines(out: str, ending: str) -> list[str]:
 
 def results(out: Path) -> dict[str, int]:
     """When each finished run was written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")}
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.parent.glob("study-runs/*/result.json")}
 
 
 def test_a_study_searches_measures_writes_and_is_kept(alterrec: Command, shop: Path, tmp_path: Path) -> None:
@@ -69,10 +69,11 @@ def test_a_study_searches_measures_writes_and_is_kept(alterrec: Command, shop: P
     assert [run["seed"] for run in rows["id_only"]["runs"]] == [0, 1]
     assert rows["id_only"]["runs"][0]["parameters"] > 30 * 8
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("study.json", "table1.md", "table1.csv", "table1.tex", "report.html", "figures", "runs"),
+        *("study.json", "table1.md", "report.html", "figures"),
+        *(f"{name}.{kind}" for name in ("table1", "cost", "search", "versions") for kind in ("csv", "tex")),
     }
-    assert not list((tmp_path / "out").rglob("*.lock"))
-    assert not list((tmp_path / "out").rglob("checkpoint"))
+    assert not list(tmp_path.rglob("*.lock"))
+    assert not list(tmp_path.rglob("checkpoint"))
     before = results(tmp_path / "out")
     again = alterrec("study", "table1", *asked, "--only=popularity")
     assert "5 runs, 4 finished; 1 to go, about" in again.out
@@ -173,7 +174,7 @@ def short_and_long(shop: Path, out: Path) -> list[str]:
 
 
 def log_of(out: Path, model: str) -> str:
-    found = list(out.glob(f"runs/{model}-*.log"))
+    found = list(out.parent.glob(f"study-runs/{model}-*.log"))
     return found[0].read_text("utf-8") if found else ""
 
 
@@ -194,7 +195,7 @@ def test_a_killed_study_loses_nothing_and_leaves_nothing_at_work(shop: Path, tmp
         process.kill()
     wait_for(lambda: not Path(f"/proc/{child}").exists())
     finished = results(out)
-    assert list(out.glob("runs/alterrec-*.lock"))
+    assert list(out.parent.glob("study-runs/alterrec-*.lock"))
     with at_work(command) as process:
         wait_for(lambda: "resumed after epoch" in log_of(out, "alterrec"))
         process.send_signal(signal.SIGINT)
@@ -202,7 +203,7 @@ def test_a_killed_study_loses_nothing_and_leaves_nothing_at_work(shop: Path, tmp
     assert process.returncode == 130
     assert err == "stopped; the same command goes on\n"
     assert "2 runs, 1 finished" in said
-    assert not list(out.glob("runs/*.lock"))
+    assert not list(out.parent.glob("study-runs/*.lock"))
     assert results(out) == finished
     assert "| alterrec (a) | - |" in (out / "table1.md").read_text("utf-8")
 

@@ -15,9 +15,10 @@ from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
 from alterrec.errors import InputError
-from alterrec.report.rows import cost_table, csv_text, metric_rows, notes, ordered, search_table
+from alterrec.report.rows import cost_table, metric_rows, metric_sheet, notes, ordered, search_table
+from alterrec.report.studies.table1 import findings, table1
+from alterrec.report.studies.words import doubts
 from alterrec.report.study import read_study
-from alterrec.report.table1 import doubts, findings, write_table1
 from alterrec.report.tables import Table, latex, markdown, plain
 
 ROWS = [
@@ -138,7 +139,7 @@ def test_cost_and_search(tmp_path: Path) -> None:
         ("sasrec", "optim.lr 0.001", "30.00%"),
     )
     assert search_table(study).strong == {1}
-    lines = list(csv.DictReader(io.StringIO(csv_text(study))))
+    lines = list(csv.DictReader(io.StringIO(metric_sheet(study).csv())))
     assert [line["system"] for line in lines] == ["sasrec", "hggnn"]
     assert float(lines[0]["mrr@20"]) == 0.015
     assert float(lines[0]["mrr@20_sd"]) == pytest.approx(0.00707106781)
@@ -177,16 +178,17 @@ def test_what_to_doubt(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
-    write_table1(folder)
+    table1(read_study(folder)).write(folder)
     assert {path.name for path in folder.iterdir()} == {
-        "study.json",
-        "table1.md",
-        "table1.tex",
-        "table1.csv",
-        "report.html",
-        "figures",
+        *("study.json", "table1.md", "report.html", "figures"),
+        *(
+            f"{name}.{kind}"
+            for name in ("table1", "comparisons", "cost", "versions")
+            for kind in ("tex", "csv")
+        ),
     }
     assert (folder / "figures" / "systems.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / "systems.svg").read_text("utf-8").lstrip().startswith("<?xml")
     text = (folder / "report.html").read_text("utf-8")
     page = Outline(text)
     assert page.open == []
@@ -197,6 +199,7 @@ def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
         "Against the best baseline",
         "What was chosen, and what it took",
         "How it was run",
+        "To run it again",
     ]
     assert {load[:1] for load in page.loads} <= {"#"}
     assert "<script" not in text
@@ -213,7 +216,8 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     bad = "<script>alert(1)</script>"
     rows = [row("sasrec", "baseline", [1] * 5), row(bad, "baseline", reason=bad)]
     failed = [{"run": bad, "reason": bad}]
-    write_table1(write_study(tmp_path, rows, command=bad, failures=failed, settings={"text.encoder": bad}))
+    write_study(tmp_path, rows, command=bad, failures=failed, settings={"text.encoder": bad})
+    table1(read_study(tmp_path)).write(tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")
     assert "<script" not in text
     assert Outline(text).open == []
@@ -223,7 +227,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 def test_a_damaged_study_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "study.json").write_bytes(content)
     with pytest.raises(InputError, match=r"study\.json is damaged"):
-        write_table1(tmp_path)
+        read_study(tmp_path)
 
 
 def test_the_best_row_comes_first_of_its_kind(tmp_path: Path) -> None:
@@ -239,6 +243,6 @@ def test_the_best_row_comes_first_of_its_kind(tmp_path: Path) -> None:
 
 
 def test_tables_are_read_without_torch_and_matplotlib() -> None:
-    code = "import sys, alterrec.report.table1; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, alterrec.experiments.study; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -10,15 +10,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from alterrec.evaluation.evaluate import Protocol, evaluate, score_chunks
-from alterrec.metrics import metric_values
+from alterrec.evaluation.evaluate import METRICS, Protocol, evaluate, score_chunks
+from alterrec.metrics import metric_values, metrics
 from alterrec.models.base import Recommender, Scorer
 from alterrec.ranking import fused_target_counts
 from alterrec.sessions import SessionStore
 
 S = TypeVar("S", bound=Scorer)
 
-ALPHAS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+CURVE = tuple(round(0.1 * step, 1) for step in range(11))
+ALPHAS = CURVE[1:-1]
 NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
@@ -88,20 +89,33 @@ def _chosen(
     return dict(default) if best is None else rows[best]
 
 
+def alpha_curve(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[float, dict[str, float]]:
+    """Metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7)."""
+    rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
+    counts = _counts(model, store, protocol, rows)
+    return {
+        alpha: metrics(greater, tied, METRICS) if len(greater) else {}
+        for alpha, (greater, tied) in zip(CURVE, counts, strict=True)
+    }
+
+
 def _values(
     model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, rows: list[dict[str, float]]
 ) -> list[np.ndarray]:
-    counts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in rows]
-    for parts, seen, wanted in score_chunks(model, valid, valid.prefixes(protocol.targets), protocol):
+    return [metric_values(*counts, metric) for counts in _counts(model, valid, protocol, rows)]
+
+
+def _counts(
+    model: Recommender, store: SessionStore, protocol: Protocol, rows: list[dict[str, float]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(greater, tied) of every target under each row of weights."""
+    none = np.empty(0, np.int64)
+    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[(none, none)] for _ in rows]
+    for parts, seen, wanted in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
         summands = model.summands(parts)
-        for row, weights in zip(counts, rows, strict=True):
+        for row, weights in zip(found, rows, strict=True):
             greater, tied = fused_target_counts(
                 list(summands.values()), [weights[name] for name in summands], wanted, exclude=seen
             )
             row.append((np.asarray(greater[-1].cpu()), np.asarray(tied[-1].cpu())))
-    return [
-        np.concatenate([metric_values(greater, tied, metric) for greater, tied in row])
-        if row
-        else np.empty(0)
-        for row in counts
-    ]
+    return [(np.concatenate([g for g, _ in row]), np.concatenate([t for _, t in row])) for row in found]

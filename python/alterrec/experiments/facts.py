@@ -12,6 +12,7 @@ import numpy as np
 
 from alterrec.data.dataset import Dataset
 from alterrec.evaluation.balance import part_gradients, part_losses
+from alterrec.evaluation.choose import alpha_curve
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.recipe import Recipe
@@ -46,6 +47,17 @@ def fusion_facts(fitted: Scorer) -> dict[str, float]:
     if not isinstance(fitted, Recommender) or len(fitted.networks) < 2:
         return {}
     return {"alpha": weights["id"], **({"neighbours": weights["neighbours"]} if fitted.neighbours else {})}
+
+
+def alpha_facts(fitted: Scorer, dataset: Dataset, protocol: Protocol) -> list[dict[str, Any]]:
+    """Metrics of the sum of ID and text by the weight of ID, where a system has a network for each."""
+    if not isinstance(fitted, Recommender) or set(fitted.networks) != {"id", "text"}:
+        return []
+    curves = {split: alpha_curve(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
+    return [
+        {"alpha": alpha, **{split: curve[alpha] for split, curve in curves.items()}}
+        for alpha in curves["valid"]
+    ]
 
 
 def parameters(fitted: Scorer) -> int:

@@ -28,6 +28,8 @@ class Order(NamedTuple):
         grid: settings to search.
         quick: the settings of a coarse answer; empty where the whole one is wanted.
         command: what re-makes it.
+        over: fields and values of a sweep.
+        reference: the system that others are held against, where a study has one.
     """
 
     models: tuple[str, ...]
@@ -35,20 +37,26 @@ class Order(NamedTuple):
     grid: Grid
     quick: Settings
     command: str
+    over: Sequence[Grid] = ()
+    reference: str = ""
 
 
 class Row(NamedTuple):
-    """A system in a table.
+    """A system, or a setting of one, in a table.
 
     Attributes:
-        model: its name.
+        label: its name in the table.
+        model: the system.
+        settings: what the study set for this row, beside what was searched.
         tried: a run for each setting, of the first seed.
         chosen: the one with the best validation score, None until all have ended.
         seeds: the chosen setting by seed.
         later: seeds whose setting is not chosen yet.
     """
 
+    label: str
     model: str
+    settings: Settings
     tried: tuple[Run, ...]
     chosen: Run | None
     seeds: tuple[Run, ...]
@@ -78,24 +86,36 @@ def trains(model: str) -> bool:
     return resolve(model).schedule.regime != "none"
 
 
-def plan_row(model: str, runs: Runs, grid: Grid, seeds: int) -> Row:
+def plan_row(
+    model: str, runs: Runs, grid: Grid, seeds: int, *, settings: Settings | None = None, label: str = ""
+) -> Row:
     """The row as far as results allow: the search, then the seeds of what it chose.
 
     A system that counts has one run. The search's own run is that of the first seed. What was refused once
     is not tried in other settings.
+
+    Args:
+        model: the system.
+        runs: where runs lie.
+        grid: what is searched.
+        seeds: how many, where the system trains.
+        settings: fixed for this row.
+        label: its name, default that of the system.
     """
     if not trains(model):
         grid, seeds = {}, 1
-    tried = tuple(runs.make(model, setting, 0) for setting in _settings(model, grid, runs))
+    own = dict(settings or {})
+    row = Row(label or model, model, own, (), None, (), 0)
+    tried = tuple(runs.make(model, own | setting, 0) for setting in _settings(model, grid, runs, own))
     refused = [run for run in tried if run in runs.failures and runs.failures[run].refused]
     if refused:
-        return Row(model, (refused[0],), None, (), 0)
+        return row._replace(tried=(refused[0],))
     ended = all(map(runs.ended, tried))
     chosen = choose(tried, runs) if ended else tried[0] if len(tried) == 1 else None
     if chosen is None:
-        return Row(model, tried, None, (), 0 if ended else seeds - 1)
+        return row._replace(tried=tried, later=0 if ended else seeds - 1)
     by_seed = tuple(runs.make(model, chosen.settings, seed) for seed in range(seeds))
-    return Row(model, tried, chosen, by_seed, 0)
+    return row._replace(tried=tried, chosen=chosen, seeds=by_seed)
 
 
 def choose(tried: Sequence[Run], runs: Runs) -> Run | None:
@@ -124,14 +144,15 @@ def plan_of(rows: Sequence[Row]) -> Plan:
     return Plan(list(needed.values()), [row.model for row in rows for _ in range(row.later)])
 
 
-def _settings(model: str, grid: Grid, runs: Runs) -> Iterator[dict[str, Any]]:
-    """Points of the grid; a key that the user has set is no axis.
+def _settings(model: str, grid: Grid, runs: Runs, own: Settings) -> Iterator[dict[str, Any]]:
+    """Points of the grid; a key that the user or the row has set is no axis.
 
     Where text has the dropout of the rest it moves with it; a model that gives text its own keeps that.
     """
-    axes = {key: values for key, values in grid.items() if key not in runs.settings}
-    base = runs.make(model, {}, 0).recipe
-    together = base.text.dropout == base.model.dropout and "text.dropout" not in runs.settings
+    fixed = {**runs.settings, **own}
+    axes = {key: values for key, values in grid.items() if key not in fixed}
+    base = runs.make(model, own, 0).recipe
+    together = base.text.dropout == base.model.dropout and "text.dropout" not in fixed
     for point in product(*axes.values()):
         setting = dict(zip(axes, point, strict=True))
         if "model.dropout" in setting and together:

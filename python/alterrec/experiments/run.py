@@ -171,6 +171,7 @@ def fit(
         "targets": {split: facts.target_facts(dataset, part) for split, part in ranks.items()},
         "groups": {"test": facts.popularity_groups(dataset, ranks["test"])},
         "fusion": facts.fusion_facts(fitted),
+        "alphas": facts.alpha_facts(fitted, dataset, protocol),
         "parameters": facts.parameters(fitted),
         "baselines": {name: facts.baseline_facts(row, dataset, protocol) for name, row in baselines.items()},
         "phases": facts.phase_facts(plan),

@@ -1,25 +1,29 @@
 """A study: runs that are needed for a question of the paper, carried out, then presented.
 
-A study is a function from what was asked and what is known to an :class:`Answer`: which runs it needs, and
-how to write what is known. It is asked again as results come in, so a study that was stopped, or is worked on
-by several processes, goes on by being asked once more.
+A study says which rows it needs and how to show them. It is asked again as results come in, so a study that
+was stopped, or is worked on by several processes, goes on by being asked once more.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from alterrec.errors import InputError, nearest
-from alterrec.experiments.rows import PAPER_GRID, Order
+from alterrec.experiments.rivals import Rivals, best_baseline
+from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
-from alterrec.experiments.study_runs import BUILT_IN, Answer, Failure, Runs, Settings, Source
-from alterrec.experiments.table1 import table1
+from alterrec.experiments.study_facts import study_facts
+from alterrec.experiments.study_runs import BUILT_IN, Failure, Runs, Settings, Source
 from alterrec.experiments.work import Listener, StudyEvent, work
+from alterrec.files import write_json
 from alterrec.recipe import recipe_names, resolve
+from alterrec.report import study as report
+from alterrec.report.presentation import Presentation, Presented
+from alterrec.report.studies.table1 import table1
 
 # A coarse answer: these settings, one seed, no search.
 QUICK: Settings = {"model.dim": 32, "schedule.epochs": 12, "data.prefixes": 4, "optim.lr": 0.01}
@@ -31,33 +35,74 @@ QUICK_ROWS = (
 SEEDS = 3
 
 
+def one_each(order: Order, runs: Runs) -> list[Row]:
+    """A row for each system."""
+    return [plan_row(model, runs, order.grid, order.seeds) for model in order.models]
+
+
 class Study(NamedTuple):
-    """A row of the table of studies."""
+    """A row of the table of studies.
+
+    Attributes:
+        summary: what it answers.
+        models: its systems, empty for all; in the order of the table.
+        present: from its facts to what it shows.
+        rivals: which rows are tested against which.
+        rows: which rows it needs, as far as results say.
+        searched: whether the settings of every row are searched without being asked to.
+        curves: whether it draws what runs were after each epoch.
+        coarse: its systems where a coarse answer is wanted, default all of them.
+    """
 
     summary: str
-    answer: Callable[[Order, Runs], Answer]
+    models: tuple[str, ...]
+    present: Callable[[report.Study], Presentation]
+    rivals: Rivals
+    rows: Callable[[Order, Runs], list[Row]] = one_each
+    searched: bool = False
+    curves: bool = False
+    coarse: tuple[str, ...] = ()
 
 
 STUDIES = {
-    "table1": Study("every system under one protocol, with deviations over seeds and paired tests", table1),
+    "table1": Study(
+        "every system under one protocol, with deviations over seeds and paired tests (Table 1)",
+        (),
+        table1,
+        best_baseline,
+        searched=True,
+        coarse=QUICK_ROWS,
+    ),
 }
 
 
 @dataclass(frozen=True)
-class StudyResult:
-    """How a study ended.
+class StudyResult(Presented):
+    """How a study ended. It prints as tables, draws itself and shows itself in a notebook.
 
     Attributes:
+        name: of the study.
         path: its folder.
-        findings: what it found, in words.
         failed: runs that failed, and why; refused ones, which are N/A in tables, are not among them.
         stopped: whether Ctrl-C ended it.
+        shown: what it shows, None where nothing is known yet.
     """
 
+    name: str
     path: Path
-    findings: list[str]
-    failed: dict[str, Failure]
-    stopped: bool
+    failed: dict[str, Failure] = field(default_factory=dict)
+    stopped: bool = False
+    shown: Presentation | None = None
+
+    def presentation(self) -> Presentation:
+        """What the study shows.
+
+        Raises:
+            InputError: nothing is known yet.
+        """
+        if self.shown is None:
+            raise InputError(f"no run of {self.name} is finished yet; start the study again to go on")
+        return self.shown
 
 
 def run_study(
@@ -65,10 +110,14 @@ def run_study(
     source: Source = BUILT_IN,
     *,
     out: Path | None = None,
+    runs: Path | None = None,
     presets: Sequence[str] = ("paper",),
     settings: Mapping[str, object] | None = None,
     seeds: int | None = None,
     only: Sequence[str] = (),
+    over: Sequence[Grid] = (),
+    reference: str = "",
+    search: bool = False,
     quick: bool = False,
     jobs: int = 1,
     command: str = "",
@@ -80,10 +129,14 @@ def run_study(
         name: a key of ``STUDIES``.
         source: the data.
         out: the study's folder; default ``studies/NAME-DATA``, with ``-quick`` behind where it is.
+        runs: where runs lie, which studies share; default the folder ``study-runs`` beside ``out``.
         presets: of every run.
         settings: recipe keys fixed for every run; a fixed key is not searched.
         seeds: default 3, or 1 where ``quick``.
-        only: rows; default all systems, or ``QUICK_ROWS`` where ``quick``.
+        only: systems; default those of the study, or ``QUICK_ROWS`` for all of them where ``quick``.
+        over: fields of a sweep and their values, one or two an entry; default those of the paper.
+        reference: the system that others are held against, where the study has one.
+        search: the settings of every row are searched, as ``table1`` does by itself.
         quick: a coarse answer by the settings ``QUICK``.
         jobs: runs at a time.
         command: what re-makes the study, to be written down.
@@ -93,32 +146,50 @@ def run_study(
         InputError: anything wrong with the input, or every row refused it.
     """
     study = lookup(name)
-    order = _order(presets, settings or {}, seeds, only, quick, command)
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; allowed: 1 or more")
+    order = _order(study, presets, settings or {}, seeds, only, quick, command)
+    grid = order.grid if search or study.searched else {}
+    order = order._replace(over=over, reference=reference, grid=grid)
     fixed = {**order.quick, **(settings or {})}
     recipes = [resolve(model, presets, fixed) for model in order.models]
     data = read_data(recipes[0], source.data, source.columns, source.drop_unknown)
     safe = re.sub(r"[^\w.-]+", "-", data.name)
     path = out or Path("studies") / f"{name}-{safe}{'-quick' if quick else ''}"
-    runs = Runs(path / "runs", source, data.fingerprint, presets, fixed)
-    listen(StudyEvent(f"{name} on {data.name}: {len(order.models)} systems, in {path}"))
+    kept = Runs(runs or path.parent / "study-runs", source, data.fingerprint, presets, fixed)
+    listen(StudyEvent(f"{name} on {data.name}: {len(study.rows(order, kept))} rows, in {path}"))
     if jobs > 1 and not recipes[0].run.threads:
         listen(
             StudyEvent(f"{jobs} runs at a time use all cores each; --set run.threads=1 gives each its own")
         )
     stopped = False
     try:
-        work(lambda: study.answer(order, runs).plan, runs, jobs=jobs, listen=listen)
+        work(lambda: plan_of(study.rows(order, kept)), kept, jobs=jobs, listen=listen)
     except KeyboardInterrupt:
         stopped = True
-    answer = study.answer(order, runs)
-    known = any(runs.result(run) is not None for run in answer.plan.runs)
-    refused = [failure for failure in runs.failures.values() if failure.refused]
-    if not known and refused and len(refused) == len(runs.failures):
+    rows = study.rows(order, kept)
+    known = any(kept.result(run) is not None for run in plan_of(rows).runs)
+    refused = [failure for failure in kept.failures.values() if failure.refused]
+    if not known and refused and len(refused) == len(kept.failures):
         raise InputError(refused[0].reason)
-    failed = {run.label: failure for run, failure in runs.failures.items() if not failure.refused}
-    return StudyResult(path, answer.write(path) if known else [], failed, stopped)
+    failed = {run.label: failure for run, failure in kept.failures.items() if not failure.refused}
+    if not known:
+        return StudyResult(name, path, failed, stopped)
+    facts = study_facts(name, order, rows, kept, study.rivals, curves=study.curves)
+    write_json(path / "study.json", facts)
+    shown = show_study(path)
+    shown.write(path)
+    return StudyResult(name, path, failed, stopped, shown)
+
+
+def show_study(path: Path) -> Presentation:
+    """What a finished study shows, from its ``study.json`` alone.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    facts = report.read_study(path)
+    return lookup(facts.study).present(facts)
 
 
 def lookup(name: str) -> Study:
@@ -129,6 +200,7 @@ def lookup(name: str) -> Study:
 
 
 def _order(
+    study: Study,
     presets: Sequence[str],
     settings: Settings,
     seeds: int | None,
@@ -140,11 +212,11 @@ def _order(
         raise InputError(f"--seeds is {seeds}; allowed: 1 or more")
     if "run.seed" in settings:
         raise InputError("--set run.seed is for one run; allowed: --seeds N, which takes seeds 0 to N - 1")
-    systems = recipe_names("models")
+    systems = study.models or tuple(recipe_names("models"))
     for model in only:
         if model not in systems:
             raise InputError(f"--only is {model!r}; allowed: {', '.join(systems)}{nearest(model, systems)}")
-    wanted = only or (QUICK_ROWS if quick else systems)
+    wanted = only or (study.coarse if quick and study.coarse else systems)
     return Order(
         models=tuple(model for model in systems if model in wanted),
         seeds=seeds or (1 if quick else SEEDS),

@@ -13,6 +13,7 @@ import polars as pl
 
 from alterrec.errors import InputError
 from alterrec.evaluation.compare import Floats, holm, paired_differences, session_values
+from alterrec.experiments.rivals import Rivals
 from alterrec.experiments.rows import Order, Row, failure_of, kind_of, trains, validation
 from alterrec.experiments.study_runs import Run, Runs
 from alterrec.report.tables import METRIC_NAMES
@@ -20,8 +21,16 @@ from alterrec.report.tables import METRIC_NAMES
 METRICS = tuple(METRIC_NAMES)
 
 
-def study_facts(name: str, order: Order, rows: Sequence[Row], runs: Runs) -> dict[str, Any]:
-    """The whole of ``study.json``."""
+def study_facts(
+    name: str,
+    order: Order,
+    rows: Sequence[Row],
+    runs: Runs,
+    rivals: Rivals,
+    *,
+    curves: bool = False,
+) -> dict[str, Any]:
+    """The whole of ``study.json``; with ``curves`` what each run was after each epoch, too."""
     known = [run for row in rows for run in (*row.seeds, *row.tried)]
     first = next((read.result for run in known if (read := runs.result(run)) is not None), None)
     failed = {run.label: failure.reason for run, failure in runs.failures.items() if not failure.refused}
@@ -35,23 +44,27 @@ def study_facts(name: str, order: Order, rows: Sequence[Row], runs: Runs) -> dic
         "settings": {key: value for key, value in runs.settings.items() if key not in order.quick},
         "seeds": order.seeds,
         "grid": {key: list(values) for key, values in order.grid.items()},
+        "over": [{key: list(values) for key, values in axes.items()} for axes in order.over],
+        "reference": order.reference,
         "metric": known[0].recipe.schedule.metric,
         "data": asdict(first.data) if first else None,
         "test_targets": first.targets["test"].count if first else 0,
-        "rows": [row_facts(row, runs) for row in rows],
-        "comparisons": comparisons(rows, runs),
+        "rows": [row_facts(row, runs, curves=curves) for row in rows],
+        "comparisons": comparisons(rows, runs, rivals),
         "failures": [{"run": label, "reason": reason} for label, reason in failed.items()],
         "versions": first.versions if first else {},
     }
 
 
-def row_facts(row: Row, runs: Runs) -> dict[str, Any]:
+def row_facts(row: Row, runs: Runs, *, curves: bool = False) -> dict[str, Any]:
     """A row: what it is, what was tried and chosen, and each seed's run."""
     failure = failure_of(row, runs)
     learns = trains(row.model)
     chosen = row.chosen.recipe if row.chosen is not None and learns else None
     return {
+        "label": row.label,
         "model": row.model,
+        "settings": dict(row.settings),
         "kind": kind_of(row.model),
         "trains": learns,
         "refused": failure is not None and failure.refused,
@@ -66,39 +79,30 @@ def row_facts(row: Row, runs: Runs) -> dict[str, Any]:
             }
             for run in row.tried
         ],
-        "runs": [facts for run in row.seeds for facts in _run_facts(run, runs)],
+        "runs": [facts for run in row.seeds for facts in _run_facts(run, runs, curves=curves)],
     }
 
 
-def comparisons(rows: Sequence[Row], runs: Runs) -> list[dict[str, Any]]:
-    """Each of our rows against the best baseline of each metric, p adjusted over the metrics.
+def comparisons(rows: Sequence[Row], runs: Runs, rivals: Rivals) -> list[dict[str, Any]]:
+    """Each row against its rivals, p adjusted over all comparisons of a row.
 
     Per-session values are means over seeds, so the test and the interval speak of sessions.
     """
-    values = {row.model: _session_values(row, runs) for row in rows if _finished(row, runs)}
-    rivals = {model: found for model, found in values.items() if kind_of(model) == "baseline"}
-    if not rivals:
-        return []
-    names = list(rivals)
-    best_K = np.argmax([found.mean(0) for found in rivals.values()], axis=0)
-    theirs_NK = np.stack([rivals[names[best]][:, k] for k, best in enumerate(best_K)], axis=1)
-    found = []
-    for model, ours_NK in values.items():
-        if kind_of(model) != "ours":
-            continue
-        differences = paired_differences(ours_NK, theirs_NK)
-        adjusted = holm([each.p for each in differences])
-        found += [
-            {
-                "model": model,
-                "metric": metric,
-                "rival": names[best],
-                **each._asdict(),
-                "p_adjusted": float(p),
-            }
-            for metric, best, each, p in zip(METRICS, best_K, differences, adjusted, strict=True)
-        ]
-    return found
+    values = {row.label: _session_values(row, runs) for row in rows if _finished(row, runs)}
+    kinds = {row.label: kind_of(row.model) for row in rows}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for label, against in rivals(kinds, values):
+        theirs_NK = np.stack([values[rival][:, k] for k, rival in enumerate(against)], axis=1)
+        found.setdefault(label, []).extend(
+            {"model": label, "metric": metric, "rival": rival, **each._asdict()}
+            for metric, rival, each in zip(
+                METRICS, against, paired_differences(values[label], theirs_NK), strict=True
+            )
+        )
+    for own in found.values():
+        for each, p in zip(own, holm([each["p"] for each in own]), strict=True):
+            each["p_adjusted"] = float(p)
+    return [each for own in found.values() for each in own]
 
 
 def _finished(row: Row, runs: Runs) -> list[Run]:
@@ -124,7 +128,7 @@ def _test_ranks(folder: Path) -> pl.DataFrame:
     return frame.filter(pl.col("split") == "test")
 
 
-def _run_facts(run: Run, runs: Runs) -> list[dict[str, Any]]:
+def _run_facts(run: Run, runs: Runs, *, curves: bool) -> list[dict[str, Any]]:
     read = runs.result(run)
     if read is None:
         return []
@@ -144,5 +148,9 @@ def _run_facts(run: Run, runs: Runs) -> list[dict[str, Any]]:
             "parameters": result.parameters,
             "exclude_seen": result.data.exclude_seen,
             "targets": result.data.targets,
+            "views": {"valid": result.valid, "test": result.test},
+            "groups": [asdict(group) for group in result.groups.get("test", [])],
+            "alphas": [asdict(each) for each in result.alphas],
+            **({"curve": [asdict(epoch) for epoch in read.epochs]} if curves else {}),
         }
     ]

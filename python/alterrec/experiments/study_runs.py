@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,19 +76,9 @@ class Plan(NamedTuple):
     later: list[str]
 
 
-class Answer(NamedTuple):
-    """What a study says for what is known: the plan, and how to write its files into a folder.
-
-    ``write`` returns what to print: the findings in words.
-    """
-
-    plan: Plan
-    write: Callable[[Path], list[str]]
-
-
 @dataclass
 class Runs:
-    """The runs of one study folder, which any study on the same data shares.
+    """The runs of one folder, which any study on the same data shares.
 
     Attributes:
         folder: where run folders, claims and logs lie.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from alterrec.report.markup import Html, element, join
 from alterrec.report.tables import Table
@@ -80,15 +80,23 @@ def fold(title: str, body: Html, open_: bool = False) -> Html:
     return join([Html(start), element("summary", title), body, Html("</details>")])
 
 
-def figure(name: str, panels: Sequence[Figure], says: str) -> Html:
-    """Panels of a picture side by side; ``says`` is what they show, for those who cannot see them."""
+class Picture(NamedTuple):
+    """All panels in one figure for files, each on its own for the page, and what they show in words."""
+
+    whole: Figure
+    panels: Sequence[Figure]
+    says: str
+
+
+def figure(name: str, picture: Picture) -> Html:
+    """The panels side by side where there is room; the words are for those who cannot see them."""
     from alterrec.report import plots
 
     drawn = [
         Html(plots.svg(panel, f"{name}-{place}").replace("<svg", '<svg aria-hidden="true"', 1))
-        for place, panel in enumerate(panels)
+        for place, panel in enumerate(picture.panels)
     ]
-    return element("div", *drawn, class_="panels", role="img", aria_label=says)
+    return element("div", *drawn, class_="panels", role="img", aria_label=picture.says)
 
 
 def _style() -> str:

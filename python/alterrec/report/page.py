@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from alterrec.errors import InputError
-from alterrec.files import atomic_write, write_text
-from alterrec.report.layout import document, drawn_table, figure, fold, list_box, note, section
+from alterrec.files import write_text
+from alterrec.report.layout import Picture, document, drawn_table, figure, fold, list_box, note, section
 from alterrec.report.markup import Html, element
 from alterrec.report.run_folder import Epoch, Example, Group, Item, Result, RunFolder, read_run
 from alterrec.report.summary import (
@@ -34,25 +33,14 @@ from alterrec.report.tables import (
     percent,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 METRICS = ("hits@20", "ndcg@20")
 SESSION_ITEMS_SHOWN = 8
 TEXT_SHOWN = 120
 PHASES_SHOWN_OPEN = 8
 
 
-class Picture(NamedTuple):
-    """All panels in one figure for the PNG file, each on its own for the page, and what they show."""
-
-    whole: Figure
-    panels: list[Figure]
-    says: str
-
-
 def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
-    """Write `report.html` and `figures/*.png` into a run folder.
+    """Write `report.html`, `figures/*.png` and `*.svg` into a run folder.
 
     Args:
         run: the run folder; its `result.json` and `curves.jsonl` are needed, the rest is shown if there.
@@ -79,9 +67,8 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
         if picture
     }
     for name, picture in pictures.items():
-        with atomic_write(folder.path / "figures" / f"{name}.png") as temporary:
-            temporary.write_bytes(plots.png(picture.whole))
-    drawn = {name: figure(name, picture.panels, picture.says) for name, picture in pictures.items()}
+        plots.save(picture.whole, folder.path / "figures", name)
+    drawn = {name: figure(name, picture) for name, picture in pictures.items()}
     target = folder.path / "report.html"
     write_text(target, _page(folder, rivals, left_out, drawn))
     return target

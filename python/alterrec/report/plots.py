@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -23,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from alterrec.files import atomic_write, write_text
 from alterrec.report.run_folder import VIEWS, Group
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
 
@@ -467,6 +469,20 @@ def png(figure: Figure) -> bytes:
     with _saving():
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write the figure as ``NAME.png`` and, for print, ``NAME.svg``, both on white.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+    vector = io.StringIO()
+    with _saving(), mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(vector, format="svg", metadata={"Date": None})
+    with atomic_write(folder / f"{name}.png") as temporary:
+        temporary.write_bytes(png(figure))
+    write_text(folder / f"{name}.svg", vector.getvalue())
 
 
 def svg(figure: Figure, name: str) -> str:

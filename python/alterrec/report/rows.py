@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Sequence
 from string import ascii_lowercase
 from typing import Any
 
+from alterrec.report.presentation import Sheet
 from alterrec.report.study import Comparison, Row, Study
 from alterrec.report.tables import METRIC_NAMES, Table, count, duration, mean_and_spread, memory, metric_name
 
@@ -35,15 +34,15 @@ def metric_rows(study: Study) -> Table:
     """
     rows = ordered(study)
     verdicts = {(each.model, each.metric): MARKS[each.verdict] for each in study.comparisons}
-    letters = {row.model: letter for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False)}
+    letters = {row.label: letter for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False)}
     cells = []
     for row in rows:
         numbers = (
-            _spread(row.values(metric)) + verdicts.get((row.model, metric), "") if row.runs else _absent(row)
+            _spread(row.values(metric)) + verdicts.get((row.label, metric), "") if row.runs else _absent(row)
             for metric in METRICS
         )
-        note = f" ({letters[row.model]})" if row.model in letters else ""
-        cells.append((row.model + note, *numbers))
+        note = f" ({letters[row.label]})" if row.label in letters else ""
+        cells.append((row.label + note, *numbers))
     best, second = _first_and_second(rows)
     ours = [place for place, row in enumerate(rows) if row.kind != "baseline"]
     return Table(
@@ -53,6 +52,11 @@ def metric_rows(study: Study) -> Table:
         second=second,
         apart=ours[0] if ours and ours[0] else None,
     )
+
+
+def metric_sheet(study: Study) -> Sheet:
+    """The same with fractions and bytes as they are, for other programs."""
+    return Sheet(metric_rows(study), [_record(row) for row in ordered(study)])
 
 
 def empty_rows(study: Study) -> list[Row]:
@@ -72,7 +76,7 @@ def notes(study: Study) -> list[str]:
             f"{count(study.test_targets)} test targets, p < 0.05 after Holm's correction over the metrics."
         )
     for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False):
-        lines.append(f"({letter}) {row.model}: {row.reason or 'not finished yet'}.")
+        lines.append(f"({letter}) {row.label}: {row.reason or 'not finished yet'}.")
     return lines
 
 
@@ -91,13 +95,18 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         )
         for each in comparisons
     )
-    columns = ("system", "metric", "best baseline", "difference", "95% interval", "p", "p (Holm)", "verdict")
+    columns = ("system", "metric", "against", "difference", "95% interval", "p", "p (Holm)", "verdict")
     return Table(columns, rows)
 
 
 def interval(each: Comparison) -> str:
     """The 95 % interval in percentage points."""
     return f"[{100 * each.low:+.2f}, {100 * each.high:+.2f}]"
+
+
+def cost_sheet(study: Study) -> Sheet:
+    """What was chosen for each row, and what a run of it took."""
+    return Sheet(cost_table(study))
 
 
 def cost_table(study: Study) -> Table:
@@ -109,7 +118,7 @@ def cost_table(study: Study) -> Table:
             sizes = [run.peak_memory_bytes for run in row.runs if run.peak_memory_bytes]
             rows.append(
                 (
-                    row.model,
+                    row.label,
                     *(f"{row.setting[key]:g}" if key in row.setting else "-" for key in ("lr", "dropout")),
                     str(len(row.runs)),
                     f"{statistics.fmean(run.epochs for run in row.runs):.0f}" if row.trains else "-",
@@ -132,7 +141,7 @@ def search_table(study: Study) -> Table:
             if tried.chosen:
                 chosen.add(len(rows))
             setting = ", ".join(f"{key} {value}" for key, value in tried.setting.items())
-            rows.append((row.model, setting, _percent(tried.validation)))
+            rows.append((row.label, setting, _percent(tried.validation)))
     return Table(
         ("system", "setting", f"validation {metric_name(study.metric)}"),
         tuple(rows),
@@ -140,18 +149,8 @@ def search_table(study: Study) -> Table:
     )
 
 
-def csv_text(study: Study) -> str:
-    """All rows with fractions and bytes as they are, for other programs."""
-    out = io.StringIO()
-    lines = [_csv_row(row) for row in ordered(study)]
-    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
-
-
-def _csv_row(row: Row) -> dict[str, Any]:
-    line: dict[str, Any] = {"system": row.model, "kind": row.kind, "seeds": len(row.runs)}
+def _record(row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = {"system": row.label, "model": row.model, "kind": row.kind, "seeds": len(row.runs)}
     for metric in METRICS:
         values = row.values(metric)
         line[metric] = row.mean(metric)

@@ -62,6 +62,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class AlphaFacts:
+    """Metrics of the sum of ID and text where ID has the weight ``alpha``."""
+
+    alpha: Share
+    valid: Metrics
+    test: Metrics
+
+
+@dataclass(frozen=True)
 class PhaseFacts:
     """Epochs `first` to `last` (counted from 1, both ends included) that trained the same networks."""
 
@@ -90,6 +99,7 @@ class Result:
     seed: int = 0
     groups: dict[str, list[Group]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
+    alphas: list[AlphaFacts] = field(default_factory=list)
     parameters: int | None = None
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     phases: list[PhaseFacts] = field(default_factory=list)

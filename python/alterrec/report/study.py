@@ -9,14 +9,30 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from alterrec.report.run_folder import DataFacts, Metrics, parse_json, read_text
+from alterrec.report.run_folder import (
+    AlphaFacts,
+    DataFacts,
+    Epoch,
+    Group,
+    Metrics,
+    Views,
+    parse_json,
+    read_text,
+)
 
 Kind = Literal["baseline", "ablation", "ours"]
 
 
 @dataclass(frozen=True)
 class SeedFacts:
-    """One finished run of a row."""
+    """One finished run of a row.
+
+    Attributes:
+        views: split -> view -> metrics.
+        groups: of test, by popularity of the target.
+        alphas: of the sum of two networks, by the weight of ID.
+        curve: what the run was after each epoch, in studies that draw it.
+    """
 
     run: str
     seed: int
@@ -30,6 +46,10 @@ class SeedFacts:
     parameters: int | None
     exclude_seen: bool
     targets: str
+    views: dict[str, Views] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
+    alphas: list[AlphaFacts] = field(default_factory=list)
+    curve: list[Epoch] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -44,15 +64,19 @@ class Tried:
 
 @dataclass(frozen=True)
 class Row:
-    """A system: the setting that validation chose, and its runs by seed.
+    """A system or a setting of one: what validation chose for it, and its runs by seed.
 
     Attributes:
+        label: its name.
+        settings: what the study set for it.
         refused: its input was refused, so that it has no numbers on these data (N/A).
         reason: why it has none.
         setting: `lr` and `dropout`, empty for systems that count.
     """
 
+    label: str
     model: str
+    settings: dict[str, Any]
     kind: Kind
     trains: bool
     refused: bool
@@ -65,6 +89,11 @@ class Row:
         """Test values of the metric by seed."""
         return [run.test[metric] for run in self.runs if metric in run.test]
 
+    def view(self, view: str, metric: str) -> list[float]:
+        """Test values of a view by seed."""
+        known = [run.views.get("test", {}).get(view, {}) for run in self.runs]
+        return [values[metric] for values in known if metric in values]
+
     def mean(self, metric: str) -> float | None:
         """Their mean, None where there are none."""
         values = self.values(metric)
@@ -73,7 +102,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row of ours against the best baseline in one metric; fractions, p two-sided."""
+    """A row against a rival in one metric; fractions, p two-sided."""
 
     model: str
     metric: str
@@ -86,7 +115,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["above", "below", "not shown"]:
-        """What may be said at the level 0.05, p adjusted over the metrics."""
+        """What may be said at the level 0.05, p adjusted over all comparisons of the row."""
         if self.p_adjusted > 0.05:
             return "not shown"
         return "above" if self.mean > 0 else "below"
@@ -113,6 +142,8 @@ class Study:
     settings: dict[str, Any]
     seeds: int
     grid: dict[str, list[Any]]
+    over: list[dict[str, list[Any]]]
+    reference: str
     metric: str
     data: DataFacts
     test_targets: int
@@ -124,6 +155,10 @@ class Study:
     def kinds(self, kind: Kind) -> list[Row]:
         """Rows of a kind that have numbers."""
         return [row for row in self.rows if row.kind == kind and row.runs]
+
+    def row(self, label: str) -> Row | None:
+        """The row of that name, if it has numbers."""
+        return next((row for row in self.rows if row.label == label and row.runs), None)
 
 
 STUDY = TypeAdapter(Study)

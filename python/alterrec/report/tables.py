@@ -105,6 +105,16 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a"])
+        ('a, b and c', 'a')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 @dataclass(frozen=True)
 class Table:
     """Text cells; the first column is left-aligned, the others right-aligned unless `prose`.

@@ -1,0 +1,1 @@
+"""What each study shows: from its facts to a presentation, a file a study."""

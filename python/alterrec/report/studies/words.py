@@ -1,0 +1,105 @@
+"""What every study says of itself: how it was run, and what to keep in mind before believing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from alterrec.report.presentation import Part, Sheet
+from alterrec.report.rows import comparison_table, cost_sheet, search_table
+from alterrec.report.study import Study
+from alterrec.report.tables import Table, count, metric_name
+
+COMPARED = (
+    "Differences are in percentage points. p is two-sided, from a paired permutation test on per-session "
+    "values (means over seeds); Holm adjusts it over the comparisons of a row. Intervals are paired "
+    "bootstraps over sessions. Both say how far other sessions would move the difference, not other seeds."
+)
+COST_SAYS = (
+    "Learning rate and dropout as chosen on validation or given; seconds of training in an epoch and of a "
+    "whole run, means over seeds; the most memory a process held, Python and torch included."
+)
+
+
+def doubts(study: Study) -> list[str]:
+    """What to keep in mind before believing the study."""
+    return [*_coarse(study), *_unfinished(study), *_unequal(study)]
+
+
+def _coarse(study: Study) -> Iterator[str]:
+    if study.quick:
+        settings = ", ".join(f"{key} = {value}" for key, value in study.quick.items())
+        yield (
+            f"A coarse answer (--quick): {settings}, nothing searched. Systems that need longer training "
+            "look weaker here than they are; run the study without --quick before you draw conclusions."
+        )
+    if study.seeds == 1:
+        yield "One seed: how far another seed would move the numbers is not shown."
+
+
+def _unfinished(study: Study) -> Iterator[str]:
+    if not study.complete:
+        yield "Not all runs are finished; the same command goes on, and this page is written again."
+    for failed in study.failures:
+        yield f"A run failed: {failed.run}: {failed.reason}."
+    short = [row.label for row in study.rows if row.trains and 0 < len(row.runs) < study.seeds]
+    if short:
+        yield f"Fewer than {study.seeds} seeds: {', '.join(short)}."
+
+
+def _unequal(study: Study) -> Iterator[str]:
+    rules = {(run.exclude_seen, run.targets) for row in study.rows for run in row.runs}
+    if len(rules) > 1:
+        yield (
+            "Systems were ranked by different rules (items already in the session, or targets), so the rows "
+            "do not compare."
+        )
+
+
+def protocol(study: Study) -> str:
+    """How every number came about."""
+    data = study.data
+    targets = {"last": "the last item of each session", "every": "every item of each session"}
+    seen = f"Items already in the session are {'not ' if data.exclude_seen else ''}candidates"
+    chosen = f"Epochs{' and settings' if study.grid else ''} were chosen by validation"
+    return (
+        f"{count(study.test_targets)} test targets ({targets.get(data.targets, data.targets)}), each ranked "
+        f"among all {count(data.items)} items. {seen} (rule: {data.seen_rule}), for all systems alike. "
+        f"{chosen} {metric_name(study.metric)} alone; test was measured once for each run that is shown."
+    )
+
+
+def meta(study: Study) -> str:
+    """What was run, in a line."""
+    data = study.data
+    sessions = " / ".join(
+        count(number) for number in (data.train_sessions, data.valid_sessions, data.test_sessions)
+    )
+    searched = " x ".join(f"{key} {{{', '.join(map(str, values))}}}" for key, values in study.grid.items())
+    facts = [
+        f"{count(data.items)} items, {sessions} sessions (train / validation / test)",
+        f"preset {', '.join(study.presets)}",
+        ", ".join(f"{key} = {value}" for key, value in study.settings.items()),
+        f"{study.seeds} seed{'s' if study.seeds > 1 else ''}",
+        f"searched: {searched}" if searched else "",
+    ]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def compared(study: Study, title: str, says: str = "") -> list[Part]:
+    """The section of paired tests, where there are any."""
+    if not study.comparisons:
+        return []
+    table = comparison_table(study.comparisons)
+    return [Part(title, [part for part in (says, COMPARED) if part], sheets={"comparisons": Sheet(table)})]
+
+
+def how_it_was_run(study: Study) -> list[Part]:
+    """What was chosen and what it took, the search, the protocol and the versions."""
+    parts = [Part("What was chosen, and what it took", [COST_SAYS], sheets={"cost": cost_sheet(study)})]
+    searched = search_table(study)
+    if searched.rows:
+        title = f"The search: {len(searched.rows)} settings by validation {metric_name(study.metric)}"
+        parts.append(Part(title, sheets={"search": Sheet(searched)}, folded=True))
+    versions = Sheet(Table(("software", "version"), tuple(study.versions.items()), prose=True))
+    parts.append(Part("How it was run", [protocol(study)], sheets={"versions": versions}))
+    return parts
