@@ -58,7 +58,7 @@ def test_a_study_searches_measures_writes_and_is_kept(alterrec: Command, shop: P
     code, out, err = alterrec("study", "table1", *asked)
     assert (code, err) == (0, "")
     # Two learning rates, the second seed of the better one, and one that counts.
-    assert "4 runs, 0 finished; 4 to go, how long is not known yet" in out
+    assert "4 runs, 0 finished; 4 to go, roughly" in out
     assert len(lines(out, ": started")) == 4
     assert "about" in out
     assert out.splitlines()[-1] == str(tmp_path / "out")

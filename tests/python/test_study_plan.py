@@ -19,13 +19,14 @@ from alterrec.errors import InputError
 from alterrec.evaluation.compare import holm, sign_flip_p
 from alterrec.experiments import claims
 from alterrec.experiments.claims import Claim
+from alterrec.experiments.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
 from alterrec.experiments.rivals import best_baseline
 from alterrec.experiments.rows import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
 from alterrec.experiments.study import QUICK, QUICK_ROWS, lookup
 from alterrec.experiments.study_facts import study_facts
 from alterrec.experiments.study_runs import Failure, Runs, Source
 from alterrec.experiments.work import describe, seconds_left
-from alterrec.recipe import recipe_names
+from alterrec.recipe import recipe_names, resolve
 from alterrec.report.study import STUDY
 
 GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
@@ -406,3 +407,15 @@ def test_of_many_at_once_one_gets_the_claim(tmp_path: Path, stale: bool) -> None
         for thread in threads:
             thread.join()
         assert len(got) == 1
+
+
+def test_before_any_run_the_size_of_the_data_says_how_long(runs: Runs) -> None:
+    runs.sizes = Sizes(2_000, np.full(1_000, 4), 100)
+    small = plan_of([plan_row("id_only", runs, {}, 1)])
+    assert "1 to go, roughly" in describe(small, runs, 1)
+    recipe = small.runs[0].recipe
+    wider = resolve("id_only", ["paper"], {"model.dim": 2 * recipe.model.dim})
+    assert epoch_operations(wider, runs.sizes) > 2 * epoch_operations(recipe, runs.sizes)
+    capped = resolve("id_only", ["paper"], {"data.prefixes": 1})
+    assert epoch_operations(capped, runs.sizes) < epoch_operations(recipe, runs.sizes)
+    assert guess_seconds(resolve("itemknn", ["paper"]), runs.sizes) == START_SECONDS

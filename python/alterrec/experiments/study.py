@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alterrec.errors import InputError, nearest
+from alterrec.experiments.guess import Sizes
 from alterrec.experiments.rivals import Rivals, best_baseline
 from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
@@ -156,7 +157,7 @@ def run_study(
     data = read_data(recipes[0], source.data, source.columns, source.drop_unknown)
     safe = re.sub(r"[^\w.-]+", "-", data.name)
     path = out or Path("studies") / f"{name}-{safe}{'-quick' if quick else ''}"
-    kept = Runs(runs or path.parent / "study-runs", source, data.fingerprint, presets, fixed)
+    kept = Runs(runs or path.parent / "study-runs", source, data.fingerprint, presets, fixed, Sizes.of(data))
     listen(StudyEvent(f"{name} on {data.name}: {len(study.rows(order, kept))} rows, in {path}"))
     if jobs > 1 and not recipes[0].run.threads:
         listen(

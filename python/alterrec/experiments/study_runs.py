@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alterrec.errors import WRONG_INPUT
+from alterrec.experiments.guess import Sizes
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.run_folder import CHECKPOINT, RunFolder, read_run
 
@@ -85,6 +86,7 @@ class Runs:
         source: the data.
         fingerprint: of their content.
         presets, settings: of every run; a run's own settings win.
+        sizes: of the data, for a guess at how long runs take before any is finished.
         failures: runs that failed in this process. They are not kept: what failed may be mended.
     """
 
@@ -93,6 +95,7 @@ class Runs:
     fingerprint: str
     presets: Sequence[str] = ("paper",)
     settings: Settings = field(default_factory=dict)
+    sizes: Sizes | None = None
     failures: dict[Run, Failure] = field(default_factory=dict)
     _made: dict[str, Run] = field(default_factory=dict)
     _finished: dict[Run, RunFolder] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alterrec.experiments.claims import Claim
+from alterrec.experiments.guess import guess_seconds
 from alterrec.experiments.rows import trains
 from alterrec.experiments.study_runs import Plan, Run, Runs
 from alterrec.report.tables import duration
@@ -124,14 +125,31 @@ def seconds_left(plan: Plan, runs: Runs, jobs: int, elapsed: dict[Run, float]) -
     return sum(guesses) / jobs if len(guesses) == len(to_go) else None
 
 
+def _guess(plan: Plan, runs: Runs, jobs: int) -> float | None:
+    """Seconds by rule of thumb; a run whose settings are open takes as long as others of its model."""
+    if runs.sizes is None:
+        return None
+    known: dict[str, list[float]] = {}
+    for run in plan.runs:
+        if not runs.ended(run):
+            seconds = guess_seconds(run.recipe, runs.sizes)
+            known.setdefault(run.recipe.model_name, []).append(seconds)
+    later = sum(statistics.fmean(known[model]) for model in plan.later if model in known)
+    return (sum(map(sum, known.values())) + later) / jobs
+
+
 def _left(plan: Plan, runs: Runs, jobs: int, active: dict[Run, _Active]) -> str:
     open_runs = sum(not runs.ended(run) for run in plan.runs) + len(plan.later)
     if not open_runs:
         return ""
     elapsed = {run: time.monotonic() - each.began for run, each in active.items()}
     left = seconds_left(plan, runs, jobs, elapsed)
-    when = "how long is not known yet" if left is None else f"about {duration(left)}"
-    return f"; {open_runs} to go, {when}"
+    if left is not None:
+        return f"; {open_runs} to go, about {duration(left)}"
+    rough = _guess(plan, runs, jobs)
+    if rough is None:
+        return f"; {open_runs} to go, how long is not known yet"
+    return f"; {open_runs} to go, roughly {duration(rough)} by the size of the data, better known after a run"
 
 
 def _start(run: Run, runs: Runs) -> _Active | None:
