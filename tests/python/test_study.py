@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -206,6 +207,39 @@ def test_a_killed_study_loses_nothing_and_leaves_nothing_at_work(shop: Path, tmp
     assert not list(out.parent.glob("study-runs/*.lock"))
     assert results(out) == finished
     assert "| alterrec (a) | - |" in (out / "table1.md").read_text("utf-8")
+
+
+def test_killed_five_times_at_random_moments_a_study_loses_no_finished_run(
+    shop: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed" / "out"
+    asked = ["--data", shop, *FIXED, *SMALL, "--seeds=2", "--only=id_only", "--only=popularity"]
+    asked.append("--only=itemknn")
+    moments = random.Random(7)
+    finished: dict[str, int] = {}
+    for _ in range(5):
+        with at_work(study(*asked, "--out", out)) as process:
+            # From before the first run has begun to after it is over: a run takes some seconds.
+            time.sleep(moments.uniform(1.0, 9.0))
+            process.kill()
+        assert finished.items() <= results(out).items()
+        finished = results(out)
+    code, _ = run(study(*asked, "--out", out))
+    assert code == 0
+    assert finished.items() <= results(out).items()
+    code, _ = run(study(*asked, "--out", tmp_path / "whole" / "out"))
+    assert code == 0
+    measured = [
+        {label: [(each["valid"], each["test"]) for each in row["runs"]] for label, row in facts(each).items()}
+        for each in (out, tmp_path / "whole" / "out")
+    ]
+    assert measured[0] == measured[1]
+    assert [len(each) for each in measured[0].values()] == [2, 1, 1]
+
+
+def run(command: list[str]) -> tuple[int, str]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    return done.returncode, done.stderr
 
 
 def test_two_processes_share_the_work_of_one_folder(shop: Path, tmp_path: Path) -> None:
