@@ -131,20 +131,23 @@ def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> 
     return placed
 
 
-def _panels(count: int, height: float, rows: int = 1, **grid: Any) -> tuple[Figure, list[list[Axes]]]:
+def panel_row(count: int, height: float, rows: int = 1, **grid: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with ``count`` panels side by side, and its axes by row."""
     figure = Figure(figsize=(PANEL_INCHES * count, height), layout="constrained")
     axes = figure.subplots(rows, count, squeeze=False, **grid)
     return figure, [list(row) for row in axes]
 
 
-def _percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+def percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Fractions shown in percent, with a grid."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     axis.set_major_locator(MaxNLocator(5))
     axes.grid(axis=which)
 
 
-def _end_labels(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
+def end_labels(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """The name of each line to the right of the panel, at the height where the line ends; none overlap."""
     low, high = axes.get_ylim()
     names = list(ends)
     for name, height in zip(
@@ -197,7 +200,7 @@ def training(
         1
     """
     with mpl.rc_context(STYLE):
-        figure, rows = _panels(len(panels), 3.7)
+        figure, rows = panel_row(len(panels), 3.7)
         for axes, (metric, views) in zip(rows[0], panels.items(), strict=True):
             _training_panel(axes, epochs, views, phases, best)
             axes.set_title(f"{metric_name(metric)} on validation")
@@ -230,14 +233,15 @@ def _training_panel(
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("epoch")
-    _percent_axis(axes, "y")
-    _shade(axes, phases)
+    percent_axis(axes, "y")
+    shade(axes, phases)
     if best is not None and best in epochs:
         _mark_best(axes, best, views["score"][list(epochs).index(best)])
-    _end_labels(axes, {view: values[-1] for view, values in views.items()}, colours)
+    end_labels(axes, {view: values[-1] for view, values in views.items()}, colours)
 
 
-def _shade(axes: Axes, phases: Sequence[Band]) -> None:
+def shade(axes: Axes, phases: Sequence[Band]) -> None:
+    """Epochs in the colour of the network that they trained; a dashed line where the negatives change."""
     if len({band.trained for band in phases}) > 1:
         shown = [
             band
@@ -315,7 +319,7 @@ def systems(
     """
     ranked = sorted(bars, key=lambda bar: -statistics.fmean(bar.values[order or metrics[0]]))
     with mpl.rc_context(STYLE):
-        figure, rows = _panels(len(metrics), 0.9 + 0.34 * len(ranked))
+        figure, rows = panel_row(len(metrics), 0.9 + 0.34 * len(ranked))
         for axes, metric in zip(rows[0], metrics, strict=True):
             _systems_panel(axes, ranked, metric)
             axes.set_title(metric_name(metric))
@@ -375,7 +379,7 @@ def longtail(groups: Sequence[Group], metrics: Sequence[str] = ("hits@20", "ndcg
         2
     """
     with mpl.rc_context(STYLE):
-        figure, (tops, bottoms) = _panels(len(metrics), 4.2, rows=2, sharex="col", height_ratios=[3.6, 1])
+        figure, (tops, bottoms) = panel_row(len(metrics), 4.2, rows=2, sharex="col", height_ratios=[3.6, 1])
         cold = [group for group in groups if group.name == "cold"]
         warm = [group for group in groups if group.name != "cold"]
         places = [*([0.0] if cold else []), *(1.35 * bool(cold) + place for place in range(len(warm)))]
@@ -429,10 +433,10 @@ def _longtail_lines(axes: Axes, groups: Sequence[Group], places: Sequence[float]
                 clip_on=False,
             )
         ends[view] = (warm or [(0.0, known[-1][1])])[-1][1]
-    _percent_axis(axes, "y")
+    percent_axis(axes, "y")
     axes.set_ylim(bottom=0)
     axes.margins(y=0.1)
-    _end_labels(axes, ends, colours)
+    end_labels(axes, ends, colours)
 
 
 def _share_bars(axes: Axes, groups: Sequence[Group], places: Sequence[float]) -> None:
