@@ -76,28 +76,6 @@ def test_a_folder(folder: Path) -> None:
     assert data.notes == ("items without training sessions (cold): 1, of them in valid or test: 0",)
 
 
-def test_statistics(folder: Path) -> None:
-    append(folder / "test.csv", "s9,stove,9\ns9,tent,9\ns9,stove,9\n")
-    found = load_dataset(folder).statistics()
-    assert found["sessions"] == 9
-    assert found["interactions"] == 19
-    assert found["items"] == 3
-    assert found["cold_items"] == 1
-    assert found["items_with_text"] == 2
-    assert found["text_words"] == pytest.approx((3 + 2 + 0) / 3)
-    assert found["mean_length"] == pytest.approx(19 / 9)
-    assert found["users"] is None
-    assert found["test"] == {
-        "sessions": 3,
-        "interactions": 7,
-        "items": 3,
-        "mean_length": pytest.approx(7 / 3),
-        "max_length": 3,
-        "first_time": 6,
-        "last_time": 9,
-    }
-
-
 def test_the_fingerprint_follows_content_alone(folder: Path) -> None:
     before = load_dataset(folder).fingerprint
     moved = folder.rename(folder.with_name("elsewhere"))
@@ -119,7 +97,8 @@ def test_columns_by_other_names_with_users(folder: Path) -> None:
     np.testing.assert_array_equal(data.train.session(1), [0, 1])
     np.testing.assert_array_equal(data.train.users, [1, 0])
     np.testing.assert_array_equal(data.test.users, [1])
-    assert data.statistics()["users"] == 2
+    assert data.users is not None
+    assert data.users.item_ids == ("ann", "bob")
 
 
 def test_text_fields_are_chosen_in_order(folder: Path) -> None:

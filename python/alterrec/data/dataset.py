@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,34 +173,6 @@ class Dataset:
         train, valid, test = (_renumbered(store, number_U) for store in self.splits.values())
         return replace(self, train=train, valid=valid, test=test, users=users)
 
-    def statistics(self) -> dict[str, Any]:
-        """Counts that describe the data: the columns of the paper's Table 3, and more.
-
-        Keys: users (None without user ids), items, cold_items, items_with_text, text_words (mean),
-        interactions, sessions, mean_length and max_length (of all splits together), repeat_share
-        (of train), and under each split's name sessions, interactions, items (distinct),
-        mean_length, max_length, first_time, last_time (None without timestamps).
-        """
-        lengths = np.concatenate([store.lengths for store in self.splits.values()])
-        words = [len(self.text.joined(item).split()) for item in range(self.num_items)] if self.text else [0]
-        return {
-            "users": self._num_users(),
-            "items": self.num_items,
-            "cold_items": int((~self.trained).sum()),
-            "items_with_text": int(np.count_nonzero(words)),
-            "text_words": float(np.mean(words)),
-            "interactions": int(lengths.sum()),
-            "sessions": len(lengths),
-            "mean_length": float(lengths.mean()),
-            "max_length": int(lengths.max()),
-            "repeat_share": float(self.train.repeat_share()),
-            **{split: _split_statistics(store) for split, store in self.splits.items()},
-        }
-
-    def _num_users(self) -> int | None:
-        users = [store.users for store in self.splits.values() if store.users is not None]
-        return len(np.unique(np.concatenate(users))) if users else None
-
 
 def _renumbered(store: SessionStore, number_U: NDArray[np.int64]) -> SessionStore:
     if store.users is None:
@@ -213,19 +184,6 @@ def _renumbered(store: SessionStore, number_U: NDArray[np.int64]) -> SessionStor
         user_ids=np.repeat(number_U[store.users], store.lengths),
         num_items=store.num_items,
     )
-
-
-def _split_statistics(store: SessionStore) -> dict[str, Any]:
-    lengths, times = store.lengths, store.timestamps
-    return {
-        "sessions": store.num_sessions,
-        "interactions": store.num_interactions,
-        "items": int(np.count_nonzero(store.item_counts())),
-        "mean_length": float(lengths.mean()),
-        "max_length": int(lengths.max()),
-        "first_time": None if times is None else int(times.min()),
-        "last_time": None if times is None else int(times.max()),
-    }
 
 
 def _feed(digest: hashlib.blake2b, texts: Sequence[str]) -> None:

@@ -1,0 +1,236 @@
+"""What a data set is made of, in numbers: sessions, targets, texts and popularity; numpy alone.
+
+Legend of shapes: R sessions, T interactions, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterrec.data.dataset import Dataset, ItemText
+from alterrec.sessions import SessionStore
+
+TOP_SHARES = (0.01, 0.1)
+CURVE_POINTS = 200
+# Times before 1990 and after 2100 are rather counters.
+DATES = (631_152_000, 4_102_444_800)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Items to be predicted: how many, and the share that their own session has before, or train never."""
+
+    count: int
+    repeated: float
+    cold: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sessions of one split.
+
+    Attributes:
+        items: distinct ones.
+        lengths: session length -> sessions.
+        first_time, last_time: None without timestamps.
+        last: targets, where the last item of each session is one.
+        every: targets, where every item but the first of each session is one.
+    """
+
+    sessions: int
+    interactions: int
+    items: int
+    mean_length: float
+    median_length: float
+    max_length: int
+    lengths: dict[int, int]
+    first_time: int | None
+    last_time: int | None
+    last: Targets
+    every: Targets
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A text field, or all of them joined: share of items that have it, mean of their words."""
+
+    share: float
+    words: float
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """How interactions in train fall on items.
+
+    Attributes:
+        top: share of items, most popular first -> share of interactions.
+        curve: (rank, interactions) of items, at ranks that are even on a logarithmic scale.
+    """
+
+    top: dict[float, float]
+    curve: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A data set in numbers: the columns of the paper's Table 3, and more.
+
+    Attributes:
+        users: None without user ids.
+        items: of the catalogue, cold ones included.
+        cold_items: those that train does not have.
+        splits: by name.
+        text: all fields joined, None without texts.
+        fields: each text field.
+    """
+
+    users: int | None
+    items: int
+    cold_items: int
+    splits: dict[str, Split]
+    text: Texts | None
+    fields: dict[str, Texts]
+    popularity: Popularity
+
+
+def statistics(data: Dataset) -> Statistics:
+    """The data set in numbers.
+
+    Example:
+        >>> from alterrec.data.synthetic import synthetic_dataset
+        >>> found = statistics(synthetic_dataset(items=300, sessions=900))
+        >>> found.items, sum(split.sessions for split in found.splits.values())
+        (300, 900)
+    """
+    return Statistics(
+        users=_num_users(data),
+        items=data.num_items,
+        cold_items=int(np.count_nonzero(~data.trained)),
+        splits={name: _split(store, data.trained) for name, store in data.splits.items()},
+        text=_texts(joined_texts(data.text)) if data.text else None,
+        fields={name: _texts(texts) for name, texts in (data.text.fields if data.text else {}).items()},
+        popularity=Popularity(
+            {share: top_share(data.train_counts, share) for share in TOP_SHARES},
+            popularity_curve(data.train_counts),
+        ),
+    )
+
+
+def repeats(store: SessionStore) -> NDArray[np.bool_]:
+    """Which interactions (T,) are of an item that their session has had before.
+
+    Example:
+        >>> repeats(SessionStore.from_arrays([0, 0, 0, 1], [5, 2, 5, 5])).tolist()
+        [False, False, True, False]
+    """
+    session_T = np.repeat(np.arange(store.num_sessions), store.lengths)
+    # Stable, so of equal pairs the earlier place comes first.
+    order_T = np.lexsort((store.items, session_T))
+    session_T, item_T = session_T[order_T], store.items[order_T]
+    found = np.zeros(store.num_interactions, np.bool_)
+    found[order_T[1:]] = (session_T[1:] == session_T[:-1]) & (item_T[1:] == item_T[:-1])
+    return found
+
+
+def last_places(store: SessionStore) -> NDArray[np.int64]:
+    """Where the last interaction of each session (R,) lies in ``store.items``.
+
+    Example:
+        >>> last_places(SessionStore.from_arrays([0, 0, 0, 1, 1], [5, 2, 5, 5, 1])).tolist()
+        [2, 4]
+    """
+    return store.offsets[1:] - 1
+
+
+def top_share(counts: NDArray[np.int64], share: float) -> float:
+    """Share of all interactions that falls on the most popular ``share`` of items, at least on one item.
+
+    Args:
+        counts: interactions by item, (V,).
+        share: above 0, at most 1.
+
+    Example:
+        >>> top_share(np.array([1, 7, 1, 1]), 0.25)
+        0.7
+    """
+    first = max(round(share * len(counts)), 1)
+    total = int(counts.sum())
+    return float(np.sort(counts)[::-1][:first].sum() / total) if total else 0.0
+
+
+def popularity_curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs (rank from 1, interactions) of items that have any; at most 200, even on a logarithmic scale.
+
+    Example:
+        >>> popularity_curve(np.array([1, 7, 0, 2]))
+        [(1, 7), (2, 2), (3, 1)]
+    """
+    ordered = np.sort(counts[counts > 0])[::-1]
+    if not len(ordered):
+        return []
+    ranks = np.unique(np.geomspace(1, len(ordered), CURVE_POINTS).round().astype(np.int64))
+    return [(int(rank), int(ordered[rank - 1])) for rank in ranks]
+
+
+def joined_texts(text: ItemText) -> list[str]:
+    """All fields of each item, joined by spaces.
+
+    Example:
+        >>> joined_texts(ItemText({"title": ["Tent", ""], "brand": ["Fernhill", "Oak"]}))
+        ['Tent Fernhill', 'Oak']
+    """
+    return [text.joined(item) for item in range(len(text))]
+
+
+def as_date(time: int) -> datetime | None:
+    """A timestamp as a date, its unit (second, milli- or microsecond) judged by size; None for a counter.
+
+    Example:
+        >>> as_date(1291191960), as_date(198501)
+        (datetime.datetime(2010, 12, 1, 8, 26, tzinfo=datetime.timezone.utc), None)
+    """
+    low, high = DATES
+    for unit in (1, 1000, 1_000_000):
+        if low <= time / unit < high:
+            return datetime.fromtimestamp(time / unit, UTC)
+    return None
+
+
+def _split(store: SessionStore, trained_V: NDArray[np.bool_]) -> Split:
+    lengths, times = store.lengths, store.timestamps
+    last = last_places(store)
+    every = np.delete(np.arange(store.num_interactions), store.offsets[:-1])
+    repeated_T, cold_T = repeats(store), ~trained_V[store.items]
+    values, sessions = np.unique(lengths, return_counts=True)
+    return Split(
+        sessions=store.num_sessions,
+        interactions=store.num_interactions,
+        items=int(np.count_nonzero(store.item_counts())),
+        mean_length=float(lengths.mean()),
+        median_length=float(np.median(lengths)),
+        max_length=int(lengths.max()),
+        lengths=dict(zip(values.tolist(), sessions.tolist(), strict=True)),
+        first_time=None if times is None else int(times.min()),
+        last_time=None if times is None else int(times.max()),
+        last=Targets(len(last), _share(repeated_T[last]), _share(cold_T[last])),
+        every=Targets(len(every), _share(repeated_T[every]), _share(cold_T[every])),
+    )
+
+
+def _texts(texts: Sequence[str]) -> Texts:
+    words = np.array([len(text.split()) for text in texts])
+    return Texts(_share(words > 0), float(words[words > 0].mean()) if words.any() else 0.0)
+
+
+def _share(which: NDArray[np.bool_]) -> float:
+    return float(which.mean()) if len(which) else 0.0
+
+
+def _num_users(data: Dataset) -> int | None:
+    users = [store.users for store in data.splits.values() if store.users is not None]
+    return len(np.unique(np.concatenate(users))) if users else None
