@@ -354,9 +354,9 @@ def study(
     """Make a table or figure of the paper on your data.
 
     table1, and any other with --search, searches optim.lr {0.01, 0.001} and model.dropout {0.1, 0.3, 0.5}
-    of every system on validation with one seed, as the paper did, then trains the chosen setting with all
-    seeds and measures it on test. report.html, NAME.md, its tables as .csv and .tex, figures as PNG and
-    SVG, and study.json, which has all numbers, are written into --out.
+    of every system on validation with one seed, as the paper did (dropout where a system has some), then
+    trains the chosen setting with all seeds and measures it on test. report.html, NAME.md, its tables as
+    .csv and .tex, figures as PNG and SVG, and study.json, which has all numbers, are written into --out.
 
     Finished runs are kept in --runs by their recipe and data, so one study goes on from another. Ctrl-C
     stops; the same command goes on, and several of them, on one or more machines that see the folders,

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.errors import InputError
+from alterrec.experiments.rows import has_dropout, plan_row
 from alterrec.experiments.run_folder import load_model, save_model, write_vocabulary
+from alterrec.experiments.study_runs import Runs, Source
 from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
@@ -25,8 +28,13 @@ SMALL = {"model.dim": 8, "window.first": 1, "window.last": 0.2}
 BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
 
 
+EVERY_RECIPE = [(name, preset) for preset in recipe_names("presets") for name in TRAINED] + [
+    (name, "original") for name in recipe_names("original")
+]
+
+
 def built(
-    name: str, presets: tuple[str, ...] = ("best",), trained: torch.Tensor | None = None
+    name: str, presets: tuple[str, ...] = ("best",), trained: torch.Tensor | None = None, **dropout: float
 ) -> Recommender:
     torch.manual_seed(0)
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool) if trained is None else trained
@@ -37,7 +45,8 @@ def built(
         train=small_dataset(users=9).train,
         categories_VCK=torch.arange(NUM_ITEMS)[:, None, None] % 5,
     )
-    return build_model(resolve(name, presets, SMALL), items).eval()
+    own = {f"{table}.dropout": value for table, value in dropout.items()}
+    return build_model(resolve(name, presets, SMALL | own), items).eval()
 
 
 def system(name: str) -> Scorer:
@@ -81,11 +90,7 @@ class TestContract:
         assert torch.equal(total(system(name), BATCH), total(system(name), BATCH))
 
 
-@pytest.mark.parametrize(
-    ("name", "preset"),
-    [(name, preset) for preset in recipe_names("presets") for name in TRAINED]
-    + [(name, "original") for name in recipe_names("original")],
-)
+@pytest.mark.parametrize(("name", "preset"), EVERY_RECIPE)
 def test_every_recipe_is_built_and_learns_in_one_step(name: str, preset: str) -> None:
     model = built(name, (preset,)).train()
     for network in model.networks:
@@ -105,6 +110,27 @@ def test_every_recipe_is_built_and_learns_in_one_step(name: str, preset: str) ->
         assert any(
             not torch.equal(a, b) for a, b in zip(before, model.network(network).parameters(), strict=True)
         )
+
+
+@pytest.mark.parametrize(("name", "preset"), EVERY_RECIPE)
+def test_dropout_changes_what_is_learned_or_is_not_searched(name: str, preset: str, tmp_path: Path) -> None:
+    runs = Runs(tmp_path, Source(), "", (preset,))
+    first = plan_row(name, runs, {"model.dropout": (0.1, 0.5)}, 1).tried[0].settings
+    tables = [key.partition(".")[0] for key in first]
+    learned = []
+    for dropout in (0.1, 0.5):
+        model = built(name, (preset,), **dict.fromkeys(tables, dropout)).train()
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            losses = [
+                torch.nn.functional.cross_entropy(model.network(part).scores(BATCH), torch.tensor([4, 5, 6]))
+                for part in model.networks
+            ]
+            optimiser.zero_grad()
+            torch.stack(losses).sum().backward()
+            optimiser.step()
+        learned.append(parameters_to_vector(model.parameters()))
+    assert has_dropout(resolve(name, (preset,)), ()) == (not torch.equal(*learned))
 
 
 @pytest.mark.parametrize("name", TRAINED)

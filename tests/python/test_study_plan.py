@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from alterrec.experiments.guess import START_SECONDS, Sizes, epoch_operations, g
 from alterrec.experiments.rivals import best_baseline
 from alterrec.experiments.rows import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
 from alterrec.experiments.study import QUICK, QUICK_ROWS, lookup
-from alterrec.experiments.study_facts import study_facts
+from alterrec.experiments.study_facts import row_facts, study_facts
 from alterrec.experiments.study_runs import Failure, Runs, Source
 from alterrec.experiments.work import describe, seconds_left
 from alterrec.recipe import recipe_names, resolve
@@ -38,16 +39,16 @@ def runs(tmp_path: Path) -> Runs:
 
 
 def test_a_row_is_searched_first_then_its_seeds_are_known_by_number(runs: Runs) -> None:
-    row = plan_row("id_only", runs, GRID, seeds=3)
+    row = plan_row("sasrec", runs, GRID, seeds=3)
     assert [run.label for run in row.tried] == [
-        "id_only, lr 0.01, dropout 0.1, seed 0",
-        "id_only, lr 0.01, dropout 0.5, seed 0",
-        "id_only, lr 0.001, dropout 0.1, seed 0",
-        "id_only, lr 0.001, dropout 0.5, seed 0",
+        "sasrec, lr 0.01, dropout 0.1, seed 0",
+        "sasrec, lr 0.01, dropout 0.5, seed 0",
+        "sasrec, lr 0.001, dropout 0.1, seed 0",
+        "sasrec, lr 0.001, dropout 0.5, seed 0",
     ]
     assert (row.chosen, row.seeds, row.later) == (None, (), 2)
     assert len(plan_of([row]).runs) == 4
-    assert plan_of([row]).later == ["id_only", "id_only"]
+    assert plan_of([row]).later == ["sasrec", "sasrec"]
 
 
 def test_the_paper_searches_six_settings_and_the_text_network_too(runs: Runs) -> None:
@@ -69,18 +70,40 @@ def test_a_model_that_gives_text_a_dropout_of_its_own_keeps_it(runs: Runs) -> No
     assert {run.recipe.text.dropout for run in tried} == {0.25}
 
 
+def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
+    def dropouts(model: str, **settings: Any) -> list[float]:
+        given = {key.replace("__", "."): value for key, value in settings.items()}
+        tried = plan_row(model, Runs(tmp_path, Source(), "", settings=given), GRID, 1).tried
+        return sorted({run.recipe.model.dropout for run in tried})
+
+    assert dropouts("srgnn") == dropouts("id_only") == [0.1]
+    assert dropouts("alterrec") == dropouts("text_only") == dropouts("hggnn") == [0.1, 0.5]
+    assert dropouts("srgnn", id__session="gru") == [0.1, 0.5]
+    assert dropouts("srgnn", id__session="gru", id__dropout=0.2) == [0.1]
+    assert dropouts("alterrec", text__dropout=0.0) == [0.1]
+    assert dropouts("alterrec", text__dropout=0.0, id__session="transformer") == [0.1, 0.5]
+
+
+def test_a_row_without_dropout_tells_of_none(runs: Runs) -> None:
+    rows = [plan_row(model, runs, {}, 1) for model in ("srgnn", "sasrec", "itemknn")]
+    for row in rows:
+        finish(runs, row.seeds[0])
+    settings = [row_facts(row, runs)["setting"] for row in rows]
+    assert settings == [{"lr": 0.001}, {"lr": 0.001, "dropout": 0.3}, {}]
+
+
 def test_a_setting_of_the_user_is_no_axis(runs: Runs) -> None:
     runs.settings = {"optim.lr": "0.005"}
-    tried = plan_row("id_only", runs, GRID, 1).tried
+    tried = plan_row("sasrec", runs, GRID, 1).tried
     assert [(run.recipe.optim.lr, run.recipe.model.dropout) for run in tried] == [(0.005, 0.1), (0.005, 0.5)]
 
 
 def test_validation_chooses_and_test_is_not_looked_at(runs: Runs) -> None:
-    tried = plan_row("id_only", runs, GRID, 3).tried
+    tried = plan_row("sasrec", runs, GRID, 3).tried
     for run, valid, test in zip(tried, (0.20, 0.31, 0.30, 0.31), (0.9, 0.1, 0.95, 0.8), strict=True):
-        assert plan_row("id_only", runs, GRID, 3).chosen is None
+        assert plan_row("sasrec", runs, GRID, 3).chosen is None
         finish(runs, run, valid=valid, test=test)
-    row = plan_row("id_only", runs, GRID, 3)
+    row = plan_row("sasrec", runs, GRID, 3)
     assert row.chosen is tried[1]
     # The search's own run is seed 0; seeds 1 and 2 are new.
     assert row.seeds[0] is tried[1]
@@ -91,10 +114,10 @@ def test_validation_chooses_and_test_is_not_looked_at(runs: Runs) -> None:
 
 def test_the_recipes_own_metric_chooses(runs: Runs) -> None:
     runs.settings = {"schedule.metric": "mrr@20", "model.dropout": 0.1}
-    first, second = plan_row("id_only", runs, GRID, 1).tried
+    first, second = plan_row("sasrec", runs, GRID, 1).tried
     finish(runs, first, valid={"hits@20": 0.9, "mrr@20": 0.1})
     finish(runs, second, valid={"hits@20": 0.1, "mrr@20": 0.2})
-    assert plan_row("id_only", runs, GRID, 1).chosen is second
+    assert plan_row("sasrec", runs, GRID, 1).chosen is second
 
 
 def test_systems_that_count_have_one_run(runs: Runs) -> None:
@@ -118,17 +141,17 @@ def test_what_is_refused_once_is_not_tried_again(runs: Runs) -> None:
 
 
 def test_a_setting_that_fails_is_left_out_of_the_choice(runs: Runs) -> None:
-    tried = plan_row("id_only", runs, GRID, 1).tried
+    tried = plan_row("sasrec", runs, GRID, 1).tried
     for run in tried[:3]:
         runs.failures[run] = Failure("the loss is nan", 2)
     finish(runs, tried[3], valid=0.01)
-    assert plan_row("id_only", runs, GRID, 1).chosen is tried[3]
+    assert plan_row("sasrec", runs, GRID, 1).chosen is tried[3]
 
 
 def test_a_row_whose_settings_all_fail_ends(runs: Runs) -> None:
-    for run in plan_row("id_only", runs, GRID, 3).tried:
+    for run in plan_row("sasrec", runs, GRID, 3).tried:
         runs.failures[run] = Failure("killed", -9)
-    row = plan_row("id_only", runs, GRID, 3)
+    row = plan_row("sasrec", runs, GRID, 3)
     assert (row.chosen, row.later) == (None, 0)
     assert failure_of(row, runs) == ("killed", -9, False)
 
@@ -228,10 +251,10 @@ def test_the_time_left_by_hand(runs: Runs) -> None:
 
 
 def test_settings_not_chosen_yet_are_counted(runs: Runs) -> None:
-    row = plan_row("id_only", runs, GRID, 3)
+    row = plan_row("sasrec", runs, GRID, 3)
     for run in row.tried[:3]:
         finish(runs, run, seconds=10.0)
-    plan = plan_of([plan_row("id_only", runs, GRID, 3)])
+    plan = plan_of([plan_row("sasrec", runs, GRID, 3)])
     assert describe(plan, runs, 1) == "6 runs, 3 finished; 3 to go, about 30.0 s"
 
 

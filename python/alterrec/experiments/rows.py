@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from alterrec.experiments.study_runs import Failure, Plan, Run, Runs, Settings
-from alterrec.recipe import resolve
+from alterrec.recipe import Recipe, resolve
 
 Kind = Literal["baseline", "ablation", "ours"]
 Grid = Mapping[str, Sequence[Any]]
 
 # Appendix F: what the paper searched for every system.
 PAPER_GRID: Grid = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.3, 0.5)}
+# Systems whose dropouts are all those of an ID and a text network as a recipe describes them, and which of
+# the two they have. Any other has layers of its own with ``model.dropout``.
+NETWORKS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("alterrec", "alterrec_aug", "alterrec_random", "independent"), ("id", "text")),
+    **dict.fromkeys(("nfrec_sum", "nfrec_concat"), ("id", "text")),
+    **dict.fromkeys(("alterrec_wo_text", "id_only", "srgnn"), ("id",)),
+    **dict.fromkeys(("alterrec_wo_id", "text_only"), ("text",)),
+}
+# Session encoders without ``model.dropout``.
+WITHOUT_DROPOUT = ("mean", "recency", "graph")
 # The rows of the paper's claim; their other variants are ablations, everything else is a baseline.
 OURS = ("alterrec", "alterrec_aug")
 
@@ -86,6 +96,23 @@ def trains(model: str) -> bool:
     return resolve(model).schedule.regime != "none"
 
 
+def has_dropout(recipe: Recipe, fixed: Collection[str]) -> bool:
+    """Whether ``model.dropout`` changes what a system learns, text's moving with it unless it is ``fixed``.
+
+    Example:
+        >>> [has_dropout(resolve(model, ["paper"]), ()) for model in ("srgnn", "sasrec", "alterrec")]
+        [False, True, True]
+        >>> has_dropout(resolve("alterrec", ["paper"]), ("text.dropout",))
+        False
+    """
+    by_network = {
+        "id": recipe.id.dropout is None and recipe.id.session not in WITHOUT_DROPOUT,
+        "text": recipe.text.dropout is None or _text_moves(recipe, fixed),
+    }
+    networks = NETWORKS.get(recipe.model_name)
+    return networks is None or any(by_network[network] for network in networks)
+
+
 def plan_row(
     model: str, runs: Runs, grid: Grid, seeds: int, *, settings: Settings | None = None, label: str = ""
 ) -> Row:
@@ -145,16 +172,23 @@ def plan_of(rows: Sequence[Row]) -> Plan:
 
 
 def _settings(model: str, grid: Grid, runs: Runs, own: Settings) -> Iterator[dict[str, Any]]:
-    """Points of the grid; a key that the user or the row has set is no axis.
+    """Points of the grid; a key that the user or the row has set is no axis, and dropout that changes nothing
+    has its first value alone.
 
     Where text has the dropout of the rest it moves with it; a model that gives text its own keeps that.
     """
     fixed = {**runs.settings, **own}
     axes = {key: values for key, values in grid.items() if key not in fixed}
     base = runs.make(model, own, 0).recipe
-    together = base.text.dropout == base.model.dropout and "text.dropout" not in fixed
+    if "model.dropout" in axes and not has_dropout(base, fixed):
+        axes["model.dropout"] = axes["model.dropout"][:1]
+    together = _text_moves(base, fixed)
     for point in product(*axes.values()):
         setting = dict(zip(axes, point, strict=True))
         if "model.dropout" in setting and together:
             setting["text.dropout"] = setting["model.dropout"]
         yield setting
+
+
+def _text_moves(recipe: Recipe, fixed: Collection[str]) -> bool:
+    return recipe.text.dropout == recipe.model.dropout and "text.dropout" not in fixed

@@ -14,7 +14,7 @@ import polars as pl
 from alterrec.errors import InputError
 from alterrec.evaluation.compare import Floats, holm, paired_differences, session_values
 from alterrec.experiments.rivals import Rivals
-from alterrec.experiments.rows import Order, Row, failure_of, kind_of, trains, validation
+from alterrec.experiments.rows import Order, Row, failure_of, has_dropout, kind_of, trains, validation
 from alterrec.experiments.study_runs import Run, Runs
 from alterrec.report.tables import METRIC_NAMES
 
@@ -60,7 +60,12 @@ def row_facts(row: Row, runs: Runs, *, curves: bool = False) -> dict[str, Any]:
     """A row: what it is, what was tried and chosen, and each seed's run."""
     failure = failure_of(row, runs)
     learns = trains(row.model)
-    chosen = row.chosen.recipe if row.chosen is not None and learns else None
+    setting = {}
+    if row.chosen is not None and learns:
+        chosen = row.chosen.recipe
+        setting["lr"] = chosen.optim.lr
+        if has_dropout(chosen, {*runs.settings, *row.settings}):
+            setting["dropout"] = chosen.model.dropout
     return {
         "label": row.label,
         "model": row.model,
@@ -69,7 +74,7 @@ def row_facts(row: Row, runs: Runs, *, curves: bool = False) -> dict[str, Any]:
         "trains": learns,
         "refused": failure is not None and failure.refused,
         "reason": failure.reason if failure else "",
-        "setting": {"lr": chosen.optim.lr, "dropout": chosen.model.dropout} if chosen else {},
+        "setting": setting,
         "tried": [
             {
                 "run": run.name,

@@ -71,7 +71,7 @@ class Row:
         settings: what the study set for it.
         refused: its input was refused, so that it has no numbers on these data (N/A).
         reason: why it has none.
-        setting: `lr` and `dropout`, empty for systems that count.
+        setting: `lr` and, where it changes anything, `dropout`; empty for systems that count.
     """
 
     label: str
