@@ -6,24 +6,27 @@ else is imported when first used.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from alterrec._core import __version__
 
 if TYPE_CHECKING:
     from alterrec.experiments.run import fit
+    from alterrec.experiments.study import load_study, run_study
     from alterrec.recommend import load
 
-__all__ = ["__version__", "fit", "load"]
+__all__ = ["__version__", "fit", "load", "load_study", "run_study"]
+
+_HOMES = {
+    "fit": "alterrec.experiments.run",
+    "load": "alterrec.recommend",
+    "load_study": "alterrec.experiments.study",
+    "run_study": "alterrec.experiments.study",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "fit":
-        from alterrec.experiments.run import fit
-
-        return fit
-    if name == "load":
-        from alterrec.recommend import load
-
-        return load
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'alterrec' has no attribute {name!r}")

@@ -372,13 +372,12 @@ def study(
     overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
     overrides |= _pairs(settings, "--set", "run.threads=1")
     from alterrec.experiments.study import run_study
-    from alterrec.experiments.study_runs import Source
 
-    source = Source(data, _pairs(column, "--column", "session_id=visit"), drop_unknown)
+    columns = _pairs(column, "--column", "session_id=visit")
     with StudyWatcher(live=sys.stdout.isatty()) as watch:
         done = run_study(
             name,
-            source,
+            data,
             out=out,
             runs=runs,
             presets=_preset_names(preset, "paper"),
@@ -388,6 +387,8 @@ def study(
             search=search,
             quick=quick,
             jobs=jobs,
+            columns=columns,
+            drop_unknown=drop_unknown,
             command=shlex.join(["alterrec", *sys.argv[1:]]),
             listen=watch,
         )

@@ -14,6 +14,7 @@ import pytest
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
+import alterrec
 from alterrec.errors import InputError
 from alterrec.report.rows import cost_table, metric_rows, metric_sheet, notes, ordered, search_table
 from alterrec.report.studies.table1 import findings, table1
@@ -246,3 +247,14 @@ def test_tables_are_read_without_torch_and_matplotlib() -> None:
     code = "import sys, alterrec.experiments.study; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_study_prints_draws_and_shows_itself(folder: Path) -> None:
+    study = alterrec.load_study(folder)
+    assert "alterrec         21.00 ± 1.41†" in str(study)
+    assert list(study.draw()) == ["systems"]
+    shown = study._repr_html_()
+    assert shown.count("<img ") == 1
+    assert "<script" not in shown
+    page = study.save(folder / "again")
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")

@@ -18,7 +18,7 @@ from alterrec.experiments.rivals import Rivals, best_baseline
 from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
 from alterrec.experiments.study_facts import study_facts
-from alterrec.experiments.study_runs import BUILT_IN, Failure, Runs, Settings, Source
+from alterrec.experiments.study_runs import Failure, Runs, Settings, Source
 from alterrec.experiments.work import Listener, StudyEvent, work
 from alterrec.files import write_json
 from alterrec.recipe import recipe_names, resolve
@@ -108,10 +108,10 @@ class StudyResult(Presented):
 
 def run_study(
     name: str,
-    source: Source = BUILT_IN,
+    data: str | Path | None = None,
     *,
-    out: Path | None = None,
-    runs: Path | None = None,
+    out: str | Path | None = None,
+    runs: str | Path | None = None,
     presets: Sequence[str] = ("paper",),
     settings: Mapping[str, object] | None = None,
     seeds: int | None = None,
@@ -121,14 +121,18 @@ def run_study(
     search: bool = False,
     quick: bool = False,
     jobs: int = 1,
+    columns: Mapping[str, str] | None = None,
+    drop_unknown: bool = False,
     command: str = "",
     listen: Listener = lambda event: None,
 ) -> StudyResult:
     """Plan a study, run what is missing and write what is known.
 
+    ``alterrec.run_study`` is this function.
+
     Args:
         name: a key of ``STUDIES``.
-        source: the data.
+        data: a folder (see docs/data.md), or None for the built-in catalogue.
         out: the study's folder; default ``studies/NAME-DATA``, with ``-quick`` behind where it is.
         runs: where runs lie, which studies share; default the folder ``study-runs`` beside ``out``.
         presets: of every run.
@@ -140,6 +144,8 @@ def run_study(
         search: the settings of every row are searched, as ``table1`` does by itself.
         quick: a coarse answer by the settings ``QUICK``.
         jobs: runs at a time.
+        columns: our column name -> the files'.
+        drop_unknown: drop session rows of items that are not in ``items``.
         command: what re-makes the study, to be written down.
         listen: told how far it is.
 
@@ -154,11 +160,13 @@ def run_study(
     order = order._replace(over=over, reference=reference, grid=grid)
     fixed = {**order.quick, **(settings or {})}
     recipes = [resolve(model, presets, fixed) for model in order.models]
-    data = read_data(recipes[0], source.data, source.columns, source.drop_unknown)
-    safe = re.sub(r"[^\w.-]+", "-", data.name)
-    path = out or Path("studies") / f"{name}-{safe}{'-quick' if quick else ''}"
-    kept = Runs(runs or path.parent / "study-runs", source, data.fingerprint, presets, fixed, Sizes.of(data))
-    listen(StudyEvent(f"{name} on {data.name}: {len(study.rows(order, kept))} rows, in {path}"))
+    source = Source(Path(data) if data else None, columns or {}, drop_unknown)
+    known = read_data(recipes[0], source.data, source.columns, drop_unknown)
+    safe = re.sub(r"[^\w.-]+", "-", known.name)
+    path = Path(out or Path("studies") / f"{name}-{safe}{'-quick' if quick else ''}")
+    folder = Path(runs or path.parent / "study-runs")
+    kept = Runs(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))
+    listen(StudyEvent(f"{name} on {known.name}: {len(study.rows(order, kept))} rows, in {path}"))
     if jobs > 1 and not recipes[0].run.threads:
         listen(
             StudyEvent(f"{jobs} runs at a time use all cores each; --set run.threads=1 gives each its own")
@@ -169,28 +177,34 @@ def run_study(
     except KeyboardInterrupt:
         stopped = True
     rows = study.rows(order, kept)
-    known = any(kept.result(run) is not None for run in plan_of(rows).runs)
+    finished = any(kept.result(run) is not None for run in plan_of(rows).runs)
     refused = [failure for failure in kept.failures.values() if failure.refused]
-    if not known and refused and len(refused) == len(kept.failures):
+    if not finished and refused and len(refused) == len(kept.failures):
         raise InputError(refused[0].reason)
     failed = {run.label: failure for run, failure in kept.failures.items() if not failure.refused}
-    if not known:
+    if not finished:
         return StudyResult(name, path, failed, stopped)
     facts = study_facts(name, order, rows, kept, study.rivals, curves=study.curves)
     write_json(path / "study.json", facts)
-    shown = show_study(path)
+    shown = load_study(path).presentation()
     shown.write(path)
     return StudyResult(name, path, failed, stopped, shown)
 
 
-def show_study(path: Path) -> Presentation:
-    """What a finished study shows, from its ``study.json`` alone.
+def load_study(path: str | Path) -> StudyResult:
+    """A study of a folder, from its ``study.json`` alone; ``alterrec.load_study`` is this function.
 
     Raises:
         InputError: the file is missing or damaged.
+
+    Example:
+        >>> load_study("no-such-folder")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: no study.json in 'no-such-folder'; it is written when a run has ended
     """
-    facts = report.read_study(path)
-    return lookup(facts.study).present(facts)
+    facts = report.read_study(Path(path))
+    return StudyResult(facts.study, Path(path), shown=lookup(facts.study).present(facts))
 
 
 def lookup(name: str) -> Study:

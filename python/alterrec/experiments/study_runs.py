@@ -30,9 +30,6 @@ class Source(NamedTuple):
     drop_unknown: bool = False
 
 
-BUILT_IN = Source()
-
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """One training of a study.

@@ -211,7 +211,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(
-            f"no {path.name} in {str(path.parent)!r}; a run folder has one as soon as its training has ended"
+            f"no {path.name} in {str(path.parent)!r}; it is written when a run has ended"
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; train the run anew") from None
