@@ -84,6 +84,19 @@ def test_a_masked_place_sees_both_sides_and_not_its_own_item() -> None:
     assert not torch.allclose(said(1, 2, 3), said(1, 2, 7))
 
 
+def test_places_that_are_not_asked_for_change_nothing() -> None:
+    built = network()
+    assert isinstance(built.session, Bidirectional)
+    items_NL, length_N = torch.tensor([[1, 2, 3], [4, 0, 0], [5, 6, 0]]), torch.tensor([3, 1, 2])
+    masked_NL = torch.tensor([[True, False, False], [False] * 3, [True, True, False]])
+    asked_NL = torch.tensor([[False, True, True], [False] * 3, [True, False, False]])
+    said = [
+        built.session.masked_vectors(built.items(), items_NL, length_N, masked_NL, asked)
+        for asked in (asked_NL, torch.ones_like(asked_NL))
+    ]
+    torch.testing.assert_close(said[0], said[1][asked_NL.flatten()])
+
+
 def test_masks_by_hand() -> None:
     """First draw below 1/2: the last item alone; otherwise those below 1/5, or the smallest."""
     draws = torch.tensor(

@@ -229,3 +229,16 @@ def test_streams_see_their_own_columns_and_what_is_before_them() -> None:
     without_features = encoder(table_VD2, torch.tensor([[1, 2, 3]]))
     table_VD2[:, 4:] = 0.0
     torch.testing.assert_close(encoder(table_VD2, torch.tensor([[1, 2, 3]])), without_features)
+
+
+def test_states_at_some_places_are_those_of_all() -> None:
+    torch.manual_seed(0)
+    encoder = Transformer(dim=8, max_len=6, layers=2, heads=2, inner=16, dropout=0.0)
+    table, items, length_R = torch.randn(9, 8), torch.randint(9, (5, 6)), torch.tensor([1, 6, 3, 2, 5])
+    rows, each_R = table[items], torch.arange(5)
+    torch.testing.assert_close(
+        encoder.last(table, items, length_R), encoder(table, items)[each_R, length_R - 1]
+    )
+    places = torch.tensor([[4, 0]]).expand(5, -1)
+    for mask in (None, (torch.arange(6) < length_R[:, None])[:, None, None]):
+        torch.testing.assert_close(encoder.states(rows, mask, places), encoder.states(rows, mask)[:, [4, 0]])

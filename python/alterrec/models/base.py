@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.nn.device import on_device
+from alterrec.nn.dropout import Dropout
 from alterrec.nn.gated_graph import PrefixGraphs
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.nn.sequences import append, real_places
+from alterrec.nn.transformer import Transformer
 from alterrec.ranking import uniform_items
 from alterrec.sessions import Batch, derive_seed
 
@@ -198,7 +200,7 @@ class Network(nn.Module):
         self.items = items
         self.session = session
         self.outputs = outputs
-        self.output_dropout = nn.Dropout(output_dropout)
+        self.output_dropout = Dropout(output_dropout)
         self.cosine = cosine
         self.objectives = nn.ModuleDict(objectives or {})
         self.blocks = dict(blocks or {})
@@ -227,6 +229,8 @@ class Network(nn.Module):
             if getattr(self.session, "reads_graphs", False):
                 more.append(batch.graphs(len(tables.inputs)))
             vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *more)
+        elif len(batch.row_N) <= len(batch.items_RL) and isinstance(self.session, Transformer):
+            vector_ND = self.session.last(tables.inputs, batch.items_RL[batch.row_N], batch.length_N)
         else:
             vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]
         return self.as_scored(vector_ND, tables)

@@ -249,21 +249,15 @@ class FourTasks(nn.Module):
     def read(self, network: Network, table_VD: Tensor, rows: Rows) -> States:
         """The encoder's states, every place seeing all that are not padding."""
         assert isinstance(network.session, Transformer)
-        read_RL = torch.cat(
-            [
-                rows.items_RL.masked_fill(rows.masked_RL, len(table_VD)),
-                rows.context_RL,
-                rows.positive_RL,
-                rows.negative_RL,
-            ]
+        states, rows_WD = network.session.states, self._with_mask(table_VD)
+        seen_R11L, last_R1 = rows.real_RL[:, None, None, :], last_place(rows.real_RL)[:, None]
+        masked_RL = rows.items_RL.masked_fill(rows.masked_RL, len(table_VD))
+        segments = (rows.context_RL, rows.positive_RL, rows.negative_RL)
+        # One after the other: a batch of all four is past what the allocator uses again.
+        return States(
+            states(F.embedding(masked_RL, rows_WD), seen_R11L),
+            *(states(F.embedding(read_RL, rows_WD), seen_R11L, last_R1)[:, 0] for read_RL in segments),
         )
-        real_RL = rows.real_RL.repeat(4, 1)
-        states_RLD = network.session.states(
-            F.embedding(read_RL, self._with_mask(table_VD)), real_RL[:, None, None, :]
-        )
-        masked_RLD, *segments = states_RLD.chunk(4)
-        row_R, last_R = torch.arange(len(rows.items_RL), device=read_RL.device), last_place(rows.real_RL)
-        return States(masked_RLD, *(segment_RLD[row_R, last_R] for segment_RLD in segments))
 
     def losses(
         self, network: Network, table_VD: Tensor, rows: Rows, buffer: ScoreBuffer | None = None

@@ -1,6 +1,6 @@
 """A Transformer that looks both ways and fills in masked places: BERT4Rec's encoder.
 
-Legend: N samples, L places, M masked places asked for, V items, D width.
+Legend: N samples, L places, K most places asked for in a row, M masked places asked for, V items, D width.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ class Bidirectional(nn.Module):
         """
         rows_NLD = torch.where(masked_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
         real_NL = real_places(items_NL, length_N)
-        states_NLD = self.transformer.states(rows_NLD, real_NL[:, None, None, :])
-        vectors_MD: Tensor = self.head(states_NLD[asked_NL])
+        asked_N = asked_NL.sum(1)
+        # Places that are asked for come first, in their order.
+        places_NK = (~asked_NL).int().argsort(dim=1, stable=True)[:, : int(asked_N.max())]
+        states_NKD = self.transformer.states(rows_NLD, real_NL[:, None, None, :], places_NK)
+        vectors_MD: Tensor = self.head(states_NKD[real_places(places_NK, asked_N)])
         return vectors_MD

@@ -1,9 +1,11 @@
 """The Transformer of BSARec: attention beside a filter of low and high frequencies over a session's places.
 
-Legend: N prefixes, L places, V items, D width, W waves, M most places.
+Legend: N prefixes, L places, K places asked for, V items, D width, W waves, M most places.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alterrec.nn.sequences import left_padded
+from alterrec.nn.dropout import Dropout
+from alterrec.nn.sequences import at_places, left_padded, real_places
 from alterrec.nn.transformer import RECBOLE, Attention, Entrance, FeedForward
 
 
@@ -35,6 +38,13 @@ def low_waves(length: int, bins: int) -> NDArray[np.float64]:
     return waves
 
 
+class Asked(NamedTuple):
+    """Places that a block is asked for: their states before it, and their rows of the waves."""
+
+    states_NKD: Tensor
+    waves_NKW: Tensor
+
+
 class FrequencyFilter(nn.Module):
     """Low frequencies as they are, high ones times a learned square of each column; residual sum and norm."""
 
@@ -43,15 +53,19 @@ class FrequencyFilter(nn.Module):
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
         self.sqrt_beta_D = nn.Parameter(torch.randn(dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
 
-    def forward(self, x_NLD: Tensor, waves_NLW: Tensor) -> Tensor:
-        """Filtered states (N, L, D); ``waves_NLW`` are columns of :func:`low_waves`, 0 behind the prefix."""
-        low_NLD = waves_NLW @ (waves_NLW.mT @ x_NLD)
-        mixed_NLD = low_NLD + self.sqrt_beta_D.square() * (x_NLD - low_NLD)
-        out_NLD: Tensor = self.norm(x_NLD + self.dropout(mixed_NLD))
-        return out_NLD
+    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, asked: Asked | None = None) -> Tensor:
+        """Filtered states (N, L, D), or (N, K, D) of what is asked for.
+
+        ``waves_NLW`` are columns of :func:`low_waves`, 0 behind the prefix.
+        """
+        asked_NKD, waves_NKW = asked or (x_NLD, waves_NLW)
+        low_NKD = waves_NKW @ (waves_NLW.mT @ x_NLD)
+        mixed_NKD = low_NKD + self.sqrt_beta_D.square() * (asked_NKD - low_NKD)
+        out_NKD: Tensor = self.norm(asked_NKD + self.dropout(mixed_NKD))
+        return out_NKD
 
 
 class FrequencyBlock(nn.Module):
@@ -66,13 +80,16 @@ class FrequencyBlock(nn.Module):
         self.ffn = FeedForward(dim, inner, dropout, RECBOLE)
         self.ffn_norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
 
-    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None) -> Tensor:
-        """States after the block (N, L, D); ``mask`` as in ``Attention``."""
-        filtered_NLD = self.filter(x_NLD, waves_NLW)
-        attended_NLD = self.attn_norm(x_NLD + self.attention(x_NLD, mask))
-        x_NLD = self.alpha * filtered_NLD + (1 - self.alpha) * attended_NLD
-        out_NLD: Tensor = self.ffn_norm(x_NLD + self.ffn(x_NLD))
-        return out_NLD
+    def forward(
+        self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None, asked: Asked | None = None
+    ) -> Tensor:
+        """States after the block (N, L, D), or (N, K, D) at some places; ``mask`` as in ``Attention``."""
+        asked_NKD = asked.states_NKD if asked else x_NLD
+        filtered_NKD = self.filter(x_NLD, waves_NLW, asked)
+        attended_NKD = self.attn_norm(asked_NKD + self.attention(x_NLD, mask, asked_NKD))
+        mixed_NKD = self.alpha * filtered_NKD + (1 - self.alpha) * attended_NKD
+        out_NKD: Tensor = self.ffn_norm(mixed_NKD + self.ffn(mixed_NKD))
+        return out_NKD
 
 
 class FrequencyTransformer(nn.Module):
@@ -131,11 +148,16 @@ class FrequencyTransformer(nn.Module):
         """Session vectors (N, D)."""
         rows_NLD, waves_NLW, mask = self.prefixes(table_VD, items_NL, length_N)
         x_NLD: Tensor = self.entrance(rows_NLD)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x_NLD = block(x_NLD, waves_NLW, mask)
-        if self.faithful:
-            return x_NLD[:, -1]
-        return x_NLD[torch.arange(len(x_NLD), device=x_NLD.device), length_N - 1]
+        if mask is None:
+            last_N1, mask_N11L = length_N[:, None] - 1, real_places(items_NL, length_N)[:, None, None]
+        else:
+            last_N1, mask_N11L = torch.full_like(length_N[:, None], x_NLD.shape[1] - 1), mask[:, :, -1:]
+        asked = Asked(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
+        vectors_ND: Tensor = last(x_NLD, waves_NLW, mask_N11L, asked)[:, 0]
+        return vectors_ND
 
     def prefixes(
         self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor
@@ -151,4 +173,5 @@ class FrequencyTransformer(nn.Module):
         # A padded place is forbidden all places alike, so the finite mask there forbids it none.
         causal_LL = torch.ones(max_len, max_len, dtype=torch.bool, device=items_NL.device).tril()
         mask_N1LL = (causal_LL & real_NL[:, None, :] | ~real_NL[:, :, None])[:, None]
-        return rows_NLD, self.waves_MLW[max_len].to(table_VD.dtype), mask_N1LL
+        waves_NLW = self.waves_MLW[max_len].to(table_VD.dtype).expand(len(items_NL), -1, -1)
+        return rows_NLD, waves_NLW, mask_N1LL

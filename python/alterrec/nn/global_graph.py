@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency
+from alterrec.nn.dropout import Dropout
 from alterrec.nn.neighbour_mean import Edges, neighbour_mean
 from alterrec.nn.sequences import real_places
 
@@ -53,7 +54,7 @@ class GraphNodes(nn.Module):
         self.rows_TD = nn.Parameter(torch.empty(self.num_nodes, dim))
         self.register_buffer("edge_offsets", torch.from_numpy(graph.offsets))
         self.register_buffer("edge_ids", torch.from_numpy(graph.ids))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dim = dim
         nn.init.normal_(self.rows_TD, std=0.02)
 

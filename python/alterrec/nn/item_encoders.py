@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.nn.dropout import Dropout
+
 # Texts that are projected at a time. What lies between is then small enough for the allocator to use again,
 # where whole tables would be fresh pages each time: 0.28 s forward and back against 0.37 for 40,000 texts.
 PART = 4096
@@ -28,7 +30,7 @@ class IdTable(nn.Module):
         super().__init__()
         self.rows_VD = nn.Parameter(torch.empty(num_items, dim))
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dim = dim
         nn.init.normal_(self.rows_VD, std=0.02)
 
@@ -95,7 +97,7 @@ class TextProjection(TextItems):
     ) -> None:
         super().__init__(vectors_VF, dim, standardise)
         self.project = nn.Linear(vectors_VF.shape[1], dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def rows(self, vectors_RF: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.nn.dropout import Dropout
 from alterrec.nn.initialise import keep_start
 from alterrec.nn.transformer import KANG, Attention
 
@@ -22,7 +23,7 @@ class SasrecBlock(nn.Module):
         self.attention = Attention(dim, heads, dropout, KANG)
         self.ffn_norm = nn.LayerNorm(dim, KANG.eps)
         self.ffn = nn.Sequential(
-            nn.Linear(dim, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, dim), nn.Dropout(dropout)
+            nn.Linear(dim, inner), nn.ReLU(), Dropout(dropout), nn.Linear(inner, dim), Dropout(dropout)
         )
 
     def forward(self, x_RLD: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class SasrecTransformer(nn.Module):
     def __init__(self, dim: int, max_len: int, layers: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.positions_LD = nn.Parameter(torch.empty(max_len, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(SasrecBlock(dim, heads, inner, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim, KANG.eps)
         for value in self.parameters():

@@ -1,6 +1,6 @@
 """Padded rows of items, each of its own length.
 
-Legend: N samples, L places.
+Legend: N samples, L places, K places asked for, D width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,16 @@ def real_places(rows_NL: Tensor, length_N: Tensor) -> Tensor:
         [[True, True, False], [False, False, False]]
     """
     return torch.arange(rows_NL.shape[1], device=rows_NL.device) < length_N[:, None]
+
+
+def at_places(rows_NLD: Tensor, places_NK: Tensor) -> Tensor:
+    """What rows (N, L, D) have at some places, (N, K, D).
+
+    Example:
+        >>> at_places(torch.tensor([[[4], [2], [3]]]), torch.tensor([[2, 0]])).tolist()
+        [[[3], [4]]]
+    """
+    return rows_NLD.gather(1, places_NK[..., None].expand(-1, -1, rows_NLD.shape[2]))
 
 
 def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> tuple[Tensor, Tensor]:

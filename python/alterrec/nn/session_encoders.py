@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.nn.dropout import Dropout
 from alterrec.nn.initialise import keep_start
 from alterrec.nn.transformer import Transformer
 
@@ -28,7 +29,7 @@ class Mean(nn.Module):
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
         """States (R, L, D)."""
@@ -89,7 +90,7 @@ class Weighted(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.weigh = nn.Linear(dim, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
         """States (R, L, D)."""
@@ -126,7 +127,7 @@ class Gru(nn.Module):
 
     def __init__(self, dim: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.units = nn.GRU(dim, hidden, layers, bias=False, batch_first=True)
         self.out = nn.Linear(hidden, dim)
         for matrix in self.units.all_weights[0]:

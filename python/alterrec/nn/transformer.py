@@ -1,6 +1,6 @@
 """Post-norm Transformers over the items of a session.
 
-Legend: R sessions, L places, D width, H heads.
+Legend: R sessions, L places, K places asked for, D width, H heads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from alterrec.nn.dropout import Dropout
+from alterrec.nn.sequences import at_places
 
 
 class Style(NamedTuple):
@@ -38,7 +41,7 @@ class Attention(nn.Module):
         self.k = nn.Linear(dim, dim, bias=style.bias)
         self.v = nn.Linear(dim, dim, bias=style.bias)
         self.o = nn.Linear(dim, dim, bias=style.bias) if style.output else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_RLD: Tensor, mask: Tensor | None = None, queries_RLD: Tensor | None = None) -> Tensor:
         """Mixed states (R, L, D), after dropout.
@@ -63,7 +66,7 @@ class Attention(nn.Module):
             v_RHLd,
             mask,
             is_causal=mask is None,
-            dropout_p=self.dropout.p if self.training else 0.0,
+            dropout_p=self.dropout.share if self.training else 0.0,
         )
         mixed_RLD = mixed_RHLd.transpose(1, 2).flatten(-2)
         return mixed_RLD if self.o is None else self.dropout(self.o(mixed_RLD))
@@ -77,7 +80,7 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(dim, inner)
         self.down = nn.Linear(inner, dim)
         self.activation = nn.GELU() if style.gelu else nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_RLD: Tensor) -> Tensor:
         """States (R, L, D), after dropout."""
@@ -95,11 +98,15 @@ class Block(nn.Module):
         self.ffn = FeedForward(dim, inner, dropout, style)
         self.ffn_norm = nn.LayerNorm(dim, eps=style.eps)
 
-    def forward(self, x_RLD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """States after the block (R, L, D); ``mask`` as in :class:`Attention`."""
-        x_RLD = self.attn_norm(x_RLD + self.attention(x_RLD, mask))
-        out_RLD: Tensor = self.ffn_norm(x_RLD + self.ffn(x_RLD))
-        return out_RLD
+    def forward(self, x_RLD: Tensor, mask: Tensor | None = None, asked_RKD: Tensor | None = None) -> Tensor:
+        """States after the block (R, L, D), or (R, K, D) of the places whose states are ``asked_RKD``.
+
+        ``mask`` is as in :class:`Attention`.
+        """
+        queries_RKD = x_RLD if asked_RKD is None else asked_RKD
+        mixed_RKD = self.attn_norm(queries_RKD + self.attention(x_RLD, mask, queries_RKD))
+        out_RKD: Tensor = self.ffn_norm(mixed_RKD + self.ffn(mixed_RKD))
+        return out_RKD
 
 
 class Entrance(nn.Module):
@@ -109,7 +116,7 @@ class Entrance(nn.Module):
         super().__init__()
         self.positions_LD = nn.Parameter(torch.empty(max_len, dim))
         self.norm = nn.LayerNorm(dim, eps=eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.normal_(self.positions_LD, std=0.02)
 
     def forward(self, rows_RLD: Tensor) -> Tensor:
@@ -145,12 +152,24 @@ class Transformer(nn.Module):
         """States (R, L, D); right-padded sessions, each place sees itself and what is before it."""
         return self.states(F.embedding(items_RL, table_VD))
 
-    def states(self, rows_RLD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """States (R, L, D) of item rows; ``mask`` as in :class:`Attention`."""
+    def last(self, table_VD: Tensor, items_RL: Tensor, length_R: Tensor) -> Tensor:
+        """States (R, D) at the last place of each session alone."""
+        return self.states(F.embedding(items_RL, table_VD), None, length_R[:, None] - 1)[:, 0]
+
+    def states(self, rows_RLD: Tensor, mask: Tensor | None = None, places_RK: Tensor | None = None) -> Tensor:
+        """States (R, L, D) of item rows, or (R, K, D) at some places, which spares the last block the others.
+
+        ``mask`` is as in :class:`Attention`; with places, one that is given is the same for all queries.
+        """
         x_RLD: Tensor = self.entrance(rows_RLD)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x_RLD = block(x_RLD, mask)
-        return x_RLD
+        asked_RKD = None if places_RK is None else at_places(x_RLD, places_RK)
+        if mask is None and places_RK is not None:
+            mask = (torch.arange(x_RLD.shape[1], device=x_RLD.device) <= places_RK[..., None])[:, None]
+        out_RKD: Tensor = last(x_RLD, mask, asked_RKD)
+        return out_RKD
 
 
 class Head(nn.Module):
