@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from alterrec.errors import InputError, nearest
 from alterrec.experiments.guess import Sizes
-from alterrec.experiments.rivals import Rivals, best_baseline
+from alterrec.experiments.rivals import Rivals, best_baseline, pairs
 from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
 from alterrec.experiments.study_facts import study_facts
@@ -24,6 +24,8 @@ from alterrec.files import write_json
 from alterrec.recipe import recipe_names, resolve
 from alterrec.report import study as report
 from alterrec.report.presentation import Presentation, Presented
+from alterrec.report.studies.ablation import QUESTIONS, VARIANTS, WHOLE, ablation
+from alterrec.report.studies.fusion import FUSION_MODELS, FUSION_RIVALS, fusion
 from alterrec.report.studies.table1 import table1
 
 # A coarse answer: these settings, one seed, no search.
@@ -73,6 +75,18 @@ STUDIES = {
         best_baseline,
         searched=True,
         coarse=QUICK_ROWS,
+    ),
+    "ablation": Study(
+        "what hard negatives, each modality and alternation give to AlterRec (Table 2)",
+        tuple(VARIANTS),
+        ablation,
+        pairs({WHOLE: tuple(QUESTIONS)}),
+    ),
+    "fusion": Study(
+        "models that fuse ID and text against their ID part and text part trained alone (Figures 2 and 8)",
+        FUSION_MODELS,
+        fusion,
+        pairs(FUSION_RIVALS),
     ),
 }
 

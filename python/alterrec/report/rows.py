@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
@@ -15,6 +15,8 @@ METRICS = tuple(METRIC_NAMES)
 ORDER = "ndcg@20"
 KINDS = ("baseline", "ablation", "ours")
 MARKS = {"above": "*", "below": "†", "not shown": ""}
+# (label, metric) -> what stands behind the number.
+Marks = Mapping[tuple[str, str], str]
 
 
 def ordered(study: Study) -> list[Row]:
@@ -27,18 +29,33 @@ def ordered(study: Study) -> list[Row]:
     return sorted(study.rows, key=place)
 
 
-def metric_rows(study: Study) -> Table:
+def marks(study: Study) -> Marks:
+    """The mark of each row that was held against another."""
+    return {(each.model, each.metric): MARKS[each.verdict] for each in study.comparisons}
+
+
+def rival_marks(study: Study) -> Marks:
+    """The mark of each row that another was held against, as seen from that rival."""
+    opposite = {"above": "below", "below": "above", "not shown": "not shown"}
+    return {(each.rival, each.metric): MARKS[opposite[each.verdict]] for each in study.comparisons}
+
+
+def metric_rows(study: Study, marked: Marks | None = None, rows: Sequence[Row] | None = None) -> Table:
     """Test metrics of every row in percent, mean ± deviation over seeds, best bold, second underlined.
 
-    A mark says that the row differs from the best baseline in that metric.
+    Args:
+        study: what it found.
+        marked: marks behind the numbers.
+        rows: in the order to be shown; default :func:`ordered`.
     """
-    rows = ordered(study)
-    verdicts = {(each.model, each.metric): MARKS[each.verdict] for each in study.comparisons}
-    letters = {row.label: letter for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False)}
+    rows = ordered(study) if rows is None else rows
+    letters = _letters(rows)
     cells = []
     for row in rows:
         numbers = (
-            _spread(row.values(metric)) + verdicts.get((row.label, metric), "") if row.runs else _absent(row)
+            _spread(row.values(metric)) + (marked or {}).get((row.label, metric), "")
+            if row.runs
+            else _absent(row)
             for metric in METRICS
         )
         note = f" ({letters[row.label]})" if row.label in letters else ""
@@ -54,30 +71,39 @@ def metric_rows(study: Study) -> Table:
     )
 
 
-def metric_sheet(study: Study) -> Sheet:
+def metric_sheet(study: Study, marked: Marks | None = None, rows: Sequence[Row] | None = None) -> Sheet:
     """The same with fractions and bytes as they are, for other programs."""
-    return Sheet(metric_rows(study), [_record(row) for row in ordered(study)])
+    shown = ordered(study) if rows is None else rows
+    return Sheet(metric_rows(study, marked, shown), [_record(row) for row in shown])
 
 
-def empty_rows(study: Study) -> list[Row]:
-    """Rows without numbers, in the order of the table; their letters lead to the reasons below it."""
-    return [row for row in ordered(study) if not row.runs]
+def notes(study: Study, against: str = "", rows: Sequence[Row] | None = None) -> list[str]:
+    """What stands below the table of metrics: the marks, and why rows have no numbers.
 
-
-def notes(study: Study) -> list[str]:
-    """What stands below the table of metrics: the marks, and why rows have no numbers."""
+    Args:
+        study: what it found.
+        against: what marked rows are held against, where there are marks.
+        rows: as in :func:`metric_rows`.
+    """
+    rows = ordered(study) if rows is None else rows
     lines = [
         "Percent; mean ± standard deviation over seeds where there are several. "
         "Bold: best of the column; underlined: second."
     ]
-    if study.comparisons:
+    if study.comparisons and against:
         lines.append(
-            "Marks: * above, † below the best baseline of the column, by a paired permutation test over "
-            f"{count(study.test_targets)} test targets, p < 0.05 after Holm's correction over the metrics."
+            f"Marks: * above, † below {against}, by a paired permutation test over "
+            f"{count(study.test_targets)} test targets, p < 0.05 after Holm's correction (see below)."
         )
-    for row, letter in zip(empty_rows(study), ascii_lowercase, strict=False):
-        lines.append(f"({letter}) {row.label}: {row.reason or 'not finished yet'}.")
+    reasons = {row.label: row.reason for row in rows}
+    for label, letter in _letters(rows).items():
+        lines.append(f"({letter}) {label}: {reasons[label] or 'not finished yet'}.")
     return lines
+
+
+def _letters(rows: Sequence[Row]) -> dict[str, str]:
+    """Rows without numbers by the letter that leads to the reason below the table."""
+    return dict(zip([row.label for row in rows if not row.runs], ascii_lowercase, strict=False))
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from alterrec.report.presentation import Part, Sheet
-from alterrec.report.rows import comparison_table, cost_sheet, search_table
-from alterrec.report.study import Study
-from alterrec.report.tables import Table, count, metric_name
+from alterrec.report.rows import comparison_table, cost_sheet, interval, search_table
+from alterrec.report.study import Comparison, Study
+from alterrec.report.tables import Table, count, listed, metric_name
 
 COMPARED = (
     "Differences are in percentage points. p is two-sided, from a paired permutation test on per-session "
@@ -18,6 +18,12 @@ COST_SAYS = (
     "Learning rate and dropout as chosen on validation or given; seconds of training in an epoch and of a "
     "whole run, means over seeds; the most memory a process held, Python and torch included."
 )
+
+IN_ALL = {
+    "above": "Yes: above in every metric",
+    "below": "No: below in every metric",
+    "not shown": "Not shown in any metric",
+}
 
 
 def doubts(study: Study) -> list[str]:
@@ -53,6 +59,36 @@ def _unequal(study: Study) -> Iterator[str]:
             "Systems were ranked by different rules (items already in the session, or targets), so the rows "
             "do not compare."
         )
+
+
+def held(study: Study, model: str, rival: str = "") -> list[Comparison]:
+    """Comparisons of a row, with one rival or with all."""
+    return [each for each in study.comparisons if each.model == model and rival in ("", each.rival)]
+
+
+def answer(own: Sequence[Comparison]) -> str:
+    """Whether a row is above its rival, and in which metrics.
+
+    Example:
+        >>> up = Comparison("alterrec", "hits@20", "sasrec", 0.01, 0.0, 0.02, 0.01, 0.04)
+        >>> answer([up])
+        'Yes: above in Hits@20'
+    """
+    if len(own) > 2 and len({each.verdict for each in own}) == 1:
+        return IN_ALL[own[0].verdict]
+    places = {
+        verdict: listed([metric_name(each.metric) for each in own if each.verdict == verdict])
+        for verdict in ("above", "below", "not shown")
+    }
+    if not places["above"] and not places["below"]:
+        return f"Not shown in {places['not shown']}"
+    lead = "No" if not places["above"] else "In part" if places["below"] or places["not shown"] else "Yes"
+    return f"{lead}: {'; '.join(f'{verdict} in {names}' for verdict, names in places.items() if names)}"
+
+
+def differences(own: Sequence[Comparison]) -> str:
+    """Differences in percentage points with their 95 % intervals."""
+    return ", ".join(f"{metric_name(each.metric)} {100 * each.mean:+.2f} {interval(each)}" for each in own)
 
 
 def protocol(study: Study) -> str:
