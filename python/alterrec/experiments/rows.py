@@ -40,6 +40,7 @@ class Order(NamedTuple):
         command: what re-makes it.
         over: fields and values of a sweep.
         reference: the system that others are held against, where a study has one.
+        pictured: the metric that is drawn, where a study draws one.
     """
 
     models: tuple[str, ...]
@@ -49,6 +50,7 @@ class Order(NamedTuple):
     command: str
     over: Sequence[Grid] = ()
     reference: str = ""
+    pictured: str = "ndcg@20"
 
 
 class Row(NamedTuple):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from alterrec.errors import InputError, nearest
 from alterrec.experiments.guess import Sizes
-from alterrec.experiments.rivals import Rivals, best_baseline, pairs
+from alterrec.experiments.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
 from alterrec.experiments.study_facts import study_facts
@@ -25,7 +25,9 @@ from alterrec.recipe import recipe_names, resolve
 from alterrec.report import study as report
 from alterrec.report.presentation import Presentation, Presented
 from alterrec.report.studies.ablation import QUESTIONS, VARIANTS, WHOLE, ablation
+from alterrec.report.studies.alternation import alternation
 from alterrec.report.studies.fusion import FUSION_MODELS, FUSION_RIVALS, fusion
+from alterrec.report.studies.imbalance import imbalance
 from alterrec.report.studies.table1 import table1
 
 # A coarse answer: these settings, one seed, no search.
@@ -87,6 +89,20 @@ STUDIES = {
         FUSION_MODELS,
         fusion,
         pairs(FUSION_RIVALS),
+    ),
+    "imbalance": Study(
+        "what ID and text learn inside naive fusion, beside each trained alone, by epoch (Figures 3, 9)",
+        ("nfrec_concat", "id_only", "text_only"),
+        imbalance,
+        nobody,
+        curves=True,
+    ),
+    "alternation": Study(
+        "what ID and text learn as their networks take turns, by epoch (Figure 5)",
+        ("alterrec",),
+        alternation,
+        nobody,
+        curves=True,
     ),
 }
 

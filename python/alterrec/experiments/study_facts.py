@@ -52,6 +52,7 @@ def study_facts(
         "rows": [row_facts(row, runs, curves=curves) for row in rows],
         "comparisons": comparisons(rows, runs, rivals),
         "failures": [{"run": label, "reason": reason} for label, reason in failed.items()],
+        "pictured": order.pictured,
         "versions": first.versions if first else {},
     }
 

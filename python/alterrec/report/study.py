@@ -131,7 +131,12 @@ class Failed:
 
 @dataclass(frozen=True)
 class Study:
-    """`study.json`, schema 1."""
+    """`study.json`, schema 1.
+
+    Attributes:
+        metric: by which validation chose.
+        pictured: drawn where a study draws one metric.
+    """
 
     schema: Literal[1]
     study: str
@@ -150,6 +155,7 @@ class Study:
     rows: list[Row]
     comparisons: list[Comparison]
     failures: list[Failed]
+    pictured: str = "ndcg@20"
     versions: dict[str, str] = field(default_factory=dict)
 
     def kinds(self, kind: Kind) -> list[Row]:
