@@ -159,7 +159,7 @@ def gradient_share(epoch: Epoch, view: str) -> float | None:
 
     Example:
         >>> from alterrec.report.run_folder import PartFacts
-        >>> parts = {"id": PartFacts(6.0, 0.3), "text": PartFacts(7.0, 0.1)}
+        >>> parts = {"id": PartFacts(6.0, 3.0), "text": PartFacts(7.0, 1.0)}
         >>> gradient_share(Epoch(1, "", ["model"], "full", 6.0, {}, parts=parts), "id")
         0.75
     """
