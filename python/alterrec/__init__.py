@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from alterrec.experiments.run import fit
     from alterrec.experiments.study import load_study, run_study
     from alterrec.recommend import load
+    from alterrec.report.result import result
 
-__all__ = ["__version__", "fit", "load", "load_study", "run_study"]
+__all__ = ["__version__", "fit", "load", "load_study", "result", "run_study"]
 
 _HOMES = {
     "fit": "alterrec.experiments.run",
     "load": "alterrec.recommend",
     "load_study": "alterrec.experiments.study",
     "run_study": "alterrec.experiments.study",
+    "result": "alterrec.report.result",
 }
 
 

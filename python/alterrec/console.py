@@ -170,12 +170,16 @@ def show_profile(seconds: Mapping[str, float]) -> None:
 
 def show_evaluation(numbers: Mapping[str, Any]) -> None:
     """The answer of ``evaluate_run``: metrics by view, and by popularity of the target."""
+    from alterrec.report.beside import group_table
+    from alterrec.report.run_folder import Group
+
     for split, spoken in (("valid", "validation"), ("test", "test")):
         targets = numbers["targets"][split]
         title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
         say("")
-        show(_group_table(numbers["groups"][split], f"{spoken}: by how often training saw the target"))
+        groups = [Group(**group) for group in numbers["groups"][split]]
+        show(group_table("seen", groups, f"{spoken}: by how often training saw the target"))
         say("")
 
 
@@ -189,21 +193,6 @@ def named(
         {'ID alone': {'hits@20': 0.5}}
     """
     return {names.get(name, name): metrics for name, metrics in values.items() if metrics}
-
-
-def _group_table(groups: list[dict[str, Any]], title: str) -> Table:
-    views = list(groups[0]["views"]) if groups else []
-    columns = ("seen", "targets", "share", *(f"{VIEW_NAMES.get(view, view)} Hits@20" for view in views))
-    rows = tuple(
-        (
-            group["name"],
-            count(group["count"]),
-            percent(group["share"]),
-            *(percent(group["views"][view].get("hits@20")) for view in views),
-        )
-        for group in groups
-    )
-    return Table(columns, rows, title=title)
 
 
 def _epoch_line(event: Event) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from alterrec.data.dataset import Dataset
+from alterrec.evaluation import saved
 from alterrec.evaluation.balance import part_gradients, part_losses
 from alterrec.evaluation.choose import alpha_curve
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
@@ -18,8 +19,6 @@ from alterrec.models.base import Recommender, Scorer
 from alterrec.recipe import Recipe
 from alterrec.training.schedule import Phase, first_epochs
 
-# Target popularity in training interactions: upper ends of the groups of Figure 6.
-GROUPS = (0, 5, 30, 100)
 # The longest list that metrics of lists (coverage, popularity) look at.
 TOP = 20
 
@@ -109,18 +108,8 @@ def top_size(dataset: Dataset, protocol: Protocol) -> int:
 
 def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:
     """Metrics by popularity of the target in training, items without training first."""
-    counts = dataset.train_counts[ranks.targets]
-    edges = [(-1, 0), *zip(GROUPS, (*GROUPS[1:], np.inf), strict=True)]
-    rows = []
-    for low, high in edges:
-        where = (counts > low) & (counts <= high)
-        if where.any():
-            name = "cold" if high == 0 else f"{low + 1}-{high}" if high < np.inf else f">{low}"
-            share = float(where.mean())
-            rows.append(
-                {"name": name, "count": int(where.sum()), "share": share, "views": ranks.all_metrics(where)}
-            )
-    return rows
+    masks = saved.popularity_groups(dataset.train_counts[ranks.targets])
+    return saved.group_facts(masks, ranks.all_metrics)
 
 
 def phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ from alterrec.models.parts import Items
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.report.page import write_report
+from alterrec.report.result import SavedResult
+from alterrec.report.result import result as saved_result
 from alterrec.report.run_folder import CHECKPOINT
 from alterrec.training.checkpoint import Progress
 from alterrec.training.clock import Clock, NoClock
@@ -69,6 +71,10 @@ class FittedRun:
         from alterrec.recommend import load
 
         return load(self.path).recommend(sessions, k, users=users)
+
+    def show(self) -> SavedResult:
+        """Its tables and pictures; the last line of a notebook's cell shows them."""
+        return saved_result(self.path)
 
 
 def fit(

@@ -367,8 +367,14 @@ def _systems_panel(axes: Axes, ranked: Sequence[Bar], metric: str) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def longtail(groups: Sequence[Group], metrics: Sequence[str] = ("hits@20", "ndcg@20")) -> Figure:
+def longtail(
+    groups: Sequence[Group],
+    metrics: Sequence[str] = ("hits@20", "ndcg@20"),
+    of: str = "times the target was seen in training",
+) -> Figure:
     """Metric by popularity of the target and view, above the share of targets in each group (Figure 6).
+
+    ``of`` says what the groups are of, where it is not popularity.
 
     The group named `cold` (targets without training data) stands apart and is not joined by lines;
     hollow markers are groups of fewer than 30 targets.
@@ -387,7 +393,7 @@ def longtail(groups: Sequence[Group], metrics: Sequence[str] = ("hits@20", "ndcg
         for top, bottom, metric in zip(tops, bottoms, metrics, strict=True):
             _longtail_lines(top, ordered, places, metric)
             top.set_title(metric_name(metric))
-            _share_bars(bottom, ordered, places)
+            _share_bars(bottom, ordered, places, of)
             if cold and warm:
                 for axes in (top, bottom):
                     axes.axvline(
@@ -439,7 +445,7 @@ def _longtail_lines(axes: Axes, groups: Sequence[Group], places: Sequence[float]
     end_labels(axes, ends, colours)
 
 
-def _share_bars(axes: Axes, groups: Sequence[Group], places: Sequence[float]) -> None:
+def _share_bars(axes: Axes, groups: Sequence[Group], places: Sequence[float], of: str) -> None:
     axes.bar(places, [group.share for group in groups], width=0.62, color=colour("grid"), zorder=1)
     for place, group in zip(places, groups, strict=True):
         axes.text(place, group.share, percent(group.share), ha="center", va="bottom", fontsize=9)
@@ -447,7 +453,7 @@ def _share_bars(axes: Axes, groups: Sequence[Group], places: Sequence[float]) ->
     axes.set_yticks([])
     axes.set_xticks(places, [_group_name(group) for group in groups])
     axes.set_xlim(-0.5, (places[-1] if places else 0) + 0.5)
-    axes.set_xlabel("times the target was seen in training · bars: share of targets", fontsize=9.5)
+    axes.set_xlabel(f"{of} · bars: share of targets", fontsize=9.5)
 
 
 def _group_name(group: Group) -> str:

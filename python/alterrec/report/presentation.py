@@ -96,7 +96,7 @@ class Presentation:
             element("p", self.meta, class_="meta"),
             element("div", *(element("p", line) for line in self.findings), class_="opening"),
             list_box(BEFORE, self.doubts, "box doubts"),
-            *map(_section, self.parts),
+            *map(part_section, self.parts),
         ]
         if self.command:
             body.append(section(AGAIN, element("pre", self.command, class_="command")))
@@ -187,7 +187,8 @@ class Presented:
         return element("div", *body)
 
 
-def _section(part: Part) -> Html:
+def part_section(part: Part) -> Html:
+    """A part under its heading, or folded away."""
     body = [
         *map(note, part.notes),
         *(figure(name, picture) for name, picture in part.pictures.items()),

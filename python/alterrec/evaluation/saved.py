@@ -1,0 +1,219 @@
+"""What a run's saved rankings say without its model: metrics, groups of targets, and the lists shown.
+
+Legend: N targets, K places of a list, V items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from alterrec.errors import InputError
+from alterrec.metrics import metrics
+
+Mask = NDArray[np.bool_]
+
+# Upper ends of groups of targets: interactions of the target in training (Figure 6), items before it.
+POPULARITY = (0, 5, 30, 100)
+LENGTHS = (1, 2, 5, 10)
+COLD = "cold"
+
+_COLUMNS = {"split", "session_id", "position", "target_id", "train_count", "greater_score", "tied_score"}
+
+
+@dataclass(frozen=True)
+class SavedRanks:
+    """The targets of one split as a run ranked them.
+
+    Attributes:
+        frame: the rows of ``ranks.parquet``: session_id, position, target_id, train_count, and greater_VIEW
+            and tied_VIEW of each view.
+
+    Example:
+        >>> ranks = SavedRanks(pl.DataFrame({"greater_score": [0, 3], "tied_score": [1, 1]}))
+        >>> ranks.views, ranks.metrics("score", ["mrr"]), ranks.metrics("score", ["mrr"], [False, True])
+        (('score',), {'mrr': 0.625}, {'mrr': 0.25})
+    """
+
+    frame: pl.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that were ranked, ``score`` first."""
+        return tuple(
+            name.removeprefix("greater_") for name in self.frame.columns if name.startswith("greater_")
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column (N,)."""
+        return self.frame[name].to_numpy()
+
+    def counts(self, view: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Items above each target, and items equal to it, itself included."""
+        return self.column(f"greater_{view}"), self.column(f"tied_{view}")
+
+    def metrics(self, view: str, names: Sequence[str], where: ArrayLike | None = None) -> dict[str, float]:
+        """Metrics of a view over the targets ``where`` (bool, default all); empty where there are none."""
+        chosen = slice(None) if where is None else np.asarray(where, bool)
+        greater, tied = (counts[chosen] for counts in self.counts(view))
+        return metrics(greater, tied, names) if len(greater) else {}
+
+    def groups(self, masks: Mapping[str, Mask], names: Sequence[str]) -> list[dict[str, Any]]:
+        """Name, count, share and metrics by view of each group that has a target."""
+        return group_facts(
+            masks, lambda where: {view: self.metrics(view, names, where) for view in self.views}
+        )
+
+
+class Lists(NamedTuple):
+    """What the first ``length`` items of all rankings have in common.
+
+    Attributes:
+        coverage: share of the catalogue that is shown to anyone.
+        popularity: mean number of training interactions of what is shown.
+        target_popularity: that of the targets.
+    """
+
+    length: int
+    coverage: float
+    popularity: float
+    target_popularity: float
+
+    @property
+    def popularity_ratio(self) -> float | None:
+        """How much more popular what is shown is than what was wanted; None where no target is trained."""
+        return self.popularity / self.target_popularity if self.target_popularity else None
+
+
+def read_ranks(run: Path, split: str = "test") -> SavedRanks:
+    """The targets of a split in a run's ``ranks.parquet``.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = run / "ranks.parquet"
+    frame = _read(path)
+    missing = sorted(_COLUMNS - set(frame.columns))
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]}; train the run anew")
+    return SavedRanks(frame.filter(pl.col("split") == split).drop("split"))
+
+
+def read_items(run: Path) -> pl.DataFrame:
+    """A run's catalogue: item_id, text, train_count, trained; InputError where it is missing or damaged."""
+    return _read(run / "vocabulary.parquet")
+
+
+def read_top(run: Path) -> NDArray[np.int64] | None:
+    """First items (N, K) of each test target's ranking as rows of the catalogue; None where none were kept.
+
+    Runs of builds before ``top.parquet`` have none. Its rows are in the order of the test rows of
+    ``ranks.parquet``.
+    """
+    path = run / "top.parquet"
+    if not path.exists():
+        return None
+    rows = _read(path)["items"].to_list()
+    return np.array(rows, np.int64).reshape(len(rows), -1)
+
+
+def lists(top_NK: NDArray[np.int64], train_count_V: ArrayLike, target_count_N: ArrayLike) -> Lists | None:
+    """Coverage and popularity of lists; None where they are empty.
+
+    Example:
+        Two lists over four items show three of them, seen 5, 1, 5 and 0 times.
+
+        >>> lists(np.array([[0, 1], [0, 2]]), [5, 1, 0, 9], [1, 3])
+        Lists(length=2, coverage=0.75, popularity=2.75, target_popularity=2.0)
+    """
+    counts_V = np.asarray(train_count_V)
+    if not top_NK.size:
+        return None
+    return Lists(
+        top_NK.shape[1],
+        len(np.unique(top_NK)) / len(counts_V),
+        float(counts_V[top_NK].mean()),
+        float(np.asarray(target_count_N).mean()),
+    )
+
+
+def group_facts(
+    masks: Mapping[str, Mask], views: Callable[[Mask], dict[str, dict[str, float]]]
+) -> list[dict[str, Any]]:
+    """Name, count, share and what ``views`` says of each group that has a target."""
+    return [
+        {"name": name, "count": int(where.sum()), "share": float(where.mean()), "views": views(where)}
+        for name, where in masks.items()
+        if where.any()
+    ]
+
+
+def popularity_groups(train_counts: ArrayLike) -> dict[str, Mask]:
+    """Targets by their number of interactions in training; those without any are ``cold``.
+
+    Example:
+        >>> {name: where.tolist() for name, where in popularity_groups([0, 3, 500]).items() if where.any()}
+        {'cold': [True, False, False], '1-5': [False, True, False], '>100': [False, False, True]}
+    """
+    named = _ranges(np.asarray(train_counts), (-1, *POPULARITY))
+    return {COLD if name == "0" else name: where for name, where in named.items()}
+
+
+def length_groups(positions: ArrayLike) -> dict[str, Mask]:
+    """Targets by the number of items before them.
+
+    Example:
+        >>> list(length_groups([1, 2, 3, 12]))
+        ['1', '2', '3-5', '6-10', '>10']
+    """
+    return _ranges(np.asarray(positions), (0, *LENGTHS))
+
+
+def cold_groups(targets: Sequence[str], items: pl.DataFrame) -> dict[str, Mask]:
+    """Targets by what a system can know of them: training (the ID part), a text (the text part), or neither.
+
+    ``items`` is the catalogue of :func:`read_items`. Where no item has a text (there is none, or vectors were
+    given in its place), training alone tells targets apart.
+
+    Example:
+        >>> items = pl.DataFrame({"item_id": ["a", "b", "c"], "text": ["A", "", "C"],
+        ...                       "trained": [True, True, False]})
+        >>> {name: where.tolist() for name, where in cold_groups(["c", "b"], items).items()}
+        {'trained, with text': [False, False], 'item-cold': [True, False], 'text-cold': [False, True]}
+    """
+    rows = pl.DataFrame({"item_id": list(targets)}, schema={"item_id": pl.String}).join(
+        items.select("item_id", "text", "trained"), on="item_id", how="left", maintain_order="left"
+    )
+    trained, worded = rows["trained"].to_numpy(), (rows["text"] != "").to_numpy()
+    if not (items["text"] != "").any():
+        return {"trained": trained, "item-cold": ~trained}
+    return {"trained, with text": trained & worded, "item-cold": ~trained, "text-cold": ~worded}
+
+
+def _ranges(values: NDArray[Any], edges: Sequence[int]) -> dict[str, Mask]:
+    """``1-5``, ``6``, ``>6``: values above an edge and up to the next."""
+    ends = pairwise(edges)
+    named = {
+        f"{high}" if low + 1 == high else f"{low + 1}-{high}": (values > low) & (values <= high)
+        for low, high in ends
+    }
+    return named | {f">{edges[-1]}": values > edges[-1]}
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"no {path.name} in {str(path.parent)!r}; allowed: a finished run") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} is damaged: {error}; train the run anew") from None
