@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.evaluation.evaluate import Protocol, score_chunks, weighted_sum
+from alterrec.evaluation.evaluate import Protocol, chunk_rows, score_chunks, weighted_sum
 from alterrec.models.base import Network, Recommender, SessionBatch
 from alterrec.nn.device import on_device
 from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.ranking import uniform_items
+from alterrec.nn.scores import ScoreBuffer
+from alterrec.ranking import cross_entropy_, uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore
 
 # Losses of one sample are compared with each other, so their error cancels; more samples cost time alone.
@@ -54,7 +55,10 @@ def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> 
         views = {"score": weighted_sum(summands, model.weights)}
         views |= summands if len(summands) > 1 else {}
         for view, scores_NV in views.items():
-            losses.setdefault(view, []).append(_cross_entropy(scores_NV, wanted, seen))
+            # Over the scores: another matrix of their size would be more than was planned.
+            losses.setdefault(view, []).append(
+                cross_entropy_(scores_NV, wanted[:, None], torch.ones(1, device=wanted.device), exclude=seen)
+            )
     return {view: float(torch.cat(values).double().mean()) for view, values in losses.items()}
 
 
@@ -77,32 +81,27 @@ def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) 
     (whole,) = PrefixBatches(store, len(samples), longest, pad=-1, **fixed)
     wanted, seen = (on_device(values, protocol.device) for values in (read.targets, whole.items))
     batch = SessionBatch.of(read, protocol.device)
+    rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
     found: dict[str, float] = {}
     for name in model.networks:
         network = model.network(name)
-        gradient_VD = _table_gradient(network, batch, wanted, seen if protocol.exclude_seen else None)
+        left_out = seen if protocol.exclude_seen else None
+        gradient_VD = _table_gradient(network, batch, wanted, left_out, rows)
         blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
         found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}
     return found if len(found) > 1 else dict(zip(["score"], found.values(), strict=True))
 
 
-def _table_gradient(network: Network, batch: SessionBatch, wanted: Tensor, seen: Tensor | None) -> Tensor:
+def _table_gradient(
+    network: Network, batch: SessionBatch, wanted: Tensor, seen: Tensor | None, rows: int
+) -> Tensor:
     with torch.no_grad():
         tables = network.item_tables()
         vectors_ND = network.encode_sessions(batch, tables)
     table_VD = tables.outputs.detach().requires_grad_()
     one = torch.ones(1, device=table_VD.device)
-    loss = candidate_cross_entropy(vectors_ND, table_VD, wanted[:, None], one, None, seen)
+    loss = candidate_cross_entropy(
+        vectors_ND, table_VD, wanted[:, None], one, None, seen, buffer=ScoreBuffer(rows)
+    )
     (gradient_VD,) = torch.autograd.grad(loss, table_VD)
     return gradient_VD
-
-
-def _cross_entropy(scores_NV: Tensor, wanted: Tensor, seen: Tensor | None) -> Tensor:
-    reached_N = scores_NV.gather(1, wanted[:, None])[:, 0]
-    if seen is not None:
-        # Column V takes what is no item; the target stays a candidate though its prefix has it.
-        mask = torch.zeros(len(scores_NV), scores_NV.shape[1] + 1, dtype=torch.bool, device=scores_NV.device)
-        mask.scatter_(1, torch.where(seen < 0, scores_NV.shape[1], seen), True)
-        mask.scatter_(1, wanted[:, None], False)
-        scores_NV = scores_NV.masked_fill(mask[:, :-1], -torch.inf)
-    return scores_NV.logsumexp(1) - reached_N

@@ -134,7 +134,11 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
 
 def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The score (N, V): the sum of its parts by weight."""
-    return torch.stack([weights[name] * part for name, part in summands.items()]).sum(0)
+    (first, part), *others = summands.items()
+    total = weights[first] * part
+    for name, part in others:
+        total.add_(part, alpha=weights[name])
+    return total
 
 
 def score_chunks(
