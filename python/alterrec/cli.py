@@ -1,4 +1,4 @@
-"""The command line: `alterrec train|evaluate|recommend|study|plan|list`, and `alterrec-train`.
+"""The command line: `alterrec train|evaluate|recommend|study|tune|plan|list`, and `alterrec-train`.
 
 Exit codes: 0 done, 1 a failure of ours, 2 wrong input or option, 130 stopped by Ctrl-C.
 Rooms that need torch are imported inside the commands, so that `--help` answers at once.
@@ -404,6 +404,84 @@ def study(
         say(str(done.path))
     broken = any(failure.code != WRONG_INPUT for failure in done.failed.values())
     return STOPPED if done.stopped else OURS if broken else DONE
+
+
+@app.command()
+@guarded
+def tune(
+    model: ModelName = "alterrec",
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=SPACE",
+            help="A key and what to try: a,b,c or LOW..HIGH, with :log behind for powers. Repeatable.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(metavar="N", help="Settings to try in all; those in --out count.")
+    ] = 30,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the search; default: studies/tune-MODEL-DATA."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the search and of every training.")] = 0,
+    preset: Presets = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
+    ] = None,
+    settings: Settings = None,
+    column: Columns = None,
+    drop_unknown: DropUnknown = False,
+) -> int:
+    """Search settings on validation; needs pip install 'alterrec[tune]'.
+
+    Optuna draws settings, and ends those early that are worse than half of the others were after as many
+    epochs. The test is never looked at. A setting that diverges counts as failed. At the end: the five
+    best settings, and the command that trains the best with several seeds. trials.csv and study.json in
+    --out have all trials, --out/trials the runs that finished.
+
+    Ctrl-C stops; the same command goes on, also after a crash, and with a larger --trials further. Several
+    of them share one search.
+
+    \b
+    Examples:
+      alterrec tune --search optim.lr=0.0001..0.01:log --search model.dropout=0..0.5
+      alterrec tune id_only --data my_sessions --search model.dim=32,64,128 --trials 50
+      alterrec tune --data my_sessions --search window.last=0.02..0.5:log --search schedule.gap=1..4
+    """
+    overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
+    overrides |= _pairs(settings, "--set", "schedule.gap=4")
+    from alterrec.experiments.space import EXAMPLE
+    from alterrec.experiments.tune import tune as carry_out
+
+    with StudyWatcher(live=sys.stdout.isatty()) as watch:
+        found = carry_out(
+            data,
+            model,
+            _pairs(search, "--search", EXAMPLE),
+            trials=trials,
+            out=out,
+            presets=_preset_names(preset),
+            overrides=overrides,
+            seed=seed,
+            columns=_pairs(column, "--column", "session_id=visit"),
+            drop_unknown=drop_unknown,
+            command=shlex.join(["alterrec", *sys.argv[1:]]),
+            listen=watch,
+        )
+    if found.best is not None:
+        say("")
+        show(found.table())
+        say(f"\nthe best with several seeds, measured on test:\n  {found.train}")
+    if found.stopped:
+        complain("stopped; the same command goes on")
+    say(str(found.path))
+    return STOPPED if found.stopped else DONE
 
 
 @app.command()

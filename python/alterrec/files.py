@@ -84,6 +84,16 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def file_name(text: str) -> str:
+    """``text`` with what has no place in the name of a file or folder replaced.
+
+    Example:
+        >>> file_name("Online Retail: UK")
+        'Online-Retail-UK'
+    """
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -420,6 +420,16 @@ class Recipe(Table):
     fusion: Fusion = Fusion()
     optim: Optim = Optim()
 
+    def value(self, key: str) -> Any:
+        """The value of a dotted key.
+
+        Example:
+            >>> resolve("alterrec").value("schedule.gap")
+            1
+        """
+        table, _, field = key.partition(".")
+        return getattr(getattr(self, table), field)
+
 
 def _as_tuple(value: Any) -> Any:
     """TOML knows lists alone."""

@@ -50,6 +50,8 @@ def run_console(block: str, alterrec: Callable[..., Outcome]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_of_a_page(page: Path, workplace: Callable[..., Outcome]) -> None:
     text = page.read_text("utf-8")
+    if "alterrec tune" in text:
+        pytest.importorskip("optuna")
     names: dict[str, object] = {"__name__": "__main__"}
     for language, block in BLOCK.findall(text):
         if language == "console":

@@ -97,6 +97,7 @@ def test_reports_metrics_and_recipes_never_import_torch(file: str) -> None:
     [
         "alterrec.ranking, alterrec.sessions, alterrec.graphs, alterrec.metrics",
         "alterrec.cli",
+        "alterrec.experiments.tune",
         "alterrec.report.page",
     ],
 )

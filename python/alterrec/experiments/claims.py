@@ -12,11 +12,15 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
+WAIT_SECONDS = 0.02
 
 
 class Claim:
@@ -26,6 +30,13 @@ class Claim:
         self._path = path
         self._text = text
         self._touched = time.monotonic()
+
+    @classmethod
+    def wait(cls, path: Path) -> Claim:
+        """The claim, as soon as no other process holds it."""
+        while (claim := cls.take(path)) is None:
+            time.sleep(WAIT_SECONDS)
+        return claim
 
     @classmethod
     def take(cls, path: Path) -> Claim | None:
@@ -57,6 +68,24 @@ class Claim:
         os.utime(self._path)
         self._touched = time.monotonic()
         return True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Beat in a thread of its own while the block works, then give the claim up."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(BEAT_SECONDS) and self.beat():
+                pass
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self.release()
 
     def release(self) -> None:
         """Give the claim up, if it is still ours."""

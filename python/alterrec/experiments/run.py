@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from alterrec.experiments import facts, run_folder
 from alterrec.experiments.memory import plan_memory
 from alterrec.experiments.pretrained import start_from
 from alterrec.experiments.source import read_data
-from alterrec.files import write_json, write_text
+from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import build_model, lookup, reads_text
 from alterrec.models.parts import Items
@@ -458,8 +457,7 @@ def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Pa
         path = Path(out)
         path.mkdir(parents=True, exist_ok=True)
         return path
-    safe = re.sub(r"[^\w.-]+", "-", dataset.name)
-    name = f"{recipe.model_name}-{safe}-seed{recipe.run.seed}"
+    name = f"{recipe.model_name}-{file_name(dataset.name)}-seed{recipe.run.seed}"
     for attempt in range(1, 10_000):
         path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
         try:

@@ -189,7 +189,8 @@ def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
                 schema_overrides={"split": pl.String, "session_id": pl.String, "target_id": pl.String},
             )
         )
-    _write_parquet(pl.concat(frames, how="vertical"), run / "ranks.parquet")
+    # A split without sessions has no views of the parts.
+    _write_parquet(pl.concat(frames, how="diagonal"), run / "ranks.parquet")
 
 
 def write_top(run: Path, top: NDArray[np.int64]) -> None:

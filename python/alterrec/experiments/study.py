@@ -6,7 +6,6 @@ was stopped, or is worked on by several processes, goes on by being asked once m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from alterrec.experiments.source import read_data
 from alterrec.experiments.study_facts import study_facts
 from alterrec.experiments.study_runs import Failure, Runs, Settings, Source
 from alterrec.experiments.work import Listener, StudyEvent, work
-from alterrec.files import write_json
+from alterrec.files import file_name, write_json
 from alterrec.recipe import recipe_names, resolve
 from alterrec.report import study as report
 from alterrec.report.presentation import Presentation, Presented
@@ -192,8 +191,7 @@ def run_study(
     recipes = [resolve(model, presets, fixed) for model in order.models]
     source = Source(Path(data) if data else None, columns or {}, drop_unknown)
     known = read_data(recipes[0], source.data, source.columns, drop_unknown)
-    safe = re.sub(r"[^\w.-]+", "-", known.name)
-    path = Path(out or Path("studies") / f"{name}-{safe}{'-quick' if quick else ''}")
+    path = Path(out or Path("studies") / f"{name}-{file_name(known.name)}{'-quick' if quick else ''}")
     folder = Path(runs or path.parent / "study-runs")
     kept = Runs(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))
     listen(StudyEvent(f"{name} on {known.name}: {len(study.rows(order, kept))} rows, in {path}"))

@@ -139,7 +139,7 @@ class Runs:
             *([f"--data={self.source.data}"] if self.source.data else []),
             *(f"--column={ours}={theirs}" for ours, theirs in self.source.columns.items()),
             *(["--drop-unknown"] if self.source.drop_unknown else []),
-            *(f"--set={key}={_spoken(value)}" for key, value in pairs.items()),
+            *(f"--set={key}={spoken(value)}" for key, value in pairs.items()),
             *(["--resume"] if self._goes_on(run) else []),
         ]
 
@@ -169,5 +169,15 @@ class Runs:
         return (self.path(run) / CHECKPOINT).exists()
 
 
-def _spoken(value: Any) -> str:
+def spoken(value: Any) -> str:
+    """A value as ``--set`` takes it.
+
+    Example:
+        >>> spoken(False), spoken(0.01), spoken("learned")
+        ('false', '0.01', 'learned')
+        >>> spoken(("title", "brand"))
+        'title,brand'
+    """
+    if isinstance(value, tuple | list):
+        return ",".join(value)
     return value if isinstance(value, str) else json.dumps(value)

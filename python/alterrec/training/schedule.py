@@ -40,8 +40,13 @@ class Phase:
 
     @property
     def pretrains(self) -> bool:
-        """Whether its epochs only prepare: none of them is the best one, and patience begins after them."""
+        """Whether its epochs only prepare: none of them is the best one."""
         return self.objective == PRETRAIN
+
+    @property
+    def prepares(self) -> bool:
+        """Whether patience begins only after its epochs: pretraining and warm-up."""
+        return self.pretrains or self.name.startswith("warm-up")
 
 
 def phases(recipe: Recipe) -> list[Phase]:

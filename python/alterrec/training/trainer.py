@@ -30,6 +30,10 @@ Metrics = dict[str, dict[str, float]]
 INITIALISATION, ORDER, DRAWS, DROPOUT = range(4)
 
 
+class DivergenceError(InputError):
+    """A loss that is not finite: the setting does not work, and another may."""
+
+
 @dataclass(frozen=True)
 class Event:
     """What a run tells whoever watches.
@@ -94,7 +98,8 @@ def train(
         The progress, and how it ended: ``finished``, ``patience`` or ``interrupted`` (Ctrl-C).
 
     Raises:
-        InputError: a window that the catalogue is too small for, or a loss that is not finite.
+        InputError: a window that the catalogue is too small for.
+        DivergenceError: a loss that is not finite.
     """
     progress = Progress(dump_recipe(recipe), data)
     optimisers = {name: _optimiser(model, recipe, name) for name in model.networks}
@@ -169,7 +174,7 @@ def _epoch(
     torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
     loss, samples = learn(epoch, epochs, rate)
     if not math.isfinite(loss):
-        raise InputError(
+        raise DivergenceError(
             f"the loss is {loss} in epoch {epoch}; allowed: a finite loss; lower optim.lr ({recipe.optim.lr})"
         )
     trained = time.perf_counter()
@@ -287,7 +292,7 @@ def _learning_rate(recipe: Recipe, name: str, own_epochs: int) -> float:
 
 def _out_of_patience(progress: Progress, by_epoch: Sequence[Phase], recipe: Recipe) -> bool:
     """No better validation for ``patience`` whole cycles, warm-up and pretraining apart."""
-    warm = sum(phase.pretrains or phase.name.startswith("warm-up") for phase in by_epoch)
+    warm = sum(phase.prepares for phase in by_epoch)
     waited = progress.epoch - max(progress.best_epoch, warm)
     return waited >= recipe.schedule.patience * by_epoch[-1].cycle
 
