@@ -35,7 +35,7 @@ def unisrec(recipe: Recipe, items: Items) -> Recommender:
     Public code: RUCAIBox/UniSRec, tested for parity: mixture, both settings, both losses of pretraining.
 
     A step projects each text once an expert, so its time grows with the columns of the vectors: on
-    MovieTweetings an epoch takes 1.8 times SASRec's with 128 of them and 3.3 times with 384.
+    MovieTweetings an epoch takes nearly four times SASRec's with 384 of them.
 
     Mended, and repeated with ``model.faithful``:
         - in-batch negatives with the sample's own target leave the denominator; there they count as exp(0);
