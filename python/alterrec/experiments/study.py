@@ -7,16 +7,18 @@ was stopped, or is worked on by several processes, goes on by being asked once m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from alterrec.data.dataset import Dataset
+from alterrec.data.statistics import Statistics, statistics
 from alterrec.errors import InputError, nearest
 from alterrec.experiments.guess import Sizes
 from alterrec.experiments.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
-from alterrec.experiments.study_facts import study_facts
+from alterrec.experiments.study_facts import data_facts, study_facts
 from alterrec.experiments.study_runs import Failure, Runs, Settings, Source
 from alterrec.experiments.work import Listener, StudyEvent, work
 from alterrec.files import file_name, write_json
@@ -25,6 +27,7 @@ from alterrec.report import study as report
 from alterrec.report.presentation import Presentation, Presented
 from alterrec.report.studies.ablation import QUESTIONS, VARIANTS, WHOLE, ablation
 from alterrec.report.studies.alternation import alternation
+from alterrec.report.studies.dataset import dataset
 from alterrec.report.studies.fusion import FUSION_MODELS, FUSION_RIVALS, fusion
 from alterrec.report.studies.imbalance import imbalance
 from alterrec.report.studies.table1 import table1
@@ -44,6 +47,11 @@ def one_each(order: Order, runs: Runs) -> list[Row]:
     return [plan_row(model, runs, order.grid, order.seeds) for model in order.models]
 
 
+def no_rows(order: Order, runs: Runs) -> list[Row]:
+    """None: the data alone answer."""
+    return []
+
+
 class Study(NamedTuple):
     """A row of the table of studies.
 
@@ -56,6 +64,7 @@ class Study(NamedTuple):
         searched: whether the settings of every row are searched without being asked to.
         curves: whether it draws what runs were after each epoch.
         coarse: its systems where a coarse answer is wanted, default all of them.
+        measured: what it takes from the data themselves.
     """
 
     summary: str
@@ -66,6 +75,7 @@ class Study(NamedTuple):
     searched: bool = False
     curves: bool = False
     coarse: tuple[str, ...] = ()
+    measured: Callable[[Dataset], Statistics] | None = None
 
 
 STUDIES = {
@@ -102,6 +112,14 @@ STUDIES = {
         alternation,
         nobody,
         curves=True,
+    ),
+    "dataset": Study(
+        "sessions, targets, popularity and texts of the data, without training (Table 3)",
+        (),
+        dataset,
+        nobody,
+        no_rows,
+        measured=statistics,
     ),
 }
 
@@ -184,6 +202,8 @@ def run_study(
     study = lookup(name)
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; allowed: 1 or more")
+    if study.rows is no_rows and (only or seeds or search or over):
+        raise InputError(f"{name} trains nothing; --only, --seeds, --search and --over are for other studies")
     order = _order(study, presets, settings or {}, seeds, only, quick, command)
     grid = order.grid if search or study.searched else {}
     order = order._replace(over=over, reference=reference, grid=grid)
@@ -194,14 +214,16 @@ def run_study(
     path = Path(out or Path("studies") / f"{name}-{file_name(known.name)}{'-quick' if quick else ''}")
     folder = Path(runs or path.parent / "study-runs")
     kept = Runs(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))
-    listen(StudyEvent(f"{name} on {known.name}: {len(study.rows(order, kept))} rows, in {path}"))
+    planned = len(study.rows(order, kept))
+    listen(StudyEvent(f"{name} on {known.name}: {planned or 'no'} rows, in {path}"))
     if jobs > 1 and not recipes[0].run.threads:
         listen(
             StudyEvent(f"{jobs} runs at a time use all cores each; --set run.threads=1 gives each its own")
         )
     stopped = False
     try:
-        work(lambda: plan_of(study.rows(order, kept)), kept, jobs=jobs, listen=listen)
+        if planned:
+            work(lambda: plan_of(study.rows(order, kept)), kept, jobs=jobs, listen=listen)
     except KeyboardInterrupt:
         stopped = True
     rows = study.rows(order, kept)
@@ -210,9 +232,11 @@ def run_study(
     if not finished and refused and len(refused) == len(kept.failures):
         raise InputError(refused[0].reason)
     failed = {run.label: failure for run, failure in kept.failures.items() if not failure.refused}
-    if not finished:
+    if rows and not finished:
         return StudyResult(name, path, failed, stopped)
     facts = study_facts(name, order, rows, kept, study.rivals, curves=study.curves)
+    if study.measured is not None:
+        facts |= {"data": data_facts(known), "statistics": asdict(study.measured(known))}
     write_json(path / "study.json", facts)
     shown = load_study(path).presentation()
     shown.write(path)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.compare import Floats, holm, paired_differences, session_values
 from alterrec.experiments.rivals import Rivals
 from alterrec.experiments.rows import Order, Row, failure_of, has_dropout, kind_of, trains, validation
 from alterrec.experiments.study_runs import Run, Runs
+from alterrec.report.run_folder import DataFacts
 from alterrec.report.tables import METRIC_NAMES
 
 METRICS = tuple(METRIC_NAMES)
@@ -46,7 +48,7 @@ def study_facts(
         "grid": {key: list(values) for key, values in order.grid.items()},
         "over": [{key: list(values) for key, values in axes.items()} for axes in order.over],
         "reference": order.reference,
-        "metric": known[0].recipe.schedule.metric,
+        "metric": known[0].recipe.schedule.metric if known else "",
         "data": asdict(first.data) if first else None,
         "test_targets": first.targets["test"].count if first else 0,
         "rows": [row_facts(row, runs, curves=curves) for row in rows],
@@ -55,6 +57,20 @@ def study_facts(
         "pictured": order.pictured,
         "versions": first.versions if first else {},
     }
+
+
+def data_facts(data: Dataset) -> dict[str, Any]:
+    """What is known of the data without any run."""
+    facts = DataFacts(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        items=data.num_items,
+        cold_items=int((~data.trained).sum()),
+        train_sessions=data.train.num_sessions,
+        valid_sessions=data.valid.num_sessions,
+        test_sessions=data.test.num_sessions,
+    )
+    return asdict(facts)
 
 
 def row_facts(row: Row, runs: Runs, *, curves: bool = False) -> dict[str, Any]:

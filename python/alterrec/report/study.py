@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from alterrec.data.statistics import Statistics
 from alterrec.report.run_folder import (
     AlphaFacts,
     DataFacts,
@@ -136,6 +137,7 @@ class Study:
     Attributes:
         metric: by which validation chose.
         pictured: drawn where a study draws one metric.
+        statistics: in studies of the data themselves.
     """
 
     schema: Literal[1]
@@ -157,6 +159,7 @@ class Study:
     failures: list[Failed]
     pictured: str = "ndcg@20"
     versions: dict[str, str] = field(default_factory=dict)
+    statistics: Statistics | None = None
 
     def kinds(self, kind: Kind) -> list[Row]:
         """Rows of a kind that have numbers."""

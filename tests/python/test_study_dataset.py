@@ -1,0 +1,141 @@
+"""The study of a data set itself: no runs, its page by hand, its command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+from study_folder import write_study
+from test_report import Outline
+
+from alterrec.data.statistics import Popularity, Split, Statistics, Targets, Texts
+from alterrec.experiments.study import load_study
+from alterrec.report.plots_data import length_shares
+from alterrec.report.studies.dataset import doubts, findings
+
+Command = Callable[..., Outcome]
+DAY = 86_400
+
+
+def split(sessions: int, first: int | None, last: int | None) -> Split:
+    """Sessions of two and four items, half and half."""
+    return Split(
+        sessions=sessions,
+        interactions=3 * sessions,
+        items=5,
+        mean_length=3.0,
+        median_length=3.0,
+        max_length=4,
+        lengths={2: sessions // 2, 4: sessions - sessions // 2},
+        first_time=first,
+        last_time=last,
+        last=Targets(sessions, 0.25, 0.1),
+        every=Targets(2 * sessions, 0.5, 0.05),
+    )
+
+
+def made(start: int | None = 1_700_000_000, text: bool = True) -> Statistics:
+    times = [None] * 4 if start is None else [start, start + 9 * DAY, start + 10 * DAY, start + 11 * DAY]
+    fields = {"title": Texts(0.9, 2.0), "brand": Texts(0.5, 1.0)}
+    return Statistics(
+        users=7,
+        items=200,
+        cold_items=3,
+        splits={
+            "train": split(1000, times[0], times[1]),
+            "valid": split(50, times[1], times[2]),
+            "test": split(100, times[2], times[3]),
+        },
+        text=Texts(0.95, 2.5) if text else None,
+        fields=fields if text else {},
+        popularity=Popularity({0.01: 0.2, 0.1: 0.6}, [(1, 90), (2, 40), (20, 3)]),
+    )
+
+
+def test_what_is_said_of_the_data() -> None:
+    assert findings(made()) == [
+        "200 items, 1,150 sessions of 7 users and 3,450 interactions, from 2023-11-14 to 2023-11-25 "
+        "(12 days).",
+        "A session of train has 3 items in the median, 3.0 in the mean and 4 at most.",
+        "Of 100 test targets, the last item of each session, 25.0% repeat an item of their session and 10.0% "
+        "are cold: never seen in train.",
+        "Of the interactions in train, the most popular 1% of items have 20.0% and the most popular 10% of "
+        "items have 60.0%.",
+        "Texts have 2.5 words in the mean, of title and brand; 10 items have none.",
+    ]
+    assert findings(made(start=5, text=False))[0].endswith("3,450 interactions.")
+    assert findings(made(text=False))[-1].startswith("The items have no texts")
+
+
+def test_what_limits_a_comparison() -> None:
+    # 1.96 * sqrt(0.25 / 100) = 0.098.
+    (few,) = doubts(made())
+    assert "100 test targets: a share of hits near one half is known to ±9.8 percentage points" in few
+    assert "counters rather than dates" in doubts(made(start=5))[1]
+    assert "No timestamps" in doubts(made(start=None))[1]
+
+
+def test_lengths_that_are_near_share_a_bar() -> None:
+    shares = length_shares({1: 1, 6: 1, 7: 1, 100: 2, 101: 4, 500: 1})
+    assert {name: share for name, share in shares.items() if share} == {
+        "1": 0.1,
+        "6-7": 0.2,
+        "51-100": 0.2,
+        ">100": 0.5,
+    }
+    assert sum(length_shares(dict.fromkeys(range(1, 300), 1)).values()) == pytest.approx(1.0)
+
+
+def test_the_page_of_a_data_set(tmp_path: Path) -> None:
+    write_study(tmp_path, [], study="dataset", statistics=json.loads(json.dumps(asdict(made()))))
+    shown = load_study(tmp_path).presentation()
+    shown.write(tmp_path)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    page = Outline(text)
+    assert page.open == []
+    assert {load[:1] for load in page.loads} <= {"#"}
+    assert "<script" not in text
+    assert page.headings == [
+        "online retail in numbers",
+        "Before you believe it",
+        "Sessions (Table 3)",
+        "Lengths and popularity",
+        "Targets",
+        "Popularity",
+        "Texts",
+        "To run it again",
+    ]
+    with (tmp_path / "table3.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert list(line.values()) == ["online retail", "7", "200", "1000", "50", "100"]
+    with (tmp_path / "targets.csv").open(newline="") as file:
+        assert [row["repeated"] for row in csv.DictReader(file)] == ["0.25", "0.5"] * 3
+    assert "| first 10% of items | 60.0% |" in (tmp_path / "dataset.md").read_text("utf-8")
+    assert "| all fields | 95.0% | 2.5 |" in (tmp_path / "dataset.md").read_text("utf-8")
+    assert (tmp_path / "figures" / "distributions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_is_described_without_training(alterrec: Command, shop: Path, tmp_path: Path) -> None:
+    code, out, err = alterrec("study", "dataset", "--data", shop)
+    assert (code, err) == (0, "")
+    assert "30 items, 150 sessions and" in out
+    folder = tmp_path / "studies" / "dataset-shop"
+    assert out.splitlines()[-1] == str(Path("studies") / "dataset-shop")
+    assert (folder / "report.html").exists()
+    assert not (tmp_path / "studies" / "study-runs").exists()
+    facts = json.loads((folder / "study.json").read_text("utf-8"))
+    assert (facts["rows"], facts["complete"], facts["data"]["test_sessions"]) == ([], True, 20)
+    assert facts["statistics"]["splits"]["test"]["sessions"] == 20
+
+
+@pytest.mark.parametrize("asked", [["--only=sasrec"], ["--seeds=2"], ["--search"]])
+def test_what_is_for_runs_is_refused(alterrec: Command, asked: list[str], tmp_path: Path) -> None:
+    code, out, err = alterrec("study", "dataset", *asked)
+    assert (code, out) == (2, "")
+    assert "dataset trains nothing" in err
+    assert list(tmp_path.iterdir()) == []
