@@ -53,6 +53,8 @@ SURFACE = {
         "--preset",
         "--set",
         "--jobs",
+        "--runs",
+        "--search",
         "--text-encoder",
         "--column",
         "--drop-unknown",
