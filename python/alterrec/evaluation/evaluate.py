@@ -133,8 +133,10 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
 
 
 def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The score (N, V): the sum of its parts by weight."""
+    """The score (N, V): the sum of its parts by weight; a part that stands alone is the score, not copied."""
     (first, part), *others = summands.items()
+    if not others and weights[first] == 1:
+        return part
     total = weights[first] * part
     for name, part in others:
         total.add_(part, alpha=weights[name])
