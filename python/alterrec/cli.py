@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -328,7 +329,20 @@ def study(
         int | None, typer.Option(metavar="N", help="Seeds 0 to N - 1; default 3, with --quick 1.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Only this system. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Only this system. Repeatable. A sweep takes any one system."),
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2,...",
+            help="A field of a sweep and its values, beside the recipe's own; KEY=V1,V2:KEY=V1,V2 varies two "
+            "at once. Repeatable: each is a sweep of its own. Default: those of the paper.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Metric of imbalance, alternation and sweep; default ndcg@20."),
     ] = None,
     preset: Annotated[
         list[str] | None,
@@ -368,6 +382,8 @@ def study(
       alterrec study table1 --data my_sessions --quick
       alterrec study table1 --data my_sessions --out studies/mine --jobs 2 --set run.threads=1
       alterrec study table1 --data my_sessions --only alterrec --only sasrec --seeds 5
+      alterrec study sweep --data my_sessions --over window.last=0.1,0.3 --over optim.lr=0.001,0.01
+      alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
     overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
     overrides |= _pairs(settings, "--set", "run.threads=1")
@@ -384,6 +400,8 @@ def study(
             settings=overrides,
             seeds=seeds,
             only=only or (),
+            over=[_axes(text) for text in over or ()],
+            metric=metric or "",
             search=search,
             quick=quick,
             jobs=jobs,
@@ -610,6 +628,18 @@ def _pairs(given: Iterable[str] | None, option: str, example: str) -> dict[str, 
             raise InputError(f"{option} {key.strip()} is given twice; allowed: once")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def _axes(text: str) -> dict[str, list[str]]:
+    """``key=v1,v2``, or two of them with a colon between, as the values of each key."""
+    pairs = _pairs(re.split(r":(?=[\w.]+=)", text), "--over", "window.last=0.1,0.3:window.first=1,6")
+    axes = {key: [value.strip() for value in values.split(",")] for key, values in pairs.items()}
+    for key, values in axes.items():
+        if not all(values):
+            raise InputError(
+                f"--over {key} has no value in {pairs[key]!r}; allowed: values with commas between"
+            )
+    return axes
 
 
 def _preset_names(given: Iterable[str] | None, default: str = "best") -> tuple[str, ...]:

@@ -50,6 +50,8 @@ SURFACE = {
         "--quick",
         "--seeds",
         "--only",
+        "--over",
+        "--metric",
         "--preset",
         "--set",
         "--jobs",

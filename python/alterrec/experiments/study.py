@@ -18,8 +18,9 @@ from alterrec.experiments.guess import Sizes
 from alterrec.experiments.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.experiments.rows import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.experiments.source import read_data
-from alterrec.experiments.study_facts import data_facts, study_facts
+from alterrec.experiments.study_facts import METRICS, data_facts, study_facts
 from alterrec.experiments.study_runs import Failure, Runs, Settings, Source
+from alterrec.experiments.sweep import PAPER_SWEEPS, Resolved, sweep_axes, sweep_rows
 from alterrec.experiments.work import Listener, StudyEvent, work
 from alterrec.files import file_name, write_json
 from alterrec.recipe import recipe_names, resolve
@@ -30,6 +31,7 @@ from alterrec.report.studies.alternation import alternation
 from alterrec.report.studies.dataset import dataset
 from alterrec.report.studies.fusion import FUSION_MODELS, FUSION_RIVALS, fusion
 from alterrec.report.studies.imbalance import imbalance
+from alterrec.report.studies.sweep import sweep
 from alterrec.report.studies.table1 import table1
 
 # A coarse answer: these settings, one seed, no search.
@@ -65,6 +67,7 @@ class Study(NamedTuple):
         curves: whether it draws what runs were after each epoch.
         coarse: its systems where a coarse answer is wanted, default all of them.
         measured: what it takes from the data themselves.
+        axes: what it sweeps, from what was asked for; None where it sweeps nothing.
     """
 
     summary: str
@@ -76,6 +79,7 @@ class Study(NamedTuple):
     curves: bool = False
     coarse: tuple[str, ...] = ()
     measured: Callable[[Dataset], Statistics] | None = None
+    axes: Callable[[Order, Resolved], list[Grid]] | None = None
 
 
 STUDIES = {
@@ -121,6 +125,14 @@ STUDIES = {
         no_rows,
         measured=statistics,
     ),
+    "sweep": Study(
+        "how much recipe fields move a metric, one or two at a time (Figures 7, 10, 11)",
+        tuple(PAPER_SWEEPS),
+        sweep,
+        nobody,
+        rows=sweep_rows,
+        axes=sweep_axes,
+    ),
 }
 
 
@@ -164,6 +176,7 @@ def run_study(
     seeds: int | None = None,
     only: Sequence[str] = (),
     over: Sequence[Grid] = (),
+    metric: str = "",
     reference: str = "",
     search: bool = False,
     quick: bool = False,
@@ -185,8 +198,10 @@ def run_study(
         presets: of every run.
         settings: recipe keys fixed for every run; a fixed key is not searched.
         seeds: default 3, or 1 where ``quick``.
-        only: systems; default those of the study, or ``QUICK_ROWS`` for all of them where ``quick``.
+        only: systems; default those of the study, or ``QUICK_ROWS`` for all of them where ``quick``. A sweep
+            takes any one.
         over: fields of a sweep and their values, one or two an entry; default those of the paper.
+        metric: drawn where a study draws one; default ``ndcg@20``.
         reference: the system that others are held against, where the study has one.
         search: the settings of every row are searched, as ``table1`` does by itself.
         quick: a coarse answer by the settings ``QUICK``.
@@ -206,8 +221,13 @@ def run_study(
         raise InputError(f"{name} trains nothing; --only, --seeds, --search and --over are for other studies")
     order = _order(study, presets, settings or {}, seeds, only, quick, command)
     grid = order.grid if search or study.searched else {}
-    order = order._replace(over=over, reference=reference, grid=grid)
+    order = order._replace(over=over, reference=reference, grid=grid, pictured=_pictured(study, metric))
     fixed = {**order.quick, **(settings or {})}
+    if study.axes is not None:
+        axes = study.axes(order, lambda model, own: resolve(model, presets, {**fixed, **own}))
+        order = order._replace(over=axes)
+    elif over:
+        raise InputError(f"--over is for a sweep, {name} has no fields to vary; allowed: study sweep")
     recipes = [resolve(model, presets, fixed) for model in order.models]
     source = Source(Path(data) if data else None, columns or {}, drop_unknown)
     known = read_data(recipes[0], source.data, source.columns, drop_unknown)
@@ -266,6 +286,14 @@ def lookup(name: str) -> Study:
     return STUDIES[name]
 
 
+def _pictured(study: Study, metric: str) -> str:
+    if metric and not (study.curves or study.axes):
+        raise InputError(f"--metric is {metric!r}; allowed: only for studies that draw one metric alone")
+    if metric and metric not in METRICS:
+        raise InputError(f"--metric is {metric!r}; allowed: {', '.join(METRICS)}{nearest(metric, METRICS)}")
+    return metric or "ndcg@20"
+
+
 def _order(
     study: Study,
     presets: Sequence[str],
@@ -279,11 +307,12 @@ def _order(
         raise InputError(f"--seeds is {seeds}; allowed: 1 or more")
     if "run.seed" in settings:
         raise InputError("--set run.seed is for one run; allowed: --seeds N, which takes seeds 0 to N - 1")
-    systems = study.models or tuple(recipe_names("models"))
+    every = tuple(recipe_names("models"))
+    systems = every if study.axes else study.models or every
     for model in only:
         if model not in systems:
             raise InputError(f"--only is {model!r}; allowed: {', '.join(systems)}{nearest(model, systems)}")
-    wanted = only or (study.coarse if quick and study.coarse else systems)
+    wanted = only or (study.coarse if quick and study.coarse else study.models or every)
     return Order(
         models=tuple(model for model in systems if model in wanted),
         seeds=seeds or (1 if quick else SEEDS),
