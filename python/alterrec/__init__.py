@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from alterrec.experiments.run import fit
     from alterrec.experiments.study import load_study, run_study
     from alterrec.recommend import load
+    from alterrec.report.compare import compare
     from alterrec.report.result import result
 
-__all__ = ["__version__", "fit", "load", "load_study", "result", "run_study"]
+__all__ = ["__version__", "compare", "fit", "load", "load_study", "result", "run_study"]
 
 _HOMES = {
+    "compare": "alterrec.report.compare",
     "fit": "alterrec.experiments.run",
     "load": "alterrec.recommend",
     "load_study": "alterrec.experiments.study",

@@ -1,4 +1,4 @@
-"""The command line: `alterrec train|evaluate|recommend|study|tune|plan|list`, and `alterrec-train`.
+"""The command line: `alterrec train|evaluate|recommend|study|tune|compare|plan|list`, and `alterrec-train`.
 
 Exit codes: 0 done, 1 a failure of ours, 2 wrong input or option, 130 stopped by Ctrl-C.
 Rooms that need torch are imported inside the commands, so that `--help` answers at once.
@@ -38,6 +38,7 @@ from alterrec.report.tables import Table, show
 if TYPE_CHECKING:
     from alterrec.data.readers import Sessions
     from alterrec.recommend import SavedRun
+    from alterrec.report.presentation import Presented
 
 DONE, OURS, STOPPED = 0, 1, 130
 
@@ -500,6 +501,63 @@ def tune(
         complain("stopped; the same command goes on")
     say(str(found.path))
     return STOPPED if found.stopped else DONE
+
+
+@app.command()
+@guarded
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs; the first is the base.")
+    ],
+    view: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="score (default), id, text, ...; each for all. Repeatable."),
+    ] = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Every system against every other, not the first alone.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.html, comparison.md, tables and figures there."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Say which of several runs is better, and how sure that is.
+
+    Runs are held against the first, target by target, from the ranks that they saved: no model is loaded
+    and nothing is trained. Runs of one recipe that differ by run.seed alone are one system. For each metric:
+    the difference, its 95 % interval (bootstrap over sessions), the p of a paired permutation test, corrected
+    by Holm over all that is printed, sessions won, tied and lost, and the error of seeds apart; NDCG@20 by
+    popularity of the target and by session length, too.
+
+    Runs with other data, other targets or another rule for items of the session are refused.
+
+    \b
+    Examples:
+      alterrec compare runs/sasrec-shop-seed0 runs/alterrec-shop-seed0
+      alterrec compare runs/sasrec-* runs/alterrec-* --view score --view text --out compared
+    """
+    from alterrec.report.compare import compare as compare_runs
+
+    found = compare_runs(
+        runs,
+        views=view or ("score",),
+        all_pairs=all_pairs,
+        command=shlex.join(["alterrec", *sys.argv[1:]]),
+    )
+    _hand_over(found, found.to_dict(), out, as_json)
+    return DONE
+
+
+def _hand_over(shown: Presented, numbers: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Print an analysis as text or JSON; write its page where a folder is given."""
+    page = shown.save(out) if out is not None else None
+    if as_json:
+        say(json.dumps(numbers, indent=2, ensure_ascii=False))
+        return
+    say(str(shown))
+    if page is not None:
+        say(f"\nreport: {page}")
 
 
 @app.command()

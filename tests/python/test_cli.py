@@ -74,6 +74,7 @@ SURFACE = {
         "--column",
         "--drop-unknown",
     },
+    "compare": {"runs", "--view", "--all-pairs", "--out", "--json"},
     "plan": {"model", "--preset", "--set"},
     "list": {"what", "--json"},
 }

@@ -12,7 +12,7 @@ Legend: N sessions, K metrics.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,56 @@ Floats = NDArray[np.float64]
 _FLIPS, _RESAMPLES = range(2)
 # Values of float64 that a chunk of flips or resamples holds: 32 MiB.
 CHUNK_VALUES = 2**22
+
+
+Verdict = Literal["above", "below", "not shown"]
+
+
+def verdict(mean: float, p_adjusted: float) -> Verdict:
+    """What may be said of a difference at the level 0.05.
+
+    Example:
+        >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.2)
+        ('above', 'below', 'not shown')
+    """
+    if p_adjusted > 0.05:
+        return "not shown"
+    return "above" if mean > 0 else "below"
+
+
+class Outcomes(NamedTuple):
+    """Sessions in which the first of two systems is better, equal and worse."""
+
+    wins: int
+    ties: int
+    losses: int
+
+
+def outcomes(difference_N: ArrayLike) -> Outcomes:
+    """Sessions won, tied and lost.
+
+    Example:
+        >>> outcomes([0.5, 0.0, -0.1, 0.2])
+        Outcomes(wins=2, ties=1, losses=1)
+    """
+    values = np.asarray(difference_N, np.float64)
+    # Means of seeds that are equal on paper differ in their last bits.
+    wins, losses = int((values > 1e-12).sum()), int((values < -1e-12).sum())
+    return Outcomes(wins, len(values) - wins - losses, losses)
+
+
+def seed_error(ours_S: Sequence[float], theirs_S: Sequence[float]) -> float | None:
+    """Standard error of the difference of two means over seeds; None where a system has one seed alone.
+
+    Seeds of two systems have nothing in common, so their variances add.
+
+    Example:
+        >>> seed_error([0.1, 0.3], [0.2, 0.2]), seed_error([0.1], [0.2, 0.3])
+        (0.1, None)
+    """
+    if min(len(ours_S), len(theirs_S)) < 2:
+        return None
+    return float(np.sqrt(sum(np.var(values, ddof=1) / len(values) for values in (ours_S, theirs_S))))
 
 
 class Difference(NamedTuple):

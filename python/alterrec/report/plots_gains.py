@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from alterrec.report.plots import STYLE, colour, panel_row
+from alterrec.report.tables import points
 
 
 class Gain(NamedTuple):
@@ -58,7 +59,7 @@ def _panel(axes: Axes, lines: Sequence[Gain]) -> None:
             zorder=3,
         )
         axes.annotate(
-            f"{100 * each.mean:+.1f}",
+            points(each.mean),
             (each.high, place),
             xytext=(7, 0),
             textcoords="offset points",

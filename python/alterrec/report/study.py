@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from alterrec.data.statistics import Statistics
+from alterrec.evaluation.compare import Verdict, verdict
 from alterrec.report.run_folder import (
     AlphaFacts,
     DataFacts,
@@ -115,11 +116,9 @@ class Comparison:
     p_adjusted: float
 
     @property
-    def verdict(self) -> Literal["above", "below", "not shown"]:
+    def verdict(self) -> Verdict:
         """What may be said at the level 0.05, p adjusted over all comparisons of the row."""
-        if self.p_adjusted > 0.05:
-            return "not shown"
-        return "above" if self.mean > 0 else "below"
+        return verdict(self.mean, self.p_adjusted)
 
 
 @dataclass(frozen=True)
