@@ -1,4 +1,4 @@
-"""The command line: `alterrec train|evaluate|recommend|study|tune|compare|plan|list`, and `alterrec-train`.
+"""The command line: `alterrec train|evaluate|recommend|study|tune|compare|...`, and `alterrec-train`.
 
 Exit codes: 0 done, 1 a failure of ours, 2 wrong input or option, 130 stopped by Ctrl-C.
 Rooms that need torch are imported inside the commands, so that `--help` answers at once.
@@ -546,6 +546,44 @@ def compare(
         command=shlex.join(["alterrec", *sys.argv[1:]]),
     )
     _hand_over(found, found.to_dict(), out, as_json)
+    return DONE
+
+
+@app.command()
+@guarded
+def balance(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs that fuse ID and text.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the page goes; default: balance/ in the first run's folder."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="Metric by which parts are compared.")
+    ] = "ndcg@20",
+    as_json: Json = False,
+) -> int:
+    """Say whether ID drowns text, or text ID, in runs that fuse both.
+
+    Runs of one recipe are seeds of it. Its parts are compared by their share of the gradient, their
+    progress of loss and their metric; with runs of each part alone (id_only, text_only) beside them, a
+    drowned part can be told from a weak one; docs/studies.md has the rules. Shows what each part finds on
+    test, how much of that the score finds, and what a perfect chooser between the two would reach. Needs
+    no model and no data.
+
+    --json prints the numbers; the page is written then only where --out says so.
+
+    \b
+    Examples:
+      alterrec balance runs/nfrec_concat-my_sessions-seed0
+      alterrec balance study-runs/nfrec_concat-* study-runs/id_only-* study-runs/text_only-* --out balance
+    """
+    from alterrec.experiments.balance import balance as weigh
+
+    weighed = weigh(runs, metric=metric, command=shlex.join(["alterrec", *sys.argv[1:]]))
+    page = out or (None if as_json else weighed.folder)
+    _hand_over(weighed, weighed.facts.numbers(), page, as_json)
     return DONE
 
 

@@ -75,6 +75,7 @@ SURFACE = {
         "--drop-unknown",
     },
     "compare": {"runs", "--view", "--all-pairs", "--out", "--json"},
+    "balance": {"runs", "--out", "--metric", "--json"},
     "plan": {"model", "--preset", "--set"},
     "list": {"what", "--json"},
 }

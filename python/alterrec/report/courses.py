@@ -11,10 +11,13 @@ from alterrec.report.run_folder import Epoch, Views
 from alterrec.report.study import Study
 from alterrec.report.tables import Table, mean_and_spread, metric_name
 
+BANDS = (
+    "Mean over seeds in a band of one standard deviation, as far as all seeds trained; a dotted line leads "
+    "to the name of one that ended earlier."
+)
 BY_EPOCH = (
-    "Validation by epoch: mean over seeds in a band of one standard deviation, as far as all seeds trained; "
-    "a dotted line leads to the name of one that ended earlier. The paper draws test by epoch; here test is "
-    "measured once, after the epoch that validation chose."
+    f"{BANDS} The paper draws test by epoch; here validation stands in its place, and test is measured once, "
+    "after the epoch that validation chose."
 )
 Unit = Literal["percent", "nats", "norm"]
 # What a view had after an epoch; None where it is not known.

@@ -9,18 +9,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from alterrec.report.courses import Line, Panel
+from alterrec.report.courses import Course, Line, Panel
 from alterrec.report.plots import (
     DASHES,
     MARKERS,
     STYLE,
     Band,
+    bands,
     colour,
     end_labels,
     panel_row,
     percent_axis,
     shade,
 )
+
+
+def phases_of(courses: Sequence[Course]) -> list[Band]:
+    """What was trained in the epochs that all seeds reached; none where it was one thing throughout.
+
+    Example:
+        >>> from alterrec.report.run_folder import Epoch
+        >>> epochs = [Epoch(1, "", ["id"], "full", 6.0, {}), Epoch(2, "", ["text"], "full", 6.0, {})]
+        >>> [phase.trained for phase in phases_of([Course(0, 2, epochs, {})])]
+        ['id', 'text']
+    """
+    shortest = min((course.epochs for course in courses), key=len)
+    phases = bands([epoch.trained for epoch in shortest], [epoch.negatives for epoch in shortest])
+    return phases if len(phases) > 1 else []
 
 
 def curves(panels: Sequence[Panel], *, phases: Sequence[Band] = (), best: Sequence[int] = ()) -> Figure:

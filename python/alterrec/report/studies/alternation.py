@@ -65,8 +65,7 @@ def members(study: Study) -> list[Member]:
 
 def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
     """The metric and the loss by epoch, phases shaded."""
-    from alterrec.report.plots import bands
-    from alterrec.report.plots_curves import curves
+    from alterrec.report.plots_curves import curves, phases_of
 
     panels = [
         *panel(f"{metric_name(metric)} on validation", known, metric_of(metric)),
@@ -75,8 +74,7 @@ def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
     if not panels:
         return {}
     courses = known[0].courses
-    shortest = min((course.epochs for course in courses), key=len)
-    phases = bands([epoch.trained for epoch in shortest], [epoch.negatives for epoch in shortest])
+    phases = phases_of(courses)
     best = [course.best for course in courses if course.best]
     says = f"{metric_name(metric)} and loss of {listed([member.label for member in known])} by epoch."
     return {
