@@ -220,7 +220,8 @@ def run_study(
     if study.rows is no_rows and (only or seeds or search or over):
         raise InputError(f"{name} trains nothing; --only, --seeds, --search and --over are for other studies")
     order = _order(study, presets, settings or {}, seeds, only, quick, command)
-    grid = order.grid if search or study.searched else {}
+    searched = order.grid if search or study.searched else {}
+    grid = {key: values for key, values in searched.items() if key not in (settings or {})}
     order = order._replace(over=over, reference=reference, grid=grid, pictured=_pictured(study, metric))
     fixed = {**order.quick, **(settings or {})}
     if study.axes is not None:
