@@ -355,6 +355,10 @@ def study(
             "--set", metavar="KEY=VALUE", help="Fixed in every run, and not searched then. Repeatable."
         ),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Whom longtail holds all others against; default bert4rec."),
+    ] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Search the settings of every row, as table1 does by itself.")
     ] = False,
@@ -383,6 +387,8 @@ def study(
       alterrec study table1 --data my_sessions --quick
       alterrec study table1 --data my_sessions --out studies/mine --jobs 2 --set run.threads=1
       alterrec study table1 --data my_sessions --only alterrec --only sasrec --seeds 5
+      alterrec study fusion --data my_sessions --quick
+      alterrec study longtail --data my_sessions --reference sasrec
       alterrec study sweep --data my_sessions --over window.last=0.1,0.3 --over optim.lr=0.001,0.01
       alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
@@ -403,6 +409,7 @@ def study(
             only=only or (),
             over=[_axes(text) for text in over or ()],
             metric=metric or "",
+            reference=reference or "",
             search=search,
             quick=quick,
             jobs=jobs,

@@ -26,9 +26,11 @@ def finish(
     valid: float | dict[str, float] = 0.2,
     test: float = 0.2,
     greater: Sequence[int] = (),
+    counts: Sequence[int] = (),
     **changes: Any,
 ) -> None:
-    """Leave the folder of a finished run: its metrics, and how many items are above each test target."""
+    """Leave the folder of a finished run: its metrics, and of each test target how many items are above it
+    and how often train has it (default once)."""
     epochs = 4 if run.recipe.schedule.regime != "none" else 0
     folder = write_run(
         runs.path(run),
@@ -43,6 +45,7 @@ def finish(
         {
             "split": ["test"] * len(ranks),
             "session_id": [f"s{place}" for place in range(len(ranks))],
+            "train_count": list(counts) or [1] * len(ranks),
             "greater_score": ranks,
             "tied_score": [1] * len(ranks),
         }

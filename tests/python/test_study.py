@@ -19,6 +19,8 @@ from conftest import Outcome
 
 import alterrec as package
 from alterrec.experiments.study_runs import Run, Runs
+from alterrec.report.studies.longtail import groups_of
+from alterrec.report.study import read_study
 
 Command = Callable[..., Outcome]
 
@@ -134,6 +136,8 @@ def test_a_run_that_breaks_stops_no_other(
         (["table1", "--only", "alterec"], ["'alterec'", "did you mean 'alterrec'"]),
         (["table1", "--set", "run.seed=1"], ["run.seed", "--seeds N"]),
         (["table1", "--set", "schedule.gapp=1"], ["did you mean 'schedule.gap'"]),
+        (["table1", "--reference", "sasrec"], ["'sasrec'", "table1 has no reference", "longtail"]),
+        (["longtail", "--reference", "sasrc"], ["'sasrc'", "did you mean 'sasrec'"]),
         (["table1", "--preset", "papr"], ["did you mean 'paper'"]),
         (["table1", "--data", "nowhere"], ["nowhere", "no such folder"]),
     ],
@@ -145,6 +149,40 @@ def test_wrong_options_of_a_study(
     assert (code, out) == (2, "")
     assert all(part in err for part in parts), err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reference_of_ones_own_is_run_and_held_against(
+    alterrec: Command, shop: Path, tmp_path: Path
+) -> None:
+    code, out, err = alterrec(
+        *("study", "longtail", "--data", shop, "--out", tmp_path / "out", "--quick", *SMALL),
+        *("--only=sasrec", "--reference=popularity"),
+    )
+    assert (code, err) == (0, "")
+    found = read_study(tmp_path / "out")
+    assert [each.label for each in found.rows] == ["sasrec", "popularity"]
+    assert found.reference == "popularity"
+    assert {each.rival for each in found.comparisons} == {"popularity"}
+    assert {each.group for each in found.comparisons} == {"", *(group.name for group in groups_of(found))}
+    assert "sasrec less popularity in NDCG@20: all targets" in out
+
+
+def test_fusion_from_end_to_end(alterrec: Command, shop: Path, tmp_path: Path) -> None:
+    code, out, err = alterrec(
+        *("study", "fusion", "--data", shop, "--out", tmp_path / "out", "--quick", *SMALL),
+        *("--only=nfrec_concat", "--only=id_only", "--only=text_only"),
+    )
+    assert (code, err) == (0, "")
+    assert "fusion on shop: 3 rows" in out
+    assert "Does fusing in NFRec-concat beat the better part? " in out
+    found = read_study(tmp_path / "out")
+    assert found.complete
+    assert {(each.model, each.rival) for each in found.comparisons} == {
+        ("nfrec_concat", "id_only"),
+        ("nfrec_concat", "text_only"),
+        ("text_only", "id_only"),
+    }
+    assert (tmp_path / "out" / "figures" / "gains.svg").exists()
 
 
 def wait_for(what: Callable[[], object], seconds: float = 200.0) -> None:

@@ -31,6 +31,7 @@ from alterrec.report.studies.alternation import alternation
 from alterrec.report.studies.dataset import dataset
 from alterrec.report.studies.fusion import FUSION_MODELS, FUSION_RIVALS, fusion
 from alterrec.report.studies.imbalance import imbalance
+from alterrec.report.studies.longtail import longtail
 from alterrec.report.studies.sweep import sweep
 from alterrec.report.studies.table1 import table1
 
@@ -68,6 +69,8 @@ class Study(NamedTuple):
         coarse: its systems where a coarse answer is wanted, default all of them.
         measured: what it takes from the data themselves.
         axes: what it sweeps, from what was asked for; None where it sweeps nothing.
+        reference: the system that all others are held against where nobody says otherwise.
+        grouped: whether rows are held against rivals by popularity of the target as well.
     """
 
     summary: str
@@ -80,6 +83,8 @@ class Study(NamedTuple):
     coarse: tuple[str, ...] = ()
     measured: Callable[[Dataset], Statistics] | None = None
     axes: Callable[[Order, Resolved], list[Grid]] | None = None
+    reference: str = ""
+    grouped: bool = False
 
 
 STUDIES = {
@@ -116,6 +121,14 @@ STUDIES = {
         alternation,
         nobody,
         curves=True,
+    ),
+    "longtail": Study(
+        "what systems gain over a reference by popularity of the target (Figure 6)",
+        ("alterrec", "alterrec_aug", "nfrec_concat", "sasrec", "unisrec", "bert4rec"),
+        longtail,
+        nobody,
+        reference="bert4rec",
+        grouped=True,
     ),
     "dataset": Study(
         "sessions, targets, popularity and texts of the data, without training (Table 3)",
@@ -202,7 +215,7 @@ def run_study(
             takes any one.
         over: fields of a sweep and their values, one or two an entry; default those of the paper.
         metric: drawn where a study draws one; default ``ndcg@20``.
-        reference: the system that others are held against, where the study has one.
+        reference: the system that others are held against, where the study has one; it is run, too.
         search: the settings of every row are searched, as ``table1`` does by itself.
         quick: a coarse answer by the settings ``QUICK``.
         jobs: runs at a time.
@@ -214,7 +227,7 @@ def run_study(
     Raises:
         InputError: anything wrong with the input, or every row refused it.
     """
-    study = lookup(name)
+    study = _with_reference(name, reference)
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; allowed: 1 or more")
     if study.rows is no_rows and (only or seeds or search or over):
@@ -222,7 +235,7 @@ def run_study(
     order = _order(study, presets, settings or {}, seeds, only, quick, command)
     searched = order.grid if search or study.searched else {}
     grid = {key: values for key, values in searched.items() if key not in (settings or {})}
-    order = order._replace(over=over, reference=reference, grid=grid, pictured=_pictured(study, metric))
+    order = order._replace(over=over, reference=study.reference, grid=grid, pictured=_pictured(study, metric))
     fixed = {**order.quick, **(settings or {})}
     if study.axes is not None:
         axes = study.axes(order, lambda model, own: resolve(model, presets, {**fixed, **own}))
@@ -255,7 +268,7 @@ def run_study(
     failed = {run.label: failure for run, failure in kept.failures.items() if not failure.refused}
     if rows and not finished:
         return StudyResult(name, path, failed, stopped)
-    facts = study_facts(name, order, rows, kept, study.rivals, curves=study.curves)
+    facts = study_facts(name, order, rows, kept, study.rivals, curves=study.curves, grouped=study.grouped)
     if study.measured is not None:
         facts |= {"data": data_facts(known), "statistics": asdict(study.measured(known))}
     write_json(path / "study.json", facts)
@@ -295,6 +308,23 @@ def _pictured(study: Study, metric: str) -> str:
     return metric or "ndcg@20"
 
 
+def _with_reference(name: str, reference: str) -> Study:
+    """The study; where it has a reference, that is one of its systems and the rival of all others."""
+    study = lookup(name)
+    if reference and not study.reference:
+        able = ", ".join(other for other, each in STUDIES.items() if each.reference)
+        raise InputError(f"--reference is {reference!r}, but {name} has no reference; allowed with: {able}")
+    chosen = reference or study.reference
+    if not chosen:
+        return study
+    known = recipe_names("models")
+    if chosen not in known:
+        raise InputError(f"--reference is {chosen!r}; allowed: {', '.join(known)}{nearest(chosen, known)}")
+    models = tuple(dict.fromkeys((*study.models, chosen)))
+    rivals = pairs({model: (chosen,) for model in models if model != chosen})
+    return study._replace(models=models, rivals=rivals, reference=chosen)
+
+
 def _order(
     study: Study,
     presets: Sequence[str],
@@ -315,7 +345,7 @@ def _order(
             raise InputError(f"--only is {model!r}; allowed: {', '.join(systems)}{nearest(model, systems)}")
     wanted = only or (study.coarse if quick and study.coarse else study.models or every)
     return Order(
-        models=tuple(model for model in systems if model in wanted),
+        models=tuple(model for model in systems if model in wanted or model == study.reference),
         seeds=seeds or (1 if quick else SEEDS),
         grid={} if quick else PAPER_GRID,
         quick={key: value for key, value in QUICK.items() if key not in settings} if quick else {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import polars as pl
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.compare import Floats, holm, paired_differences, session_values
+from alterrec.evaluation.saved import popularity_groups
 from alterrec.experiments.rivals import Rivals
 from alterrec.experiments.rows import Order, Row, failure_of, has_dropout, kind_of, trains, validation
 from alterrec.experiments.study_runs import Run, Runs
@@ -31,8 +32,19 @@ def study_facts(
     rivals: Rivals,
     *,
     curves: bool = False,
+    grouped: bool = False,
 ) -> dict[str, Any]:
-    """The whole of ``study.json``; with ``curves`` what each run was after each epoch, too."""
+    """The whole of ``study.json``.
+
+    Args:
+        name: of the study.
+        order: what was asked.
+        rows: its rows, as far as results say.
+        runs: where runs lie.
+        rivals: which rows are held against which.
+        curves: with what each run was after each epoch.
+        grouped: with comparisons by popularity of the target.
+    """
     known = [run for row in rows for run in (*row.seeds, *row.tried)]
     first = next((read.result for run in known if (read := runs.result(run)) is not None), None)
     failed = {run.label: failure.reason for run, failure in runs.failures.items() if not failure.refused}
@@ -52,7 +64,7 @@ def study_facts(
         "data": asdict(first.data) if first else None,
         "test_targets": first.targets["test"].count if first else 0,
         "rows": [row_facts(row, runs, curves=curves) for row in rows],
-        "comparisons": comparisons(rows, runs, rivals),
+        "comparisons": comparisons(rows, runs, rivals, grouped=grouped),
         "failures": [{"run": label, "reason": reason} for label, reason in failed.items()],
         "pictured": order.pictured,
         "versions": first.versions if first else {},
@@ -105,22 +117,27 @@ def row_facts(row: Row, runs: Runs, *, curves: bool = False) -> dict[str, Any]:
     }
 
 
-def comparisons(rows: Sequence[Row], runs: Runs, rivals: Rivals) -> list[dict[str, Any]]:
+def comparisons(
+    rows: Sequence[Row], runs: Runs, rivals: Rivals, *, grouped: bool = False
+) -> list[dict[str, Any]]:
     """Each row against its rivals, p adjusted over all comparisons of a row.
 
-    Per-session values are means over seeds, so the test and the interval speak of sessions.
+    Per-session values are means over seeds, so the test and the interval speak of sessions. With ``grouped``
+    targets of like popularity are compared by themselves, too.
     """
-    values = {row.label: _session_values(row, runs) for row in rows if _finished(row, runs)}
+    ranks = {row.label: [_test_ranks(runs.path(run)) for run in _finished(row, runs)] for row in rows}
+    ranks = {label: frames for label, frames in ranks.items() if frames}
     kinds = {row.label: kind_of(row.model) for row in rows}
     found: dict[str, list[dict[str, Any]]] = {}
-    for label, against in rivals(kinds, values):
-        theirs_NK = np.stack([values[rival][:, k] for k, rival in enumerate(against)], axis=1)
-        found.setdefault(label, []).extend(
-            {"model": label, "metric": metric, "rival": rival, **each._asdict()}
-            for metric, rival, each in zip(
-                METRICS, against, paired_differences(values[label], theirs_NK), strict=True
+    for group in ["", *(_groups(ranks) if grouped else ())]:
+        values = {label: _session_values(frames, group) for label, frames in ranks.items()}
+        for label, against in rivals(kinds, values):
+            theirs_NK = np.stack([values[rival][:, k] for k, rival in enumerate(against)], axis=1)
+            differences = paired_differences(values[label], theirs_NK)
+            found.setdefault(label, []).extend(
+                {"model": label, "metric": metric, "rival": rival, "group": group, **each._asdict()}
+                for metric, rival, each in zip(METRICS, against, differences, strict=True)
             )
-        )
     for own in found.values():
         for each, p in zip(own, holm([each["p"] for each in own]), strict=True):
             each["p_adjusted"] = float(p)
@@ -131,9 +148,16 @@ def _finished(row: Row, runs: Runs) -> list[Run]:
     return [run for run in row.seeds if runs.result(run) is not None]
 
 
-def _session_values(row: Row, runs: Runs) -> Floats:
+def _groups(ranks: Mapping[str, list[pl.DataFrame]]) -> list[str]:
+    """Groups of targets by popularity that have a target, the rarest first."""
+    counts = next((frames[0]["train_count"] for frames in ranks.values()), pl.Series([], dtype=pl.Int64))
+    return [name for name, where in popularity_groups(counts).items() if where.any()]
+
+
+def _session_values(frames: Sequence[pl.DataFrame], group: str = "") -> Floats:
     """Metrics of each test session (N, K), averaged over seeds; sessions in the order of their ids."""
-    frames = [_test_ranks(runs.path(run)) for run in _finished(row, runs)]
+    if group:
+        frames = [frame.filter(popularity_groups(frame["train_count"])[group]) for frame in frames]
     values = [
         session_values(frame["session_id"], frame["greater_score"], frame["tied_score"], METRICS)
         for frame in frames
@@ -143,8 +167,9 @@ def _session_values(row: Row, runs: Runs) -> Floats:
 
 def _test_ranks(folder: Path) -> pl.DataFrame:
     path = folder / "ranks.parquet"
+    columns = ["split", "session_id", "train_count", "greater_score", "tied_score"]
     try:
-        frame = pl.read_parquet(path, columns=["split", "session_id", "greater_score", "tied_score"])
+        frame = pl.read_parquet(path, columns=columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is damaged: {error}; delete {folder} and start the study again") from None
     return frame.filter(pl.col("split") == "test")

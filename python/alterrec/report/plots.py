@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from alterrec.files import atomic_write, write_text
-from alterrec.report.run_folder import VIEWS, Group
+from alterrec.report.run_folder import FEW_TARGETS, VIEWS, Group
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
 
 # name -> (light, dark); the page declares them as CSS variables.
@@ -47,7 +47,7 @@ SPARE = ("other", "id", "text", "neighbours", "fused")
 
 PANEL_INCHES = 5.4
 COLD_STEP = 0.18
-FEW_TARGETS = 30
+SEEN = "times the target was seen in training"
 NARROWEST_LABELLED = 0.07
 STYLE: Any = {
     "font.size": 10.5,
@@ -370,7 +370,7 @@ def _systems_panel(axes: Axes, ranked: Sequence[Bar], metric: str) -> None:
 def longtail(
     groups: Sequence[Group],
     metrics: Sequence[str] = ("hits@20", "ndcg@20"),
-    of: str = "times the target was seen in training",
+    of: str = SEEN,
 ) -> Figure:
     """Metric by popularity of the target and view, above the share of targets in each group (Figure 6).
 
@@ -385,21 +385,31 @@ def longtail(
         2
     """
     with mpl.rc_context(STYLE):
-        figure, (tops, bottoms) = panel_row(len(metrics), 4.2, rows=2, sharex="col", height_ratios=[3.6, 1])
-        cold = [group for group in groups if group.name == "cold"]
-        warm = [group for group in groups if group.name != "cold"]
-        places = [*([0.0] if cold else []), *(1.35 * bool(cold) + place for place in range(len(warm)))]
-        ordered = cold + warm
-        for top, bottom, metric in zip(tops, bottoms, metrics, strict=True):
+        figure, tops, ordered, places = over_groups(groups, len(metrics), of)
+        for top, metric in zip(tops, metrics, strict=True):
             _longtail_lines(top, ordered, places, metric)
             top.set_title(metric_name(metric))
-            _share_bars(bottom, ordered, places, of)
-            if cold and warm:
-                for axes in (top, bottom):
-                    axes.axvline(
-                        0.675, color=PALETTE["muted"][0], linewidth=1, linestyle=(0, (3, 3)), zorder=1
-                    )
     return figure
+
+
+def over_groups(
+    groups: Sequence[Group], count: int, of: str
+) -> tuple[Figure, list[Axes], list[Group], list[float]]:
+    """Empty panels above bars of the share of targets in each group; the group `cold` stands apart.
+
+    Returns:
+        The figure, its ``count`` panels, the groups from left to right and where each stands.
+    """
+    figure, (tops, bottoms) = panel_row(count, 4.2, rows=2, sharex="col", height_ratios=[3.6, 1])
+    cold = [group for group in groups if group.name == "cold"]
+    warm = [group for group in groups if group.name != "cold"]
+    places = [*([0.0] if cold else []), *(1.35 * bool(cold) + place for place in range(len(warm)))]
+    for top, bottom in zip(tops, bottoms, strict=True):
+        _share_bars(bottom, cold + warm, places, of)
+        if cold and warm:
+            for axes in (top, bottom):
+                axes.axvline(0.675, color=PALETTE["muted"][0], linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    return figure, tops, cold + warm, places
 
 
 def _longtail_lines(axes: Axes, groups: Sequence[Group], places: Sequence[float], metric: str) -> None:

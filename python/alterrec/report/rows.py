@@ -108,9 +108,11 @@ def _letters(rows: Sequence[Row]) -> dict[str, str]:
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Each difference with its interval and p, in percentage points."""
+    by_group = any(each.group for each in comparisons)
     rows = tuple(
         (
             each.model,
+            *([each.group or "all"] if by_group else []),
             metric_name(each.metric),
             each.rival,
             f"{100 * each.mean:+.2f}",
@@ -121,8 +123,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         )
         for each in comparisons
     )
-    columns = ("system", "metric", "against", "difference", "95% interval", "p", "p (Holm)", "verdict")
-    return Table(columns, rows)
+    group = ["targets"] if by_group else []
+    columns = ("metric", "against", "difference", "95% interval", "p", "p (Holm)", "verdict")
+    return Table(("system", *group, *columns), rows)
 
 
 def interval(each: Comparison) -> str:

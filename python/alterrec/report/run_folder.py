@@ -21,6 +21,9 @@ VIEWS = ("score", "fused", "id", "text", "neighbours")
 
 SCHEMA = 1
 
+# A group of fewer targets says little.
+FEW_TARGETS = 30
+
 # What an unfinished training goes on from.
 CHECKPOINT = "checkpoint/progress.safetensors"
 

@@ -9,7 +9,7 @@ from alterrec.evaluation.saved import COLD
 from alterrec.report.alike import folder_name, same_recipe, system_label
 from alterrec.report.layout import Picture
 from alterrec.report.presentation import Part
-from alterrec.report.run_folder import Group, Result, RunFolder
+from alterrec.report.run_folder import FEW_TARGETS, Group, Result, RunFolder
 from alterrec.report.summary import HEADLINE, baselines_of, split_name, views_of
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
 
@@ -92,8 +92,6 @@ def shown_groups(result: Result, groups: Sequence[Group]) -> list[Group]:
 
 def few(groups: Sequence[Group]) -> list[str]:
     """What hollow markers mean, where there are any."""
-    from alterrec.report.plots import FEW_TARGETS
-
     hollow = any(0 < group.count < FEW_TARGETS for group in groups)
     return [f"Hollow markers: fewer than {FEW_TARGETS} targets, so read them with care."] if hollow else []
 

@@ -104,7 +104,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against a rival in one metric; fractions, p two-sided."""
+    """A row against a rival in one metric; fractions, p two-sided.
+
+    Attributes:
+        group: of targets by popularity, empty for all.
+    """
 
     model: str
     metric: str
@@ -114,6 +118,7 @@ class Comparison:
     high: float
     p: float
     p_adjusted: float
+    group: str = ""
 
     @property
     def verdict(self) -> Verdict:

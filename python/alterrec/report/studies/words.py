@@ -61,9 +61,13 @@ def _unequal(study: Study) -> Iterator[str]:
         )
 
 
-def held(study: Study, model: str, rival: str = "") -> list[Comparison]:
-    """Comparisons of a row, with one rival or with all."""
-    return [each for each in study.comparisons if each.model == model and rival in ("", each.rival)]
+def held(study: Study, model: str, rival: str = "", group: str = "") -> list[Comparison]:
+    """Comparisons of a row, with one rival or with all; on all targets or on those of a group."""
+    return [
+        each
+        for each in study.comparisons
+        if each.model == model and rival in ("", each.rival) and each.group == group
+    ]
 
 
 def answer(own: Sequence[Comparison]) -> str:
