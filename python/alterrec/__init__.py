@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alterrec._core import __version__
 
 if TYPE_CHECKING:
+    from alterrec.experiments.audit import audit
     from alterrec.experiments.balance import balance
     from alterrec.experiments.run import fit
     from alterrec.experiments.study import load_study, run_study
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from alterrec.report.compare import compare
     from alterrec.report.result import result
 
-__all__ = ["__version__", "balance", "compare", "fit", "load", "load_study", "result", "run_study"]
+__all__ = ["__version__", "audit", "balance", "compare", "fit", "load", "load_study", "result", "run_study"]
 
 _HOMES = {
     "balance": "alterrec.experiments.balance",
+    "audit": "alterrec.experiments.audit",
     "compare": "alterrec.report.compare",
     "fit": "alterrec.experiments.run",
     "load": "alterrec.recommend",

@@ -1,4 +1,4 @@
-"""The command line: `alterrec train|evaluate|recommend|study|tune|compare|...`, and `alterrec-train`.
+"""The command line: `alterrec train`, `study`, `compare` and the others, and `alterrec-train`.
 
 Exit codes: 0 done, 1 a failure of ours, 2 wrong input or option, 130 stopped by Ctrl-C.
 Rooms that need torch are imported inside the commands, so that `--help` answers at once.
@@ -591,6 +591,54 @@ def balance(
     weighed = weigh(runs, metric=metric, command=shlex.join(["alterrec", *sys.argv[1:]]))
     page = out or (None if as_json else weighed.folder)
     _hand_over(weighed, weighed.facts.numbers(), page, as_json)
+    return DONE
+
+
+@app.command()
+@guarded
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the page; default: audit-DATA.")
+    ] = None,
+    text_encoder: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path."),
+    ] = "lsa",
+    column: Columns = None,
+    drop_unknown: DropUnknown = False,
+    as_json: Json = False,
+) -> int:
+    """Look a data set over before anything is trained, and say whether text can help there.
+
+    Looks for sessions that two splits share, validation and test sessions before the end of training,
+    targets that repeat an item of their session or are unknown to training, texts that are alike, and
+    drift. Measures popularity, co-occurrence with the last item, item-kNN, V-SKNN and the nearest texts on
+    the test targets. Each check is graded fine, look or bad; the exit code is 0 whatever the grades.
+
+    --json prints the numbers; the page is written then only where --out says so.
+
+    \b
+    Examples:
+      alterrec audit --data my_sessions
+      alterrec audit --data my_sessions --text-encoder all-MiniLM-L6-v2 --json
+    """
+    columns = _pairs(column, "--column", "session_id=visit")
+    from alterrec.experiments.audit import audit as look_over
+
+    found = look_over(
+        data,
+        text_encoder=text_encoder,
+        columns=columns,
+        drop_unknown=drop_unknown,
+        command=shlex.join(["alterrec", *sys.argv[1:]]),
+        progress=complain,
+    )
+    page = out or (None if as_json else Path(f"audit-{found.name}"))
+    _hand_over(found, found.to_dict(), page, as_json)
     return DONE
 
 

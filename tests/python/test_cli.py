@@ -77,6 +77,7 @@ SURFACE = {
     },
     "compare": {"runs", "--view", "--all-pairs", "--out", "--json"},
     "balance": {"runs", "--out", "--metric", "--json"},
+    "audit": {"--data", "--out", "--text-encoder", "--column", "--drop-unknown", "--json"},
     "plan": {"model", "--preset", "--set"},
     "list": {"what", "--json"},
 }

@@ -23,7 +23,7 @@ from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
 from alterrec.experiments import facts, run_folder
 from alterrec.experiments.memory import plan_memory
 from alterrec.experiments.pretrained import start_from
-from alterrec.experiments.source import read_data
+from alterrec.experiments.source import read_data, seen_excluded
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import build_model, lookup, reads_text
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from alterrec.recommend import Recommendation
 
 BASELINES = ("popularity", "itemknn", "vsknn")
-
-# `auto` excludes the prefix's items where fewer training targets than this repeat one (spec, section 4).
-SEEN_SHARE = 0.005
 
 
 @dataclass(frozen=True)
@@ -251,8 +248,7 @@ def _set_up(recipe: Recipe) -> None:
 
 def _decide_seen(recipe: Recipe, dataset: Dataset) -> tuple[bool, float]:
     share = dataset.train.repeat_share()
-    rule = recipe.data.exclude_seen
-    return rule == "always" or (rule == "auto" and share < SEEN_SHARE), share
+    return seen_excluded(recipe.data.exclude_seen, share), share
 
 
 def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude_seen: bool) -> list[str]:

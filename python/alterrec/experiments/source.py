@@ -1,4 +1,4 @@
-"""The data of a run, read as its recipe asks; needs no torch."""
+"""The data of a run, read as its recipe asks, and its rule about seen items; needs no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,23 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import load_dataset
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.recipe import Recipe
+
+# `auto` excludes the prefix's items where fewer training targets than this repeat one (spec, section 4).
+SEEN_SHARE = 0.005
+
+
+def seen_excluded(rule: str, repeat_share: float) -> bool:
+    """Whether items of the prefix are left out of the candidates.
+
+    Args:
+        rule: ``never``, ``always`` or ``auto``.
+        repeat_share: share of training targets that repeat an item of their prefix.
+
+    Example:
+        >>> seen_excluded("auto", 0.001), seen_excluded("auto", 0.2), seen_excluded("never", 0.001)
+        (True, False, False)
+    """
+    return rule == "always" or (rule == "auto" and repeat_share < SEEN_SHARE)
 
 
 def read_data(

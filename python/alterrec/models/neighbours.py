@@ -1,4 +1,4 @@
-"""Systems without training: popularity, item-kNN and V-SKNN; heavy work is in the native core."""
+"""Systems without training: by popularity, item-kNN, V-SKNN and texts; heavy work is in the native core."""
 
 from __future__ import annotations
 
@@ -159,3 +159,62 @@ class SessionKnn(Untrained):
         num_items = int(tensors["num_items"])
         train = SessionStore.from_arrays(sessions, tensors["items"].numpy(), num_items=num_items)
         return cls(train, int(tensors["k"]))
+
+
+class TextNeighbours(Untrained):
+    """Items whose text vectors are nearest to that of the prefix's last item, by cosine.
+
+    An item without text has a vector of zeros and so the cosine 0 with all; where it is the last one, all
+    others tie.
+
+    Example:
+        >>> near = TextNeighbours(torch.tensor([[1.0, 0.0], [2.0, 0.2], [0.0, 1.0]]))
+        >>> near.scores(SessionBatch.of_prefixes(torch.tensor([[2, 0]]), torch.tensor([2]))).argsort()
+        tensor([[0, 2, 1]])
+    """
+
+    def __init__(self, vectors_VF: Tensor) -> None:
+        super().__init__()
+        self.vectors_VF = torch.nn.functional.normalize(vectors_VF.to(torch.float32), dim=1)
+
+    def scores(self, batch: SessionBatch) -> Tensor:
+        """Cosines (N, V); the last item itself, nearest of all, is put last."""
+        items_NL, length_N = batch.prefixes(pad=0), batch.length_N
+        last_N = items_NL.gather(1, length_N[:, None] - 1)[:, 0]
+        scores_NV = self.vectors_VF[last_N] @ self.vectors_VF.T
+        return scores_NV.scatter(1, last_N[:, None], -1.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The unit vectors."""
+        return {"vectors": self.vectors_VF}
+
+
+class Blend(Untrained):
+    """Two systems' scores, each over its own largest in a row, summed by weight.
+
+    Example:
+        >>> first, second = Popularity(torch.tensor([4.0, 2.0])), Popularity(torch.tensor([0.0, 1.0]))
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))
+        >>> Blend(first, second, 0.5).scores(batch)
+        tensor([[1.0000, 1.0000]])
+    """
+
+    def __init__(self, first: Untrained, second: Untrained, weight: float) -> None:
+        super().__init__()
+        self.first, self.second, self.weight = first, second, weight
+
+    def scores(self, batch: SessionBatch) -> Tensor:
+        """``first + weight * second`` (N, V)."""
+        first_NV, second_NV = (_unit(part.scores(batch)) for part in (self.first, self.second))
+        return first_NV + self.weight * second_NV
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of both."""
+        parts = {"first": self.first, "second": self.second}
+        return {
+            f"{name}/{key}": value for name, part in parts.items() for key, value in part.tensors().items()
+        }
+
+
+def _unit(scores_NV: Tensor) -> Tensor:
+    return scores_NV / scores_NV.amax(1, keepdim=True).clamp_min(1e-12)

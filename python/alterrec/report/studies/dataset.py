@@ -41,7 +41,7 @@ def dataset(study: Study) -> Presentation:
         doubts=doubts(found),
         parts=[
             Part("Sessions (Table 3)", sheets={"table3": table3(study, found), "sessions": _sessions(found)}),
-            Part("Lengths and popularity", [PICTURE_SAYS], {"distributions": _picture(found)}),
+            Part("Lengths and popularity", [PICTURE_SAYS], {"distributions": distributions_picture(found)}),
             Part("Targets", [TARGETS_SAY], sheets={"targets": _targets(found)}),
             Part("Popularity", sheets={"popularity": _popularity(found)}),
             *texts,
@@ -157,7 +157,7 @@ def _texts(found: Statistics) -> Sheet:
     return Sheet(Table(("field", "items that have it", "words"), rows))
 
 
-def _picture(found: Statistics) -> Picture:
+def distributions_picture(found: Statistics) -> Picture:
     from alterrec.report import plots_data as plots
 
     lengths = {split: each.lengths for split, each in found.splits.items()}

@@ -1,0 +1,295 @@
+"""An audit finds what was planted: copies, sessions out of time, texts alike, cold targets, drift."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import Outcome
+
+import alterrec
+from alterrec.data.checks import alike, checks, copies, drift, jensen_shannon, order
+from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.readers import load_dataset
+from alterrec.data.statistics import statistics
+from alterrec.evaluation.compare import Difference
+from alterrec.report.audit import Audit
+from alterrec.report.grades import TextReach, can_text_help, graded
+from alterrec.sessions import SessionStore
+
+ITEMS = 12
+
+
+def store(sessions: Sequence[Sequence[int]], start: int | None = 0) -> SessionStore:
+    """Sessions of items; timestamps count on from ``start``, None for none."""
+    rows = np.repeat(np.arange(len(sessions)), [len(items) for items in sessions])
+    times = None if start is None else start + np.arange(len(rows))
+    return SessionStore.from_arrays(rows, np.concatenate(sessions), timestamps=times, num_items=ITEMS)
+
+
+def data(
+    train: Sequence[Sequence[int]],
+    valid: Sequence[Sequence[int]],
+    test: Sequence[Sequence[int]],
+    starts: tuple[int | None, int | None, int | None] = (0, 1000, 2000),
+    texts: Sequence[str] | None = None,
+    names: dict[str, list[str]] | None = None,
+) -> Dataset:
+    splits = {"train": train, "valid": valid, "test": test}
+    named = {split: [f"{split}{row}" for row in range(len(own))] for split, own in splits.items()}
+    return Dataset(
+        "made",
+        *(store(own, start) for own, start in zip(splits.values(), starts, strict=True)),
+        Vocabulary(tuple(f"i{item}" for item in range(ITEMS))),
+        ItemText({"title": list(texts)}) if texts else None,
+        None,
+        named | (names or {}),
+    )
+
+
+def grades(found: Dataset) -> dict[str, str]:
+    return {each.check: each.grade for each in graded(checks(found), statistics(found))}
+
+
+TRAIN = [[0, 1, 2, 3], [4, 5], [6, 7, 8], [9, 10, 11, 0, 1], [2, 3]]
+VALID, TEST = [[1, 0], [3, 2]], [[5, 4], [8, 7, 6], [10, 9], [1, 2]]
+TEXTS = [
+    f"thing number {word}"
+    for word in [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    ]
+]
+
+
+def test_copies_by_hand() -> None:
+    spoiled = data(TRAIN, VALID, [*TEST[:2], [4, 5], [0, 1, 2, 3]])
+    found = copies(spoiled, "train", "test")
+    assert (found.sessions, found.share, found.long, found.named) == (2, 0.5, 1, 0)
+    assert found.examples == ["test3", "test2"]
+    # Another order of the same items is another session.
+    assert copies(data(TRAIN, VALID, [[3, 2, 1, 0]]), "train", "test").sessions == 0
+    assert grades(spoiled)["copies of train in test"] == "bad"
+    assert grades(data(TRAIN, VALID, [*TEST, [4, 5]]))["copies of train in test"] == "look"
+    assert grades(data(TRAIN, VALID, TEST))["copies of train in test"] == "fine"
+
+
+def test_a_session_id_in_two_splits_is_bad() -> None:
+    found = data(TRAIN, VALID, TEST, names={"test": ["a", "b", "train2", "d"]})
+    assert copies(found, "train", "test").named == 1
+    assert grades(found)["copies of train in test"] == "bad"
+
+
+def test_order_in_time_by_hand() -> None:
+    # Train runs over times 0 to 15; test sessions end at 12, 15, 17 and 19.
+    late = data(TRAIN, VALID, TEST, starts=(0, 1000, 11))
+    (valid, test) = order(late)
+    assert (valid.ended, valid.begun) == (0, 0)
+    assert (test.ended, test.begun, test.ended_share) == (2, 2, 0.5)
+    assert grades(late)["order in time"] == "bad"
+    assert grades(data(TRAIN, VALID, TEST))["order in time"] == "fine"
+    assert grades(data(TRAIN, VALID, TEST, starts=(None, None, None)))["order in time"] == "look"
+
+
+def test_alike_texts_by_hand() -> None:
+    texts = [
+        "Red mug, 30 cm",
+        "Red mug, 30 cm",
+        "mug red 30 CM",
+        "A large bag of green tea",
+        "A large bag of black tea",
+        "A bag of black tea",
+        "A bag",
+        "",
+        "",
+    ]
+    found = alike(texts, [0, 3, 7, 8])
+    # Empty texts are no texts; two of four targets tie: none but item 0 has an identical one.
+    assert (found.identical, found.targets) == (2, 0.25)
+    assert found.same_words == 3
+    # "green" for "black"; "large" more or less; "A bag" is too short to be near anything.
+    assert found.one_word == 3
+    assert found.groups == [("Red mug, 30 cm", 2)]
+    # Each item is an example once.
+    assert [sorted(row) for row in found.near] == [["A bag of black tea", "A large bag of black tea"]]
+
+
+def test_one_word_apart_is_what_plain_loops_find() -> None:
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(list("abcdefg"), rng.integers(3, 7))) for _ in range(120)]
+    words = [sorted(text.split()) for text in texts]
+
+    def less(row: list[str]) -> set[tuple[str, ...]]:
+        return {tuple(row[:place] + row[place + 1 :]) for place in range(len(row))}
+
+    def near(a: list[str], b: list[str]) -> bool:
+        shorter, longer = sorted((a, b), key=len)
+        if len(longer) < 5 or shorter == longer:
+            return False
+        if len(shorter) == len(longer):
+            return bool(less(shorter) & less(longer))
+        return tuple(shorter) in less(longer)
+
+    wanted = sum(any(near(a, b) for b in words) for a in words)
+    assert 0 < wanted < len(texts)
+    assert alike(texts, []).one_word == wanted
+
+
+def test_identical_texts_are_graded_by_their_targets() -> None:
+    texts = [*TEXTS[:10], TEXTS[0], TEXTS[11]]
+    assert grades(data(TRAIN, VALID, TEST, texts=TEXTS))["identical texts"] == "fine"
+    assert grades(data(TRAIN, VALID, TEST, texts=texts))["identical texts"] == "look"
+    assert grades(data(TRAIN, VALID, [*TEST, [9, 10]], texts=texts))["identical texts"] == "bad"
+    assert grades(data(TRAIN, VALID, TEST, texts=["", *TEXTS[1:]]))["items without text"] == "look"
+    assert grades(data(TRAIN, VALID, TEST, texts=[TEXTS[0], *[""] * 11]))["items without text"] == "bad"
+
+
+def test_jensen_shannon_by_hand() -> None:
+    # Halves and quarters: middle (5/8, 3/8); divergence in bits.
+    middle = 0.5 * (0.5 * np.log2(0.5 / 0.625) + 0.5 * np.log2(0.5 / 0.375))
+    other = 0.5 * (0.75 * np.log2(0.75 / 0.625) + 0.25 * np.log2(0.25 / 0.375))
+    assert jensen_shannon([1, 1], [3, 1]) == pytest.approx(np.sqrt(middle + other))
+    assert jensen_shannon([0, 0], [3, 1]) == 0.0
+
+
+def test_drift_is_held_against_sessions_of_train() -> None:
+    rng = np.random.default_rng(4)
+    draw = [rng.integers(0, ITEMS, 6).tolist() for _ in range(200)]
+    same = drift(data(draw[:150], draw[150:155], draw[155:]), "test")
+    assert abs(same.distance - same.expected) < 0.05
+    moved = drift(data(draw[:150], draw[150:155], [[0, 1]] * 45), "test")
+    assert moved.distance > moved.expected + 0.3
+
+
+def test_repeated_and_unseen_targets() -> None:
+    repeated = data(TRAIN, VALID, [*TEST[:3], [1, 2, 1]])
+    assert grades(repeated)["repeated targets"] == "look"
+    assert grades(data(TRAIN, VALID, TEST))["repeated targets"] == "fine"
+    unseen = data([row for row in TRAIN if 4 not in row], VALID, TEST)
+    assert grades(unseen)["unseen targets"] == "bad"
+
+
+GAIN, NONE = Difference(0.01, 0.004, 0.016, 0.001), Difference(0.001, -0.004, 0.006, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer", "says"),
+    [
+        (
+            {"gain": GAIN},
+            "yes",
+            r"Yes: adding text to item-kNN changes NDCG@20 by \+1\.0 points \[\+0\.4, \+1\.6\]",
+        ),
+        (
+            {"cold": 0.1, "cold_with_text": 0.1, "cold_found": 0.3},
+            "yes",
+            "with items that training does not know",
+        ),
+        # Cold targets that text finds no better than popularity finds targets are no help.
+        ({"cold": 0.1, "cold_with_text": 0.1, "cold_found": 0.05}, "perhaps", "there is something to gain"),
+        ({"items_with_text": 0.3}, "no", r"Hardly: 30\.0% of the items have any"),
+        ({"text_alone": 0.035}, "no", r"No sign of it: .* would reach 23\.5% against 20\.0%"),
+        ({}, "perhaps", "a plain sum does not gain it"),
+    ],
+)
+def test_the_verdict_in_words(changes: dict[str, float], answer: str, says: str) -> None:
+    facts = {"items_with_text": 1.0, "both": 0.1, "text_alone": 0.08, "counted_alone": 0.1}
+    facts |= {"popular_alone": 0.03, "cold": 0.0, "cold_with_text": 0.0, "cold_found": 0.0, "weight": 0.1}
+    text = TextReach(**{"gain": NONE, **facts, **changes})  # type: ignore[arg-type]
+    reach = {
+        "popularity": {"hits@20": 0.05},
+        "item-kNN": {"hits@20": 0.2},
+        "text neighbours": {"hits@20": 0.18},
+    }
+    found, said = can_text_help(text, reach)
+    assert found == answer
+    assert said.startswith("Can text help here? ")
+    assert re.search(says, said)
+
+
+def test_no_text_no_help() -> None:
+    assert can_text_help(None, {}) == ("no", "Can text help here? No: there is none.")
+
+
+def spoil(shop: Path) -> None:
+    """A copy of a training session in test, two items of one text, a test session before training."""
+    train = pl.read_csv(shop / "train.csv")
+    long = train.group_by("session_id", maintain_order=True).len().filter(pl.col("len") == 4)["session_id"][0]
+    copied = train.filter(pl.col("session_id") == long).with_columns(session_id=pl.lit("copied"))
+    early = copied.head(2).reverse().with_columns(session_id=pl.lit("early"), timestamp=pl.Series([1, 2]))
+    copied = copied.with_columns(timestamp=pl.col("timestamp") + 10**6)
+    pl.concat([pl.read_csv(shop / "test.csv"), copied, early]).write_csv(shop / "test.csv")
+    items = pl.read_csv(shop / "items.csv")
+    same = pl.when(pl.col("item_id") == "i1").then(pl.lit(items["title"][0])).otherwise(pl.col("title"))
+    items.with_columns(title=same).write_csv(shop / "items.csv")
+
+
+def test_planted_faults_are_found(shop: Path, tmp_path: Path, alterrec: Callable[..., Outcome]) -> None:
+    spoil(shop)
+    code, out, _ = alterrec("audit", "--data", shop, "--out", tmp_path / "out")
+    assert code == 0
+    assert "bad · copies of train in test" in out
+    assert "for instance copied" in out
+    assert "bad · order in time" in out
+    assert "1 test sessions (4.5%) end before training does" in out
+    assert "2 items share their text with another one" in out
+    assert "Can text help here?" in out
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert page.count("<svg") == 6
+    found = pl.read_csv(tmp_path / "out" / "checks.csv")
+    assert found.columns == ["grade", "check", "says"]
+    assert found.filter(pl.col("grade") == "bad")["check"].sort().to_list()[:2] == [
+        "copies of train in test",
+        "order in time",
+    ]
+
+
+def test_the_command_as_json(shop: Path, tmp_path: Path, alterrec: Callable[..., Outcome]) -> None:
+    code, out, err = alterrec("audit", "--data", shop, "--json")
+    assert code == 0
+    assert "measuring itemknn" in err
+    numbers = json.loads(out)
+    assert numbers["can_text_help"]["answer"] in ("yes", "perhaps", "no")
+    assert {each["grade"] for each in numbers["findings"]} <= {"fine", "look", "bad"}
+    # Sessions of the shop stay with one kind of ware, which its titles name.
+    assert numbers["reach"]["text neighbours"]["ndcg@20"] > numbers["reach"]["popularity"]["ndcg@20"]
+    assert numbers["text"]["ceiling"] == pytest.approx(
+        sum(numbers["text"][name] for name in ("both", "text_alone", "counted_alone"))
+    )
+    assert not (tmp_path / "audit-shop").exists()
+    code, _, err = alterrec("audit", "--data", tmp_path / "nothing")
+    assert code == 2
+
+
+def test_the_page_has_a_place_by_default(
+    tmp_path: Path, alterrec: Callable[..., Outcome], shop: Path
+) -> None:
+    code, out, _ = alterrec("audit", "--data", shop)
+    assert code == 0
+    assert out.splitlines()[-1] == "report: audit-shop/report.html"
+    assert (tmp_path / "audit-shop" / "audit.md").exists()
+
+
+def test_an_audit_of_data_without_texts(shop: Path) -> None:
+    pl.read_csv(shop / "items.csv").select("item_id").write_csv(shop / "items.csv")
+    found = alterrec.audit(load_dataset(shop))
+    assert isinstance(found, Audit)
+    assert found.text is None
+    assert found.answer[0] == "no"
+    assert "text neighbours" not in str(found)
+    assert list(found.draw()) == ["reach", "distributions"]
