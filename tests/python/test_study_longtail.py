@@ -146,7 +146,7 @@ def test_small_groups_are_hollow_and_no_line_leads_to_them() -> None:
     assert list(joined.get_ydata()) == [0.02, 0.01]
     # Room for 3 points above and nothing below, not for the 90 points of 29 targets.
     assert top.get_ylim() == (pytest.approx(-0.12 * 0.03), pytest.approx(1.12 * 0.03))
-    assert markers[0].get_ydata()[0] == pytest.approx(1.12 * 0.03)
+    assert markers[0].get_ydata()[0] == pytest.approx((1.12 - 0.04 * 1.24) * 0.03)
 
 
 # What a study writes down

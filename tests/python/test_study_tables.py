@@ -151,7 +151,7 @@ def test_what_fusing_gives_in_words(fused: Study) -> None:
         "By Hits@20, of 3 models fusing is above the better of its two parts in 1 (FDSA) and below it in 1 "
         "(NFRec-sum); in 1 neither is shown.",
         "By NDCG@20, of 3 models fusing is above the better of its two parts in 2 (NFRec-concat and FDSA) "
-        "and below it in 1 (NFRec-sum); in none neither is shown.",
+        "and below it in 1 (NFRec-sum).",
         "Does fusing in NFRec-sum beat the better part? No: below in Hits@20 and NDCG@20. In percentage "
         "points: Hits@20 -1.00 [-2.00, +0.00] over id_only, NDCG@20 -1.00 [-2.00, +0.00] over id_only.",
         "Does fusing in NFRec-concat beat the better part? In part: above in NDCG@20; not shown in Hits@20. "

@@ -56,6 +56,7 @@ def _panel(
     axes: Axes, groups: Sequence[Group], places: Sequence[float], lines: Sequence[Line], reference: str
 ) -> None:
     low, high = _limits(groups, lines)
+    bottom, top = low + 0.04 * (high - low), high - 0.04 * (high - low)
     axes.axhline(0, color=colour("muted"), linewidth=1.2, zorder=1)
     for number, line in enumerate(lines):
         own, aside = colour(line.colour, number), STEP * (number - (len(lines) - 1) / 2)
@@ -67,7 +68,7 @@ def _panel(
             many = group.count >= FEW_TARGETS
             axes.plot(
                 [place + aside],
-                [min(max(mean, low), high)],
+                [min(max(mean, bottom), top)],
                 MARKERS.get(line.colour, "P"),
                 color=own,
                 markersize=7 if line.colour == "score" else 5.5,
@@ -89,7 +90,7 @@ def _panel(
     colours = {line.label: colour(line.colour, number) for number, line in enumerate(lines)}
     end_labels(
         axes,
-        {label: min(max(end, low), high) for label, end in ends.items()} | {reference: 0.0},
+        {label: min(max(end, bottom), top) for label, end in ends.items()} | {reference: 0.0},
         colours | {reference: colour("muted")},
     )
 

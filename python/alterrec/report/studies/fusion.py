@@ -133,7 +133,7 @@ def _summary(study: Study, metric: str) -> str:
     rest = len(verdicts) - len(above) - len(below)
     return (
         f"By {metric_name(metric)}, of {len(verdicts)} models fusing is above the better of its two parts in "
-        f"{_some(above)} and below it in {_some(below)}; in {rest or 'none'} neither is shown."
+        f"{_some(above)} and below it in {_some(below)}{f'; in {rest} neither is shown' if rest else ''}."
     )
 
 

@@ -12,7 +12,8 @@ from alterrec.report.tables import Table, count, listed, metric_name
 COMPARED = (
     "Differences are in percentage points. p is two-sided, from a paired permutation test on per-session "
     "values (means over seeds); Holm adjusts it over the comparisons of a row. Intervals are paired "
-    "bootstraps over sessions. Both say how far other sessions would move the difference, not other seeds."
+    "bootstraps over sessions and each stands for itself, so that one may leave zero out where p after Holm "
+    "shows nothing. Both say how far other sessions would move the difference, not other seeds."
 )
 COST_SAYS = (
     "Learning rate and dropout as chosen on validation or given; seconds of training in an epoch and of a "
