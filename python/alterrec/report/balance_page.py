@@ -43,7 +43,8 @@ CURVES_SAY = (
 )
 FOUND_SAYS = (
     "A part finds a target that it ranks among its first 20 items. Where items tie, each order is equally "
-    "likely, and the orders of the two parts are taken as independent. Dark: what the score finds, too."
+    "likely, and the orders of the two parts are taken as independent. Full colour: what the score finds, "
+    "too; pale: what it misses."
 )
 CHOOSER_SAYS = (
     "A perfect chooser takes for each target the part that ranks it higher, which nobody can "

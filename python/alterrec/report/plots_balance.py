@@ -23,13 +23,13 @@ class BalanceBar(NamedTuple):
         label: the words.
         view: whose colour it has.
         values: fractions, by seed.
-        dark: the mean of what stands out of it; all of it where None.
+        full: the mean of what has the full colour, the rest is pale; all of it where None.
     """
 
     label: str
     view: str
     values: Sequence[float]
-    dark: float | None = None
+    full: float | None = None
 
 
 class BarPanel(NamedTuple):
@@ -43,7 +43,7 @@ def balance_bars(panels: Sequence[BarPanel]) -> Figure:
     """Horizontal bars, each under its words; whiskers are one standard deviation over seeds.
 
     Example:
-        >>> bar = BalanceBar("both find 25%", "fused", [0.2, 0.3], dark=0.1)
+        >>> bar = BalanceBar("both find 25%", "fused", [0.2, 0.3], full=0.1)
         >>> len(balance_bars([BarPanel("found", [bar])]).axes)
         1
     """
@@ -58,10 +58,10 @@ def balance_bars(panels: Sequence[BarPanel]) -> Figure:
 def _bars(axes: Axes, bars: Sequence[BalanceBar]) -> None:
     for place, bar in enumerate(bars):
         mean = statistics.fmean(bar.values)
-        dark = mean if bar.dark is None else bar.dark
+        full = mean if bar.full is None else bar.full
         shown = colour(bar.view)
         axes.barh(place, mean, height=0.4, color=shown, alpha=PALE, linewidth=0, zorder=2)
-        axes.barh(place, dark, height=0.4, color=shown, linewidth=0, zorder=3)
+        axes.barh(place, full, height=0.4, color=shown, linewidth=0, zorder=3)
         if len(bar.values) > 1:
             spread = statistics.stdev(bar.values)
             axes.errorbar(mean, place, xerr=spread, color=colour("ink"), capsize=3, elinewidth=1.2, zorder=4)

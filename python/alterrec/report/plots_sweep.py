@@ -130,7 +130,7 @@ def _sweep_panel(axes: Axes, panel: SweepPanel, limits: tuple[float, float]) -> 
 
 
 def heat(panels: Sequence[HeatPanel]) -> Figure:
-    """A map a panel with the number in each cell: the darker the higher.
+    """A map a panel with the number in each cell: the stronger the colour, the higher.
 
     The recipe's own cell has a dashed frame, the best by validation a whole one and a bold number.
 

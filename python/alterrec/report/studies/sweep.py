@@ -33,8 +33,8 @@ PICTURE_SAYS = (
     "marks the recipe's own value. Fields that need training share one scale"
 )
 HEAT_SAYS = (
-    "Percent, means over seeds; the darker the higher. Solid frame and bold: best by validation; dashed "
-    "frame: the recipe's own values."
+    "Percent, means over seeds; the stronger the colour, the higher. Solid frame and bold: best by "
+    "validation; dashed frame: the recipe's own values."
 )
 RULE_SAYS = (
     f"A field matters where its means lie more than {CHANCE} standard deviations between seeds apart (pooled "
