@@ -584,7 +584,7 @@ def balance(
     \b
     Examples:
       alterrec balance runs/nfrec_concat-my_sessions-seed0
-      alterrec balance study-runs/nfrec_concat-* study-runs/id_only-* study-runs/text_only-* --out balance
+      alterrec balance study-runs/nfrec_concat-*/ study-runs/id_only-*/ study-runs/text_only-*/
     """
     from alterrec.experiments.balance import balance as weigh
 
