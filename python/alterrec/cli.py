@@ -750,7 +750,11 @@ def _studies() -> dict[str, list[dict[str, Any]]]:
     from alterrec.experiments.study import STUDIES
 
     rows = [
-        {"name": name, "systems": ", ".join(entry.models) or "all", "summary": entry.summary}
+        {
+            "name": name,
+            "systems": ", ".join(entry.models) or ("none" if entry.measured else "all"),
+            "summary": entry.summary,
+        }
         for name, entry in STUDIES.items()
     ]
     return {"studies": rows}

@@ -133,6 +133,14 @@ def test_a_folder_is_described_without_training(alterrec: Command, shop: Path, t
     assert facts["statistics"]["splits"]["test"]["sessions"] == 20
 
 
+def test_the_list_says_that_it_has_no_systems(alterrec: Command) -> None:
+    listed = {
+        row["name"]: row["systems"]
+        for row in json.loads(alterrec("list", "studies", "--json").out)["studies"]
+    }
+    assert (listed["dataset"], listed["table1"]) == ("none", "all")
+
+
 @pytest.mark.parametrize("asked", [["--only=sasrec"], ["--seeds=2"], ["--search"]])
 def test_what_is_for_runs_is_refused(alterrec: Command, asked: list[str], tmp_path: Path) -> None:
     code, out, err = alterrec("study", "dataset", *asked)
