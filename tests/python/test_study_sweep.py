@@ -206,6 +206,20 @@ def test_one_seed_says_nothing_of_chance_and_no_run_nothing_at_all(tmp_path: Pat
     assert sweep(none).pictures() == {}
 
 
+def test_a_best_value_at_the_end_of_the_range_is_said_to_be_there(tmp_path: Path) -> None:
+    rows = [
+        swept(BASE, [20], [21]),
+        swept(BASE | {"window.last": 0.05}, [10], [11], label="a"),
+        swept(BASE | {"window.last": 0.7}, [25], [24], label="b"),
+    ]
+    over = [{"window.last": [0.05, 0.5, 0.7]}]
+    (said,) = findings(read_study(write_study(tmp_path, rows, over=over)))
+    assert said.endswith("That is the end of the range, so a value beyond it may be better.")
+    rows[2]["runs"][0]["valid"]["ndcg@20"] = 0.19
+    (said,) = findings(read_study(write_study(tmp_path, rows, over=over)))
+    assert said.endswith("Best by validation: 0.5 (test 21.0%), the recipe's own.")
+
+
 def test_a_long_range_is_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
     rows = [swept(BASE, [20], [21]), swept(BASE | {"window.first": 121}, [10], [11], label="a")]
     for last, scale in ((121, "log"), (120, "linear")):

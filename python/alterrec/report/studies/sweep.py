@@ -113,7 +113,15 @@ def _finding(study: Study, axes: Axes, points: Sequence[Point]) -> str:
         verdict = f", seeds alone by {100 * spread:.2f} (standard deviation): it is not shown to matter"
     else:
         verdict = f", less than seeds do ({100 * spread:.2f}, standard deviation): it does not matter here"
-    return f"{lead}{verdict}. {_chosen(study, points)}"
+    edge = list(axes) != [ALPHA] and len(points) > 2 and len(axes) == 1 and _at_an_end(points)
+    further = " That is the end of the range, so a value beyond it may be better." if edge else ""
+    return f"{lead}{verdict}. {_chosen(study, points)}{further}"
+
+
+def _at_an_end(points: Sequence[Point]) -> bool:
+    """Whether the best by validation is the lowest or the highest of numbers."""
+    best = _best(points)
+    return isinstance(best.values[0], int | float) and best in (points[0], points[-1])
 
 
 def _chosen(study: Study, points: Sequence[Point]) -> str:
