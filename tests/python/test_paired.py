@@ -250,7 +250,10 @@ def test_systems_of_one_model_are_named_by_what_differs(tmp_path: Path) -> None:
     recipe = (runs[1] / "recipe.toml").read_text("utf-8").replace("last = 0.1", "last = 0.5")
     (runs[1] / "recipe.toml").write_text(recipe, "utf-8")
     found = alterrec.compare(runs)
-    assert [system.name for system in found.systems] == ["sasrec, window.last 0.1", "sasrec, window.last 0.5"]
+    assert [system.name for system in found.systems] == [
+        "sasrec (window.last 0.1)",
+        "sasrec (window.last 0.5)",
+    ]
 
 
 def test_the_object_says_draws_and_saves(tmp_path: Path) -> None:

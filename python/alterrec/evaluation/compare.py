@@ -69,8 +69,8 @@ def seed_error(ours_S: Sequence[float], theirs_S: Sequence[float]) -> float | No
     Seeds of two systems have nothing in common, so their variances add.
 
     Example:
-        >>> seed_error([0.1, 0.3], [0.2, 0.2]), seed_error([0.1], [0.2, 0.3])
-        (0.1, None)
+        >>> seed_error([0.25, 0.75], [0.5, 0.5]), seed_error([0.1], [0.2, 0.3])
+        (0.25, None)
     """
     if min(len(ours_S), len(theirs_S)) < 2:
         return None

@@ -196,7 +196,7 @@ class Blend(Untrained):
         >>> first, second = Popularity(torch.tensor([4.0, 2.0])), Popularity(torch.tensor([0.0, 1.0]))
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))
         >>> Blend(first, second, 0.5).scores(batch)
-        tensor([[1.0000, 1.0000]])
+        tensor([[1., 1.]])
     """
 
     def __init__(self, first: Untrained, second: Untrained, weight: float) -> None:

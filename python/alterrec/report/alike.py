@@ -58,7 +58,7 @@ def systems_by_name(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     named = {}
     for own, label in zip(systems, labels, strict=True):
         alike = [other for other, name in zip(systems, labels, strict=True) if name == label]
-        name = label if len(alike) == 1 else f"{label}, {_what_differs(own, alike)}"
+        name = label if len(alike) == 1 else f"{label} ({_what_differs(own, alike)})"
         named[name] = sorted(own, key=lambda run: run.result.seed)
     return named
 

@@ -24,7 +24,7 @@ REPEATS, REPEATS_APART = 0.005, 0.1
 UNSEEN = (0.001, 0.2)
 MANY_TIED = 0.1
 FEW_WORDED = 0.5
-# Targets that only text finds, below which a sum has next to nothing to gain.
+# A share of targets, or a gain, below which there is next to nothing to be had.
 LITTLE = 0.01
 COLD_WORTH = 0.01
 
@@ -108,7 +108,7 @@ def can_text_help(text: TextReach | None, reach: Mapping[str, Metrics]) -> tuple
             "no",
             f"Can text help here? Hardly: {percent(text.items_with_text)} of the items have any; {found}.",
         )
-    if extra < LITTLE:
+    if extra < LITTLE and text.gain.high < LITTLE:
         return (
             "no",
             f"Can text help here? No sign of it: {found}; {gain}. What text finds beside item-kNN, a list of "
@@ -116,8 +116,8 @@ def can_text_help(text: TextReach | None, reach: Mapping[str, Metrics]) -> tuple
         )
     return (
         "perhaps",
-        f"Can text help here? Perhaps: {found}, so there is something to gain; but {gain}, so a plain sum "
-        "does not gain it. A trained text network may.",
+        f"Can text help here? Perhaps: {found}; but {gain}, so a plain sum does not show it. A trained text "
+        "network may.",
     )
 
 
