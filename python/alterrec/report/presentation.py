@@ -105,8 +105,7 @@ class Presentation:
     def markdown(self) -> str:
         """Everything but the pictures, which are named."""
         lines = [f"# {self.title}", self.meta, *self.findings]
-        if self.doubts:
-            lines.append("\n".join([f"{BEFORE}:", "", *(f"- {line}" for line in self.doubts)]))
+        lines += self._doubts()
         for part in self.parts:
             lines += [f"## {part.title}", *part.notes]
             lines += [f"![{picture.says}](figures/{name}.png)" for name, picture in part.pictures.items()]
@@ -116,11 +115,15 @@ class Presentation:
         return "\n\n".join(lines) + "\n"
 
     def text(self) -> str:
-        """Findings and tables as plain lines, for a terminal."""
+        """Findings, doubts and tables as plain lines, for a terminal."""
         tables = [
             plain(sheet.table) for part in self.parts if not part.folded for sheet in part.sheets.values()
         ]
-        return "\n\n".join([self.title, *self.findings, *tables])
+        return "\n\n".join([self.title, *self.findings, *self._doubts(), *tables])
+
+    def _doubts(self) -> list[str]:
+        """One block of lines, or none."""
+        return ["\n".join([f"{BEFORE}:", "", *(f"- {line}" for line in self.doubts)])] if self.doubts else []
 
     def pictures(self) -> dict[str, Picture]:
         """Every picture by its name."""
