@@ -5,15 +5,7 @@ from __future__ import annotations
 from alterrec.report.presentation import Part, Presentation, Sheet
 from alterrec.report.rows import metric_sheet, notes, rival_marks
 from alterrec.report.studies.pictures import PICTURED, SEEDS_SAY, gains_part, systems_picture
-from alterrec.report.studies.words import (
-    answer,
-    compared,
-    differences,
-    doubts,
-    held,
-    how_it_was_run,
-    meta,
-)
+from alterrec.report.studies.words import answer, compared, differences, held, shown
 from alterrec.report.study import Comparison, Row, Study
 from alterrec.report.tables import Table
 
@@ -47,12 +39,11 @@ TWO_CAUSES = (
 def ablation(study: Study) -> Presentation:
     """What hard negatives, each modality and alternation give; the table, the picture and the tests."""
     variants = [(row.label, VARIANTS[row.model]) for row in study.rows]
-    return Presentation(
-        name="ablation",
+    return shown(
+        study,
         title=f"What each part of AlterRec gives on {study.data.name}",
-        meta=meta(study),
         findings=findings(study),
-        doubts=[*doubts(study), *_two_causes(study)],
+        doubted=_two_causes(study),
         parts=[
             Part(
                 "AlterRec and its variants (Table 2)",
@@ -65,9 +56,7 @@ def ablation(study: Study) -> Presentation:
             Part("In pictures", [PICTURE_SAYS], {"systems": systems_picture(study.rows, _colour)}),
             *gains_part("What each part gives", [GAINS_SAY], _gains(study)),
             *compared(study, "AlterRec less each variant"),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

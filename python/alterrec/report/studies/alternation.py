@@ -20,7 +20,7 @@ from alterrec.report.courses import (
 )
 from alterrec.report.layout import Picture
 from alterrec.report.presentation import Part, Presentation
-from alterrec.report.studies.words import doubts, how_it_was_run, meta
+from alterrec.report.studies.words import shown
 from alterrec.report.study import Study
 from alterrec.report.tables import listed, metric_name
 
@@ -41,18 +41,14 @@ LOSS_SAYS = (
 def alternation(study: Study) -> Presentation:
     """Whether both networks rise as they alternate, and what the hard negatives give."""
     known = members(study)
-    return Presentation(
-        name="alternation",
+    return shown(
+        study,
         title=f"Alternating training on {study.data.name} (Figure 5)",
-        meta=meta(study),
         findings=findings(study),
-        doubts=doubts(study),
         parts=[
             Part("By epoch", [BY_EPOCH, PICTURE_SAYS, LOSS_SAYS], picture(known, study.pictured)),
             Part("At the best epoch", sheets={"parts": best_sheet(known, study.pictured)}),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

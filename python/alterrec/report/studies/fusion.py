@@ -9,15 +9,7 @@ from alterrec.report.layout import Picture
 from alterrec.report.presentation import Part, Presentation
 from alterrec.report.rows import metric_sheet, notes
 from alterrec.report.studies.pictures import PICTURED, SEEDS_SAY, gains_part
-from alterrec.report.studies.words import (
-    answer,
-    compared,
-    differences,
-    doubts,
-    held,
-    how_it_was_run,
-    meta,
-)
+from alterrec.report.studies.words import answer, compared, differences, held, shown
 from alterrec.report.study import Comparison, Study
 from alterrec.report.tables import listed, metric_name
 
@@ -55,12 +47,10 @@ BETTER_SAYS = (
 
 def fusion(study: Study) -> Presentation:
     """Whether fusing beats its better part, model by model: bars, gains, the table and the tests."""
-    return Presentation(
-        name="fusion",
+    return shown(
+        study,
         title=f"Does fusing ID and text beat either alone? On {study.data.name}",
-        meta=meta(study),
         findings=findings(study),
-        doubts=doubts(study),
         parts=[
             Part("Fused, ID alone, text alone (Figures 2 and 8)", [BARS_SAY], {"fusion": bars(study)}),
             *gains_part("What fusing gives", [GAINS_SAY, BETTER_SAYS], _gains(study)),
@@ -70,9 +60,7 @@ def fusion(study: Study) -> Presentation:
                 below=notes(study, rows=study.rows),
             ),
             *compared(study, "Fused less each part, and text less ID"),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

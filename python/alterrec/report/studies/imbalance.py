@@ -21,7 +21,7 @@ from alterrec.report.courses import (
 )
 from alterrec.report.layout import Picture
 from alterrec.report.presentation import Part, Presentation
-from alterrec.report.studies.words import doubts, how_it_was_run, meta
+from alterrec.report.studies.words import shown
 from alterrec.report.study import Study
 from alterrec.report.tables import mean_and_spread, metric_name, percent
 
@@ -42,18 +42,14 @@ TABLE_SAYS = (
 def imbalance(study: Study) -> Presentation:
     """How far each part inside naive fusion stays behind the same part alone, and which is drowned more."""
     known = members(study)
-    return Presentation(
-        name="imbalance",
+    return shown(
+        study,
         title=f"Imbalance in naive fusion on {study.data.name} (Figures 3, 9)",
-        meta=meta(study),
         findings=findings(study),
-        doubts=doubts(study),
         parts=[
             Part("By epoch", [BY_EPOCH, LOSS_SAYS], picture(known, study.pictured)),
             Part("At the best epoch", [TABLE_SAYS], sheets={"parts": best_sheet(known, study.pictured)}),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

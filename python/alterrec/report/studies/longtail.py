@@ -12,7 +12,7 @@ from alterrec.report.presentation import Part, Presentation, Sheet
 from alterrec.report.rows import interval
 from alterrec.report.run_folder import FEW_TARGETS, Group
 from alterrec.report.studies.pictures import PICTURED
-from alterrec.report.studies.words import compared, doubts, held, how_it_was_run, meta
+from alterrec.report.studies.words import compared, held, shown
 from alterrec.report.study import Comparison, Row, Study
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name, percent
 
@@ -41,19 +41,16 @@ def longtail(study: Study) -> Presentation:
     says = [PICTURE_SAYS.replace("REFERENCE", study.reference), POINTS_SAY]
     picture = {"longtail": _picture(study, groups)} if study.row(study.reference) else {}
     tests = compared(study, f"Each system less {study.reference}, group by group")
-    return Presentation(
-        name="longtail",
+    return shown(
+        study,
         title=f"Rare and popular targets on {study.data.name}: gains over {study.reference}",
-        meta=meta(study),
         findings=findings(study),
-        doubts=[*doubts(study), *_few(groups)],
+        doubted=_few(groups),
         parts=[
             Part("Gain by popularity of the target (Figure 6)", says, picture),
             Part("Absolute values", [TABLE_SAYS], sheets=_sheets(study, groups)),
             *(replace(part, folded=True) for part in tests),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

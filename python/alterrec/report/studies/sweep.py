@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alterrec.report.layout import Picture
 from alterrec.report.presentation import Part, Presentation, Sheet
-from alterrec.report.studies.words import doubts, how_it_was_run, meta
+from alterrec.report.studies.words import shown
 from alterrec.report.study import Study
 from alterrec.report.sweeps import ALPHA, Point, base_row, points_of
 from alterrec.report.tables import Table, listed, mean_and_spread, metric_name, percent
@@ -46,19 +46,15 @@ RULE_SAYS = (
 
 def sweep(study: Study) -> Presentation:
     """How much each field moves the metric, held against what seeds do, and what validation would choose."""
-    return Presentation(
-        name="sweep",
+    return shown(
+        study,
         title=f"Recipe fields on {study.data.name} (Figures 7, 10, 11)",
-        meta=meta(study),
         findings=findings(study),
-        doubts=doubts(study),
         parts=[
             *_lines(study),
             *_maps(study),
             Part("Every value", [RULE_SAYS], sheets={"sweep": sweep_sheet(study)}),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

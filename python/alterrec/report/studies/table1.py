@@ -5,7 +5,7 @@ from __future__ import annotations
 from alterrec.report.presentation import Part, Presentation
 from alterrec.report.rows import marks, metric_sheet, notes
 from alterrec.report.studies.pictures import SEEDS_SAY, systems_picture
-from alterrec.report.studies.words import answer, compared, differences, doubts, held, how_it_was_run, meta
+from alterrec.report.studies.words import answer, compared, differences, held, shown
 from alterrec.report.study import Row, Study
 
 PICTURE_SAYS = f"{SEEDS_SAY} Coloured: AlterRec's rows. Light grey: systems that train no network."
@@ -14,12 +14,10 @@ RIVAL_SAYS = "Each row of ours less the best baseline by test mean, which favour
 
 def table1(study: Study) -> Presentation:
     """Whether ours is above all baselines, the table, the picture, the tests and what it took."""
-    return Presentation(
-        name="table1",
+    return shown(
+        study,
         title=f"Table 1 on {study.data.name}",
-        meta=meta(study),
         findings=findings(study),
-        doubts=doubts(study),
         parts=[
             Part(
                 "Every system",
@@ -28,9 +26,7 @@ def table1(study: Study) -> Presentation:
             ),
             Part("In pictures", [PICTURE_SAYS], {"systems": systems_picture(study.rows, _colour)}),
             *compared(study, "Against the best baseline", RIVAL_SAYS),
-            *how_it_was_run(study),
         ],
-        command=study.command,
     )
 
 

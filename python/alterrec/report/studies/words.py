@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from alterrec.report.presentation import Part, Sheet
+from alterrec.report.presentation import Part, Presentation, Sheet
 from alterrec.report.rows import comparison_table, cost_sheet, interval, search_table
 from alterrec.report.study import Comparison, Study
 from alterrec.report.tables import Table, count, listed, metric_name
@@ -25,6 +25,25 @@ IN_ALL = {
     "below": "No: below in every metric",
     "not shown": "Not shown in any metric",
 }
+
+
+def shown(
+    study: Study,
+    title: str,
+    findings: Sequence[str],
+    parts: Sequence[Part],
+    doubted: Sequence[str] = (),
+) -> Presentation:
+    """What a study of runs shows: its own findings, doubts and parts, among what all of them say."""
+    return Presentation(
+        name=study.study,
+        title=title,
+        meta=meta(study),
+        findings=findings,
+        doubts=[*doubts(study), *doubted],
+        parts=[*parts, *how_it_was_run(study)],
+        command=study.command,
+    )
 
 
 def doubts(study: Study) -> list[str]:
