@@ -239,3 +239,11 @@ def test_a_sweep_carried_out(alterrec: Callable[..., Outcome], shop: Path, tmp_p
     facts = json.loads((tmp_path / "out" / "study.json").read_text("utf-8"))
     assert (facts["over"], facts["pictured"]) == ([{"optim.lr": [0.001, 0.01]}], "hits@10")
     assert (tmp_path / "out" / "figures" / "sweep.svg").exists()
+
+
+def test_a_field_that_never_acted_is_not_said_to_be_without_effect(tmp_path: Path) -> None:
+    over = [{"window.last": [0.05, 0.5]}]
+    rows = [swept({**BASE, "window.last": last}, [20, 22], [21, 23]) for last in (0.05, 0.5)]
+    (said,) = findings(read_study(write_study(tmp_path, rows, over=over)))
+    assert "seed by seed the same numbers" in said
+    assert "does not matter" not in said

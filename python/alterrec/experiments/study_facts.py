@@ -195,6 +195,7 @@ def _run_facts(run: Run, runs: Runs, *, curves: bool) -> list[dict[str, Any]]:
             "parameters": result.parameters,
             "exclude_seen": result.data.exclude_seen,
             "targets": result.data.targets,
+            "warnings": result.warnings,
             "views": {"valid": result.valid, "test": result.test},
             "groups": [asdict(group) for group in result.groups.get("test", [])],
             "alphas": [asdict(each) for each in result.alphas],

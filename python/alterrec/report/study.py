@@ -48,6 +48,7 @@ class SeedFacts:
     parameters: int | None
     exclude_seen: bool
     targets: str
+    warnings: list[str] = field(default_factory=list)
     views: dict[str, Views] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     alphas: list[AlphaFacts] = field(default_factory=list)

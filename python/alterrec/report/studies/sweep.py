@@ -42,6 +42,10 @@ RULE_SAYS = (
     "does not matter here where they lie less than one apart. Choose a value by validation; test is there to "
     "see whether the choice holds."
 )
+SAME = (
+    "and seed by seed the same numbers: validation kept epochs that come before the field acts, as in the warm-up, "
+    "so its effect is not in them. Longer training, a lower optim.lr or another schedule may show it."
+)
 
 
 def sweep(study: Study) -> Presentation:
@@ -94,13 +98,13 @@ def moved(points: Sequence[Point]) -> tuple[float, float | None]:
 
 
 def _finding(study: Study, axes: Axes, points: Sequence[Point]) -> str:
-    size, spread = moved(points)
     fields = " with ".join(named(key) for key in axes)
+    of = f"{fields} of {base_row(study, axes).model}"
     over = f"{len(points)} {'values' if len(axes) == 1 else 'pairs of values'}"
-    lead = (
-        f"{fields} of {base_row(study, axes).model}: over {over} test {metric_name(study.pictured)} moves by "
-        f"{100 * size:.2f} points"
-    )
+    if all((point.valid, point.test) == (points[0].valid, points[0].test) for point in points):
+        return f"{of}: {over}, {SAME}"
+    size, spread = moved(points)
+    lead = f"{of}: over {over} test {metric_name(study.pictured)} moves by {100 * size:.2f} points"
     if spread is None:
         verdict = "; with one seed it is not known whether that is more than chance"
     elif size > CHANCE * spread:

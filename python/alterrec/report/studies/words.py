@@ -48,7 +48,7 @@ def shown(
 
 def doubts(study: Study) -> list[str]:
     """What to keep in mind before believing the study."""
-    return [*_coarse(study), *_unfinished(study), *_unequal(study)]
+    return [*_coarse(study), *_unfinished(study), *_unequal(study), *_warned(study)]
 
 
 def _coarse(study: Study) -> Iterator[str]:
@@ -113,6 +113,18 @@ def answer(own: Sequence[Comparison]) -> str:
 def differences(own: Sequence[Comparison]) -> str:
     """Differences in percentage points with their 95 % intervals."""
     return ", ".join(f"{metric_name(each.metric)} {100 * each.mean:+.2f} {interval(each)}" for each in own)
+
+
+def _warned(study: Study) -> Iterator[str]:
+    """What runs warned of: mostly that hard negatives brought validation below where they found it."""
+    for row in study.rows:
+        warned = [run for run in row.runs if run.warnings]
+        if warned:
+            first = warned[0]
+            yield (
+                f"{len(warned)} of {len(row.runs)} runs of {row.label} warn, for instance: "
+                f"{first.warnings[0]}. That run kept epoch {first.best_epoch} of {first.epochs}."
+            )
 
 
 def protocol(study: Study) -> str:
