@@ -43,8 +43,8 @@ RULE_SAYS = (
     "see whether the choice holds."
 )
 SAME = (
-    "and seed by seed the same numbers: validation kept epochs that come before the field acts, as in the warm-up, "
-    "so its effect is not in them. Longer training, a lower optim.lr or another schedule may show it."
+    "and seed by seed the same numbers: validation kept epochs that come before the field acts, as in the "
+    "warm-up, so its effect is not in them. Longer training, a lower optim.lr or another schedule may show it."
 )
 
 
