@@ -44,7 +44,7 @@ RULE_SAYS = (
 )
 SAME = (
     "and seed by seed the same numbers: validation kept epochs that come before the field acts, as in the "
-    "warm-up, so its effect is not in them. Longer training, a lower optim.lr or another schedule may show it."
+    "warm-up, so its effect is not in them. Longer training, a lower optim.lr or other phases may show it."
 )
 
 
