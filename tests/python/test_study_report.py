@@ -262,8 +262,9 @@ def test_a_study_prints_draws_and_shows_itself(folder: Path) -> None:
 
 def test_what_runs_warned_of_is_said(tmp_path: Path) -> None:
     rows = [row("alterrec", "ours", [1] * 5, [2] * 5)]
-    rows[0]["runs"][1] |= {"warnings": ["epoch 5: below the warm-up"], "best_epoch": 4, "epochs": 16}
+    rows[0]["runs"][1] |= {"warnings": ["epoch 5: below the warm-up"], "best_epoch": 4}
     (said,) = doubts(read_study(write_study(tmp_path, rows)))
     assert said == (
-        "1 of 2 runs of alterrec warn, for instance: epoch 5: below the warm-up. That run kept epoch 4 of 16."
+        "Runs that warn: alterrec 1 of 2, kept epochs 7 and 4 of 10. "
+        "The first of them: epoch 5: below the warm-up."
     )

@@ -117,14 +117,15 @@ def differences(own: Sequence[Comparison]) -> str:
 
 def _warned(study: Study) -> Iterator[str]:
     """What runs warned of: mostly that hard negatives brought validation below where they found it."""
-    for row in study.rows:
-        warned = [run for run in row.runs if run.warnings]
-        if warned:
-            first = warned[0]
-            yield (
-                f"{len(warned)} of {len(row.runs)} runs of {row.label} warn, for instance: "
-                f"{first.warnings[0]}. That run kept epoch {first.best_epoch} of {first.epochs}."
-            )
+    warned = [(row, [run for run in row.runs if run.warnings]) for row in study.rows]
+    warned = [(row, runs) for row, runs in warned if runs]
+    if warned:
+        rows = "; ".join(
+            f"{row.label} {len(runs)} of {len(row.runs)}, kept epochs "
+            f"{listed([str(run.best_epoch) for run in row.runs])} of {row.runs[0].epochs}"
+            for row, runs in warned
+        )
+        yield f"Runs that warn: {rows}. The first of them: {warned[0][1][0].warnings[0]}."
 
 
 def protocol(study: Study) -> str:
