@@ -45,6 +45,14 @@ DONE, OURS, STOPPED = 0, 1, 130
 Arguments = ParamSpec("Arguments")
 Listing = Literal["models", "recipes", "encoders", "studies"]
 
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
+]
+TextEncoder = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -145,19 +153,13 @@ def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
 @guarded
 def train(
     model: ModelName = "alterrec",
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the run; default: a new one under runs/.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random; default 0.")] = None,
     preset: Presets = None,
-    text_encoder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
-    ] = None,
+    text_encoder: TextEncoder = None,
     settings: Settings = None,
     column: Columns = None,
     drop_unknown: DropUnknown = False,
@@ -185,9 +187,8 @@ def train(
       alterrec train alterrec_aug --data my_sessions --set schedule.gap=4 --seed 1
       alterrec train --data my_sessions --out runs/mine --resume
     """
-    overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
-    overrides |= {"run.memory_budget": memory_budget} if memory_budget else {}
-    overrides |= _pairs(settings, "--set", "schedule.gap=4")
+    overrides = {"run.memory_budget": memory_budget} if memory_budget else {}
+    overrides |= _overrides(text_encoder, settings, "schedule.gap=4")
     columns = _pairs(column, "--column", "session_id=visit")
     presets = _preset_names(preset)
     # Names and values are checked before torch is imported, which takes seconds.
@@ -303,10 +304,7 @@ def study(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Which study; `alterrec list studies` has all.")
     ],
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the study; default: studies/NAME-DATA.")
     ] = None,
@@ -363,10 +361,7 @@ def study(
         bool, typer.Option("--search", help="Search the settings of every row, as table1 does by itself.")
     ] = False,
     jobs: Annotated[int, typer.Option(metavar="N", help="Runs at a time, each a process.")] = 1,
-    text_encoder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
-    ] = None,
+    text_encoder: TextEncoder = None,
     column: Columns = None,
     drop_unknown: DropUnknown = False,
 ) -> int:
@@ -392,8 +387,7 @@ def study(
       alterrec study sweep --data my_sessions --over window.last=0.1,0.3 --over optim.lr=0.001,0.01
       alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
-    overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
-    overrides |= _pairs(settings, "--set", "run.threads=1")
+    overrides = _overrides(text_encoder, settings, "run.threads=1")
     from alterrec.experiments.study import run_study
 
     columns = _pairs(column, "--column", "session_id=visit")
@@ -443,10 +437,7 @@ def tune(
             help="A key and what to try: a,b,c or LOW..HIGH, with :log behind for powers. Repeatable.",
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
-    ] = None,
+    data: Data = None,
     trials: Annotated[
         int, typer.Option(metavar="N", help="Settings to try in all; those in --out count.")
     ] = 30,
@@ -456,10 +447,7 @@ def tune(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search and of every training.")] = 0,
     preset: Presets = None,
-    text_encoder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
-    ] = None,
+    text_encoder: TextEncoder = None,
     settings: Settings = None,
     column: Columns = None,
     drop_unknown: DropUnknown = False,
@@ -480,8 +468,7 @@ def tune(
       alterrec tune id_only --data my_sessions --search model.dim=32,64,128 --trials 50
       alterrec tune --data my_sessions --search window.last=0.02..0.5:log --search schedule.gap=1..4
     """
-    overrides: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
-    overrides |= _pairs(settings, "--set", "schedule.gap=4")
+    overrides = _overrides(text_encoder, settings, "schedule.gap=4")
     from alterrec.experiments.space import EXAMPLE
     from alterrec.experiments.tune import tune as carry_out
 
@@ -597,10 +584,7 @@ def balance(
 @app.command()
 @guarded
 def audit(
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with items and sessions; default: built-in data."),
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the page; default: audit-DATA.")
     ] = None,
@@ -795,6 +779,12 @@ def _axes(text: str) -> dict[str, list[str]]:
                 f"--over {key} has no value in {pairs[key]!r}; allowed: values with commas between"
             )
     return axes
+
+
+def _overrides(text_encoder: str | None, settings: Iterable[str] | None, example: str) -> dict[str, Any]:
+    """What --text-encoder and --set say together; --set wins."""
+    encoder = {"text.encoder": text_encoder} if text_encoder else {}
+    return encoder | _pairs(settings, "--set", example)
 
 
 def _preset_names(given: Iterable[str] | None, default: str = "best") -> tuple[str, ...]:

@@ -200,9 +200,9 @@ def drift(data: Dataset, split: str) -> Drift:
         rows = rng.choice(
             data.train.num_sessions, min(store.num_sessions, data.train.num_sessions // 2), replace=False
         )
-        part_V = np.zeros(data.num_items)
-        for row in rows:
-            np.add.at(part_V, data.train.session(int(row)), 1)
+        chosen_R = np.isin(np.arange(data.train.num_sessions), rows)
+        items = data.train.items[np.repeat(chosen_R, data.train.lengths)]
+        part_V = np.bincount(items, minlength=data.num_items)
         drawn.append(jensen_shannon(part_V, train_V - part_V))
     return Drift(split, jensen_shannon(store.item_counts(), train_V), float(np.mean(drawn)))
 
