@@ -26,12 +26,12 @@ import torch
 
 from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
-from alterrec.experiments.facts import peak_memory_bytes
-from alterrec.experiments.memory import plan_memory
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import resolve
+from alterrec.runs.facts import peak_memory_bytes
+from alterrec.runs.memory import plan_memory
 from alterrec.sessions import PrefixBatches, SessionStore
 from alterrec.training.clock import NoClock
 from alterrec.training.schedule import Phase

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 from alterrec._core import __version__
 
 if TYPE_CHECKING:
-    from alterrec.experiments.audit import audit
-    from alterrec.experiments.balance import balance
-    from alterrec.experiments.run import fit
-    from alterrec.experiments.study import load_study, run_study
-    from alterrec.recommend import load
-    from alterrec.report.compare import compare
-    from alterrec.report.result import result
+    from alterrec.analyses.audit import audit
+    from alterrec.analyses.balance import balance
+    from alterrec.analyses.compare import compare
+    from alterrec.analyses.saved_result import result
+    from alterrec.runs.fit import fit
+    from alterrec.runs.recommend import load
+    from alterrec.studies.study import load_study, run_study
 
 __all__ = ["__version__", "audit", "balance", "compare", "fit", "load", "load_study", "result", "run_study"]
 
 _HOMES = {
-    "balance": "alterrec.experiments.balance",
-    "audit": "alterrec.experiments.audit",
-    "compare": "alterrec.report.compare",
-    "fit": "alterrec.experiments.run",
-    "load": "alterrec.recommend",
-    "load_study": "alterrec.experiments.study",
-    "run_study": "alterrec.experiments.study",
-    "result": "alterrec.report.result",
+    "balance": "alterrec.analyses.balance",
+    "audit": "alterrec.analyses.audit",
+    "compare": "alterrec.analyses.compare",
+    "fit": "alterrec.runs.fit",
+    "load": "alterrec.runs.recommend",
+    "load_study": "alterrec.studies.study",
+    "run_study": "alterrec.studies.study",
+    "result": "alterrec.analyses.saved_result",
 }
 
 

@@ -37,8 +37,8 @@ from alterrec.report.tables import Table, show
 
 if TYPE_CHECKING:
     from alterrec.data.readers import Sessions
-    from alterrec.recommend import SavedRun
     from alterrec.report.presentation import Presented
+    from alterrec.runs.recommend import SavedRun
 
 DONE, OURS, STOPPED = 0, 1, 130
 
@@ -193,7 +193,7 @@ def train(
     presets = _preset_names(preset)
     # Names and values are checked before torch is imported, which takes seconds.
     resolve(model, presets, overrides)
-    from alterrec.experiments.run import fit
+    from alterrec.runs.fit import fit
 
     with Watcher(live=sys.stdout.isatty()) as watch:
         run = fit(
@@ -245,7 +245,7 @@ def evaluate(
       alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions
     """
     columns = _pairs(column, "--column", "session_id=visit")
-    from alterrec.experiments.run import evaluate_run
+    from alterrec.runs.fit import evaluate_run
 
     numbers = evaluate_run(run, data, columns=columns, drop_unknown=drop_unknown)
     if as_json:
@@ -286,7 +286,7 @@ def recommend(
         raise InputError(f"--out is {str(out)!r}; allowed: a name that ends in .csv or .parquet")
     columns = _pairs(column, "--column", "session_id=visit")
     from alterrec.data.readers import load_sessions
-    from alterrec.recommend import load
+    from alterrec.runs.recommend import load
 
     saved = load(run)
     asked = load_sessions(
@@ -388,7 +388,7 @@ def study(
       alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
     overrides = _overrides(text_encoder, settings, "run.threads=1")
-    from alterrec.experiments.study import run_study
+    from alterrec.studies.study import run_study
 
     columns = _pairs(column, "--column", "session_id=visit")
     with StudyWatcher(live=sys.stdout.isatty()) as watch:
@@ -469,8 +469,8 @@ def tune(
       alterrec tune --data my_sessions --search window.last=0.02..0.5:log --search schedule.gap=1..4
     """
     overrides = _overrides(text_encoder, settings, "schedule.gap=4")
-    from alterrec.experiments.space import EXAMPLE
-    from alterrec.experiments.tune import tune as carry_out
+    from alterrec.studies.search_space import EXAMPLE
+    from alterrec.studies.tune import tune as carry_out
 
     with StudyWatcher(live=sys.stdout.isatty()) as watch:
         found = carry_out(
@@ -531,7 +531,7 @@ def compare(
       alterrec compare runs/sasrec-shop-seed0 runs/alterrec-shop-seed0
       alterrec compare runs/sasrec-* runs/alterrec-* --view score --view text --out compared
     """
-    from alterrec.report.compare import compare as compare_runs
+    from alterrec.analyses.compare import compare as compare_runs
 
     found = compare_runs(
         runs,
@@ -573,7 +573,7 @@ def balance(
       alterrec balance runs/nfrec_concat-my_sessions-seed0
       alterrec balance study-runs/nfrec_concat-*/ study-runs/id_only-*/ study-runs/text_only-*/
     """
-    from alterrec.experiments.balance import balance as weigh
+    from alterrec.analyses.balance import balance as weigh
 
     weighed = weigh(runs, metric=metric, command=shlex.join(["alterrec", *sys.argv[1:]]))
     page = out or (None if as_json else weighed.folder)
@@ -611,7 +611,7 @@ def audit(
       alterrec audit --data my_sessions --text-encoder all-MiniLM-L6-v2 --json
     """
     columns = _pairs(column, "--column", "session_id=visit")
-    from alterrec.experiments.audit import audit as look_over
+    from alterrec.analyses.audit import audit as look_over
 
     found = look_over(
         data,
@@ -731,7 +731,7 @@ def _encoders() -> dict[str, list[dict[str, Any]]]:
 
 
 def _studies() -> dict[str, list[dict[str, Any]]]:
-    from alterrec.experiments.study import STUDIES
+    from alterrec.studies.study import STUDIES
 
     rows = [
         {

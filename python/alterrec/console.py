@@ -26,7 +26,7 @@ from alterrec.report.tables import (
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from alterrec.experiments.work import StudyEvent
+    from alterrec.studies.scheduler import StudyEvent
     from alterrec.training.trainer import Event
 
 WATCHED = "ndcg@20"
@@ -108,10 +108,10 @@ class Watcher:
 
 
 class StudyWatcher:
-    """A listener of :func:`~alterrec.experiments.study.run_study`: lines, and on a terminal a bar below them.
+    """A listener of :func:`~alterrec.studies.study.run_study`: lines, and on a terminal a bar below them.
 
     Example:
-        >>> from alterrec.experiments.work import StudyEvent
+        >>> from alterrec.studies.scheduler import StudyEvent
         >>> with StudyWatcher(live=False) as watch:
         ...     watch(StudyEvent("24 runs, 6 finished; 18 to go, about 12 min 0 s"))
         24 runs, 6 finished; 18 to go, about 12 min 0 s
@@ -170,8 +170,8 @@ def show_profile(seconds: Mapping[str, float]) -> None:
 
 def show_evaluation(numbers: Mapping[str, Any]) -> None:
     """The answer of ``evaluate_run``: metrics by view, and by popularity of the target."""
-    from alterrec.report.beside import group_table
-    from alterrec.report.run_folder import Group
+    from alterrec.analyses.extra_metrics import group_table
+    from alterrec.results import Group
 
     for split, spoken in (("valid", "validation"), ("test", "test")):
         targets = numbers["targets"][split]

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from report_folder import result, write_run
 
-from alterrec.experiments.study_runs import Run, Runs
+from alterrec.studies.queue import Run, Runs
 
 METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 

@@ -13,13 +13,13 @@ import pytest
 from conftest import Outcome
 
 import alterrec
-from alterrec.data.checks import alike, checks, copies, drift, jensen_shannon, order
+from alterrec.analyses.audit_checks import alike, checks, copies, drift, jensen_shannon, order
+from alterrec.analyses.audit_grades import TextReach, can_text_help, graded
+from alterrec.analyses.audit_page import Audit
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
 from alterrec.data.statistics import statistics
-from alterrec.evaluation.compare import Difference
-from alterrec.report.audit import Audit
-from alterrec.report.grades import TextReach, can_text_help, graded
+from alterrec.evaluation.significance import Difference
 from alterrec.sessions import SessionStore
 
 ITEMS = 12

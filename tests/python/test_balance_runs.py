@@ -12,11 +12,11 @@ import pytest
 from conftest import Outcome
 from report_folder import METRICS, result, write_run
 
+from alterrec.analyses.balance import balance, found_by
+from alterrec.analyses.balance_page import signs_sheet
+from alterrec.analyses.balance_report import Sign
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import SavedRanks
-from alterrec.experiments.balance import balance, found_by
-from alterrec.report.balance import Sign
-from alterrec.report.balance_page import signs_sheet
 
 # The logarithm of the number of items is 8, to four digits.
 DATA = result()["data"] | {"items": 2981}

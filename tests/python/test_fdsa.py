@@ -10,7 +10,7 @@ from worlds import NUM_ITEMS, small_dataset
 
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.errors import InputError
-from alterrec.experiments.run import evaluate_run, fit
+from alterrec.runs.fit import evaluate_run, fit
 
 SMALL = {
     "fdsa.features": "attributes",

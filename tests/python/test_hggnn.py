@@ -17,14 +17,14 @@ from alterrec import fit, load
 from alterrec.data.dataset import Dataset, Vocabulary
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import evaluate, recommend_items
-from alterrec.experiments import run_folder
-from alterrec.experiments.run import FittedRun, evaluate_run
-from alterrec.experiments.run_folder import load_model
 from alterrec.models.base import Network, Scorer, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.nn.global_graph import NodeTable
 from alterrec.recipe import resolve
+from alterrec.runs import saved_model as run_folder
+from alterrec.runs.fit import FittedRun, evaluate_run
+from alterrec.runs.saved_model import load_model
 from alterrec.training.step import about
 from alterrec.training.supervision import Supervision
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from alterrec.errors import InputError
-from alterrec.experiments.memory import plan_memory
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.recipe import resolve
+from alterrec.runs.memory import plan_memory
 from alterrec.sessions import SessionStore
 from alterrec.training.schedule import phases
 
@@ -22,7 +22,7 @@ LARGE = """
 import sys
 from alterrec import fit
 from alterrec.data.synthetic import synthetic_dataset
-from alterrec.experiments.facts import peak_memory_bytes
+from alterrec.runs.facts import peak_memory_bytes
 budget, out = sys.argv[1:]
 settings = {
     "run.memory_budget": budget, "run.baselines": False, "run.threads": 1, "model.dim": 8,
@@ -54,7 +54,7 @@ def test_a_budget_is_kept_and_changes_no_result(tmp_path: Path) -> None:
 
 def test_no_run_imports_the_compiler_unasked() -> None:
     """It is 145 MB and a second; a decorator of torch.compiler in any encoder is enough."""
-    code = "import sys, alterrec.experiments.run; sys.exit('torch._dynamo' in sys.modules)"
+    code = "import sys, alterrec.runs.fit; sys.exit('torch._dynamo' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,15 +11,15 @@ from torch.nn.utils import parameters_to_vector
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.errors import InputError
-from alterrec.experiments.rows import has_dropout, plan_row
-from alterrec.experiments.run_folder import load_model, save_model, write_vocabulary
-from alterrec.experiments.study_runs import Runs, Source
 from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
 from alterrec.models.parts import Items
 from alterrec.recipe import dump_recipe, recipe_names, resolve
+from alterrec.runs.saved_model import load_model, save_model, write_vocabulary
 from alterrec.sessions import SessionStore
+from alterrec.studies.plan import has_dropout, plan_row
+from alterrec.studies.queue import Runs, Source
 
 TRAINED = sorted(name for name, entry in MODELS.items() if entry.build)
 UNTRAINED = sorted(name for name, entry in MODELS.items() if entry.candidates)

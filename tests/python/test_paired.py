@@ -19,9 +19,9 @@ from scipy.stats import binom
 
 import alterrec
 from alterrec.errors import InputError
-from alterrec.evaluation.compare import bootstrap_interval, outcomes, seed_error, sign_flip_p
-from alterrec.evaluation.paired import System, contrasts
+from alterrec.evaluation.contrasts import System, contrasts
 from alterrec.evaluation.saved import SavedRanks
+from alterrec.evaluation.significance import bootstrap_interval, outcomes, seed_error, sign_flip_p
 
 SESSIONS = ["a", "b", "c", "d"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from alterrec import fit, load
 from alterrec.errors import InputError
-from alterrec.recommend import SavedRun
+from alterrec.runs.recommend import SavedRun
 
 SMALL = {"model.dim": 8, "schedule.epochs": 4, "run.baselines": False, "fusion.neighbours": False}
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from report_folder import LEVELS, metrics, result, write_run
 from rich.console import Console
 
+from alterrec.analyses.run_page import write_report
+from alterrec.analyses.run_summary import doubts, opening
 from alterrec.errors import InputError
 from alterrec.report import plots
 from alterrec.report.markup import element
-from alterrec.report.page import write_report
-from alterrec.report.run_folder import Group, read_run
-from alterrec.report.summary import doubts, opening
 from alterrec.report.tables import Table, markdown, mean_and_spread, metric_table, plain, show
+from alterrec.results import Group, read_run
 
 
 class Outline(HTMLParser):
@@ -401,6 +401,6 @@ def test_mean_and_sample_deviation_by_hand() -> None:
 
 
 def test_report_is_imported_without_torch_and_matplotlib() -> None:
-    code = "import sys, alterrec.report.page; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, alterrec.analyses.run_page; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -13,6 +13,8 @@ import pytest
 from report_folder import write_run
 
 import alterrec
+from alterrec.analyses.extra_metrics import read_beside
+from alterrec.analyses.run_page import write_report
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import (
@@ -25,9 +27,7 @@ from alterrec.evaluation.saved import (
     read_ranks,
     read_top,
 )
-from alterrec.report.beside import read_beside
-from alterrec.report.page import write_report
-from alterrec.report.run_folder import read_run
+from alterrec.results import read_run
 
 # Items: two popular ones, a rare one, one never trained, one without text, one with neither.
 ITEMS = pl.DataFrame(

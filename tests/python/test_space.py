@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alterrec.errors import InputError
-from alterrec.experiments.space import Choices, Range, Space, read_search
+from alterrec.studies.search_space import Choices, Range, Space, read_search
 
 
 def read(**search: str) -> dict[str, Space]:

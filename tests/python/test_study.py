@@ -18,9 +18,9 @@ import pytest
 from conftest import Outcome
 
 import alterrec as package
-from alterrec.experiments.study_runs import Run, Runs
-from alterrec.report.studies.longtail import groups_of
-from alterrec.report.study import read_study
+from alterrec.results import read_study
+from alterrec.studies.longtail import groups_of
+from alterrec.studies.queue import Run, Runs
 
 Command = Callable[..., Outcome]
 

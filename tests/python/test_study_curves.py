@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from study_folder import METRICS, row, write_study
 
-from alterrec.report.courses import Line, sure
 from alterrec.report.presentation import Presentation
-from alterrec.report.studies.alternation import alternation
-from alterrec.report.studies.imbalance import imbalance
-from alterrec.report.study import read_study
+from alterrec.report.training_curves import Line, sure
+from alterrec.results import read_study
+from alterrec.studies.alternation import alternation
+from alterrec.studies.imbalance import imbalance
 
 
 def epoch(

@@ -14,9 +14,9 @@ from study_folder import write_study
 from test_report import Outline
 
 from alterrec.data.statistics import Popularity, Split, Statistics, Targets, Texts
-from alterrec.experiments.study import load_study
 from alterrec.report.plots_data import length_shares
-from alterrec.report.studies.dataset import doubts, findings
+from alterrec.studies.dataset import doubts, findings
+from alterrec.studies.study import load_study
 
 Command = Callable[..., Outcome]
 DAY = 86_400

@@ -10,18 +10,17 @@ import pytest
 from study_folder import METRICS, difference, finish, row, write_study
 from test_report import Outline
 
-from alterrec.evaluation.compare import paired_differences
-from alterrec.experiments.rivals import pairs
-from alterrec.experiments.rows import plan_row
-from alterrec.experiments.study import load_study
-from alterrec.experiments.study_facts import comparisons
-from alterrec.experiments.study_runs import Runs, Source
+from alterrec.evaluation.significance import paired_differences
 from alterrec.report.plots import colour
 from alterrec.report.plots_longtail import Line, improvements
-from alterrec.report.rows import comparison_table
-from alterrec.report.run_folder import Group
-from alterrec.report.studies.longtail import findings, gains_of, groups_of, values
-from alterrec.report.study import Comparison, Study, read_study
+from alterrec.results import Comparison, Group, StudyResult, read_study
+from alterrec.studies.longtail import findings, gains_of, groups_of, values
+from alterrec.studies.plan import plan_row
+from alterrec.studies.queue import Runs, Source
+from alterrec.studies.rivals import pairs
+from alterrec.studies.study import load_study
+from alterrec.studies.study_facts import comparisons
+from alterrec.studies.tables import comparison_table
 
 GROUPS = (("cold", 10), ("1-5", 40), (">100", 150))
 
@@ -62,12 +61,12 @@ COMPARED = [
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> StudyResult:
     write_study(tmp_path, ROWS, study="longtail", comparisons=COMPARED, reference="bert4rec")
     return read_study(tmp_path)
 
 
-def test_gains_by_hand(study: Study) -> None:
+def test_gains_by_hand(study: StudyResult) -> None:
     alterrec, sasrec, bert4rec = study.rows
     assert values(alterrec, "1-5", "hits@20") == [0.12, 0.14]
     gains = gains_of(alterrec, bert4rec, groups_of(study), "hits@20")
@@ -77,7 +76,7 @@ def test_gains_by_hand(study: Study) -> None:
     assert gains_of(sasrec, bert4rec, groups_of(study), "ndcg@20")["cold"] == (0.0, 0.0)
 
 
-def test_what_is_said_leaves_small_groups_out(tmp_path: Path, study: Study) -> None:
+def test_what_is_said_leaves_small_groups_out(tmp_path: Path, study: StudyResult) -> None:
     hits, ndcg, alterrec, sasrec = findings(study)
     assert hits == (
         "By Hits@20, alterrec gains most over bert4rec on the rarest targets (1-5 times in train; 40 "
@@ -95,7 +94,7 @@ def test_what_is_said_leaves_small_groups_out(tmp_path: Path, study: Study) -> N
     ]
 
 
-def test_the_page_of_the_long_tail(tmp_path: Path, study: Study) -> None:
+def test_the_page_of_the_long_tail(tmp_path: Path, study: StudyResult) -> None:
     shown = load_study(tmp_path).presentation()
     shown.write(tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")

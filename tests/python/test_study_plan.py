@@ -17,18 +17,18 @@ import pytest
 from study_folder import finish
 
 from alterrec.errors import InputError
-from alterrec.evaluation.compare import holm, sign_flip_p
-from alterrec.experiments import claims
-from alterrec.experiments.claims import Claim
-from alterrec.experiments.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
-from alterrec.experiments.rivals import best_baseline
-from alterrec.experiments.rows import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
-from alterrec.experiments.study import QUICK, QUICK_ROWS, lookup
-from alterrec.experiments.study_facts import row_facts, study_facts
-from alterrec.experiments.study_runs import Failure, Runs, Source
-from alterrec.experiments.work import describe, seconds_left
+from alterrec.evaluation.significance import holm, sign_flip_p
 from alterrec.recipe import recipe_names, resolve
-from alterrec.report.study import STUDY
+from alterrec.results import STUDY
+from alterrec.studies import locks as claims
+from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
+from alterrec.studies.locks import Claim
+from alterrec.studies.plan import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
+from alterrec.studies.queue import Failure, Runs, Source
+from alterrec.studies.rivals import best_baseline
+from alterrec.studies.scheduler import describe, seconds_left
+from alterrec.studies.study import QUICK, QUICK_ROWS, lookup
+from alterrec.studies.study_facts import row_facts, study_facts
 
 GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
 

@@ -16,11 +16,11 @@ from test_report import Outline
 
 import alterrec
 from alterrec.errors import InputError
-from alterrec.report.rows import cost_table, marks, metric_rows, metric_sheet, notes, ordered, search_table
-from alterrec.report.studies.table1 import findings, table1
-from alterrec.report.studies.words import doubts
-from alterrec.report.study import read_study
 from alterrec.report.tables import Table, latex, markdown, plain
+from alterrec.results import read_study
+from alterrec.studies.table1 import findings, table1
+from alterrec.studies.tables import cost_table, marks, metric_rows, metric_sheet, notes, ordered, search_table
+from alterrec.studies.words import doubts
 
 ROWS = [
     row("alterrec", "ours", [20, 30, 10, 12.01, 8], [22, 32, 10, 12.03, 8]),
@@ -244,7 +244,7 @@ def test_the_best_row_comes_first_of_its_kind(tmp_path: Path) -> None:
 
 
 def test_tables_are_read_without_torch_and_matplotlib() -> None:
-    code = "import sys, alterrec.experiments.study; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, alterrec.studies.study; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

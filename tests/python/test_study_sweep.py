@@ -14,14 +14,14 @@ from study_folder import METRICS, row, write_study
 from alterrec.cli import _axes
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import CURVE
-from alterrec.experiments.rows import Order
-from alterrec.experiments.study import run_study
-from alterrec.experiments.study_runs import Runs, Source
-from alterrec.experiments.sweep import ALPHAS, PAPER_SWEEPS, sweep_axes, sweep_rows
 from alterrec.recipe import Recipe, resolve
-from alterrec.report.studies.sweep import findings, sweep, sweep_sheet
-from alterrec.report.study import Study, read_study
-from alterrec.report.sweeps import points_of
+from alterrec.results import StudyResult, read_study
+from alterrec.studies.plan import Order
+from alterrec.studies.queue import Runs, Source
+from alterrec.studies.study import run_study
+from alterrec.studies.sweep import findings, sweep, sweep_sheet
+from alterrec.studies.sweep_rows import ALPHAS, PAPER_SWEEPS, sweep_axes, sweep_rows
+from alterrec.studies.sweeps import points_of
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ BASE = {"window.last": 0.5, "window.first": 6, "fusion.alpha": 0.5}
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> StudyResult:
     base = swept(BASE, [20, 22], [21, 23])
     for run, lift in zip(base["runs"], (0.0, 0.01), strict=True):
         run["alphas"] = [
@@ -155,7 +155,7 @@ def study(tmp_path: Path) -> Study:
     return read_study(write_study(tmp_path, rows, study="sweep", over=over))
 
 
-def test_the_answers_in_words(study: Study) -> None:
+def test_the_answers_in_words(study: StudyResult) -> None:
     assert findings(study) == [
         # Each weight has the same test value in both seeds.
         "fusion.alpha (the weight of ID) of alterrec: over 3 values test NDCG@20 moves by 10.00 points, "
@@ -175,7 +175,7 @@ def test_the_answers_in_words(study: Study) -> None:
     ]
 
 
-def test_points_tables_and_pictures(study: Study) -> None:
+def test_points_tables_and_pictures(study: StudyResult) -> None:
     pairs = points_of(study, study.over[3], "ndcg@20")
     assert [(point.values, point.base) for point in pairs] == [
         ((1, 0.05), False),

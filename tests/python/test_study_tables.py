@@ -10,13 +10,13 @@ import pytest
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
-from alterrec.experiments.rows import kind_of
-from alterrec.experiments.study import STUDIES, load_study
 from alterrec.report.plots import colour
 from alterrec.report.presentation import Presentation
-from alterrec.report.rows import metric_rows, rival_marks
-from alterrec.report.studies import ablation, fusion
-from alterrec.report.study import Study, read_study
+from alterrec.results import StudyResult, read_study
+from alterrec.studies import ablation, fusion
+from alterrec.studies.plan import kind_of
+from alterrec.studies.study import STUDIES, load_study
+from alterrec.studies.tables import metric_rows, rival_marks
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:
@@ -53,11 +53,11 @@ ABLATION_COMPARED = [
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Study:
+def whole(tmp_path: Path) -> StudyResult:
     return read_study(write_study(tmp_path, ABLATION, study="ablation", comparisons=ABLATION_COMPARED))
 
 
-def test_each_question_of_table_2_is_answered(whole: Study) -> None:
+def test_each_question_of_table_2_is_answered(whole: StudyResult) -> None:
     hard, text, item, apart = ablation.findings(whole)
     assert hard == (
         "Do hard negatives give more than random ones? Not shown in any metric. alterrec less "
@@ -73,7 +73,7 @@ def test_each_question_of_table_2_is_answered(whole: Study) -> None:
     )
 
 
-def test_table_2_is_in_the_order_of_the_paper_with_marks_on_the_variants(whole: Study) -> None:
+def test_table_2_is_in_the_order_of_the_paper_with_marks_on_the_variants(whole: StudyResult) -> None:
     table = metric_rows(whole, rival_marks(whole), whole.rows)
     # Means and deviations over seeds of mean - 1 and mean + 1: sqrt(2).
     assert [(cells[0], cells[2]) for cells in table.rows] == [
@@ -86,7 +86,7 @@ def test_table_2_is_in_the_order_of_the_paper_with_marks_on_the_variants(whole: 
     assert table.apart is None
 
 
-def test_the_page_of_table_2(tmp_path: Path, whole: Study) -> None:
+def test_the_page_of_table_2(tmp_path: Path, whole: StudyResult) -> None:
     page = written(load_study(tmp_path).presentation(), tmp_path)
     assert "AlterRec and its variants (Table 2)" in page.headings
     assert "both networks, each trained on the whole catalogue" in page.text
@@ -127,11 +127,11 @@ FUSION_COMPARED = [
 
 
 @pytest.fixture
-def fused(tmp_path: Path) -> Study:
+def fused(tmp_path: Path) -> StudyResult:
     return read_study(write_study(tmp_path, FUSION, study="fusion", comparisons=FUSION_COMPARED))
 
 
-def test_fused_models_are_held_against_their_better_part(fused: Study) -> None:
+def test_fused_models_are_held_against_their_better_part(fused: StudyResult) -> None:
     # ID of NFRec, 31 against 20; text of FDSA, 38 against 35; UniSRec's parts are not there yet.
     better = {
         each.name: found and (found.rival, found.mean)
@@ -146,7 +146,7 @@ def test_fused_models_are_held_against_their_better_part(fused: Study) -> None:
     }
 
 
-def test_what_fusing_gives_in_words(fused: Study) -> None:
+def test_what_fusing_gives_in_words(fused: StudyResult) -> None:
     assert fusion.findings(fused) == [
         "By Hits@20, of 3 models fusing is above the better of its two parts in 1 (FDSA) and below it in 1 "
         "(NFRec-sum); in 1 neither is shown.",
@@ -166,7 +166,7 @@ def test_what_fusing_gives_in_words(fused: Study) -> None:
     ]
 
 
-def test_three_bars_a_model(fused: Study) -> None:
+def test_three_bars_a_model(fused: StudyResult) -> None:
     (panel, _) = fusion.bars(fused).whole.axes
     heights = [(bar.get_facecolor(), round(bar.get_height(), 9)) for bar in panel.patches]
     score, item, text = (colour_of(name) for name in ("score", "id", "text"))
@@ -183,7 +183,7 @@ def colour_of(name: str) -> tuple[float, ...]:
     return (*(int(colour(name)[place : place + 2], 16) / 255 for place in (1, 3, 5)), 1.0)
 
 
-def test_the_page_of_fusion(tmp_path: Path, fused: Study) -> None:
+def test_the_page_of_fusion(tmp_path: Path, fused: StudyResult) -> None:
     page = written(load_study(tmp_path).presentation(), tmp_path)
     assert "Fused, ID alone, text alone (Figures 2 and 8)" in page.headings
     assert "What fusing gives" in page.headings

@@ -18,7 +18,7 @@ from alterrec.models.parts import Items
 from alterrec.nn import item_encoders
 from alterrec.nn.text_start import principal_components, random_projection
 from alterrec.recipe import resolve
-from alterrec.recommend import load
+from alterrec.runs.recommend import load
 
 TRAINED = torch.ones(NUM_ITEMS, dtype=torch.bool)
 

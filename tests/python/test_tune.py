@@ -18,9 +18,9 @@ from conftest import Outcome
 
 import alterrec as package
 from alterrec.errors import InputError
-from alterrec.experiments import run as runs
-from alterrec.experiments.tune import TrialFacts, TuneResult, prunable_from, tune
 from alterrec.recipe import resolve
+from alterrec.runs import fit as runs
+from alterrec.studies.tune import TrialFacts, TuneResult, prunable_from, tune
 from alterrec.training.schedule import phases
 
 Command = Callable[..., Outcome]
@@ -257,7 +257,7 @@ def test_wrong_options_of_a_search(
 def test_wrong_input_is_answered_without_torch() -> None:
     code = (
         "import sys\n"
-        "from alterrec.experiments.tune import tune\n"
+        "from alterrec.studies.tune import tune\n"
         "try: tune(search={'optim.lr': '0..1'})\n"
         "except ValueError: print('torch' in sys.modules)\n"
     )

@@ -22,8 +22,6 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
-from alterrec.experiments.pretrained import LAYER, start_from
-from alterrec.experiments.run import evaluate_run, fit
 from alterrec.models.base import Lesson, Network, Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
@@ -31,6 +29,8 @@ from alterrec.models.unisrec import Contrast, in_batch_cross_entropy, without_it
 from alterrec.nn.mixture import MixtureAdapter
 from alterrec.nn.scores import ScoreBuffer
 from alterrec.recipe import Recipe, resolve
+from alterrec.runs.fit import evaluate_run, fit
+from alterrec.runs.pretrained import LAYER, start_from
 from alterrec.training.trainer import Event
 
 WIDTH = text_like_vectors().shape[1]

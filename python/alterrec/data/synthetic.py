@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
-from alterrec.data.wares import CHARACTERS, COLOURS, DEPARTMENTS
+from alterrec.data.synthetic_words import CHARACTERS, COLOURS, DEPARTMENTS
 from alterrec.errors import InputError
 from alterrec.sessions import SessionStore
 

@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from alterrec.files import atomic_write, write_text
-from alterrec.report.run_folder import FEW_TARGETS, VIEWS, Group
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
+from alterrec.results import FEW_TARGETS, VIEWS, Group
 
 # name -> (light, dark); the page declares them as CSS variables.
 PALETTE = {

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from alterrec.report.courses import Course, Line, Panel
 from alterrec.report.plots import (
     DASHES,
     MARKERS,
@@ -22,13 +21,14 @@ from alterrec.report.plots import (
     percent_axis,
     shade,
 )
+from alterrec.report.training_curves import Course, Line, Panel
 
 
 def phases_of(courses: Sequence[Course]) -> list[Band]:
     """What was trained in the epochs that all seeds reached; none where it was one thing throughout.
 
     Example:
-        >>> from alterrec.report.run_folder import Epoch
+        >>> from alterrec.results import Epoch
         >>> epochs = [Epoch(1, "", ["id"], "full", 6.0, {}), Epoch(2, "", ["text"], "full", 6.0, {})]
         >>> [phase.trained for phase in phases_of([Course(0, 2, epochs, {})])]
         ['id', 'text']

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from alterrec.data.statistics import Statistics
+from alterrec.report.layout import Picture
 from alterrec.report.plots import STYLE, colour, panel_row, percent_axis
 from alterrec.report.tables import percent
 
@@ -48,6 +50,20 @@ def distributions(
             else:
                 _popularity(axes, curve, top)
     return figure
+
+
+def distributions_picture(found: Statistics) -> Picture:
+    """Session lengths and popularity of a data set, as one picture with two panels."""
+    lengths = {split: each.lengths for split, each in found.splits.items()}
+    top = {
+        max(round(of * found.items), 1): (f"{100 * of:g}%", has) for of, has in found.popularity.top.items()
+    }
+    panels: tuple[Panel, ...] = ("lengths", "popularity")
+    return Picture(
+        distributions(lengths, found.popularity.curve, top),
+        [distributions(lengths, found.popularity.curve, top, [panel]) for panel in panels],
+        "Share of sessions by length in each split, and interactions of items by popularity.",
+    )
 
 
 def length_shares(lengths: Mapping[int, int]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from alterrec.report.plots import (
     end_labels,
     over_groups,
 )
-from alterrec.report.run_folder import FEW_TARGETS, Group
+from alterrec.results import FEW_TARGETS, Group
 
 # Between neighbouring lines, so that their markers do not hide each other.
 STEP = 0.07

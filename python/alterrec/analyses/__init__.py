@@ -1,0 +1,1 @@
+"""Analyses of finished runs and of data sets: run page, compare, balance, audit."""

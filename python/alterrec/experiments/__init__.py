@@ -1,1 +1,0 @@
-"""From a recipe and data to a run folder."""

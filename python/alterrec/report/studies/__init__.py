@@ -1,1 +1,0 @@
-"""What each study shows: from its facts to a presentation, a file a study."""

@@ -1,0 +1,1 @@
+"""One run: train a system, save it, load it again, recommend with it."""

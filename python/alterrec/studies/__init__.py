@@ -1,0 +1,1 @@
+"""Studies: the questions of the paper, answered by many runs."""

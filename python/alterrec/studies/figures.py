@@ -1,0 +1,66 @@
+"""Pictures and their sections that several studies have: systems as bars, differences with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from alterrec.report.layout import Picture
+from alterrec.report.presentation import Part
+from alterrec.report.tables import listed, metric_name
+from alterrec.results import Comparison, RowResult
+
+PICTURED = ("hits@20", "ndcg@20")
+SEEDS_SAY = "Mean on test; with several seeds the whisker is one standard deviation and each dot a seed."
+INTERVALS_SAY = (
+    "Points are percentage points, lines 95% intervals over sessions. Filled: shown at the level 0.05 after "
+    "Holm's correction; hollow: not shown."
+)
+
+
+def systems_picture(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) -> Picture:
+    """Bars of every row that has numbers, best first; ``colour`` gives a name of the palette."""
+    from alterrec.report import plots
+
+    bars = [
+        plots.Bar(
+            row.label,
+            {metric: row.values(metric) for metric in PICTURED},
+            colour(row),
+            highlight=row.kind == "ours",
+        )
+        for row in rows
+        if row.runs
+    ]
+    return Picture(
+        plots.systems(bars, PICTURED, PICTURED[1]),
+        [plots.systems(bars, [metric], PICTURED[1]) for metric in PICTURED],
+        f"Bars of {' and '.join(map(metric_name, PICTURED))} on test for {len(bars)} systems, best first.",
+    )
+
+
+def gains_part(title: str, says: Sequence[str], gains: Sequence[tuple[str, str, Comparison]]) -> list[Part]:
+    """Differences with their intervals as a section; nothing where there are none.
+
+    Args:
+        title: of the section.
+        says: what stands above the picture.
+        gains: the words, the palette's colour and the comparison of each line.
+    """
+    if not gains:
+        return []
+    from alterrec.report import plots_gains as plots
+
+    panels = {
+        metric_name(metric): [
+            plots.Gain(words, each.mean, each.low, each.high, each.verdict != "not shown", colour)
+            for words, colour, each in gains
+            if each.metric == metric
+        ]
+        for metric in PICTURED
+    }
+    picture = Picture(
+        plots.gains(panels),
+        [plots.gains({name: lines}) for name, lines in panels.items()],
+        f"{title}: differences in {listed(list(panels))} with their intervals.",
+    )
+    return [Part(title, [*says, INTERVALS_SAY], {"gains": picture})]

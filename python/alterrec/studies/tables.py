@@ -1,0 +1,239 @@
+"""Tables of a study's rows: metrics with their marks, comparisons, what was chosen and what it took."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
+from typing import Any
+
+from alterrec.report.presentation import Sheet
+from alterrec.report.tables import METRIC_NAMES, Table, count, duration, mean_and_spread, memory, metric_name
+from alterrec.results import Comparison, RowResult, StudyResult
+
+METRICS = tuple(METRIC_NAMES)
+ORDER = "ndcg@20"
+KINDS = ("baseline", "ablation", "ours")
+MARKS = {"above": "*", "below": "†", "not shown": ""}
+# (label, metric) -> what stands behind the number.
+Marks = Mapping[tuple[str, str], str]
+
+
+def ordered(study: StudyResult) -> list[RowResult]:
+    """Baselines, ablations, ours; of each the best NDCG@20 first, rows without numbers last."""
+
+    def place(row: RowResult) -> tuple[int, float]:
+        mean = row.mean(ORDER)
+        return KINDS.index(row.kind), 1.0 if mean is None else -mean
+
+    return sorted(study.rows, key=place)
+
+
+def marks(study: StudyResult) -> Marks:
+    """The mark of each row that was held against another."""
+    return {(each.model, each.metric): MARKS[each.verdict] for each in study.comparisons}
+
+
+def rival_marks(study: StudyResult) -> Marks:
+    """The mark of each row that another was held against, as seen from that rival."""
+    opposite = {"above": "below", "below": "above", "not shown": "not shown"}
+    return {(each.rival, each.metric): MARKS[opposite[each.verdict]] for each in study.comparisons}
+
+
+def metric_rows(
+    study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
+) -> Table:
+    """Test metrics of every row in percent, mean ± deviation over seeds, best bold, second underlined.
+
+    Args:
+        study: what it found.
+        marked: marks behind the numbers.
+        rows: in the order to be shown; default :func:`ordered`.
+    """
+    rows = ordered(study) if rows is None else rows
+    letters = _letters(rows)
+    cells = []
+    for row in rows:
+        numbers = (
+            _spread(row.values(metric)) + (marked or {}).get((row.label, metric), "")
+            if row.runs
+            else _absent(row)
+            for metric in METRICS
+        )
+        note = f" ({letters[row.label]})" if row.label in letters else ""
+        cells.append((row.label + note, *numbers))
+    best, second = _first_and_second(rows)
+    ours = [place for place, row in enumerate(rows) if row.kind != "baseline"]
+    return Table(
+        ("system", *map(metric_name, METRICS)),
+        tuple(cells),
+        best=best,
+        second=second,
+        apart=ours[0] if ours and ours[0] else None,
+    )
+
+
+def metric_sheet(
+    study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
+) -> Sheet:
+    """The same with fractions and bytes as they are, for other programs."""
+    shown = ordered(study) if rows is None else rows
+    return Sheet(metric_rows(study, marked, shown), [_record(row) for row in shown])
+
+
+def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | None = None) -> list[str]:
+    """What stands below the table of metrics: the marks, and why rows have no numbers.
+
+    Args:
+        study: what it found.
+        against: what marked rows are held against, where there are marks.
+        rows: as in :func:`metric_rows`.
+    """
+    rows = ordered(study) if rows is None else rows
+    lines = [
+        "Percent; mean ± standard deviation over seeds where there are several. "
+        "Bold: best of the column; underlined: second."
+    ]
+    if study.comparisons and against:
+        lines.append(
+            f"Marks: * above, † below {against}, by a paired permutation test over "
+            f"{count(study.test_targets)} test targets, p < 0.05 after Holm's correction (see below)."
+        )
+    reasons = {row.label: row.reason for row in rows}
+    for label, letter in _letters(rows).items():
+        lines.append(f"({letter}) {label}: {reasons[label] or 'not finished yet'}.")
+    return lines
+
+
+def _letters(rows: Sequence[RowResult]) -> dict[str, str]:
+    """Rows without numbers by the letter that leads to the reason below the table."""
+    return dict(zip([row.label for row in rows if not row.runs], ascii_lowercase, strict=False))
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Each difference with its interval and p, in percentage points."""
+    by_group = any(each.group for each in comparisons)
+    rows = tuple(
+        (
+            each.model,
+            *([each.group or "all"] if by_group else []),
+            metric_name(each.metric),
+            each.rival,
+            f"{100 * each.mean:+.2f}",
+            interval(each),
+            _p(each.p),
+            _p(each.p_adjusted),
+            each.verdict,
+        )
+        for each in comparisons
+    )
+    group = ["targets"] if by_group else []
+    columns = ("metric", "against", "difference", "95% interval", "p", "p (Holm)", "verdict")
+    return Table(("system", *group, *columns), rows)
+
+
+def interval(each: Comparison) -> str:
+    """The 95 % interval in percentage points."""
+    return f"[{100 * each.low:+.2f}, {100 * each.high:+.2f}]"
+
+
+def cost_sheet(study: StudyResult) -> Sheet:
+    """What was chosen for each row, and what a run of it took."""
+    return Sheet(cost_table(study))
+
+
+def cost_table(study: StudyResult) -> Table:
+    """What was chosen for each row, and what a run of it took."""
+    rows = []
+    for row in ordered(study):
+        if row.runs:
+            per_epoch = [run.seconds_per_epoch for run in row.runs if run.seconds_per_epoch is not None]
+            sizes = [run.peak_memory_bytes for run in row.runs if run.peak_memory_bytes]
+            rows.append(
+                (
+                    row.label,
+                    *(f"{row.setting[key]:g}" if key in row.setting else "-" for key in ("lr", "dropout")),
+                    str(len(row.runs)),
+                    f"{statistics.fmean(run.epochs for run in row.runs):.0f}" if row.trains else "-",
+                    f"{statistics.fmean(per_epoch):.2f} s" if per_epoch else "-",
+                    duration(statistics.fmean(run.seconds for run in row.runs)),
+                    memory(max(sizes)) if sizes else "-",
+                    count(row.runs[0].parameters) if row.runs[0].parameters else "-",
+                )
+            )
+    columns = ("system", "lr", "dropout", "seeds", "epochs", "an epoch", "a run", "peak memory", "parameters")
+    return Table(columns, tuple(rows))
+
+
+def search_table(study: StudyResult) -> Table:
+    """Every setting that was tried and its validation score; the chosen ones are strong."""
+    rows: list[tuple[str, ...]] = []
+    chosen: set[int] = set()
+    for row in ordered(study):
+        for tried in row.tried if len(row.tried) > 1 else ():
+            if tried.chosen:
+                chosen.add(len(rows))
+            setting = ", ".join(f"{key} {value}" for key, value in tried.setting.items())
+            rows.append((row.label, setting, _percent(tried.validation)))
+    return Table(
+        ("system", "setting", f"validation {metric_name(study.metric)}"),
+        tuple(rows),
+        strong=frozenset(chosen),
+    )
+
+
+def _record(row: RowResult) -> dict[str, Any]:
+    line: dict[str, Any] = {"system": row.label, "model": row.model, "kind": row.kind, "seeds": len(row.runs)}
+    for metric in METRICS:
+        values = row.values(metric)
+        line[metric] = row.mean(metric)
+        line[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    runs = row.runs
+    line |= {
+        "lr": row.setting.get("lr"),
+        "dropout": row.setting.get("dropout"),
+        "epochs": _mean([run.epochs for run in runs]),
+        "seconds_per_epoch": _mean([run.seconds_per_epoch for run in runs]),
+        "seconds": _mean([run.seconds for run in runs]),
+        "peak_memory_bytes": max((run.peak_memory_bytes or 0 for run in runs), default=None),
+        "parameters": runs[0].parameters if runs else None,
+        "note": row.reason,
+    }
+    return line
+
+
+def _first_and_second(
+    rows: Sequence[RowResult],
+) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
+    """Cells (row, column) with the highest and the second highest mean of each metric."""
+    found: tuple[set[tuple[int, int]], set[tuple[int, int]]] = set(), set()
+    for column, metric in enumerate(METRICS, start=1):
+        # Rounded, for means that are equal on paper differ in their last bits.
+        means = {
+            place: round(mean, 12) for place, row in enumerate(rows) if (mean := row.mean(metric)) is not None
+        }
+        levels = sorted(set(means.values()), reverse=True)[:2]
+        for cells, level in zip(found, levels, strict=False):
+            cells |= {(place, column) for place, mean in means.items() if mean == level}
+    return frozenset(found[0]), frozenset(found[1])
+
+
+def _absent(row: RowResult) -> str:
+    return "N/A" if row.refused else "failed" if row.reason else "-"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return mean_and_spread(values, digits=2, unit="")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}%"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
