@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
 from alterrec.data.statistics import (
-    Popularity,
-    Targets,
+    PopularityStatistics,
+    TargetStatistics,
     Texts,
     as_date,
     popularity_curve,
@@ -59,14 +59,14 @@ def test_sessions_and_targets_by_hand() -> None:
     assert (train.first_time, train.last_time, test.first_time, test.last_time) == (100, 106, 300, 307)
     # Of 0 1 0 and 3 1 3 3 2 the last items are 0, a repeat, and 2; of the six that follow a prefix 0, 3 and 3
     # repeat, and 3 is never trained.
-    assert test.last == Targets(2, repeated=0.5, cold=0.0)
-    assert test.every == Targets(6, repeated=0.5, cold=pytest.approx(2 / 6))
-    assert found.splits["valid"].last == Targets(1, repeated=0.0, cold=1.0)
+    assert test.last == TargetStatistics(2, repeated=0.5, cold=0.0)
+    assert test.every == TargetStatistics(6, repeated=0.5, cold=pytest.approx(2 / 6))
+    assert found.splits["valid"].last == TargetStatistics(1, repeated=0.0, cold=1.0)
 
 
 def test_popularity_by_hand() -> None:
     # One item of four is at least one per cent, and ten per cent, of them: it has 4 of 7 interactions.
-    assert statistics(dataset()).popularity == Popularity(
+    assert statistics(dataset()).popularity == PopularityStatistics(
         {0.01: pytest.approx(4 / 7), 0.1: pytest.approx(4 / 7)}, [(1, 4), (2, 2), (3, 1)]
     )
     counts = np.arange(1, 101)

@@ -13,7 +13,7 @@ from conftest import Outcome
 from study_folder import write_study
 from test_report import Outline
 
-from alterrec.data.statistics import Popularity, Split, Statistics, Targets, Texts
+from alterrec.data.statistics import PopularityStatistics, Split, Statistics, TargetStatistics, Texts
 from alterrec.report.plots_data import length_shares
 from alterrec.studies.dataset import doubts, findings
 from alterrec.studies.study import load_study
@@ -34,8 +34,8 @@ def split(sessions: int, first: int | None, last: int | None) -> Split:
         lengths={2: sessions // 2, 4: sessions - sessions // 2},
         first_time=first,
         last_time=last,
-        last=Targets(sessions, 0.25, 0.1),
-        every=Targets(2 * sessions, 0.5, 0.05),
+        last=TargetStatistics(sessions, 0.25, 0.1),
+        every=TargetStatistics(2 * sessions, 0.5, 0.05),
     )
 
 
@@ -53,7 +53,7 @@ def made(start: int | None = 1_700_000_000, text: bool = True) -> Statistics:
         },
         text=Texts(0.95, 2.5) if text else None,
         fields=fields if text else {},
-        popularity=Popularity({0.01: 0.2, 0.1: 0.6}, [(1, 90), (2, 40), (20, 3)]),
+        popularity=PopularityStatistics({0.01: 0.2, 0.1: 0.6}, [(1, 90), (2, 40), (20, 3)]),
     )
 
 

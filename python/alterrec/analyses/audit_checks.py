@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.statistics import joined_texts, last_places
@@ -46,7 +47,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Order:
+class TimeOrder:
     """Sessions of a split that end no later than training does, and those that begin before it ends."""
 
     split: str
@@ -56,7 +57,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Alike:
+class SimilarTexts:
     """Items whose texts a reader, or an encoder, cannot tell apart.
 
     Attributes:
@@ -95,8 +96,8 @@ class Checks:
     """All checks of a data set; ``order`` is empty without timestamps, ``alike`` None without texts."""
 
     copies: list[Copies]
-    order: list[Order]
-    alike: Alike | None
+    order: list[TimeOrder]
+    alike: SimilarTexts | None
     drift: list[Drift]
 
 
@@ -136,7 +137,7 @@ def copies(data: Dataset, earlier: str, later: str) -> Copies:
     )
 
 
-def order(data: Dataset) -> list[Order]:
+def order(data: Dataset) -> list[TimeOrder]:
     """Whether validation and test come after training; empty without timestamps."""
     train_times = data.train.timestamps
     if train_times is None:
@@ -149,11 +150,11 @@ def order(data: Dataset) -> list[Order]:
             times = np.asarray(store.timestamps)
             last, first = times[last_places(store)], times[store.offsets[:-1]]
             ended, begun = int((last <= ends).sum()), int((first <= ends).sum())
-            found.append(Order(split, ended, begun, ended / store.num_sessions))
+            found.append(TimeOrder(split, ended, begun, ended / store.num_sessions))
     return found
 
 
-def alike(texts: Sequence[str], targets: ArrayLike) -> Alike:
+def alike(texts: Sequence[str], targets: ArrayLike) -> SimilarTexts:
     """Texts that are identical, have the same words, or differ by one word.
 
     Sums of word hashes stand for sets of words, so that a catalogue of 100,000 items takes seconds.
@@ -180,7 +181,7 @@ def alike(texts: Sequence[str], targets: ArrayLike) -> Alike:
     shown = near.unique("item", maintain_order=True).group_by("key", maintain_order=True).agg("item")
     pairs = [row for row in shown["item"].to_list() if len(row) > 1][:EXAMPLES]
     wanted = np.asarray(targets)
-    return Alike(
+    return SimilarTexts(
         identical=len(identical),
         same_words=len(same_words),
         one_word=near["item"].n_unique(),
@@ -216,13 +217,8 @@ def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
         >>> jensen_shannon([2, 2], [1, 1]), jensen_shannon([1, 0], [0, 3])
         (0.0, 1.0)
     """
-    parts = [np.asarray(counts, np.float64) for counts in (first, second)]
-    if min(part.sum() for part in parts) == 0:
-        return 0.0
-    p, q = (part / part.sum() for part in parts)
-    middle = (p + q) / 2
-    bits = sum(float((each[each > 0] * np.log2(each[each > 0] / middle[each > 0])).sum()) for each in (p, q))
-    return float(np.sqrt(max(bits / 2, 0.0)))
+    counts = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    return float(jensenshannon(*counts, base=2)) if all(each.sum() for each in counts) else 0.0
 
 
 def _key(store: SessionStore, row: int) -> bytes:

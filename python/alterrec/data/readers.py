@@ -13,12 +13,12 @@ import polars as pl
 from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
 from alterrec.data.tables import (
     ROW,
-    Table,
+    DataFile,
     TimeKind,
     find_column,
     find_file,
     id_column,
-    read_table,
+    read_data_file,
     text_column,
     time_column,
 )
@@ -47,7 +47,7 @@ class Sessions(NamedTuple):
 class _Events:
     """Rows (session_id, item, and where given timestamp, user_id) of a session file, in file order."""
 
-    table: Table
+    table: DataFile
     frame: pl.DataFrame
     time_kind: TimeKind | None
 
@@ -102,7 +102,7 @@ def load_dataset(
     folder, columns = Path(path), dict(columns or {})
     _check_options(columns, valid_share, test_share)
     files = _find_files(folder)
-    tables = {name: read_table(file) for name, file in files.items()}
+    tables = {name: read_data_file(file) for name, file in files.items()}
     _check_mapped(tables.values(), columns)
     items = tables.pop("items")
     vocabulary = _vocabulary(items, columns)
@@ -170,7 +170,7 @@ def load_sessions(
     """
     columns = dict(columns or {})
     _check_columns(columns)
-    table = read_table(Path(path))
+    table = read_data_file(Path(path))
     _check_mapped([table], columns)
     read = COLUMNS if users else COLUMNS[:-1]
     events, notes = _read_events(table, read, vocabulary, columns, Path("the catalogue"), drop_unknown)
@@ -205,7 +205,7 @@ def _check_columns(columns: Mapping[str, str]) -> None:
             )
 
 
-def _check_mapped(tables: Collection[Table], columns: Mapping[str, str]) -> None:
+def _check_mapped(tables: Collection[DataFile], columns: Mapping[str, str]) -> None:
     """A mapping may fit some files only (items may say ``sku`` where sessions say ``item_id``), not none."""
     known = sorted({column for table in tables for column in table.columns})
     for name, theirs in columns.items():
@@ -243,7 +243,7 @@ def _find_files(folder: Path) -> dict[str, Path]:
     return {stem: file for stem, file in files.items() if file}
 
 
-def _vocabulary(items: Table, columns: Mapping[str, str]) -> Vocabulary:
+def _vocabulary(items: DataFile, columns: Mapping[str, str]) -> Vocabulary:
     column = find_column(items, "item_id", columns, required=True) or "item_id"
     ids = id_column(items, column)
     twice = ~ids.is_first_distinct()
@@ -260,7 +260,7 @@ def _vocabulary(items: Table, columns: Mapping[str, str]) -> Vocabulary:
     return Vocabulary(tuple(ids))
 
 
-def _text(items: Table, columns: Mapping[str, str], wanted: Sequence[str] | None) -> ItemText | None:
+def _text(items: DataFile, columns: Mapping[str, str], wanted: Sequence[str] | None) -> ItemText | None:
     item_column = find_column(items, "item_id", columns, required=True)
     known = [column for column in items.columns if column not in (item_column, "item_id")]
     for name in wanted or ():
@@ -276,7 +276,7 @@ def _text(items: Table, columns: Mapping[str, str], wanted: Sequence[str] | None
 
 
 def _read_events(
-    table: Table,
+    table: DataFile,
     read: Sequence[str],
     vocabulary: Vocabulary,
     columns: Mapping[str, str],
@@ -319,7 +319,7 @@ def _read_events(
     return _Events(table, kept.drop("item_id"), kind), tuple(notes)
 
 
-def _check_users(table: Table, frame: pl.DataFrame) -> None:
+def _check_users(table: DataFile, frame: pl.DataFrame) -> None:
     if "user_id" not in frame.columns:
         return
     first = pl.col("user_id").first().over("session_id")

@@ -22,7 +22,7 @@ DATES = (631_152_000, 4_102_444_800)
 
 
 @dataclass(frozen=True)
-class Targets:
+class TargetStatistics:
     """Items to be predicted: how many, and the share that their own session has before, or train never."""
 
     count: int
@@ -51,8 +51,8 @@ class Split:
     lengths: dict[int, int]
     first_time: int | None
     last_time: int | None
-    last: Targets
-    every: Targets
+    last: TargetStatistics
+    every: TargetStatistics
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Popularity:
+class PopularityStatistics:
     """How interactions in train fall on items.
 
     Attributes:
@@ -95,7 +95,7 @@ class Statistics:
     splits: dict[str, Split]
     text: Texts | None
     fields: dict[str, Texts]
-    popularity: Popularity
+    popularity: PopularityStatistics
 
 
 def statistics(data: Dataset) -> Statistics:
@@ -114,7 +114,7 @@ def statistics(data: Dataset) -> Statistics:
         splits={name: _split(store, data.trained) for name, store in data.splits.items()},
         text=_texts(joined_texts(data.text)) if data.text else None,
         fields={name: _texts(texts) for name, texts in (data.text.fields if data.text else {}).items()},
-        popularity=Popularity(
+        popularity=PopularityStatistics(
             {share: top_share(data.train_counts, share) for share in TOP_SHARES},
             popularity_curve(data.train_counts),
         ),
@@ -217,8 +217,8 @@ def _split(store: SessionStore, trained_V: NDArray[np.bool_]) -> Split:
         lengths=dict(zip(values.tolist(), sessions.tolist(), strict=True)),
         first_time=None if times is None else int(times.min()),
         last_time=None if times is None else int(times.max()),
-        last=Targets(len(last), _share(repeated_T[last]), _share(cold_T[last])),
-        every=Targets(len(every), _share(repeated_T[every]), _share(cold_T[every])),
+        last=TargetStatistics(len(last), _share(repeated_T[last]), _share(cold_T[last])),
+        every=TargetStatistics(len(every), _share(repeated_T[every]), _share(cold_T[every])),
     )
 
 

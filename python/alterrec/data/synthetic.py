@@ -37,7 +37,7 @@ FIRST_SECOND = 1_709_251_200  # 2024-03-01 00:00:00 UTC
 DAYS = 60
 
 # The first type of every department, then the second of every one: a small catalogue has all departments.
-WARES = [
+PRODUCT_TYPES = [
     (department, name)
     for row in zip(*(d.types for d in DEPARTMENTS), strict=True)
     for department, name in zip(DEPARTMENTS, row, strict=True)
@@ -152,7 +152,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
 
 
 def _draw_catalogue(rng: np.random.Generator, items: int) -> _Catalogue:
-    num_types = int(np.clip(items // 120, 4, len(WARES)))
+    num_types = int(np.clip(items // 120, 4, len(PRODUCT_TYPES)))
     product_type = rng.permutation(np.arange(items) % num_types)
     # Equal texts would be a third kind of signal; so each name is given once.
     names = np.empty((items, 4), dtype=np.int64)
@@ -295,7 +295,7 @@ def _by_popularity(rng: np.random.Generator, sums: Floats, count: int) -> Ints:
 
 
 def _item_ids(catalogue: _Catalogue) -> tuple[str, ...]:
-    codes = [WARES[kind][0].code for kind in catalogue.product_type]
+    codes = [PRODUCT_TYPES[kind][0].code for kind in catalogue.product_type]
     width = max(4, len(str(len(codes))))
     return tuple(f"{code}-{number:0{width}d}" for number, code in enumerate(codes, 1))
 
@@ -311,7 +311,7 @@ def _texts(catalogue: _Catalogue) -> ItemText:
         catalogue.use,
     )
     for kind, brand, material, colour, character, use in zip(*(c.tolist() for c in columns), strict=True):
-        department, name = WARES[kind]
+        department, name = PRODUCT_TYPES[kind]
         made_of = department.materials[material]
         titles.append(f"{department.brands[brand]} {made_of} {name}, {COLOURS[colour]}")
         descriptions.append(

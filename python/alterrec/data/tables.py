@@ -18,7 +18,7 @@ TimeKind = Literal["number", "date"]
 
 
 @dataclass(frozen=True)
-class Table:
+class DataFile:
     """A file and its rows; the column ``ROW`` has each row's index in the file, from 0.
 
     Cells of a CSV file are strings; those of a Parquet file have the file's own types.
@@ -47,7 +47,7 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
-def read_table(path: Path) -> Table:
+def read_data_file(path: Path) -> DataFile:
     """The rows of a CSV (UTF-8, comma, header line) or Parquet file; blank lines of a CSV are skipped.
 
     Raises:
@@ -72,10 +72,10 @@ def read_table(path: Path) -> Table:
         frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
     if frame.is_empty():
         raise InputError(f"{path}: has a header but no rows; allowed: at least one row")
-    return Table(path, frame)
+    return DataFile(path, frame)
 
 
-def find_column(table: Table, name: str, columns: Mapping[str, str], *, required: bool) -> str | None:
+def find_column(table: DataFile, name: str, columns: Mapping[str, str], *, required: bool) -> str | None:
     """The file's column for our ``name``: the one ``columns`` gives, else ``name`` itself, else None.
 
     Raises:
@@ -93,7 +93,7 @@ def find_column(table: Table, name: str, columns: Mapping[str, str], *, required
     )
 
 
-def text_column(table: Table, column: str) -> pl.Series:
+def text_column(table: DataFile, column: str) -> pl.Series:
     """A column as text, null as the empty string; a list of strings is joined by spaces."""
     series = table.frame[column]
     if series.dtype == pl.List(pl.String):
@@ -105,7 +105,7 @@ def text_column(table: Table, column: str) -> pl.Series:
     return series.cast(pl.String).fill_null("")
 
 
-def id_column(table: Table, column: str) -> pl.Series:
+def id_column(table: DataFile, column: str) -> pl.Series:
     """A column of ids as strings; InputError for other types than text and integers or an empty id."""
     series = table.frame[column]
     if not (series.dtype.is_integer() or series.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
@@ -122,7 +122,7 @@ def id_column(table: Table, column: str) -> pl.Series:
     return series
 
 
-def time_column(table: Table, column: str) -> tuple[pl.Series, TimeKind]:
+def time_column(table: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
     """A column of times and its kind: Int64 or Float64 numbers, or dates as Int64 microseconds (UTC).
 
     Text may hold integers, decimal numbers or ISO 8601 dates, one kind a column.

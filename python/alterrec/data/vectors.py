@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import Vocabulary
-from alterrec.data.tables import ROW, find_column, id_column, read_table
+from alterrec.data.tables import ROW, find_column, id_column, read_data_file
 from alterrec.errors import InputError, nearest
 
 SUFFIXES = (".npy", ".safetensors", ".parquet")
@@ -99,7 +99,7 @@ def _from_safetensors(path: Path) -> NDArray[np.generic]:
 
 
 def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
-    table = read_table(path)
+    table = read_data_file(path)
     column = find_column(table, "item_id", {}, required=True) or "item_id"
     items = pl.DataFrame({"item": id_column(table, column)}).with_row_index("row")
     wanted = pl.DataFrame({"item": list(vocabulary.item_ids)})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -107,8 +108,8 @@ def colour(name: str, place: int = 0) -> str:
 def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Positions nearest to `values` (least squares) in their order, `gap` apart and inside low..high.
 
-    Less the gaps below it, each position may only rise from one to the next, so this is isotonic
-    regression, solved by pooling adjacent violators (Barlow et al. 1972).
+    Minus the gaps below it, each position may only increase from one to the next, which is isotonic
+    regression.
 
     Example:
         >>> spread_out([0.5, 0.5, 0.0], 0.25, 0.0, 1.0)
@@ -116,19 +117,16 @@ def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> 
         >>> spread_out([1.0, 1.0], 0.25, 0.0, 1.0)
         [0.75, 1.0]
     """
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    pools: list[list[float]] = []
-    for rank, place in enumerate(order):
-        pools.append([values[place] - rank * gap])
-        while len(pools) > 1 and statistics.fmean(pools[-2]) > statistics.fmean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    levels = [statistics.fmean(pool) for pool in pools for _ in pool]
-    highest = high - (len(values) - 1) * gap
-    placed = [0.0] * len(values)
-    for rank, place in enumerate(order):
-        placed[place] = min(max(levels[rank], low), highest) + rank * gap
-    return placed
+    from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
+
+    if not values:
+        return []
+    order = np.argsort(values, kind="stable")
+    gaps = gap * np.arange(len(values))
+    levels = isotonic_regression(np.asarray(values, np.float64)[order] - gaps).x
+    placed = np.empty(len(values))
+    placed[order] = np.clip(levels, low, high - gaps[-1]) + gaps
+    return [float(height) for height in placed]
 
 
 def panel_row(count: int, height: float, rows: int = 1, **grid: Any) -> tuple[Figure, list[list[Axes]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from alterrec.data.statistics import Split, Statistics, Targets, as_date
+from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date
 from alterrec.report.plots_data import distributions_picture
 from alterrec.report.presentation import Part, Presentation, Sheet
 from alterrec.report.tables import Table, count, listed, percent
@@ -130,7 +130,7 @@ def _plain(split: Split) -> dict[str, float | None]:
 
 def _targets(found: Statistics) -> Sheet:
     kinds = {"last": "last item", "every": "every item"}
-    all_targets: list[tuple[str, str, Targets]] = [
+    all_targets: list[tuple[str, str, TargetStatistics]] = [
         (split, kind, getattr(each, kind)) for split, each in found.splits.items() for kind in kinds
     ]
     rows = tuple(
