@@ -1,4 +1,4 @@
-"""Session-based recommenders that fuse item IDs and item text without letting one drown the other.
+"""Session-based recommenders that combine item IDs and item text so that neither dominates the other.
 
 ``alterrec.ranking``, ``alterrec.sessions`` and ``alterrec.metrics`` need numpy alone; everything
 else is imported when first used.
