@@ -28,14 +28,13 @@ from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.runs.facts import peak_memory_bytes
 from alterrec.runs.memory import plan_memory
 from alterrec.sessions import PrefixBatches, SessionStore
-from alterrec.training.clock import NoClock
 from alterrec.training.schedule import Phase
-from alterrec.training.step import Step
+from alterrec.training.step import NoClock, Step
 
 CATALOGUES = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 SESSIONS = [10_000, 100_000, 1_000_000]

@@ -25,13 +25,11 @@ from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.recipe import Recipe, resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
-from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase
-from alterrec.training.step import Step
+from alterrec.training.step import Clock, NoClock, Step
 
 
 class Size(NamedTuple):

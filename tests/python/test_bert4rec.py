@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from alterrec.errors import InputError
-from alterrec.models.base import Lesson, Network, SessionBatch
+from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
 from alterrec.models.bert4rec import Cloze, masked_item_loss
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.item_encoders import BiasedItems, IdTable
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.session_encoders import Mean
+from alterrec.nn.transformer import Bidirectional
 from alterrec.recipe import Cloze as ClozeRecipe
 from alterrec.recipe import resolve
 
@@ -40,9 +40,11 @@ def vector(built: Network, *items: int) -> torch.Tensor:
     return built.encode_sessions(batch, built.item_tables())[0]
 
 
-def lesson(items_NL: list[list[int]], lengths: list[int], targets: list[int], seen: bool = False) -> Lesson:
+def inputs_of(
+    items_NL: list[list[int]], lengths: list[int], targets: list[int], seen: bool = False
+) -> ObjectiveBatch:
     batch = SessionBatch.of_prefixes(torch.tensor(items_NL), torch.tensor(lengths))
-    return Lesson(batch, torch.tensor(targets), np.arange(len(targets)), 0, seen, ScoreBuffer())
+    return ObjectiveBatch(batch, torch.tensor(targets), np.arange(len(targets)), 0, seen, ScoreBuffer())
 
 
 def test_the_oldest_item_is_cut_only_where_there_is_no_room_for_the_mask() -> None:
@@ -116,9 +118,9 @@ def test_masks_by_hand() -> None:
 def test_masks_are_the_sample_s_own_whatever_the_batch() -> None:
     """The mean of a batch is that of its samples, each weighed by its masks: all four have one."""
     built = network(**{"cloze.last": 0.0, "cloze.ratio": 1e-9})
-    both = lesson([[1, 2, 3], [4, 0, 0]], [3, 1], [5, 6])
-    alone = lesson([[4]], [1], [6])._replace(samples_N=np.array([1]))
-    first = lesson([[1, 2, 3]], [3], [5])
+    both = inputs_of([[1, 2, 3], [4, 0, 0]], [3, 1], [5, 6])
+    alone = inputs_of([[4]], [1], [6])._replace(samples_N=np.array([1]))
+    first = inputs_of([[1, 2, 3]], [3], [5])
     cloze = built.objectives["cloze"]
     torch.testing.assert_close(cloze(built, both), (cloze(built, alone) + cloze(built, first)) / 2)
 
@@ -148,14 +150,14 @@ def test_a_masked_first_item_enters_the_loss_but_in_the_public_code() -> None:
     items_NL, length_N = torch.tensor([[1, 2, 5]]), torch.tensor([3])
     all_NL, later_NL = torch.ones(2, 1, 3, dtype=torch.bool)
     later_NL[:, 0] = False
-    once = lesson([[1, 2]], [2], [5])
+    once = inputs_of([[1, 2]], [2], [5])
     for system, asked_NL in ((built, all_NL), (public, later_NL)):
         expected = masked_item_loss(system, items_NL, length_N, all_NL, asked_NL)
         torch.testing.assert_close(system.objectives["cloze"](system, once), expected)
 
 
 def test_half_precision_is_near() -> None:
-    built, few = network().float(), lesson([[1, 2, 3], [4, 0, 0]], [3, 1], [5, 6])
+    built, few = network().float(), inputs_of([[1, 2, 3], [4, 0, 0]], [3, 1], [5, 6])
     cloze = built.objectives["cloze"]
     exact = cloze(built, few)
     with torch.autocast("cpu", torch.bfloat16):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alterrec.nn.dropout import Dropout, kept
+from alterrec.nn.layers import Dropout, dropout_mask
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -24,7 +24,7 @@ def test_a_share_of_values_is_lost_and_the_others_grow(dtype: torch.dtype, share
 def test_each_value_is_drawn_apart_from_its_neighbours() -> None:
     """Four draws are cut from one word: no two of them are more alike than others."""
     torch.manual_seed(0)
-    kept_N4 = kept(torch.empty(100_000, 4), 0.5)
+    kept_N4 = dropout_mask(torch.empty(100_000, 4), 0.5)
     correlations = torch.corrcoef(kept_N4.T) - torch.eye(4)
     assert correlations.abs().max().item() < 5 / 100_000**0.5
 

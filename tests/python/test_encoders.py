@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from alterrec.nn.categories import CategoryFeatures
-from alterrec.nn.initialise import initialise
-from alterrec.nn.item_encoders import IdTable, JoinedItems, SummedItems, TextProjection
-from alterrec.nn.sasrec import SasrecTransformer
+from alterrec.nn.item_encoders import CategoryFeatures, IdTable, JoinedItems, SummedItems, TextProjection
+from alterrec.nn.layers import initialise
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
-from alterrec.nn.streams import TwoStreams
-from alterrec.nn.transformer import Transformer
+from alterrec.nn.transformer import SasrecTransformer, Transformer, TransformerSizes, TwoStreams
 
+SIZES = TransformerSizes(dim=8, max_len=5, layers=2, heads=2, inner=32, dropout=0.0)
 TABLE = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]])
 
 
@@ -63,12 +61,16 @@ def test_recency_by_hand_counts_distance_from_the_end() -> None:
 CAUSAL = {
     "mean": Mean(),
     "recency": Recency(max_len=5),
-    "transformer": Transformer(dim=8, max_len=5, layers=2, heads=2, inner=32, dropout=0.0),
+    "transformer": Transformer(SIZES),
     "weighted": Weighted(
-        Transformer(dim=8, max_len=5, layers=2, heads=2, inner=32, dropout=0.0), dim=8, dropout=0.0
+        Transformer(SIZES),
+        dim=8,
+        dropout=0.0,
     ),
     "gru": Gru(dim=8, hidden=12, layers=2, dropout=0.0),
-    "sasrec_original": SasrecTransformer(dim=8, max_len=5, layers=2, heads=2, inner=8, dropout=0.0),
+    "sasrec_original": SasrecTransformer(
+        TransformerSizes(dim=8, max_len=5, layers=2, heads=2, inner=8, dropout=0.0)
+    ),
 }
 
 
@@ -88,7 +90,7 @@ def test_every_prefix_of_a_causal_encoder_is_one_reading_of_the_session(name: st
 
 def test_weighted_mean_by_hand() -> None:
     """States are the rows themselves and the first column weighs: logits 1, 0, 4, all plus 1/2."""
-    encoder = Weighted(Transformer(2, 3, 1, 1, 2, 0.0), dim=2)
+    encoder = Weighted(Transformer(TransformerSizes(2, 3, 1, 1, 2, 0.0)), dim=2)
     encoder.transformer.states = lambda rows_RLD: rows_RLD
     with torch.no_grad():
         encoder.weigh.weight.copy_(torch.tensor([[1.0, 0.0]]))
@@ -121,7 +123,7 @@ def test_dropout_on_item_rows_is_another_at_every_place(name: str) -> None:
     torch.manual_seed(0)
     encoder = {
         "mean": Mean(dropout=0.5),
-        "weighted": Weighted(Transformer(4, 3, 1, 1, 4, 0.0), dim=4, dropout=0.5),
+        "weighted": Weighted(Transformer(TransformerSizes(4, 3, 1, 1, 4, 0.0)), dim=4, dropout=0.5),
         "gru": Gru(dim=4, hidden=4, layers=1, dropout=0.5),
     }[name]
     table, sessions = torch.ones(2, 4), torch.zeros(64, 2, dtype=torch.long)
@@ -134,7 +136,9 @@ def test_the_original_sasrec_step_by_step() -> None:
     """Its own code in plain numpy: one head's attention, place by place, of normed queries to raw states."""
     torch.manual_seed(0)
     dim, heads = 6, 2
-    encoder = SasrecTransformer(dim, max_len=4, layers=2, heads=heads, inner=dim, dropout=0.0).double()
+    encoder = SasrecTransformer(
+        TransformerSizes(dim, max_len=4, layers=2, heads=heads, inner=dim, dropout=0.0)
+    ).double()
     with torch.no_grad():
         for value in encoder.parameters():
             value.add_(0.3 * torch.randn_like(value))
@@ -219,7 +223,7 @@ def test_category_features_by_hand() -> None:
 
 
 def test_streams_see_their_own_columns_and_what_is_before_them() -> None:
-    encoder = TwoStreams(dim=4, max_len=5, layers=1, heads=2, inner=8, dropout=0.0)
+    encoder = TwoStreams(TransformerSizes(dim=4, max_len=5, layers=1, heads=2, inner=8, dropout=0.0))
     table_VD2 = torch.randn(6, 8)
     states_RLD = encoder(table_VD2, torch.tensor([[1, 2, 3]]))
     torch.testing.assert_close(encoder(table_VD2, torch.tensor([[1, 2, 5]]))[:, :2], states_RLD[:, :2])
@@ -233,7 +237,7 @@ def test_streams_see_their_own_columns_and_what_is_before_them() -> None:
 
 def test_states_at_some_places_are_those_of_all() -> None:
     torch.manual_seed(0)
-    encoder = Transformer(dim=8, max_len=6, layers=2, heads=2, inner=16, dropout=0.0)
+    encoder = Transformer(TransformerSizes(dim=8, max_len=6, layers=2, heads=2, inner=16, dropout=0.0))
     table, items, length_R = torch.randn(9, 8), torch.randint(9, (5, 6)), torch.tensor([1, 6, 3, 2, 5])
     rows, each_R = table[items], torch.arange(5)
     torch.testing.assert_close(

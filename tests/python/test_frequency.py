@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from alterrec.nn.frequency import FrequencyFilter, FrequencyTransformer, low_waves
-from alterrec.nn.initialise import initialise
+from alterrec.nn.layers import initialise
+from alterrec.nn.transformer import TransformerSizes
+
+SIZES = TransformerSizes(8, 9, 2, 2, 16, 0.0)
 
 
 def low_pass(x: np.ndarray, bins: int) -> np.ndarray:
@@ -38,7 +41,7 @@ def test_filter_by_hand() -> None:
 
 def encoder_of(faithful: bool = False) -> FrequencyTransformer:
     torch.manual_seed(0)
-    encoder = FrequencyTransformer(8, 9, 2, 2, 16, 0.0, alpha=0.6, bins=2, faithful=faithful)
+    encoder = FrequencyTransformer(SIZES, alpha=0.6, bins=2, faithful=faithful)
     initialise(encoder, "normal", std=0.5, dim=8)
     return encoder.double().eval()
 
@@ -73,7 +76,9 @@ def test_places_on_the_most_that_fit_matter_to_the_faults_alone() -> None:
     """The same weights with room for four more places: padding is filtered with, or there is none."""
     for faithful in (False, True):
         encoder, table = encoder_of(faithful), torch.randn(20, 8, dtype=torch.float64)
-        roomier = FrequencyTransformer(8, 13, 2, 2, 16, 0.0, alpha=0.6, bins=2, faithful=faithful).double()
+        roomier = FrequencyTransformer(
+            SIZES._replace(max_len=13), alpha=0.6, bins=2, faithful=faithful
+        ).double()
         state = encoder.state_dict()
         positions = state["entrance.positions_LD"]
         if faithful:

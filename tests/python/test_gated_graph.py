@@ -12,8 +12,7 @@ from worlds import small_dataset
 
 from alterrec.graphs import session_graphs
 from alterrec.models.base import SessionBatch
-from alterrec.nn.gated_graph import GatedGraph
-from alterrec.nn.neighbour_mean import Edges, neighbour_mean
+from alterrec.nn.graph_encoders import Edges, GatedGraph, neighbour_mean
 from alterrec.sessions import PrefixBatches
 
 NUM_ITEMS = 6

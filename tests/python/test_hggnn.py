@@ -20,12 +20,12 @@ from alterrec.evaluation.evaluate import evaluate, recommend_items
 from alterrec.models.base import Network, Scorer, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.global_graph import NodeTable
+from alterrec.nn.graph_encoders import NodeTable
 from alterrec.recipe import resolve
 from alterrec.runs import saved_model as run_folder
 from alterrec.runs.fit import FittedRun, evaluate_run
 from alterrec.runs.saved_model import load_model
-from alterrec.training.step import about
+from alterrec.training.step import restrict_to_step_items
 from alterrec.training.supervision import Supervision
 
 USERS = 9
@@ -67,7 +67,7 @@ def test_a_step_about_few_items_has_the_scores_of_all(network: Network) -> None:
     batch = BATCH._replace(user_N=torch.tensor([8, 0, 3]))
     candidates = torch.tensor([[9, 20], [30, 1], [0, 39]])
     positives = torch.tensor([[4], [5], [6]])
-    ids, few, given = about(batch, Supervision(positives, torch.ones(1), candidates))
+    ids, few, given = restrict_to_step_items(batch, Supervision(positives, torch.ones(1), candidates))
     assert len(ids) < NUM_ITEMS
     scores = network.scores(few, network.item_tables(ids)).gather(1, given.candidates)
     torch.testing.assert_close(scores, network.scores(batch).gather(1, candidates))

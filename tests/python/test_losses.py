@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alterrec import _core
+from alterrec.nn.losses import ScoreBuffer, generalised_bce, multi_label_loss
 from alterrec.nn.losses import candidate_cross_entropy as loss_of_vectors
-from alterrec.nn.losses import generalised_bce, multi_label_loss
-from alterrec.nn.scores import ScoreBuffer
 from alterrec.ranking import cross_entropy_, set_threads
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alterrec.models.base import Lesson, Network, SessionBatch
+from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
 from alterrec.nn.item_encoders import IdTable, JoinedItems
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.session_encoders import Mean
 from alterrec.sessions import PrefixBatches, SessionStore
 
@@ -24,9 +24,11 @@ def raw_table(rows: list[list[float]]) -> IdTable:
     return table
 
 
-def lesson(items_NL: list[list[int]], lengths: list[int], targets: list[int], seed: int = 0) -> Lesson:
+def inputs_of(
+    items_NL: list[list[int]], lengths: list[int], targets: list[int], seed: int = 0
+) -> ObjectiveBatch:
     batch = SessionBatch.of_prefixes(torch.tensor(items_NL), torch.tensor(lengths))
-    return Lesson(batch, torch.tensor(targets), np.arange(len(targets)), seed, False, ScoreBuffer())
+    return ObjectiveBatch(batch, torch.tensor(targets), np.arange(len(targets)), seed, False, ScoreBuffer())
 
 
 def test_scores_are_products_with_the_table_that_is_scored() -> None:
@@ -84,19 +86,19 @@ def test_encoders_that_read_users_get_them() -> None:
 
 
 def test_sequences_keep_their_last_items_and_the_target() -> None:
-    sequences_NL, length_N = lesson([[1, 2, 3], [4, 9, 9]], [3, 1], [5, 6]).sequences(max_len=3)
+    sequences_NL, length_N = inputs_of([[1, 2, 3], [4, 9, 9]], [3, 1], [5, 6]).sequences(max_len=3)
     assert sequences_NL.tolist() == [[2, 3, 5], [4, 6, 0]]
     assert length_N.tolist() == [3, 2]
 
 
 def test_draws_are_those_of_the_sample_whatever_the_batch() -> None:
-    both = lesson([[1], [2]], [1, 1], [3, 4])
+    both = inputs_of([[1], [2]], [1, 1], [3, 4])
     one = both._replace(samples_N=np.array([1]))
     assert torch.equal(both.draws(6)[1:], one.draws(6))
     assert torch.equal(both.draws(6)[:, :4], both.draws(4))
     assert not torch.equal(both.draws(6), both.draws(6, purpose=1))
     assert not torch.equal(both.draws(6), both._replace(seed=1).draws(6))
-    many = lesson([[1]] * 500, [1] * 500, [2] * 500).draws(40)
+    many = inputs_of([[1]] * 500, [1] * 500, [2] * 500).draws(40)
     assert many.min().item() >= 0
     assert many.max().item() < 1
     assert abs(many.mean().item() - 0.5) < 0.01

@@ -11,8 +11,7 @@ from parity import close
 
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.item_encoders import IdTable
-from alterrec.nn.text_start import principal_components
+from alterrec.nn.item_encoders import IdTable, principal_components
 from alterrec.recipe import resolve
 
 

@@ -13,8 +13,8 @@ from alterrec.graphs import session_graphs
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
+from alterrec.nn.graph_encoders import Edges
 from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.nn.neighbour_mean import Edges
 from alterrec.recipe import resolve
 
 FILES = [*parity.files("srgnn"), *parity.files("srgnn_original")]

@@ -13,8 +13,8 @@ from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.models.unisrec import Contrast, without_items
+from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.nn.mixture import MixtureAdapter
 from alterrec.recipe import resolve
 
 SETTINGS = {"inductive": "unisrec_text", "transductive": "unisrec"}

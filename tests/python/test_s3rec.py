@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worlds import NUM_ITEMS, text_like_vectors
 
 from alterrec.errors import InputError
-from alterrec.models.base import Lesson, Network, SessionBatch
+from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.models.s3rec import (
@@ -24,7 +24,7 @@ from alterrec.models.s3rec import (
     other_items,
     preference_loss,
 )
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.training.schedule import phases
 from alterrec.training.step import check_loss
@@ -48,14 +48,14 @@ def tasks_of(network: Network) -> FourTasks:
     return tasks
 
 
-def lesson(sequences: list[list[int]], samples: list[int] | None = None, seed: int = 3) -> Lesson:
+def inputs_of(sequences: list[list[int]], samples: list[int] | None = None, seed: int = 3) -> ObjectiveBatch:
     """Sequences as prefixes with the item after each."""
     width = max(len(sequence) for sequence in sequences)
     prefixes = torch.tensor([row[:-1] + [0] * (width - len(row)) for row in sequences])
     batch = SessionBatch.of_prefixes(prefixes, torch.tensor([len(row) - 1 for row in sequences]))
     numbers = np.array(samples or range(len(sequences)))
     targets = torch.tensor([row[-1] for row in sequences])
-    return Lesson(batch, targets, numbers, seed, False, ScoreBuffer())
+    return ObjectiveBatch(batch, targets, numbers, seed, False, ScoreBuffer())
 
 
 def sequences_and_draws(draws: int) -> st.SearchStrategy[tuple[list[list[int]], list[list[float]]]]:
@@ -130,8 +130,8 @@ class TestDraws:
 
     def test_a_sample_draws_the_same_masks_and_negatives_in_any_batch(self) -> None:
         network = network_of()
-        together = tasks_of(network).rows(lesson([[1, 2, 3, 4, 5], [6, 7]], [8, 9]), NUM_ITEMS)
-        alone = tasks_of(network).rows(lesson([[6, 7]], [9]), NUM_ITEMS)
+        together = tasks_of(network).rows(inputs_of([[1, 2, 3, 4, 5], [6, 7]], [8, 9]), NUM_ITEMS)
+        alone = tasks_of(network).rows(inputs_of([[6, 7]], [9]), NUM_ITEMS)
         for whole, part in (
             (together.masked_RL, alone.masked_RL),
             (together.negatives_RL, alone.negatives_RL),
@@ -142,25 +142,25 @@ class TestDraws:
         sequences = [[1, 2, 3, 4, 5]] * 2000
         for last in (False, True):
             tasks = tasks_of(network_of(s3rec__mask=0.3, s3rec__mask_last=last))
-            masked_L = tasks.rows(lesson(sequences), NUM_ITEMS).masked_RL.float().mean(0)
+            masked_L = tasks.rows(inputs_of(sequences), NUM_ITEMS).masked_RL.float().mean(0)
             assert masked_L[:4].tolist() == pytest.approx([0.3] * 4, abs=0.04)
             assert masked_L[4].item() == pytest.approx(1.0 if last else 0.3, abs=0.04)
 
     def test_faithful_rows_are_left_padded_with_misplaced_attributes_and_the_mask_as_a_negative(self) -> None:
         tasks = tasks_of(network_of(model__faithful=True))
-        rows = tasks.rows(lesson([[1, 2, 3]] * 500), num_items=4)
+        rows = tasks.rows(inputs_of([[1, 2, 3]] * 500), num_items=4)
         assert rows.items_RL[0, 3:].tolist() == [1, 2, 3]
         assert rows.real_RL[0].tolist() == [False] * 3 + [True] * 3
         assert rows.described_RL[0].tolist() == [1, 2, 3, 4, 4, 4]
         assert set(rows.negatives_RL.unique().tolist()) == {0, 4}
-        mended = tasks_of(network_of()).rows(lesson([[1, 2, 3]] * 500), num_items=4)
+        mended = tasks_of(network_of()).rows(inputs_of([[1, 2, 3]] * 500), num_items=4)
         assert torch.equal(mended.described_RL, mended.items_RL)
         assert set(mended.negatives_RL.unique().tolist()) == {0}
 
 
 class TestLosses:
     def rows(self, network: Network, sequences: list[list[int]]) -> tuple[torch.Tensor, Rows]:
-        return network.item_tables().inputs, tasks_of(network).rows(lesson(sequences), NUM_ITEMS)
+        return network.item_tables().inputs, tasks_of(network).rows(inputs_of(sequences), NUM_ITEMS)
 
     def test_padding_changes_nothing(self) -> None:
         """The same rows with two more places behind them."""
@@ -215,7 +215,7 @@ class TestLosses:
     def test_every_parameter_of_pretraining_learns_and_the_weights_weigh(self) -> None:
         network = network_of(s3rec__aap=0.5, s3rec__mip=2.0, s3rec__map=3.0, s3rec__sp=4.0)
         tasks = tasks_of(network)
-        given_ = lesson([[1, 2, 3, 4], [5, 6], [7, 7, 8]])
+        given_ = inputs_of([[1, 2, 3, 4], [5, 6], [7, 7, 8]])
         loss = tasks(network, given_)
         table, rows = network.item_tables().inputs, tasks.rows(given_, NUM_ITEMS)
         losses = tasks.losses(network, table, rows)
@@ -228,7 +228,7 @@ class TestLosses:
 
     def test_half_precision_is_near(self) -> None:
         network = network_of().eval()
-        given_ = lesson([[1, 2, 3, 4], [5, 6], [7, 7, 8]])
+        given_ = inputs_of([[1, 2, 3, 4], [5, 6], [7, 7, 8]])
         exact = tasks_of(network)(network, given_)
         with torch.autocast("cpu", torch.bfloat16):
             near = tasks_of(network)(network, given_)

@@ -15,13 +15,12 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches
 from alterrec.training import step as step_module
-from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase
-from alterrec.training.step import Step, check_loss
+from alterrec.training.step import Clock, NoClock, Step, check_loss
 
 EXACT = {
     "model.dim": 8,
@@ -104,15 +103,15 @@ def test_few_items_of_many_teach_as_the_whole_catalogue_does(
     batch = batches("by_session")[0]
     whole = learned(model, recipe, phase, batch, seen=True)
     seen: list[int] = []
-    about = step_module.about
+    restrict = step_module.restrict_to_step_items
 
     def counted(*arguments: Any) -> Any:
-        answer = about(*arguments)
+        answer = restrict(*arguments)
         seen.append(len(answer[0]))
         return answer
 
     monkeypatch.setattr(step_module, "ITEMS_A_CANDIDATE", 1)
-    monkeypatch.setattr(step_module, "about", counted)
+    monkeypatch.setattr(step_module, "restrict_to_step_items", counted)
     assert_equal(whole, learned(model, recipe, phase, batch, seen=True))
     assert len(seen) == 1
     assert seen[0] <= NUM_ITEMS

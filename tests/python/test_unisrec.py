@@ -22,12 +22,12 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
-from alterrec.models.base import Lesson, Network, Recommender, SessionBatch
+from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import Items
 from alterrec.models.unisrec import Contrast, in_batch_cross_entropy, without_items
-from alterrec.nn.mixture import MixtureAdapter
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.item_encoders import MixtureAdapter
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, resolve
 from alterrec.runs.fit import evaluate_run, fit
 from alterrec.runs.pretrained import LAYER, start_from
@@ -57,9 +57,9 @@ def model_of(recipe: Recipe, shortened: bool = True) -> Recommender:
     return build_model(recipe, Items(NUM_ITEMS, vectors_VF, trained, shortened_VF=other_VF))
 
 
-def lesson_of(seed: int = 0, samples: tuple[int, ...] = (7, 8, 9)) -> Lesson:
+def inputs_of(seed: int = 0, samples: tuple[int, ...] = (7, 8, 9)) -> ObjectiveBatch:
     batch = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 5, 0], [5, 5, 0]]), torch.tensor([3, 2, 2]))
-    return Lesson(batch, torch.tensor([4, 6, 4]), np.array(samples), seed, False, ScoreBuffer())
+    return ObjectiveBatch(batch, torch.tensor([4, 6, 4]), np.array(samples), seed, False, ScoreBuffer())
 
 
 # The mixture
@@ -139,7 +139,7 @@ def contrast_of(model: Recommender) -> tuple[Network, Contrast]:
 
 def test_pretraining_learns_text_and_encoder_and_leaves_item_rows_alone() -> None:
     network, contrast = contrast_of(model_of(recipe_of("unisrec")))
-    contrast(network, lesson_of()).backward()
+    contrast(network, inputs_of()).backward()
     untouched = {name for name, value in network.named_parameters() if value.grad is None}
     assert untouched == {"items.encoders.0.rows_VD"}
 
@@ -147,7 +147,7 @@ def test_pretraining_learns_text_and_encoder_and_leaves_item_rows_alone() -> Non
 def test_draws_of_pretraining_are_of_seed_and_sample_and_words_are_rare() -> None:
     model = model_of(recipe_of("unisrec", text__dropout=0.0, model__dropout=0.0)).eval()
     network, contrast = contrast_of(model)
-    first, again, other = (contrast(network, lesson_of(seed)).item() for seed in (1, 1, 2))
+    first, again, other = (contrast(network, inputs_of(seed)).item() for seed in (1, 1, 2))
     assert first == again != other
     kinds: list[bool] = []
     whole = contrast.losses
@@ -159,23 +159,23 @@ def test_draws_of_pretraining_are_of_seed_and_sample_and_words_are_rare() -> Non
     contrast.losses = counted  # type: ignore[method-assign]
     with torch.no_grad():
         for seed in range(400):
-            contrast(network, lesson_of(seed))
+            contrast(network, inputs_of(seed))
     assert 0.05 < np.mean(kinds) < 0.15
 
 
 def test_without_shortened_texts_every_batch_loses_items() -> None:
     recipe = recipe_of("unisrec", unisrec__item_share=0.0)
     network, contrast = contrast_of(model_of(recipe, shortened=False))
-    assert contrast(network, lesson_of()).isfinite()
+    assert contrast(network, inputs_of()).isfinite()
 
 
 def test_word_drop_reads_the_other_vectors_where_a_place_is_not_kept() -> None:
     network, contrast = contrast_of(model_of(recipe_of("unisrec")).eval())
-    lesson = lesson_of()
+    inputs = inputs_of()
     all_kept, none_kept = (torch.full((3, 3), kept) for kept in (True, False))
 
     def against_themselves(keep_NL: torch.Tensor) -> float:
-        return contrast.losses(network, lesson.batch, lesson.targets_N, keep_NL, words=True)[1].item()
+        return contrast.losses(network, inputs.batch, inputs.targets_N, keep_NL, words=True)[1].item()
 
     unlike = against_themselves(none_kept)
     assert unlike > against_themselves(all_kept)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alterrec.metrics import metrics
 from alterrec.models.base import Scorer, SessionBatch
-from alterrec.nn.device import on_device
+from alterrec.nn.sequences import on_device
 from alterrec.ranking import fused_target_counts, target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
 

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from alterrec.evaluation.evaluate import Protocol, chunk_rows, score_chunks, weighted_sum
 from alterrec.models.base import Network, Recommender, SessionBatch
-from alterrec.nn.device import on_device
-from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.nn.sequences import on_device
 from alterrec.ranking import cross_entropy_, uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore
 

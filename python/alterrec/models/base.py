@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.device import on_device
-from alterrec.nn.dropout import Dropout
-from alterrec.nn.gated_graph import PrefixGraphs
-from alterrec.nn.scores import ScoreBuffer
-from alterrec.nn.sequences import append, real_places
+from alterrec.nn.graph_encoders import PrefixGraphs
+from alterrec.nn.layers import Dropout
+from alterrec.nn.losses import ScoreBuffer
+from alterrec.nn.sequences import append, on_device, real_places
 from alterrec.nn.transformer import Transformer
 from alterrec.ranking import uniform_items
 from alterrec.sessions import Batch, derive_seed
@@ -77,16 +76,16 @@ class SessionBatch(NamedTuple):
         return PrefixGraphs.of(items, self.arrays.lengths, num_items, str(self.length_N.device))
 
 
-class Lesson(NamedTuple):
+class ObjectiveBatch(NamedTuple):
     """What an objective of a network's own learns from: prefixes (N), the item after each, draws.
 
     Example:
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]))
-        >>> lesson = Lesson(batch, torch.tensor([3, 5]), np.array([0, 1]), 0, False, ScoreBuffer())
-        >>> lesson.sequences(max_len=50)
+        >>> inputs = ObjectiveBatch(batch, torch.tensor([3, 5]), np.array([0, 1]), 0, False, ScoreBuffer())
+        >>> inputs.sequences(max_len=50)
         (tensor([[4, 2, 3],
                 [7, 5, 0]]), tensor([3, 2]))
-        >>> lesson.draws(5).shape
+        >>> inputs.draws(5).shape
         torch.Size([2, 5])
     """
 
@@ -150,8 +149,8 @@ class Objective(Protocol):
     One that reads each sample more than once says so by an attribute ``readings``.
     """
 
-    def __call__(self, network: Network, lesson: Lesson) -> Tensor:
-        """The loss of a lesson, a scalar."""
+    def __call__(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
+        """The loss of a batch, a scalar."""
         ...
 
 

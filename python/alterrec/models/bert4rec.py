@@ -8,13 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from alterrec.models.base import Lesson, Network, Recommender
+from alterrec.models.base import Network, ObjectiveBatch, Recommender
 from alterrec.models.parts import Items, alone, id_items, network_of
-from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.item_encoders import BiasedItems
-from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.sequences import real_places
+from alterrec.nn.transformer import Bidirectional
 from alterrec.recipe import Cloze as ClozeRecipe
 from alterrec.recipe import Recipe
 
@@ -78,11 +77,11 @@ class Cloze(nn.Module):
         self.ratio = choice.ratio
         self.faithful = faithful
 
-    def forward(self, network: Network, lesson: Lesson) -> Tensor:
+    def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
         """Mean cross-entropy of the masked items over the catalogue, a scalar."""
         assert isinstance(network.session, Bidirectional)
-        items_NL, length_N = lesson.sequences(network.session.max_len)
-        masked_NL = self.masks(lesson.draws(1 + items_NL.shape[1]), length_N)
+        items_NL, length_N = inputs.sequences(network.session.max_len)
+        masked_NL = self.masks(inputs.draws(1 + items_NL.shape[1]), length_N)
         asked_NL = masked_NL
         if self.faithful:
             asked_NL = masked_NL & (torch.arange(items_NL.shape[1], device=items_NL.device) > 0)
@@ -92,8 +91,8 @@ class Cloze(nn.Module):
             length_N,
             masked_NL,
             asked_NL,
-            exclude_seen=lesson.exclude_seen,
-            buffer=lesson.buffer,
+            exclude_seen=inputs.exclude_seen,
+            buffer=inputs.buffer,
         )
 
     def masks(self, draws: Tensor, length_N: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ from alterrec.models.parts import (
     two_networks,
 )
 from alterrec.models.s3rec import s3rec
-from alterrec.nn.initialise import initialise
 from alterrec.nn.item_encoders import JoinedItems, SummedItems
+from alterrec.nn.layers import initialise
 from alterrec.recipe import Recipe
 from alterrec.sessions import SessionStore
 

@@ -7,9 +7,8 @@ from torch import nn
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.models.parts import Items, alone, id_items, network_of, only_id, text_items, transformer_sizes
-from alterrec.nn.categories import CategoryFeatures
-from alterrec.nn.item_encoders import JoinedItems
-from alterrec.nn.streams import TwoStreams
+from alterrec.nn.item_encoders import CategoryFeatures, JoinedItems
+from alterrec.nn.transformer import TwoStreams
 from alterrec.recipe import Recipe
 
 
@@ -40,7 +39,7 @@ def fdsa(recipe: Recipe, items: Items) -> Recommender:
     """
     table = id_items(recipe, items)
     read = JoinedItems([table, _features(recipe, items)])
-    session = TwoStreams(*transformer_sizes(recipe, recipe.id, recipe.model.dim))
+    session = TwoStreams(transformer_sizes(recipe, recipe.id, recipe.model.dim))
     return alone(network_of(recipe, recipe.id, read, session=session, outputs=table.forward))
 
 

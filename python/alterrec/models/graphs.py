@@ -5,7 +5,7 @@ from __future__ import annotations
 from alterrec.graphs import transition_graph
 from alterrec.models.base import Network, Recommender
 from alterrec.models.parts import Items, alone, only_id, own_dropout
-from alterrec.nn.global_graph import GraphNodes, PersonalSession
+from alterrec.nn.graph_encoders import GraphNodes, PersonalSession
 from alterrec.recipe import Recipe
 
 

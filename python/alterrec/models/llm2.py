@@ -8,9 +8,8 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.models.bert4rec import bert4rec
 from alterrec.models.parts import SESSIONS, Items, alone, id_items, network_of
-from alterrec.nn.item_encoders import BiasedItems, IdTable
-from alterrec.nn.text_start import principal_components, random_projection
-from alterrec.nn.transformer import RECBOLE, Head, Headed
+from alterrec.nn.item_encoders import BiasedItems, IdTable, principal_components, random_projection
+from alterrec.nn.transformer import RECBOLE, EncoderWithHead, Head
 from alterrec.recipe import Recipe
 
 
@@ -39,7 +38,7 @@ def llm2sasrec(recipe: Recipe, items: Items) -> Recommender:
     """
     biased = BiasedItems(id_items(recipe, items), items.num_items)
     encoder = SESSIONS[recipe.id.session](recipe, recipe.id, biased.dim)
-    session = Headed(encoder, Head(biased.dim, RECBOLE.eps))
+    session = EncoderWithHead(encoder, Head(biased.dim, RECBOLE.eps))
     return alone(network_of(recipe, recipe.id, biased, session=session, outputs=biased.scored))
 
 

@@ -12,14 +12,18 @@ from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Network, Recommender
-from alterrec.nn.bidirectional import Bidirectional
 from alterrec.nn.frequency import FrequencyTransformer
-from alterrec.nn.gated_graph import GatedGraph
-from alterrec.nn.item_encoders import IdTable, TextItems, TextProjection
-from alterrec.nn.mixture import MixtureAdapter
-from alterrec.nn.sasrec import SasrecTransformer
+from alterrec.nn.graph_encoders import GatedGraph
+from alterrec.nn.item_encoders import IdTable, MixtureAdapter, TextItems, TextProjection
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
-from alterrec.nn.transformer import AUTHORS, RECBOLE, Transformer
+from alterrec.nn.transformer import (
+    AUTHORS,
+    RECBOLE,
+    Bidirectional,
+    SasrecTransformer,
+    Transformer,
+    TransformerSizes,
+)
 from alterrec.recipe import Network as NetworkRecipe
 from alterrec.recipe import Recipe
 from alterrec.sessions import SessionStore
@@ -69,37 +73,36 @@ def own_dropout(recipe: Recipe, network: NetworkRecipe) -> float:
     return recipe.model.dropout if network.dropout is None else network.dropout
 
 
-def transformer_sizes(
-    recipe: Recipe, network: NetworkRecipe, dim: int
-) -> tuple[int, int, int, int, int, float]:
-    """What all Transformers ask for: width, places, layers, heads, inner width, dropout."""
-    sizes = recipe.model
-    inner = sizes.inner or 4 * dim
-    return dim, sizes.max_len, sizes.layers, sizes.heads, inner, own_dropout(recipe, network)
+def transformer_sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> TransformerSizes:
+    """Sizes of a Transformer of width ``dim``."""
+    model = recipe.model
+    return TransformerSizes(
+        dim, model.max_len, model.layers, model.heads, model.inner or 4 * dim, own_dropout(recipe, network)
+    )
 
 
 # Session encoders by the name that `id.session` and `text.session` know.
 SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
     "mean": lambda recipe, network, dim: Mean(network.input_dropout),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
-    "transformer": lambda *choices: Transformer(*transformer_sizes(*choices), AUTHORS),
-    "sasrec": lambda *choices: Transformer(*transformer_sizes(*choices), RECBOLE),
-    "sasrec_original": lambda *choices: SasrecTransformer(*transformer_sizes(*choices)),
+    "transformer": lambda *choices: Transformer(transformer_sizes(*choices), AUTHORS),
+    "sasrec": lambda *choices: Transformer(transformer_sizes(*choices), RECBOLE),
+    "sasrec_original": lambda *choices: SasrecTransformer(transformer_sizes(*choices)),
     "frequency": lambda recipe, network, dim: FrequencyTransformer(
-        *transformer_sizes(recipe, network, dim),
+        transformer_sizes(recipe, network, dim),
         alpha=recipe.frequency.alpha,
         bins=recipe.frequency.low // 2 + 1,
         faithful=recipe.model.faithful,
     ),
     "graph": lambda recipe, network, dim: GatedGraph(dim, recipe.graph.steps),
     "weighted": lambda recipe, network, dim: Weighted(
-        Transformer(*transformer_sizes(recipe, network, dim), RECBOLE), dim, network.input_dropout
+        Transformer(transformer_sizes(recipe, network, dim), RECBOLE), dim, network.input_dropout
     ),
     "gru": lambda recipe, network, dim: Gru(
         dim, recipe.gru.hidden or 2 * dim, recipe.model.layers, own_dropout(recipe, network)
     ),
     "bidirectional": lambda *choices: Bidirectional(
-        *transformer_sizes(*choices), cuts_first=choices[0].model.faithful
+        transformer_sizes(*choices), cuts_first=choices[0].model.faithful
     ),
 }
 

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.errors import InputError
-from alterrec.models.base import Lesson, Network, Recommender
+from alterrec.models.base import Network, ObjectiveBatch, Recommender
 from alterrec.models.parts import Items, alone, id_items, network_of, text_items
 from alterrec.nn.item_encoders import TextItems
-from alterrec.nn.losses import multi_label_loss
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer, multi_label_loss
 from alterrec.nn.sequences import left_padded, real_places
 from alterrec.nn.transformer import Transformer
 from alterrec.recipe import Recipe
@@ -217,16 +216,16 @@ class FourTasks(nn.Module):
         self.map = nn.Linear(dim, dim)
         self.sp = nn.Linear(dim, dim)
 
-    def forward(self, network: Network, lesson: Lesson) -> Tensor:
-        """The weighted sum of the four losses of a lesson, for each of its sequences; a scalar."""
+    def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
+        """The weighted sum of the four losses of a batch, for each of its sequences; a scalar."""
         table_VD = network.item_tables().inputs
-        rows = self.rows(lesson, len(table_VD))
-        losses = self.losses(network, table_VD, rows, lesson.buffer)
+        rows = self.rows(inputs, len(table_VD))
+        losses = self.losses(network, table_VD, rows, inputs.buffer)
         return self.weighted(losses) / len(rows.items_RL)
 
-    def rows(self, lesson: Lesson, num_items: int) -> Rows:
-        """What is masked, and beside what, drawn for a lesson."""
-        items_RL, length_R = lesson.sequences(self.max_len)
+    def rows(self, inputs: ObjectiveBatch, num_items: int) -> Rows:
+        """What is masked, and beside what, drawn for a batch."""
+        items_RL, length_R = inputs.sequences(self.max_len)
         real_RL = real_places(items_RL, length_R)
         described_RL = items_RL
         if self.faithful:
@@ -237,13 +236,13 @@ class FourTasks(nn.Module):
             if isinstance(self.attributes, CategoryAttributes):
                 described_RL = items_RL
         width = items_RL.shape[1]
-        masked_RL = real_RL & (lesson.draws(width, MASKS) < self.choice.mask)
+        masked_RL = real_RL & (inputs.draws(width, MASKS) < self.choice.mask)
         if self.choice.mask_last:
             masked_RL = masked_RL.scatter(1, last_place(real_RL)[:, None], True)
         negatives_RL = other_items(
-            lesson.draws(width, NEGATIVES), items_RL, real_RL, num_items + self.faithful
+            inputs.draws(width, NEGATIVES), items_RL, real_RL, num_items + self.faithful
         )
-        segments = masked_segments(lesson.draws(3, SEGMENTS), items_RL, real_RL, num_items)
+        segments = masked_segments(inputs.draws(3, SEGMENTS), items_RL, real_RL, num_items)
         return Rows(items_RL, real_RL, masked_RL, negatives_RL, described_RL, *segments)
 
     def read(self, network: Network, table_VD: Tensor, rows: Rows) -> States:

@@ -9,7 +9,7 @@ from torch import nn
 
 from alterrec.models.base import Recommender
 from alterrec.models.parts import Items, alone, id_items, network_of, only_id
-from alterrec.nn.initialise import keep_start
+from alterrec.nn.layers import keep_start
 from alterrec.recipe import Recipe
 
 

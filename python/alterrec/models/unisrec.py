@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tables
+from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
 from alterrec.models.parts import Items, alone, id_items, network_of, only_id, text_items
 from alterrec.nn.item_encoders import SummedItems, TextItems
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.sequences import real_places
 from alterrec.recipe import Recipe
 from alterrec.recipe import Unisrec as Choices
 from alterrec.sessions import derive_seed
 
-# Purposes of the seeds of a lesson: which items or texts change, and which of both a batch does.
+# Purposes of the seeds of a batch: which items or texts change, and which of both a batch does.
 PLACES, KIND = range(2)
 
 
@@ -96,13 +96,13 @@ class Contrast(nn.Module):
         self.choices = choices
         self.faithful = faithful
 
-    def forward(self, network: Network, lesson: Lesson) -> Tensor:
-        """The loss of a lesson, a scalar."""
-        width = lesson.batch.items_RL.shape[1]
-        keep_NL = lesson.draws(width, PLACES) >= self.choices.drop
-        draw = derive_seed(lesson.seed, KIND, int(lesson.samples_N[0])) / 2**64
+    def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
+        """The loss of a batch, a scalar."""
+        width = inputs.batch.items_RL.shape[1]
+        keep_NL = inputs.draws(width, PLACES) >= self.choices.drop
+        draw = derive_seed(inputs.seed, KIND, int(inputs.samples_N[0])) / 2**64
         words = self.shortened_VF is not None and draw >= self.choices.item_share
-        to_items, to_sessions = self.losses(network, lesson.batch, lesson.targets_N, keep_NL, words=words)
+        to_items, to_sessions = self.losses(network, inputs.batch, inputs.targets_N, keep_NL, words=words)
         return to_items + self.choices.sequence_weight * to_sessions
 
     def losses(

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alterrec.nn.dropout import Dropout
+from alterrec.nn.layers import Dropout
 from alterrec.nn.sequences import at_places, left_padded, real_places
-from alterrec.nn.transformer import RECBOLE, Attention, Entrance, FeedForward
+from alterrec.nn.transformer import RECBOLE, Attention, FeedForward, InputLayer, TransformerSizes
 
 
 def low_waves(length: int, bins: int) -> NDArray[np.float64]:
@@ -38,7 +38,7 @@ def low_waves(length: int, bins: int) -> NDArray[np.float64]:
     return waves
 
 
-class Asked(NamedTuple):
+class RequestedPlaces(NamedTuple):
     """Places that a block is asked for: their states before it, and their rows of the waves."""
 
     states_NKD: Tensor
@@ -56,7 +56,7 @@ class FrequencyFilter(nn.Module):
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
 
-    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, asked: Asked | None = None) -> Tensor:
+    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, asked: RequestedPlaces | None = None) -> Tensor:
         """Filtered states (N, L, D), or (N, K, D) of what is asked for.
 
         ``waves_NLW`` are columns of :func:`low_waves`, 0 behind the prefix.
@@ -71,17 +71,17 @@ class FrequencyFilter(nn.Module):
 class FrequencyBlock(nn.Module):
     """A post-norm block whose attention has the weight 1 - alpha beside a filter of weight alpha."""
 
-    def __init__(self, dim: int, heads: int, inner: int, dropout: float, alpha: float) -> None:
+    def __init__(self, sizes: TransformerSizes, alpha: float) -> None:
         super().__init__()
         self.alpha = alpha
-        self.filter = FrequencyFilter(dim, dropout)
-        self.attention = Attention(dim, heads, dropout, RECBOLE)
-        self.attn_norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
-        self.ffn = FeedForward(dim, inner, dropout, RECBOLE)
-        self.ffn_norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
+        self.filter = FrequencyFilter(sizes.dim, sizes.dropout)
+        self.attention = Attention(sizes, RECBOLE)
+        self.attn_norm = nn.LayerNorm(sizes.dim, eps=RECBOLE.eps)
+        self.ffn = FeedForward(sizes, RECBOLE)
+        self.ffn_norm = nn.LayerNorm(sizes.dim, eps=RECBOLE.eps)
 
     def forward(
-        self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None, asked: Asked | None = None
+        self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None, asked: RequestedPlaces | None = None
     ) -> Tensor:
         """States after the block (N, L, D), or (N, K, D) at some places; ``mask`` as in ``Attention``."""
         asked_NKD = asked.states_NKD if asked else x_NLD
@@ -100,14 +100,14 @@ class FrequencyTransformer(nn.Module):
     2024.
 
     Args:
-        dim, max_len, layers, heads, inner, dropout: as of ``Transformer``.
+        sizes: sizes of the Transformer.
         alpha: weight of the filter beside attention.
         bins: how many frequencies are low: 0 to bins - 1 waves over the prefix.
         faithful: as in the authors' code: prefixes are padded on the left to ``max_len``, filters run over
             the padding, padded places attend to all places, and all layers start with one beta.
 
     Example:
-        >>> encoder = FrequencyTransformer(4, 5, 1, 2, 16, dropout=0.0, alpha=0.7, bins=2)
+        >>> encoder = FrequencyTransformer(TransformerSizes(4, 5, 1, 2, 16, dropout=0.0), alpha=0.7, bins=2)
         >>> encoder(torch.randn(6, 4), torch.tensor([[1, 2, 0]]), torch.tensor([2])).shape
         torch.Size([1, 4])
     """
@@ -118,20 +118,16 @@ class FrequencyTransformer(nn.Module):
 
     def __init__(
         self,
-        dim: int,
-        max_len: int,
-        layers: int,
-        heads: int,
-        inner: int,
-        dropout: float,
+        sizes: TransformerSizes,
         *,
         alpha: float,
         bins: int,
         faithful: bool = False,
     ) -> None:
         super().__init__()
-        self.entrance = Entrance(dim, max_len, dropout, RECBOLE.eps)
-        blocks = [FrequencyBlock(dim, heads, inner, dropout, alpha) for _ in range(layers)]
+        dim, max_len = sizes.dim, sizes.max_len
+        self.entrance = InputLayer(sizes, RECBOLE.eps)
+        blocks = [FrequencyBlock(sizes, alpha) for _ in range(sizes.layers)]
         self.blocks = nn.ModuleList(blocks)
         waves_MLW = np.zeros((max_len + 1, max_len, 2 * bins - 1))
         for length in range(1, max_len + 1):
@@ -155,7 +151,7 @@ class FrequencyTransformer(nn.Module):
             last_N1, mask_N11L = length_N[:, None] - 1, real_places(items_NL, length_N)[:, None, None]
         else:
             last_N1, mask_N11L = torch.full_like(length_N[:, None], x_NLD.shape[1] - 1), mask[:, :, -1:]
-        asked = Asked(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
+        asked = RequestedPlaces(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
         vectors_ND: Tensor = last(x_NLD, waves_NLW, mask_N11L, asked)[:, 0]
         return vectors_ND
 

@@ -1,6 +1,7 @@
-"""Item encoders: from ids and text vectors to the item table (V, D), or to its rows of some items (U, D).
+"""Item encoders: from ids, text vectors and categories to the item table (V, D) or some of its rows (U, D).
 
-Legend: V items, U items asked for, D width, F width of given text vectors.
+Legend: V items, U requested items, D width, F width of text vectors, R rows of a part, E experts,
+C categorical fields, K most values of an item in a field.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.dropout import Dropout
+from alterrec.nn.layers import Dropout, dropout_mask
 
 # Texts that are projected at a time. What lies between is then small enough for the allocator to use again,
 # where whole tables would be fresh pages each time: 0.28 s forward and back against 0.37 for 40,000 texts.
@@ -206,3 +207,164 @@ class BiasedItems(nn.Module):
         """The table with its biases (V, D + 1), or its rows (U, D + 1)."""
         bias_V = self.bias if ids_U is None else self.bias[ids_U]
         return torch.cat([self.encoder(ids_U), bias_V[:, None]], dim=1)
+
+
+class MixtureAdapter(TextItems):
+    """Text vectors through experts that shift and rotate them, mixed by gates: UniSRec's adaptor.
+
+    ``sum_e gate_e W_e (x - shift_e)`` with ``gate = softmax(x G)``. While it learns, each gate's logit has
+    noise ``n (softplus(x N) + 0.01)``, n ~ N(0, 1), and each expert its own dropout on x. Gates and shifts
+    start at 0, experts from N(0, 0.02), whatever the rest of a network starts from. Hou et al., "Towards
+    Universal Sequence Representation Learning for Recommender Systems", KDD 2022, section 2.1.
+
+    Example:
+        >>> MixtureAdapter(torch.randn(5, 8), dim=4, experts=3)().shape
+        torch.Size([5, 4])
+    """
+
+    keeps_start = True
+
+    def __init__(
+        self, vectors_VF: Tensor, dim: int, experts: int, dropout: float = 0.0, standardise: bool = False
+    ) -> None:
+        super().__init__(vectors_VF, dim, standardise)
+        width = vectors_VF.shape[1]
+        self.gates_FE = nn.Parameter(torch.zeros(width, experts))
+        self.noise_FE = nn.Parameter(torch.zeros(width, experts))
+        self.shifts_EF = nn.Parameter(torch.zeros(experts, width))
+        self.experts_EDF = nn.Parameter(torch.empty(experts, dim, width).normal_(std=0.02))
+        self.dropout = dropout
+
+    def rows(self, vectors_RF: Tensor) -> Tensor:
+        """Rows (R, D) of a part."""
+        noise_RE = None
+        if self.training:
+            noise_RE = vectors_RF.new_empty(len(vectors_RF), self.gates_FE.shape[1]).normal_()
+        return self.mixed(vectors_RF, self.gates(vectors_RF, noise_RE))
+
+    def gates(self, vectors_RF: Tensor, noise_RE: Tensor | None = None) -> Tensor:
+        """The share of each expert (R, E)."""
+        logits_RE = vectors_RF @ self.gates_FE
+        if noise_RE is not None:
+            logits_RE = logits_RE + noise_RE * (F.softplus(vectors_RF @ self.noise_FE) + 0.01)
+        return logits_RE.softmax(1)
+
+    def mixed(self, vectors_RF: Tensor, gates_RE: Tensor) -> Tensor:
+        """Rows (R, D) by given shares."""
+        share = self.dropout if self.training else 0.0
+        parts = [
+            # W (x / kept - shift), without dividing or shifting every vector.
+            gate_R[:, None]
+            * F.linear(
+                vectors_RF * dropout_mask(vectors_RF, share) if share else vectors_RF,
+                expert_DF / (1 - share),
+                -(expert_DF @ shift_F),
+            )
+            for gate_R, expert_DF, shift_F in zip(
+                gates_RE.unbind(1), self.experts_EDF, self.shifts_EF, strict=True
+            )
+        ]
+        return torch.stack(parts).sum(0)
+
+
+class CategoryFeatures(nn.Module):
+    """One learned row a value, averaged in each field; fields weighed by attention over them.
+
+    The weight of a field is the softmax over fields of ``score . ReLU(hidden f)`` with f its mean row. A
+    field of which an item has no value counts with zeros.
+
+    Args:
+        categories_VCK: int64 value ids of each item and field, then -1.
+        dim: width.
+
+    Example:
+        >>> features = CategoryFeatures(torch.tensor([[[0, 1], [0, -1]], [[2, -1], [-1, -1]]]), dim=4)
+        >>> features().shape, features(torch.tensor([1])).shape
+        (torch.Size([2, 4]), torch.Size([1, 4]))
+    """
+
+    categories_VCK: Tensor
+
+    def __init__(self, categories_VCK: Tensor, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("categories_VCK", categories_VCK)
+        counts_VC = (categories_VCK >= 0).sum(2)
+        # RecBole adds 1e-8 to the number of values, but reads fields of one value an item without a mean.
+        self.several = [bool(several) for several in counts_VC.amax(0) > 1]
+        self.rows = nn.ParameterList(
+            nn.init.normal_(torch.empty(int(largest) + 1, dim), std=0.02)
+            for largest in categories_VCK.amax((0, 2))
+        )
+        self.hidden = nn.Linear(dim, dim)
+        self.score = nn.Linear(dim, 1)
+        self.dim = dim
+
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        """The table (V, D), or its rows (U, D)."""
+        fields_UCD = self.fields(ids_U)
+        weights_UC1 = self.weights(fields_UCD)
+        return (weights_UC1 * fields_UCD).sum(1)
+
+    def fields(self, ids_U: Tensor | None = None) -> Tensor:
+        """The mean row of each field (U, C, D)."""
+        categories_UCK = self.categories_VCK if ids_U is None else self.categories_VCK[ids_U]
+        fields = []
+        for rows_AD, values_UK, several in zip(
+            self.rows, categories_UCK.unbind(1), self.several, strict=True
+        ):
+            real_UK = values_UK >= 0
+            count_U = real_UK.sum(1)
+            # A bag begins where the values of the items before it end; an empty one is zeros.
+            sums_UD = F.embedding_bag(values_UK[real_UK], rows_AD, count_U.cumsum(0) - count_U, mode="sum")
+            fields.append(sums_UD / (count_U[:, None].to(sums_UD) + 1e-8) if several else sums_UD)
+        return torch.stack(fields, dim=1)
+
+    def weights(self, fields_UCD: Tensor) -> Tensor:
+        """The weight of each field (U, C, 1)."""
+        weights_UC1: Tensor = self.score(self.hidden(fields_UCD).relu()).softmax(1)
+        return weights_UC1
+
+
+def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
+    """Coordinates (V, D) float64 of centred vectors on their D principal components, in descending order.
+
+    Neither vectors nor coordinates are scaled. Exact: the eigenvectors of the covariance, which is added up
+    part by part in float64, so that half-precision vectors in a mapped file are widened a part at a time. It
+    equals the singular value decomposition to 1e-12 on text vectors of real catalogues, whose largest
+    singular value is some 5 times the last one kept. The largest entry of each component is positive.
+
+    Args:
+        vectors_VF: floating, any precision.
+        dim: D, at most V and F.
+
+    Example:
+        >>> principal_components(torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), dim=1).flatten()
+        tensor([ 1., -1.,  0.], dtype=torch.float64)
+    """
+    width = vectors_VF.shape[1]
+    mean_F = column_means(vectors_VF)
+    covariance_FF = torch.zeros(width, width, dtype=torch.float64)
+    for part_RF in in_parts(vectors_VF):
+        centred_RF = part_RF.double() - mean_F
+        covariance_FF.addmm_(centred_RF.T, centred_RF)
+    directions_FD = torch.linalg.eigh(covariance_FF).eigenvectors.flip(1)[:, :dim]
+    largest_1D = directions_FD.abs().argmax(0, keepdim=True)
+    return _projected(vectors_VF, mean_F, directions_FD * directions_FD.gather(0, largest_1D).sign())
+
+
+def random_projection(vectors_VF: Tensor, dim: int) -> Tensor:
+    """Coordinates (V, D) float64 of centred vectors on D directions drawn from N(0, 1 / D).
+
+    Distances between items are kept in expectation (Johnson and Lindenstrauss, 1984). The directions come
+    from torch's global generator.
+
+    Example:
+        >>> random_projection(torch.randn(5, 8), dim=3).shape
+        torch.Size([5, 3])
+    """
+    directions_FD = torch.randn(vectors_VF.shape[1], dim, dtype=torch.float64) * dim**-0.5
+    return _projected(vectors_VF, column_means(vectors_VF), directions_FD)
+
+
+def _projected(vectors_VF: Tensor, mean_F: Tensor, directions_FD: Tensor) -> Tensor:
+    return torch.cat([(part_RF.double() - mean_F) @ directions_FD for part_RF in in_parts(vectors_VF)])

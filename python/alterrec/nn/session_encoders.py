@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.dropout import Dropout
-from alterrec.nn.initialise import keep_start
+from alterrec.nn.layers import Dropout, keep_start
 from alterrec.nn.transformer import Transformer
 
 
@@ -79,7 +78,7 @@ class Weighted(nn.Module):
         dropout: on the item rows, before all.
 
     Example:
-        >>> transformer = Transformer(dim=4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0)
+        >>> transformer = Transformer(TransformerSizes(4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0))
         >>> table = torch.randn(5, 4)
         >>> states = Weighted(transformer, dim=4)(table, torch.tensor([[1, 2, 0]]))
         >>> bool(torch.isclose(states[0, 0], table[1]).all())

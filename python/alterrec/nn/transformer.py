@@ -1,6 +1,7 @@
-"""Post-norm Transformers over the items of a session.
+"""Transformers over the items of a session, and the session encoders built from them.
 
-Legend: R sessions, L places, K places asked for, D width, H heads.
+Legend: R sessions, N samples, L places, K requested places, M requested masked places, V items, D width,
+H heads.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.dropout import Dropout
-from alterrec.nn.sequences import at_places
+from alterrec.nn.layers import Dropout, keep_start
+from alterrec.nn.sequences import append, at_places, real_places
 
 
 class Style(NamedTuple):
@@ -31,17 +32,37 @@ RECBOLE = Style(bias=True, gelu=True, eps=1e-12)
 KANG = Style(bias=True, gelu=False, eps=1e-8, output=False)
 
 
+class TransformerSizes(NamedTuple):
+    """Sizes of a Transformer.
+
+    Attributes:
+        dim: width D of item rows and states.
+        max_len: most places L, i.e. the number of learned positions.
+        layers: number of blocks.
+        heads: attention heads; they divide ``dim``.
+        inner: width of the hidden layer in each feed-forward network.
+        dropout: dropout probability.
+    """
+
+    dim: int
+    max_len: int
+    layers: int
+    heads: int
+    inner: int
+    dropout: float
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, by most styles with an output layer; a residual sum follows it."""
 
-    def __init__(self, dim: int, heads: int, dropout: float, style: Style) -> None:
+    def __init__(self, sizes: TransformerSizes, style: Style) -> None:
         super().__init__()
-        self.heads = heads
+        dim, self.heads = sizes.dim, sizes.heads
         self.q = nn.Linear(dim, dim, bias=style.bias)
         self.k = nn.Linear(dim, dim, bias=style.bias)
         self.v = nn.Linear(dim, dim, bias=style.bias)
         self.o = nn.Linear(dim, dim, bias=style.bias) if style.output else None
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(sizes.dropout)
 
     def forward(self, x_RLD: Tensor, mask: Tensor | None = None, queries_RLD: Tensor | None = None) -> Tensor:
         """Mixed states (R, L, D), after dropout.
@@ -75,12 +96,12 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers at each place; a residual sum and a norm follow."""
 
-    def __init__(self, dim: int, inner: int, dropout: float, style: Style) -> None:
+    def __init__(self, sizes: TransformerSizes, style: Style) -> None:
         super().__init__()
-        self.up = nn.Linear(dim, inner)
-        self.down = nn.Linear(inner, dim)
+        self.up = nn.Linear(sizes.dim, sizes.inner)
+        self.down = nn.Linear(sizes.inner, sizes.dim)
         self.activation = nn.GELU() if style.gelu else nn.ReLU()
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(sizes.dropout)
 
     def forward(self, x_RLD: Tensor) -> Tensor:
         """States (R, L, D), after dropout."""
@@ -91,12 +112,12 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Self-attention and a feed-forward net, each followed by a residual sum and a LayerNorm."""
 
-    def __init__(self, dim: int, heads: int, inner: int, dropout: float, style: Style) -> None:
+    def __init__(self, sizes: TransformerSizes, style: Style) -> None:
         super().__init__()
-        self.attention = Attention(dim, heads, dropout, style)
-        self.attn_norm = nn.LayerNorm(dim, eps=style.eps)
-        self.ffn = FeedForward(dim, inner, dropout, style)
-        self.ffn_norm = nn.LayerNorm(dim, eps=style.eps)
+        self.attention = Attention(sizes, style)
+        self.attn_norm = nn.LayerNorm(sizes.dim, eps=style.eps)
+        self.ffn = FeedForward(sizes, style)
+        self.ffn_norm = nn.LayerNorm(sizes.dim, eps=style.eps)
 
     def forward(self, x_RLD: Tensor, mask: Tensor | None = None, asked_RKD: Tensor | None = None) -> Tensor:
         """States after the block (R, L, D), or (R, K, D) of the places whose states are ``asked_RKD``.
@@ -109,14 +130,14 @@ class Block(nn.Module):
         return out_RKD
 
 
-class Entrance(nn.Module):
+class InputLayer(nn.Module):
     """Item rows plus learned positions, counted from the first place, under LayerNorm and dropout."""
 
-    def __init__(self, dim: int, max_len: int, dropout: float, eps: float) -> None:
+    def __init__(self, sizes: TransformerSizes, eps: float) -> None:
         super().__init__()
-        self.positions_LD = nn.Parameter(torch.empty(max_len, dim))
-        self.norm = nn.LayerNorm(dim, eps=eps)
-        self.dropout = Dropout(dropout)
+        self.positions_LD = nn.Parameter(torch.empty(sizes.max_len, sizes.dim))
+        self.norm = nn.LayerNorm(sizes.dim, eps=eps)
+        self.dropout = Dropout(sizes.dropout)
         nn.init.normal_(self.positions_LD, std=0.02)
 
     def forward(self, rows_RLD: Tensor) -> Tensor:
@@ -129,24 +150,16 @@ class Transformer(nn.Module):
     """A post-norm Transformer; the state at the last place is the session vector (Section 4.1.2).
 
     Example:
-        >>> encoder = Transformer(dim=4, max_len=3, layers=2, heads=2, inner=16, dropout=0.0)
+        >>> sizes = TransformerSizes(dim=4, max_len=3, layers=2, heads=2, inner=16, dropout=0.0)
+        >>> encoder = Transformer(sizes)
         >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
         torch.Size([1, 3, 4])
     """
 
-    def __init__(
-        self,
-        dim: int,
-        max_len: int,
-        layers: int,
-        heads: int,
-        inner: int,
-        dropout: float,
-        style: Style = AUTHORS,
-    ) -> None:
+    def __init__(self, sizes: TransformerSizes, style: Style = AUTHORS) -> None:
         super().__init__()
-        self.entrance = Entrance(dim, max_len, dropout, style.eps)
-        self.blocks = nn.ModuleList(Block(dim, heads, inner, dropout, style) for _ in range(layers))
+        self.entrance = InputLayer(sizes, style.eps)
+        self.blocks = nn.ModuleList(Block(sizes, style) for _ in range(sizes.layers))
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
         """States (R, L, D); right-padded sessions, each place sees itself and what is before it."""
@@ -191,12 +204,12 @@ class Head(nn.Module):
         return vectors
 
 
-class Headed(nn.Module):
+class EncoderWithHead(nn.Module):
     """A session encoder with an output layer behind it.
 
     Example:
         >>> from alterrec.nn.session_encoders import Mean
-        >>> Headed(Mean(), Head(dim=4, eps=1e-12))(torch.randn(5, 4), torch.tensor([[1, 2]])).shape
+        >>> EncoderWithHead(Mean(), Head(dim=4, eps=1e-12))(torch.randn(5, 4), torch.tensor([[1, 2]])).shape
         torch.Size([1, 2, 4])
     """
 
@@ -211,3 +224,160 @@ class Headed(nn.Module):
         """What the encoder gives, through the head."""
         vectors: Tensor = self.head(self.encoder(table_VD, *sessions))
         return vectors
+
+
+class SasrecBlock(nn.Module):
+    """Attention of normed queries to raw keys and values, then two layers; sums start from what is normed."""
+
+    def __init__(self, sizes: TransformerSizes) -> None:
+        super().__init__()
+        dim, inner, dropout = sizes.dim, sizes.inner, sizes.dropout
+        self.attn_norm = nn.LayerNorm(dim, KANG.eps)
+        self.attention = Attention(sizes, KANG)
+        self.ffn_norm = nn.LayerNorm(dim, KANG.eps)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, inner), nn.ReLU(), Dropout(dropout), nn.Linear(inner, dim), Dropout(dropout)
+        )
+
+    def forward(self, x_RLD: Tensor) -> Tensor:
+        """States after the block (R, L, D)."""
+        queries_RLD = self.attn_norm(x_RLD)
+        normed_RLD = self.ffn_norm(queries_RLD + self.attention(x_RLD, queries_RLD=queries_RLD))
+        out_RLD: Tensor = normed_RLD + self.ffn(normed_RLD)
+        return out_RLD
+
+
+class SasrecTransformer(nn.Module):
+    """The causal Transformer of SASRec's own code: item rows times sqrt(D) plus positions, a norm at the end.
+
+    Matrices start within sqrt(6 / (rows + columns)) (Glorot), as there. Kang and McAuley, "Self-Attentive
+    Sequential Recommendation", ICDM 2018.
+
+    Example:
+        >>> sizes = TransformerSizes(dim=4, max_len=3, layers=2, heads=1, inner=4, dropout=0.0)
+        >>> encoder = SasrecTransformer(sizes)
+        >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
+        torch.Size([1, 3, 4])
+    """
+
+    def __init__(self, sizes: TransformerSizes) -> None:
+        super().__init__()
+        self.positions_LD = nn.Parameter(torch.empty(sizes.max_len, sizes.dim))
+        self.dropout = Dropout(sizes.dropout)
+        self.blocks = nn.ModuleList(SasrecBlock(sizes) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.dim, KANG.eps)
+        for value in self.parameters():
+            if value.ndim > 1:
+                nn.init.xavier_uniform_(value)
+        for part in self.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.zeros_(part.bias)
+        keep_start(self)
+
+    def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
+        """States (R, L, D)."""
+        rows_RLD = F.embedding(items_RL, table_VD) * table_VD.shape[1] ** 0.5
+        x_RLD = self.dropout(rows_RLD + self.positions_LD[: items_RL.shape[1]])
+        for block in self.blocks:
+            x_RLD = block(x_RLD)
+        states_RLD: Tensor = self.norm(x_RLD)
+        return states_RLD
+
+
+class TwoStreams(nn.Module):
+    """Items through one Transformer, their features through another, both last states joined.
+
+    The table has the rows of items in its first half of columns, those of features in its second. Both
+    streams share positions and one norm, which the joined states pass too: ``norm(concat [item, feature])``.
+    Zhang et al., "Feature-level Deeper Self-Attention Network for Sequential Recommendation", IJCAI 2019.
+
+    Example:
+        >>> sizes = TransformerSizes(dim=4, max_len=3, layers=2, heads=2, inner=16, dropout=0.0)
+        >>> encoder = TwoStreams(sizes)
+        >>> encoder(torch.randn(5, 8), torch.tensor([[1, 2, 0]])).shape
+        torch.Size([1, 3, 4])
+    """
+
+    def __init__(self, sizes: TransformerSizes) -> None:
+        super().__init__()
+        self.entrance = InputLayer(sizes, RECBOLE.eps)
+        self.item_blocks, self.feature_blocks = (
+            nn.ModuleList(Block(sizes, RECBOLE) for _ in range(sizes.layers)) for _ in range(2)
+        )
+        self.concat = nn.Linear(2 * sizes.dim, sizes.dim)
+
+    def forward(self, table_VD2: Tensor, items_RL: Tensor) -> Tensor:
+        """States (R, L, D) of right-padded sessions; each place sees itself and what is before it."""
+        streams = F.embedding(items_RL, table_VD2).chunk(2, dim=-1)
+        states = []
+        for rows_RLD, blocks in zip(streams, (self.item_blocks, self.feature_blocks), strict=True):
+            x_RLD = self.entrance(rows_RLD)
+            for block in blocks:
+                x_RLD = block(x_RLD)
+            states.append(x_RLD)
+        joined_RLD = self.concat(torch.cat(states, dim=-1))
+        out_RLD: Tensor = self.entrance.dropout(self.entrance.norm(joined_RLD))
+        return out_RLD
+
+
+class Bidirectional(nn.Module):
+    """A prefix is read with a mask token behind it; what the encoder says at that place is its vector.
+
+    Every place sees all places that are not padding. The mask token is a parameter and no item, so it cannot
+    be recommended. Where prefix and token are longer than ``max_len``, the oldest item is cut.
+
+    Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
+    Transformer", CIKM 2019.
+
+    Args:
+        sizes: sizes of the Transformer; ``max_len`` includes the place of the mask token.
+        style: variant of the blocks.
+        cuts_first: the first item of every prefix is cut, however short it is: RecBole's fault.
+
+    Example:
+        >>> sizes = TransformerSizes(dim=4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0)
+        >>> encoder = Bidirectional(sizes)
+        >>> items, lengths = torch.tensor([[1, 2, 3], [4, 0, 0]]), torch.tensor([3, 1])
+        >>> encoder(torch.randn(5, 4), items, lengths).shape
+        torch.Size([2, 4])
+    """
+
+    reads_prefixes = True
+
+    def __init__(self, sizes: TransformerSizes, style: Style = RECBOLE, *, cuts_first: bool = False) -> None:
+        super().__init__()
+        self.transformer = Transformer(sizes, style)
+        self.max_len = sizes.max_len
+        self.cuts_first = cuts_first
+        self.mask_D = nn.Parameter(torch.empty(sizes.dim))
+        self.head = Head(sizes.dim, style.eps)
+        nn.init.normal_(self.mask_D, std=0.02)
+
+    def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
+        """Vectors (N, D) of prefixes."""
+        if self.cuts_first:
+            items_NL, length_N = items_NL[:, 1:], length_N - 1
+        items_NL, length_N = append(items_NL, length_N, torch.zeros_like(length_N), self.max_len)
+        last_NL = torch.arange(items_NL.shape[1], device=items_NL.device) == length_N[:, None] - 1
+        return self.masked_vectors(table_VD, items_NL, length_N, last_NL, last_NL)
+
+    def masked_vectors(
+        self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor, masked_NL: Tensor, asked_NL: Tensor
+    ) -> Tensor:
+        """What is said at the places of ``asked_NL``, row after row (M, D).
+
+        Args:
+            table_VD: floating item table.
+            items_NL: int64 ids, at most ``max_len`` places.
+            length_N: int64, items of each row.
+            masked_NL: bool, places that have the mask token in place of their item.
+            asked_NL: bool.
+        """
+        rows_NLD = torch.where(masked_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
+        real_NL = real_places(items_NL, length_N)
+        asked_N = asked_NL.sum(1)
+        # Places that are asked for come first, in their order.
+        places_NK = (~asked_NL).int().argsort(dim=1, stable=True)[:, : int(asked_N.max())]
+        states_NKD = self.transformer.states(rows_NLD, real_NL[:, None, None, :], places_NK)
+        vectors_MD: Tensor = self.head(states_NKD[real_places(places_NK, asked_N)])
+        return vectors_MD

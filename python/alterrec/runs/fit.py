@@ -36,9 +36,8 @@ from alterrec.runs import saved_model as run_folder
 from alterrec.runs.memory import plan_memory
 from alterrec.runs.pretrained import start_from
 from alterrec.training.checkpoint import Progress
-from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
-from alterrec.training.step import check_loss
+from alterrec.training.step import Clock, NoClock, check_loss
 from alterrec.training.supervision import WindowRanks
 from alterrec.training.trainer import INITIALISATION, Event, Listener, torch_seed, train
 

@@ -10,7 +10,7 @@ from torch import nn
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Network, Recommender
-from alterrec.nn.mixture import MixtureAdapter
+from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe, parse_bytes
 from alterrec.training.schedule import Phase

@@ -1,27 +1,71 @@
-"""One step of a phase: from a batch of prefixes to the loss of the network that learns.
+"""One training step: from a batch of prefixes to the loss of the network that is trained.
 
-Legend: N samples, V items, U items that a step is about.
+Legend: N samples, V items, U items that a step uses.
 """
 
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.models.base import Lesson, Network, Recommender, SessionBatch, Tables
-from alterrec.nn.device import on_device
-from alterrec.nn.losses import candidate_cross_entropy, generalised_bce
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy, generalised_bce
+from alterrec.nn.sequences import on_device
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch
-from alterrec.training.clock import Clock
 from alterrec.training.schedule import Phase
 from alterrec.training.supervision import Supervision, Teacher, WindowRanks, supervise
+
+
+class Clock:
+    """Seconds by part: each lap counts what passed since the lap before.
+
+    On a device a lap waits for it, so a run that is measured is slower than one that is not.
+
+    Example:
+        >>> clock = Clock()
+        >>> clock.start()
+        >>> clock.lap("encoder")
+        >>> list(clock.seconds)
+        ['encoder']
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._last = 0.0
+
+    def start(self) -> None:
+        """Begin to count, here."""
+        self._last = self._now()
+
+    def lap(self, part: str) -> None:
+        """Count what passed since the last lap for ``part``."""
+        now = self._now()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
+        self._last = now
+
+    def _now(self) -> float:
+        if self._device != "cpu":
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+
+class NoClock(Clock):
+    """Counts nothing and waits for nothing."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def lap(self, part: str) -> None:
+        """Nothing."""
+
 
 # With so many items for each candidate, only those that a step is about are encoded and scored.
 ITEMS_A_CANDIDATE = 100
@@ -55,10 +99,10 @@ class Step:
         self.ranks = WindowRanks(0, 0)
         if phase.negatives != "full":
             self.ranks = WindowRanks.on(recipe.window, num_items)
-        self.judge = phase.teacher if phase.negatives == "window" else None
+        self.negative_teacher = phase.teacher if phase.negatives == "window" else None
         praised = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
-        self.praised = praised if phase.positives else None
-        names = {name for name in (self.judge, self.praised) if name}
+        self.positive_teacher = praised if phase.positives else None
+        names = {name for name in (self.negative_teacher, self.positive_teacher) if name}
         self.teachers = {name: self._frozen(model, name) for name in names}
 
     def _frozen(self, model: Recommender, name: str) -> tuple[Network, Tables]:
@@ -88,15 +132,15 @@ class Step:
                 num_items=self.num_items,
                 seed=self.seed,
                 positives=self.recipe.positives,
-                teacher=scores[self.judge] if self.judge else None,
-                positive_teacher=scores[self.praised] if self.praised else None,
+                teacher=scores[self.negative_teacher] if self.negative_teacher else None,
+                positive_teacher=scores[self.positive_teacher] if self.positive_teacher else None,
                 seen_NL=seen_NL,
                 chunks=self.buffer.chunks(len(targets_N)),
             )
         self.clock.lap("window")
         ids_U = None
-        if self._is_about_few(supervision):
-            ids_U, batch, supervision = about(batch, supervision)
+        if self._has_few_candidates(supervision):
+            ids_U, batch, supervision = restrict_to_step_items(batch, supervision)
             seen_NL = batch.prefixes() if self.exclude_seen else None
         half = self.recipe.run.precision == "bfloat16"
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
@@ -113,10 +157,10 @@ class Step:
 
     def _own_loss(self, batch: SessionBatch, targets_N: Tensor, arrays: Batch) -> Tensor:
         objective = self.network.objectives[self.phase.objective]
-        lesson = Lesson(batch, targets_N, arrays.samples, self.seed, self.exclude_seen, self.buffer)
+        inputs = ObjectiveBatch(batch, targets_N, arrays.samples, self.seed, self.exclude_seen, self.buffer)
         device = torch.device(self.recipe.run.device).type
         with torch.autocast(device, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
-            loss: Tensor = objective(self.network, lesson)
+            loss: Tensor = objective(self.network, inputs)
         self.clock.lap("objective")
         return loss
 
@@ -141,7 +185,7 @@ class Step:
             vectors_ND, table_VD, *supervision, seen_NL, each=each, buffer=self.buffer
         )
 
-    def _is_about_few(self, supervision: Supervision) -> bool:
+    def _has_few_candidates(self, supervision: Supervision) -> bool:
         candidates = supervision.candidates
         if candidates is None or candidates.dtype == torch.uint8:
             return False
@@ -204,13 +248,15 @@ def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
                 )
 
 
-def about(batch: SessionBatch, supervision: Supervision) -> tuple[Tensor, SessionBatch, Supervision]:
+def restrict_to_step_items(
+    batch: SessionBatch, supervision: Supervision
+) -> tuple[Tensor, SessionBatch, Supervision]:
     """The items that a step is about, ascending, and both arguments with places among them as ids.
 
     Example:
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[7, 3]]), torch.tensor([2]))
         >>> given = Supervision(torch.tensor([[9]]), torch.ones(1), torch.tensor([[7, 8]]))
-        >>> ids_U, batch, given = about(batch, given)
+        >>> ids_U, batch, given = restrict_to_step_items(batch, given)
         >>> ids_U.tolist(), batch.items_RL.tolist(), given.positives.tolist(), given.candidates.tolist()
         ([3, 7, 8, 9], [[1, 0]], [[3]], [[1, 2]])
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.nn.device import on_device
+from alterrec.nn.sequences import on_device
 from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
 from alterrec.recipe import Positives, Window
 

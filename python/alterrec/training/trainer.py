@@ -16,13 +16,12 @@ import torch
 
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
-from alterrec.nn.scores import ScoreBuffer
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
-from alterrec.training.clock import Clock, NoClock
 from alterrec.training.schedule import Phase, first_epochs
-from alterrec.training.step import Step
+from alterrec.training.step import Clock, NoClock, Step
 
 Metrics = dict[str, dict[str, float]]
 
