@@ -13,7 +13,7 @@ from conftest import Outcome
 from report_folder import METRICS, result, write_run
 
 from alterrec.analyses.balance import balance, found_by
-from alterrec.analyses.balance_page import signs_sheet
+from alterrec.analyses.balance_page import signs_data
 from alterrec.analyses.balance_report import Sign
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import SavedRanks
@@ -66,7 +66,7 @@ def test_id_drowns_text_by_three_signs(tmp_path: Path) -> None:
     weighed = balance([made(tmp_path / f"n{seed}", "nfrec_concat", FUSED, seed=seed) for seed in (0, 1)])
     assert weighed.facts.verdict() == "id"
     # Shares of 3 / 4 and 1 / 2; losses 1.8 and 0.2 of 2 below guessing; metrics 0.18 and 0.05 of 0.20.
-    assert signs_sheet(weighed.facts).table.rows == (
+    assert signs_data(weighed.facts).table.rows == (
         ("share of gradient", "62 ± 0%", "38 ± 0%", "ID"),
         ("progress of loss against the whole", "90 ± 0%", "10 ± 0%", "ID"),
         ("NDCG@20 against the whole", "90 ± 0%", "25 ± 0%", "ID"),
@@ -81,7 +81,7 @@ def test_id_drowns_text_by_three_signs(tmp_path: Path) -> None:
     )
     # Three targets are first by a part, and three by the score.
     assert chooser.endswith("75.0 ± 0.0% test NDCG@20, the score reaches 75.0 ± 0.0%: 0.00 ± 0.00 points.")
-    assert any("No run of ID alone and text alone was given" in doubt for doubt in weighed.facts.doubts)
+    assert any("No run of ID alone and text alone was given" in caveat for caveat in weighed.facts.caveats)
 
 
 def test_beside_runs_of_each_part_alone_a_weak_part_is_no_drowned_one(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_beside_runs_of_each_part_alone_a_weak_part_is_no_drowned_one(tmp_path: 
     ]
     weighed = balance(runs)
     # Text alone comes down by 0.25 and reaches 0.05: inside it has 80 % and all of that.
-    assert signs_sheet(weighed.facts).table.rows[1:] == (
+    assert signs_data(weighed.facts).table.rows[1:] == (
         ("progress of loss against the part alone", "90%", "80%", "neither"),
         ("NDCG@20 against the part alone", "90%", "100%", "neither"),
     )
@@ -102,7 +102,7 @@ def test_beside_runs_of_each_part_alone_a_weak_part_is_no_drowned_one(tmp_path: 
     assert [line.label for line in weighed.facts.members] == [
         *("the whole", "ID inside", "ID only", "text inside", "text only")
     ]
-    assert weighed.facts.doubts == ["One seed: how far another seed would move the numbers is not shown."]
+    assert weighed.facts.caveats == ["One seed: how far another seed would move the numbers is not shown."]
 
 
 def test_networks_of_their_own_do_not_compete_for_a_gradient(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_signs_against_each_other_show_nothing_and_older_runs_have_one(tmp_path:
     weighed = balance([old])
     assert [sign.name for sign in weighed.facts.signs()] == ["NDCG@20 against the whole"]
     assert weighed.facts.verdict() == "not shown"
-    assert any("an earlier version" in doubt for doubt in weighed.facts.doubts)
-    assert len(weighed.presentation().pictures()["curves"].panels) == 1
+    assert any("an earlier version" in caveat for caveat in weighed.facts.caveats)
+    assert len(weighed.presentation().figures()["curves"].panels) == 1
 
 
 def test_a_sign_that_seeds_do_not_agree_on_is_none() -> None:

@@ -132,7 +132,7 @@ def test_seeds_of_a_recipe_are_one_system(tmp_path: Path) -> None:
     assert hits.outcomes == (3, 1, 0)
     # Seeds of ours deviate by 1/(2 sqrt 2), those of the base not at all.
     assert hits.seed_error == pytest.approx(np.std([0.5, 1.0], ddof=1) / np.sqrt(2))
-    records = pl.DataFrame(found.presentation().parts[0].sheets["systems"].records)
+    records = pl.DataFrame(found.presentation().sections[0].tables["systems"].records)
     own = records.filter((pl.col("system") == "alterrec") & (pl.col("metric") == "hits@10"))
     assert own["seed_sd"].item() == pytest.approx(np.std([0.5, 1.0], ddof=1))
     # Means of the two seeds by session: 1, 1, 1/2, 1/2.
@@ -266,7 +266,7 @@ def test_the_object_says_draws_and_saves(tmp_path: Path) -> None:
         f"{100 * only(found.contrasts, metric='ndcg@20', of='all').high:+.2f}]; alterrec is better in 1 "
         "sessions, equal in 1 and worse in 2."
     ]
-    said = " ".join(found.doubts())
+    said = " ".join(found.caveats())
     assert "One seed of sasrec and alterrec" in said
     assert "4 sessions are few" in said
     assert list(found.draw()) == ["differences", "popularity", "length"]

@@ -18,7 +18,7 @@ from report_folder import LEVELS, metrics, result, write_run
 from rich.console import Console
 
 from alterrec.analyses.run_page import write_report
-from alterrec.analyses.run_summary import doubts, opening
+from alterrec.analyses.run_summary import caveats, opening
 from alterrec.errors import InputError
 from alterrec.report import plots
 from alterrec.report.markup import element
@@ -293,7 +293,7 @@ def test_doubts_by_hand(tmp_path: Path) -> None:
     targets = {"test": {"count": 400, "cold": 4, "tied_share": {"text": 0.25, "id": 0.001}}}
     changes = {"test": test, "targets": targets, "stopped": "finished", "best_epoch": 12}
     run = read_run(write_run(tmp_path / "run", views=("score", "id", "text"), **changes))
-    assert doubts(run.result) == [
+    assert caveats(run.result) == [
         "The best epoch is the last one: more epochs may still help.",
         "The final score (20.0%) is below ID alone (36.0%): the sum lost something.",
         "V-SKNN (37.1%), which trains no network, beats the model.",

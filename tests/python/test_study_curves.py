@@ -9,7 +9,7 @@ import pytest
 from study_folder import METRICS, row, write_study
 
 from alterrec.report.presentation import Presentation
-from alterrec.report.training_curves import Line, sure
+from alterrec.report.training_curves import CurveLine, exceeds_seed_noise
 from alterrec.results import read_study
 from alterrec.studies.alternation import alternation
 from alterrec.studies.imbalance import imbalance
@@ -92,16 +92,16 @@ def test_what_each_part_keeps_and_which_is_drowned(fused: Presentation) -> None:
 
 
 def test_the_table_at_the_best_epoch(fused: Presentation) -> None:
-    sheet = fused.parts[1].sheets["parts"]
-    assert sheet.table.rows[1:] == (
+    table_ = fused.sections[1].tables["parts"]
+    assert table_.table.rows[1:] == (
         # Half of 3 / 4 and 1 / 2.
         ("ID in NFRec", "18.50 ± 0.71%", "18.50 ± 0.71%", "6.10 ± 0.00", "62 ± 0%", "2 ± 0"),
         ("ID only", "20.00 ± 1.41%", "20.00 ± 1.41%", "5.90 ± 0.00", "-", "2 ± 0"),
         ("text in NFRec", "5.00 ± 0.00%", "5.00 ± 0.00%", "7.80 ± 0.00", "38 ± 0%", "2 ± 0"),
         ("text only", "10.00 ± 0.00%", "10.00 ± 0.00%", "5.90 ± 0.00", "-", "2 ± 0"),
     )
-    assert sheet.records[1]["gradient_share"] == 0.625
-    assert sheet.records[1]["validation ndcg@20"] == pytest.approx(0.185)
+    assert table_.records[1]["gradient_share"] == 0.625
+    assert table_.records[1]["validation ndcg@20"] == pytest.approx(0.185)
 
 
 def test_seeds_that_differ_show_no_drowning(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_seeds_that_differ_show_no_drowning(tmp_path: Path) -> None:
 def test_runs_without_losses_have_no_panel_of_them(tmp_path: Path) -> None:
     old = [epoch(1, {"score": 0.1, "id": 0.1, "text": 0.1})]
     shown = imbalance(read_study(write_study(tmp_path, [trained("nfrec_concat", old, best=1)])))
-    assert len(shown.pictures()["imbalance"].panels) == 1
-    assert shown.parts[1].sheets["parts"].table.columns == (
+    assert len(shown.figures()["imbalance"].panels) == 1
+    assert shown.sections[1].tables["parts"].table.columns == (
         "",
         "validation NDCG@20",
         "test NDCG@20",
@@ -161,8 +161,8 @@ def test_what_alternation_gives(tmp_path: Path) -> None:
         "Validation Hits@20 chose epoch 4 of 4 and 4 of 4; in 2 of 2 runs that is an epoch with hard "
         "negatives. Where it is the last epoch, longer training may still help.",
     ]
-    (picture,) = shown.pictures().values()
-    assert len(picture.panels) == 2
+    (plot,) = shown.figures().values()
+    assert len(plot.panels) == 2
 
 
 def test_a_training_without_hard_negatives_says_only_its_best_epoch(tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_training_without_hard_negatives_says_only_its_best_epoch(tmp_path: Pa
         "Validation Hits@20 chose epoch 1 of 2; in 0 of 1 runs that is an epoch with hard negatives."
     ]
     none = alternation(read_study(write_study(tmp_path, [row("alterrec", "ours")])))
-    assert (none.findings, none.pictures()) == (["alterrec has no finished run yet."], {})
+    assert (none.findings, none.figures()) == (["alterrec has no finished run yet."], {})
 
 
 def test_a_band_ends_where_the_first_seed_did() -> None:
-    line = Line("ID", "id", [[1.0, 2.0, 9.0], [3.0, 2.0]])
+    line = CurveLine("ID", "id", [[1.0, 2.0, 9.0], [3.0, 2.0]])
     assert (line.means, line.spreads) == ([2.0, 2.0], [pytest.approx(2**0.5), 0.0])
-    assert not sure([0.1, 0.1, -0.2])
+    assert not exceeds_seed_noise([0.1, 0.1, -0.2])

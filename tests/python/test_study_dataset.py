@@ -15,7 +15,7 @@ from test_report import Outline
 
 from alterrec.data.statistics import PopularityStatistics, Split, Statistics, TargetStatistics, Texts
 from alterrec.report.plots_data import length_shares
-from alterrec.studies.dataset import doubts, findings
+from alterrec.studies.dataset import caveats, findings
 from alterrec.studies.study import load_study
 
 Command = Callable[..., Outcome]
@@ -74,10 +74,10 @@ def test_what_is_said_of_the_data() -> None:
 
 def test_what_limits_a_comparison() -> None:
     # 1.96 * sqrt(0.25 / 100) = 0.098.
-    (few,) = doubts(made())
+    (few,) = caveats(made())
     assert "100 test targets: a share of hits near one half is known to ±9.8 percentage points" in few
-    assert "counters rather than dates" in doubts(made(start=5))[1]
-    assert "No timestamps" in doubts(made(start=None))[1]
+    assert "counters rather than dates" in caveats(made(start=5))[1]
+    assert "No timestamps" in caveats(made(start=None))[1]
 
 
 def test_lengths_that_are_near_share_a_bar() -> None:

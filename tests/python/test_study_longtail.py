@@ -12,7 +12,7 @@ from test_report import Outline
 
 from alterrec.evaluation.significance import paired_differences
 from alterrec.report.plots import colour
-from alterrec.report.plots_longtail import Line, improvements
+from alterrec.report.plots_longtail import GainLine, improvements
 from alterrec.results import Comparison, Group, StudyResult, read_study
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
@@ -89,7 +89,7 @@ def test_what_is_said_leaves_small_groups_out(tmp_path: Path, study: StudyResult
         "+1.00 [+0.00, +2.00] (not shown)."
     )
     assert "1-5 +4.00 [+3.00, +5.00] (not shown); >100 +4.00" in sasrec
-    assert load_study(tmp_path).presentation().doubts == [
+    assert load_study(tmp_path).presentation().caveats == [
         "Groups with fewer than 30 targets say little and are left out of the sentences above: cold (10)."
     ]
 
@@ -129,13 +129,13 @@ def test_without_the_reference_nothing_is_gained(tmp_path: Path) -> None:
     assert shown.findings == [
         "bert4rec, the reference, has no numbers yet, so that nothing is held against it."
     ]
-    assert shown.pictures() == {}
+    assert shown.figures() == {}
     assert "| alterrec | 40.00" in shown.markdown()
 
 
 def test_small_groups_are_hollow_and_no_line_leads_to_them() -> None:
     groups = [Group("1-5", 29, 0.1), Group("6-30", 30, 0.4), Group(">100", 50, 0.5)]
-    line = Line("alterrec", "score", {"1-5": (0.9, 0.0), "6-30": (0.02, 0.01), ">100": (0.01, 0.01)})
+    line = GainLine("alterrec", "score", {"1-5": (0.9, 0.0), "6-30": (0.02, 0.01), ">100": (0.01, 0.01)})
     top = improvements(groups, {"Hits@20": [line]}, "bert4rec").axes[0]
     markers = [each for each in top.lines if each.get_marker() == "o"]
     assert [each.get_markerfacecolor() for each in markers] == ["white", colour("score"), colour("score")]

@@ -19,8 +19,8 @@ from alterrec.errors import InputError
 from alterrec.report.tables import Table, latex, markdown, plain
 from alterrec.results import read_study
 from alterrec.studies.table1 import findings, table1
-from alterrec.studies.tables import cost_table, marks, metric_rows, metric_sheet, notes, ordered, search_table
-from alterrec.studies.words import doubts
+from alterrec.studies.tables import cost_table, marks, metric_data, metric_rows, notes, ordered, search_table
+from alterrec.studies.words import caveats
 
 ROWS = [
     row("alterrec", "ours", [20, 30, 10, 12.01, 8], [22, 32, 10, 12.03, 8]),
@@ -140,7 +140,7 @@ def test_cost_and_search(tmp_path: Path) -> None:
         ("sasrec", "optim.lr 0.001", "30.00%"),
     )
     assert search_table(study).strong == {1}
-    lines = list(csv.DictReader(io.StringIO(metric_sheet(study).csv())))
+    lines = list(csv.DictReader(io.StringIO(metric_data(study).csv())))
     assert [line["system"] for line in lines] == ["sasrec", "hggnn"]
     assert float(lines[0]["mrr@20"]) == 0.015
     assert float(lines[0]["mrr@20_sd"]) == pytest.approx(0.00707106781)
@@ -161,7 +161,7 @@ def test_rows_that_wait_or_failed_say_so(tmp_path: Path) -> None:
         ("srgnn (b)", "failed"),
     ]
     assert notes(study)[1:] == ["(a) sasrec: not finished yet.", "(b) srgnn: killed by signal 9."]
-    assert doubts(study) == [
+    assert caveats(study) == [
         "Not all runs are finished; the same command goes on, and this page is written again.",
         "A run failed: srgnn, seed 0: killed by signal 9.",
         "Fewer than 2 seeds: gru4rec.",
@@ -172,7 +172,7 @@ def test_what_to_doubt(tmp_path: Path) -> None:
     rows = [row("sasrec", "baseline", [1] * 5), row("core", "baseline", [1] * 5)]
     rows[1]["runs"][0]["exclude_seen"] = True
     study = read_study(write_study(tmp_path, rows, quick={"model.dim": 32}, seeds=1))
-    coarse, seeds, unequal = doubts(study)
+    coarse, seeds, unequal = caveats(study)
     assert "model.dim = 32, nothing searched" in coarse
     assert seeds.startswith("One seed")
     assert "ranked by different rules" in unequal
@@ -263,7 +263,7 @@ def test_a_study_prints_draws_and_shows_itself(folder: Path) -> None:
 def test_what_runs_warned_of_is_said(tmp_path: Path) -> None:
     rows = [row("alterrec", "ours", [1] * 5, [2] * 5)]
     rows[0]["runs"][1] |= {"warnings": ["epoch 5: below the warm-up"], "best_epoch": 4}
-    (said,) = doubts(read_study(write_study(tmp_path, rows)))
+    (said,) = caveats(read_study(write_study(tmp_path, rows)))
     assert said == (
         "Runs that warn: alterrec 1 of 2, kept epochs 7 and 4 of 10. "
         "The first of them: epoch 5: below the warm-up."

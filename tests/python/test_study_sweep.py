@@ -19,7 +19,7 @@ from alterrec.results import StudyResult, read_study
 from alterrec.studies.plan import Order
 from alterrec.studies.queue import Runs, Source
 from alterrec.studies.study import run_study
-from alterrec.studies.sweep import findings, sweep, sweep_sheet
+from alterrec.studies.sweep import findings, sweep, sweep_data
 from alterrec.studies.sweep_rows import ALPHAS, PAPER_SWEEPS, sweep_axes, sweep_rows
 from alterrec.studies.sweeps import points_of
 
@@ -183,16 +183,16 @@ def test_points_tables_and_pictures(study: StudyResult) -> None:
         ((6, 0.05), False),
         ((6, 0.5), True),
     ]
-    sheet = sweep_sheet(study)
-    assert sheet.table.rows[3:5] == (
+    data = sweep_data(study)
+    assert data.table.rows[3:5] == (
         ("window.last", "0.05", "11.00 ± 1.41%", "12.00 ± 1.41%", "2"),
         ("window.last", "0.5 (recipe)", "21.00 ± 1.41%", "22.00 ± 1.41%", "2"),
     )
-    assert sheet.table.best >= {(4, 1), (4, 2)}
-    assert sheet.records[3]["test ndcg@20"] == pytest.approx(0.12)
+    assert data.table.best >= {(4, 1), (4, 2)}
+    assert data.records[3]["test ndcg@20"] == pytest.approx(0.12)
     shown = sweep(study)
-    assert {name: len(picture.panels) for name, picture in shown.pictures().items()} == {"sweep": 3, "map": 2}
-    texts = [text.get_text() for text in shown.pictures()["map"].whole.axes[1].texts]
+    assert {name: len(plot.panels) for name, plot in shown.figures().items()} == {"sweep": 3, "map": 2}
+    texts = [text.get_text() for text in shown.figures()["map"].whole.axes[1].texts]
     assert texts == ["13.00", "22.50", "12.00", "22.00"]
 
 
@@ -203,7 +203,7 @@ def test_one_seed_says_nothing_of_chance_and_no_run_nothing_at_all(tmp_path: Pat
     assert "with one seed it is not known whether that is more than chance" in said
     none = read_study(write_study(tmp_path, [swept(BASE, [20], [21])], over=over))
     assert findings(none) == ["No value of any field has a finished run yet."]
-    assert sweep(none).pictures() == {}
+    assert sweep(none).figures() == {}
 
 
 def test_a_best_value_at_the_end_of_the_range_is_said_to_be_there(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_long_range_is_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
     for last, scale in ((121, "log"), (120, "linear")):
         rows[1]["settings"]["window.first"] = last
         study = read_study(write_study(tmp_path, rows, over=[{"window.first": [6, last]}]))
-        assert sweep(study).pictures()["sweep"].whole.axes[0].get_xscale() == scale
+        assert sweep(study).figures()["sweep"].whole.axes[0].get_xscale() == scale
 
 
 def test_a_sweep_carried_out(alterrec: Callable[..., Outcome], shop: Path, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_question_whose_rows_wait_is_left_out(tmp_path: Path) -> None:
     write_study(tmp_path, waiting, study="ablation", comparisons=ABLATION_COMPARED[:5], complete=False)
     shown = load_study(tmp_path).presentation()
     assert len(shown.findings) == 1
-    assert ablation.TWO_CAUSES not in shown.doubts
+    assert ablation.TWO_CAUSES not in shown.caveats
     assert "alterrec_wo_id: not finished yet." in written(shown, tmp_path / "page").text
     write_study(tmp_path, waiting[:1], study="ablation")
     assert load_study(tmp_path).presentation().findings == []

@@ -9,9 +9,8 @@ from alterrec.analyses.audit_checks import Checks
 from alterrec.analyses.audit_grades import Answer, Finding, TextReach, can_text_help, graded
 from alterrec.analyses.run_sections import METRICS, few
 from alterrec.data.statistics import Statistics
-from alterrec.report.layout import Picture
-from alterrec.report.plots_data import distributions_picture
-from alterrec.report.presentation import Part, Presentation, Presented, Sheet
+from alterrec.report.plots_data import distributions_plot
+from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import (
     METRIC_NAMES,
     Table,
@@ -89,18 +88,18 @@ class Audit(Presented):
             meta=f"{count(test.last.count)} test targets, the last item of each session · {seen} · "
             f"text vectors: {self.text_encoder}",
             findings=[self.answer[1], self._summary()],
-            doubts=self._doubts(),
-            parts=[
+            caveats=self._caveats(),
+            sections=[
                 self._checks_part(),
                 self._reach_part(),
                 *self._text_part(),
-                Part(
+                Section(
                     "Lengths and popularity",
                     [
                         "Left: sessions by length; grey bars are train, orange dots validation, green "
                         "triangles test. Right: items by their interactions in train, both axes logarithmic."
                     ],
-                    {"distributions": distributions_picture(self.statistics)},
+                    {"distributions": distributions_plot(self.statistics)},
                 ),
                 *self._alike_part(),
             ],
@@ -117,7 +116,7 @@ class Audit(Presented):
             return f"All {len(self.findings)} checks of the data are fine."
         return f"Of {len(self.findings)} checks of the data: {'; '.join(said)}."
 
-    def _doubts(self) -> list[str]:
+    def _caveats(self) -> list[str]:
         said = list(self.notes)
         test = self.statistics.splits["test"].last.count
         if test < 500:
@@ -129,15 +128,15 @@ class Audit(Presented):
             )
         return said
 
-    def _checks_part(self) -> Part:
+    def _checks_part(self) -> Section:
         found = self.findings
         rows = tuple((f"{finding.grade} · {finding.check}", finding.says) for finding in found)
         bad = frozenset(place for place, finding in enumerate(found) if finding.grade == "bad")
         table = Table(("grade and check", "what was seen"), rows, prose=True, strong=bad)
-        sheet = Sheet(table, [finding._asdict() for finding in found])
-        return Part("Is anything wrong?", [CHECKS_SAY], sheets={"checks": sheet})
+        data = DataTable(table, [finding._asdict() for finding in found])
+        return Section("Is anything wrong?", [CHECKS_SAY], tables={"checks": data})
 
-    def _reach_part(self) -> Part:
+    def _reach_part(self) -> Section:
         from alterrec.report import plots
 
         kinds = {"text neighbours": "text", "item-kNN + text": "score", "item-kNN": "neighbours"}
@@ -151,16 +150,16 @@ class Audit(Presented):
             for row in self.reach
         ]
         best = max(self.reach, key=lambda row: row.metrics["hits@20"])
-        picture = Picture(
+        plot = Plot(
             plots.systems(bars),
             [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS],
             f"Bars of Hits@20 and NDCG@20 for {len(bars)} systems without training; {best.name} is highest.",
         )
         table = metric_table({row.name: row.metrics for row in self.reach}, tuple(METRIC_NAMES))
         records = [{"system": row.name, **row.metrics} for row in self.reach]
-        return Part("What is easy", [REACH_SAYS], {"reach": picture}, {"reach": Sheet(table, records)})
+        return Section("What is easy", [REACH_SAYS], {"reach": plot}, {"reach": DataTable(table, records)})
 
-    def _text_part(self) -> list[Part]:
+    def _text_part(self) -> list[Section]:
         if self.text is None:
             return []
         from alterrec.report import plots
@@ -182,23 +181,23 @@ class Audit(Presented):
                 f"{100 * text.gain.mean:+.2f} [{100 * text.gain.low:+.2f}, {100 * text.gain.high:+.2f}]",
             ),
         )
-        picture = Picture(
+        plot = Plot(
             plots.longtail(self.groups),
             [plots.longtail(self.groups, [metric]) for metric in METRICS],
             "What item-kNN and text neighbours find of the targets, by how often train has them.",
         )
         notes = [" ".join([TEXT_SAYS, *few(self.groups)])]
-        sheet = Sheet(Table(("Hits@20, shares of test targets", ""), rows), [asdict(text)])
-        return [Part("Can text help?", notes, {"text": picture}, {"text": sheet})]
+        data = DataTable(Table(("Hits@20, shares of test targets", ""), rows), [asdict(text)])
+        return [Section("Can text help?", notes, {"text": plot}, {"text": data})]
 
-    def _alike_part(self) -> list[Part]:
+    def _alike_part(self) -> list[Section]:
         alike = self.checks.alike
         if alike is None or not (alike.groups or alike.near):
             return []
         rows = [("identical", f"{count(number)} items", text) for text, number in alike.groups]
         rows += [("one word apart", f"{len(texts)} items", " | ".join(texts)) for texts in alike.near]
         table = Table(("texts", "items", "for instance"), tuple(rows), prose=True)
-        return [Part("Texts alike", sheets={"alike": Sheet(table)}, folded=True)]
+        return [Section("Texts alike", tables={"alike": DataTable(table)}, folded=True)]
 
 
 SAID = {"bad": "would spoil a comparison", "look": "deserve a look"}

@@ -19,7 +19,7 @@ from alterrec.evaluation.saved import SavedRanks, read_ranks
 from alterrec.metrics import metric_values
 from alterrec.report.presentation import Presentation, Presented
 from alterrec.report.tables import METRIC_NAMES, listed
-from alterrec.report.training_curves import Course, Member
+from alterrec.report.training_curves import Member, TrainingCurve
 from alterrec.results import RunFolder, read_run
 
 # Systems that are one part of a fusion, trained by itself.
@@ -81,10 +81,10 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
     alone = {part: _alone(part, read) for part in PARTS}
     ranks = {run.result.seed: read_ranks(run.path) for run in fused}
     first = fused[0].result
-    courses = [_course(run) for run in fused]
-    members = [Member("the whole", "score", "score", courses)]
+    curves = [_course(run) for run in fused]
+    members = [Member("the whole", "score", "score", curves)]
     for part, name in PARTS.items():
-        members.append(Member(f"{name} inside", part, part, courses))
+        members.append(Member(f"{name} inside", part, part, curves))
         if alone[part]:
             members.append(
                 Member(f"{name} only", part, "score", [_course(run) for run in alone[part]], alone=True)
@@ -98,7 +98,7 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
         members=members,
         found={seed: found_by(each) for seed, each in ranks.items() if len(each)},
         chooser={name: _by_view(name, ranks) for name in METRIC_NAMES},
-        doubts=_doubts(fused, alone),
+        caveats=_caveats(fused, alone),
         command=command,
     )
     return Balance(facts, fused[0].path / "balance")
@@ -179,11 +179,11 @@ def _alone(part: str, read: Sequence[RunFolder]) -> list[RunFolder]:
     return sorted(own, key=lambda run: run.result.seed)
 
 
-def _course(run: RunFolder) -> Course:
-    return Course(run.result.seed, run.result.best_epoch, run.epochs, run.result.test)
+def _course(run: RunFolder) -> TrainingCurve:
+    return TrainingCurve(run.result.seed, run.result.best_epoch, run.epochs, run.result.test)
 
 
-def _doubts(fused: Sequence[RunFolder], alone: Mapping[str, Sequence[RunFolder]]) -> list[str]:
+def _caveats(fused: Sequence[RunFolder], alone: Mapping[str, Sequence[RunFolder]]) -> list[str]:
     found = []
     if len(fused) == 1:
         found.append("One seed: how far another seed would move the numbers is not shown.")

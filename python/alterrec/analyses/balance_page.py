@@ -7,18 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alterrec.analyses.balance_report import LEAD, PARTS, WHO, BalanceFacts, Sign
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation, Sheet
+from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name
 from alterrec.report.training_curves import (
     BANDS,
-    best_sheet,
+    best_epoch_table,
     gradient,
-    learned_together,
     loss,
     metric_of,
     panel,
     points,
+    trained_jointly,
 )
 
 RULES = (
@@ -56,24 +55,24 @@ NAMES = {"id": "ID inside", "text": "text inside", "score": "the score", "choose
 
 def balance_page(facts: BalanceFacts) -> Presentation:
     """Everything that is known of the balance of ID and text."""
-    together = learned_together(facts.inside("score").courses)
+    together = trained_jointly(facts.inside("score").curves)
     says = [RULES, GRADIENT_SAYS if together else APART_SAYS, PROGRESS_SAYS]
-    seeds = len(facts.inside("score").courses)
+    seeds = len(facts.inside("score").curves)
     return Presentation(
         name="balance",
         title=f"Balance of ID and text in {facts.model} on {facts.data}",
         meta=f"{count(facts.items)} items, {count(facts.targets)} test targets · seeds: {seeds}",
         findings=findings(facts),
-        doubts=facts.doubts,
-        parts=[
-            Part("Who drowns whom", says, sheets={"signs": signs_sheet(facts)}),
-            Part("By epoch", [BANDS, CURVES_SAY], curves_picture(facts)),
-            Part("At the best epoch", sheets={"parts": best_sheet(facts.members, facts.metric)}),
-            Part(
+        caveats=facts.caveats,
+        sections=[
+            Section("Who drowns whom", says, tables={"signs": signs_data(facts)}),
+            Section("By epoch", [BANDS, CURVES_SAY], curves_plot(facts)),
+            Section("At the best epoch", tables={"parts": best_epoch_table(facts.members, facts.metric)}),
+            Section(
                 "What each part finds, and a perfect chooser",
                 [FOUND_SAYS, CHOOSER_SAYS],
-                found_picture(facts),
-                {"found": found_sheet(facts), "chooser": chooser_sheet(facts)},
+                found_plot(facts),
+                {"found": found_data(facts), "chooser": chooser_data(facts)},
             ),
         ],
         command=facts.command,
@@ -145,7 +144,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def signs_sheet(facts: BalanceFacts) -> Sheet:
+def signs_data(facts: BalanceFacts) -> DataTable:
     """Each sign, its value of both parts, and for whom it speaks."""
     rows, records = [], []
     for sign in facts.signs():
@@ -159,14 +158,14 @@ def signs_sheet(facts: BalanceFacts) -> Sheet:
                 "speaks_for": speaks,
             }
         )
-    return Sheet(Table(("sign", "ID", "text", "speaks for"), tuple(rows)), records)
+    return DataTable(Table(("sign", "ID", "text", "speaks for"), tuple(rows)), records)
 
 
-def curves_picture(facts: BalanceFacts) -> dict[str, Picture]:
+def curves_plot(facts: BalanceFacts) -> dict[str, Plot]:
     """Metric, loss and gradient by epoch."""
     from alterrec.report.plots_curves import curves, phases_of
 
-    phases = phases_of(facts.inside("score").courses)
+    phases = phases_of(facts.inside("score").curves)
     parts = [facts.inside(part) for part in PARTS]
     panels = [
         *panel(f"{metric_name(facts.metric)} on validation", facts.members, metric_of(facts.metric)),
@@ -178,13 +177,13 @@ def curves_picture(facts: BalanceFacts) -> dict[str, Picture]:
     titles, labels = [each.title for each in panels], [each.label for each in facts.members]
     says = f"{listed(titles)} by epoch of {listed(labels)}."
     return {
-        "curves": Picture(
+        "curves": Plot(
             curves(panels, phases=phases), [curves([each], phases=phases) for each in panels], says
         )
     }
 
 
-def found_picture(facts: BalanceFacts) -> dict[str, Picture]:
+def found_plot(facts: BalanceFacts) -> dict[str, Plot]:
     """What both parts, one of them or neither find, and what a perfect chooser between them reaches."""
     from alterrec.report.plots_balance import BalanceBar, BarPanel, balance_bars
 
@@ -208,7 +207,7 @@ def found_picture(facts: BalanceFacts) -> dict[str, Picture]:
     name = metric_name(facts.metric)
     panels = [BarPanel("Test targets found by ...", found), BarPanel(f"{name} on test", levels)]
     says = f"Bars of test targets that both parts, one or neither find; and bars of {name}."
-    return {"found": Picture(balance_bars(panels), [balance_bars([each]) for each in panels], says)}
+    return {"found": Plot(balance_bars(panels), [balance_bars([each]) for each in panels], says)}
 
 
 def _bar_words(who: str, shares: Sequence[float], kept: Sequence[float]) -> str:
@@ -220,7 +219,7 @@ def _kept(facts: BalanceFacts, place: int) -> list[float]:
     return [value for each in facts.found.values() if (value := each.kept[place]) is not None]
 
 
-def found_sheet(facts: BalanceFacts) -> Sheet:
+def found_data(facts: BalanceFacts) -> DataTable:
     """The same as numbers."""
     rows, records = [], []
     for place, who in enumerate(WHO):
@@ -229,10 +228,10 @@ def found_sheet(facts: BalanceFacts) -> Sheet:
         if shares:
             rows.append((who, mean_and_spread(shares), mean_and_spread(kept) if kept else "-"))
             records.append({"found_by": who, "share": _mean(shares), "score_finds": _mean(kept)})
-    return Sheet(Table(("found by", "of all targets", "the score finds of these"), tuple(rows)), records)
+    return DataTable(Table(("found by", "of all targets", "the score finds of these"), tuple(rows)), records)
 
 
-def chooser_sheet(facts: BalanceFacts) -> Sheet:
+def chooser_data(facts: BalanceFacts) -> DataTable:
     """Each part, the score and a perfect chooser in every metric."""
     rows, records = [], []
     for view, name in NAMES.items():
@@ -244,6 +243,6 @@ def chooser_sheet(facts: BalanceFacts) -> Sheet:
             record: dict[str, Any] = {"of": view}
             records.append(record | {metric: _mean(values) for metric, values in columns.items()})
     names = map(metric_name, facts.chooser)
-    return Sheet(
+    return DataTable(
         Table(("", *names), tuple(rows), strong=frozenset({2}) if len(rows) > 2 else frozenset()), records
     )

@@ -12,15 +12,15 @@ from alterrec.report.tables import metric_name
 from alterrec.report.training_curves import (
     Measure,
     Member,
-    best_sheet,
+    best_epoch_table,
+    exceeds_seed_noise,
     gradient,
     gradient_share,
-    learned_together,
     loss,
     metric_of,
     paired,
     ratios,
-    sure,
+    trained_jointly,
 )
 from alterrec.results import Epoch
 
@@ -54,7 +54,11 @@ class Sign(NamedTuple):
             ''
         """
         gaps = paired(self.id, self.text)
-        if not gaps or abs(statistics.fmean(gaps)) <= LEAD or (len(gaps) > 1 and not sure(gaps)):
+        if (
+            not gaps
+            or abs(statistics.fmean(gaps)) <= LEAD
+            or (len(gaps) > 1 and not exceeds_seed_noise(gaps))
+        ):
             return ""
         return "id" if statistics.fmean(gaps) > 0 else "text"
 
@@ -95,7 +99,7 @@ class BalanceFacts:
     members: Sequence[Member]
     found: Mapping[int, Found]
     chooser: Mapping[str, Mapping[str, Mapping[int, float]]]
-    doubts: Sequence[str] = ()
+    caveats: Sequence[str] = ()
     command: str = ""
 
     def inside(self, part: str) -> Member:
@@ -126,7 +130,7 @@ class BalanceFacts:
             return None if nats is None else start - nats
 
         signs = []
-        if learned_together(self.inside("score").courses):
+        if trained_jointly(self.inside("score").curves):
             shares = [self.inside(part).until_best(gradient_share) for part in PARTS]
             signs.append(Sign("share of gradient", *shares))
         rival = "the part alone" if self.alone_known else "the whole"
@@ -169,7 +173,7 @@ class BalanceFacts:
             "metric": self.metric,
             "verdict": self.verdict(),
             "signs": [{**sign._asdict(), "speaks_for": sign.speaks_for} for sign in self.signs()],
-            "parts": list(best_sheet(self.members, self.metric).records),
+            "parts": list(best_epoch_table(self.members, self.metric).records),
             "found": {
                 seed: {
                     who: {"share": share, "kept": kept} for who, share, kept in zip(WHO, *each, strict=True)
@@ -178,15 +182,15 @@ class BalanceFacts:
             },
             "chooser": self.chooser,
             "epochs": {member.label: self._epochs(member) for member in self.members},
-            "doubts": list(self.doubts),
+            "doubts": list(self.caveats),
         }
 
     def _epochs(self, member: Member) -> dict[int, list[dict[str, float | None]]]:
         measures = {self.metric: metric_of(self.metric), "loss": loss, "gradient": gradient}
         return {
-            course.seed: [
+            curve.seed: [
                 {name: measure(epoch, member.view) for name, measure in measures.items()}
-                for epoch in course.epochs
+                for epoch in curve.epochs
             ]
-            for course in member.courses
+            for curve in member.curves
         }

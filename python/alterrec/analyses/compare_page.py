@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alterrec.evaluation.contrasts import GROUPED, Contrast
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation, Presented, Sheet
+from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import (
     METRIC_NAMES,
     VIEW_NAMES,
@@ -97,12 +96,12 @@ class Comparison(Presented):
             meta=f"{count(self.targets)} {self.split} targets of {count(self.sessions)} sessions · "
             f"{self.seen}",
             findings=self.findings(),
-            doubts=self.doubts(),
-            parts=[
+            caveats=self.caveats(),
+            sections=[
                 self._systems_part(),
                 self._whole_part(),
                 *(self._group_part(of) for of in GROUPS),
-                Part("How to read this", READING),
+                Section("How to read this", READING),
             ],
             command=self.command,
         )
@@ -135,7 +134,7 @@ class Comparison(Presented):
             f"{count(wins)} sessions, equal in {count(ties)} and worse in {count(losses)}."
         )
 
-    def doubts(self) -> list[str]:
+    def caveats(self) -> list[str]:
         """What to keep in mind before believing it."""
         lone = [system.name for system in self.systems if len(system.seeds) == 1]
         found = []
@@ -166,7 +165,7 @@ class Comparison(Presented):
             found.append("There are no test targets; those of validation chose the epochs, which flatters.")
         return found
 
-    def _systems_part(self) -> Part:
+    def _systems_part(self) -> Section:
         rows = [
             (
                 _row_name(system.name, view, self.views),
@@ -200,28 +199,28 @@ class Comparison(Presented):
             for metric in PICTURED
         ]
         columns = ("system", "metric", "deviation over seeds", "standard error over sessions")
-        sheets = {
-            "systems": Sheet(table, records),
-            "spread": Sheet(Table(columns, tuple(spread), title="Where the uncertainty comes from")),
+        tables = {
+            "systems": DataTable(table, records),
+            "spread": DataTable(Table(columns, tuple(spread), title="Where the uncertainty comes from")),
         }
-        return Part("The systems", [SYSTEMS_SAYS], sheets=sheets)
+        return Section("The systems", [SYSTEMS_SAYS], tables=tables)
 
-    def _whole_part(self) -> Part:
+    def _whole_part(self) -> Section:
         whole = [each for each in self.contrasts if each.of == "all"]
-        return Part(
+        return Section(
             "The differences",
             [WHOLE_SAYS.format(count(len(self.contrasts)))],
-            {"differences": self._whole_picture(whole)},
-            {"differences": Sheet(self._table(whole, "metric"), [_record(each) for each in whole])},
+            {"differences": self._whole_plot(whole)},
+            {"differences": DataTable(self._table(whole, "metric"), [_record(each) for each in whole])},
         )
 
-    def _group_part(self, of: str) -> Part:
+    def _group_part(self, of: str) -> Section:
         own = [each for each in self.contrasts if each.of == of]
-        return Part(
+        return Section(
             GROUPS[of],
             [f"{GROUP_SAYS[of]} {metric_name(GROUPED)} alone; in brackets: targets of the group."],
-            {of: self._group_picture(own, of)},
-            {of: Sheet(self._table(own, "group"), [_record(each) for each in own])},
+            {of: self._group_plot(own, of)},
+            {of: DataTable(self._table(own, "group"), [_record(each) for each in own])},
         )
 
     def _table(self, own: Sequence[Contrast], by: str) -> Table:
@@ -243,7 +242,7 @@ class Comparison(Presented):
         columns = ("systems", by, *sizes, "difference", "95% interval", "verdict", "p (Holm)")
         return Table((*columns, "better / equal / worse", "error of seeds"), rows)
 
-    def _whole_picture(self, own: Sequence[Contrast]) -> Picture:
+    def _whole_plot(self, own: Sequence[Contrast]) -> Plot:
         panels: dict[str, list[tuple[str, Contrast]]] = {}
         for metric in PICTURED:
             for each in own:
@@ -252,7 +251,7 @@ class Comparison(Presented):
                     panels.setdefault(title, []).append((_in_lines(_pair(each)), each))
         return _drawn(panels, f"Differences in {listed(list(panels))} with 95% intervals.")
 
-    def _group_picture(self, own: Sequence[Contrast], of: str) -> Picture:
+    def _group_plot(self, own: Sequence[Contrast], of: str) -> Plot:
         panels: dict[str, list[tuple[str, Contrast]]] = {}
         for each in own:
             title = _in_lines(_row_name(_pair(each), each.view, self.views))
@@ -261,7 +260,7 @@ class Comparison(Presented):
         return _drawn(panels, f"{says} In brackets: targets of the group.")
 
 
-def _drawn(panels: Mapping[str, Sequence[tuple[str, Contrast]]], says: str) -> Picture:
+def _drawn(panels: Mapping[str, Sequence[tuple[str, Contrast]]], says: str) -> Plot:
     from alterrec.report.plots_gains import Gain, gains
 
     drawn = {
@@ -271,7 +270,7 @@ def _drawn(panels: Mapping[str, Sequence[tuple[str, Contrast]]], says: str) -> P
         ]
         for title, lines in panels.items()
     }
-    return Picture(gains(drawn), [gains({title: lines}) for title, lines in drawn.items()], says)
+    return Plot(gains(drawn), [gains({title: lines}) for title, lines in drawn.items()], says)
 
 
 def _pair(each: Contrast) -> str:

@@ -17,8 +17,7 @@ from alterrec.evaluation.saved import (
     read_ranks,
     read_top,
 )
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Sheet
+from alterrec.report.presentation import DataTable, Plot, Section
 from alterrec.report.tables import METRIC_NAMES, VIEW_NAMES, Table, count, metric_name, percent
 from alterrec.results import Group, Metrics, RunFolder, split_shown
 
@@ -75,33 +74,33 @@ def read_beside(run: RunFolder) -> Beside | None:
     )
 
 
-def beside_parts(run: RunFolder, beside: Beside | None) -> list[Part]:
+def beside_parts(run: RunFolder, beside: Beside | None) -> list[Section]:
     """Sections of a run's report: session lengths, and all that is beside the usual metrics."""
     if beside is None:
         return []
     said = "Targets by how many items of the session are known before them, on {}."
-    lengths = Part(
+    lengths = Section(
         "Short and long sessions",
         [" ".join([said.format(split_name(run.result)), *few(beside.lengths)])],
-        {"lengths": _lengths_picture(beside.lengths)},
-        {"lengths": group_sheet(LENGTH, beside.lengths)},
+        {"lengths": _lengths_plot(beside.lengths)},
+        {"lengths": group_data(LENGTH, beside.lengths)},
     )
     notes = [_reading(beside)]
-    sheets = {"beside": Sheet(_beside_table(beside), _records(beside))}
+    tables = {"beside": DataTable(_beside_table(beside), _records(beside))}
     if [group.name for group in beside.cold] != ["trained, with text"]:
         notes.append(COLD_SAYS)
-        sheets["cold"] = group_sheet("targets that are", beside.cold)
-    return [lengths, Part("Beside the usual metrics", notes, sheets=sheets)]
+        tables["cold"] = group_data("targets that are", beside.cold)
+    return [lengths, Section("Beside the usual metrics", notes, tables=tables)]
 
 
-def group_sheet(of: str, groups: Sequence[Group]) -> Sheet:
+def group_data(of: str, groups: Sequence[Group]) -> DataTable:
     """Groups of targets with every metric for other programs, the first one for people."""
     records = [
         {of: group.name, "targets": group.count, "share": group.share}
         | {f"{view} {metric}": value for view, row in group.views.items() for metric, value in row.items()}
         for group in groups
     ]
-    return Sheet(group_table(of, groups), records)
+    return DataTable(group_table(of, groups), records)
 
 
 def group_table(of: str, groups: Sequence[Group], title: str = "") -> Table:
@@ -125,11 +124,11 @@ def group_table(of: str, groups: Sequence[Group], title: str = "") -> Table:
     return Table((of, "targets", "share", *names), rows, title=title)
 
 
-def _lengths_picture(groups: Sequence[Group]) -> Picture:
+def _lengths_plot(groups: Sequence[Group]) -> Plot:
     from alterrec.report import plots
 
     shares = ", ".join(f"{group.name}: {percent(group.share)}" for group in groups)
-    return Picture(
+    return Plot(
         plots.longtail(groups, METRICS, LENGTH),
         [plots.longtail(groups, [metric], LENGTH) for metric in METRICS],
         f"Metrics by the number of items before the target. Share of targets in each group: {shares}.",

@@ -12,7 +12,7 @@ from alterrec.analyses.run_summary import (
     HEADLINE,
     baselines_of,
     best_baseline,
-    doubts,
+    caveats,
     opening,
     views_of,
 )
@@ -21,7 +21,7 @@ from alterrec.errors import InputError
 from alterrec.files import write_text
 from alterrec.report.layout import document, drawn_table, fold, list_box, note, section
 from alterrec.report.markup import Html, element
-from alterrec.report.presentation import Part, part_section
+from alterrec.report.presentation import Section, section_html
 from alterrec.report.tables import (
     VIEW_NAMES,
     Table,
@@ -64,8 +64,8 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
         *beside_parts(folder, read_beside(folder)),
     ]
     for part in parts:
-        for name, picture in part.pictures.items():
-            plots.save(picture.whole, folder.path / "figures", name)
+        for name, plot in part.figures.items():
+            plots.save(plot.whole, folder.path / "figures", name)
     target = folder.path / "report.html"
     write_text(target, _page(folder, rivals, parts))
     return target
@@ -92,7 +92,7 @@ def _comparable(run: RunFolder, beside: Sequence[Path]) -> tuple[list[RunFolder]
     return rivals, left_out
 
 
-def _page(run: RunFolder, rivals: Sequence[RunFolder], shown: Sequence[Part]) -> str:
+def _page(run: RunFolder, rivals: Sequence[RunFolder], shown: Sequence[Section]) -> str:
     result = run.result
     title = f"{result.model} on {result.data.name}"
     said = opening(result)
@@ -115,8 +115,8 @@ def _page(run: RunFolder, rivals: Sequence[RunFolder], shown: Sequence[Part]) ->
             "div", *(element("p", " ".join(part)) for part in (said[:2], said[2:]) if part), class_="opening"
         ),
         _tiles(result),
-        list_box("Before you believe it", doubts(result, seeds=len(seeds_of(run, rivals))), "box doubts"),
-        *map(part_section, shown),
+        list_box("Before you believe it", caveats(result, seeds=len(seeds_of(run, rivals))), "box doubts"),
+        *map(section_html, shown),
         _sessions_section(result, run.examples),
         _numbers_section(result),
         _details_section(run),

@@ -8,8 +8,7 @@ from dataclasses import replace
 from alterrec.analyses.run_summary import HEADLINE, baselines_of, split_name, views_of
 from alterrec.comparable import folder_name, same_recipe, system_label
 from alterrec.evaluation.saved import COLD
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part
+from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
 from alterrec.results import FEW_TARGETS, Group, RunFolder, RunResult
 
@@ -24,10 +23,10 @@ def seen_rule(result: RunResult) -> str:
 
 def systems_part(
     run: RunFolder, rivals: Sequence[RunFolder] = (), left_out: Sequence[str] = ()
-) -> list[Part]:
+) -> list[Section]:
     """The run, its parts, its baselines and its rivals as bars; nothing where there are no numbers."""
-    picture = _systems_picture(run, rivals)
-    if picture is None:
+    plot = _systems_plot(run, rivals)
+    if plot is None:
         return []
     result = run.result
     notes = [
@@ -46,13 +45,13 @@ def systems_part(
         )
     if left_out:
         notes.append(f"Left out of the comparison: {', '.join(left_out)}.")
-    return [Part("How it compares", [" ".join(notes)], {"systems": picture})]
+    return [Section("How it compares", [" ".join(notes)], {"systems": plot})]
 
 
-def training_part(run: RunFolder) -> list[Part]:
+def training_part(run: RunFolder) -> list[Section]:
     """Validation by epoch; nothing of a run that trained nothing."""
-    picture = _training_picture(run)
-    if picture is None:
+    plot = _training_plot(run)
+    if plot is None:
         return []
     says = ["Validation after every epoch. The ring is the epoch that was kept."]
     if len({tuple(epoch.trained) for epoch in run.epochs}) > 1:
@@ -62,13 +61,13 @@ def training_part(run: RunFolder) -> list[Part]:
             "At the dashed line the candidates beside the right item change: full, the whole catalogue; "
             "random, a random draw; window, items that the other network ranks high (hard negatives)."
         )
-    return [Part("How it learned", [" ".join(says)], {"training": picture})]
+    return [Section("How it learned", [" ".join(says)], {"training": plot})]
 
 
-def longtail_part(run: RunFolder) -> list[Part]:
+def longtail_part(run: RunFolder) -> list[Section]:
     """Test metrics by popularity of the target; nothing without groups."""
-    picture = _longtail_picture(run)
-    if picture is None:
+    plot = _longtail_plot(run)
+    if plot is None:
         return []
     says = [
         "Test targets by how often they occur in training: rare items on the left, popular ones right. "
@@ -78,7 +77,7 @@ def longtail_part(run: RunFolder) -> list[Part]:
     if any(group.name == COLD and group.count for group in groups):
         says.append("Cold targets never occur in training and stand apart.")
     says += few(groups)
-    return [Part("Rare and popular items", [" ".join(says)], {"longtail": picture})]
+    return [Section("Rare and popular items", [" ".join(says)], {"longtail": plot})]
 
 
 def shown_groups(result: RunResult, groups: Sequence[Group]) -> list[Group]:
@@ -96,7 +95,7 @@ def few(groups: Sequence[Group]) -> list[str]:
     return [f"Hollow markers: fewer than {FEW_TARGETS} targets, so read them with care."] if hollow else []
 
 
-def _systems_picture(run: RunFolder, rivals: Sequence[RunFolder]) -> Picture | None:
+def _systems_plot(run: RunFolder, rivals: Sequence[RunFolder]) -> Plot | None:
     from alterrec.report import plots
 
     def bar(label: str, runs: Sequence[Mapping[str, float]], kind: str, highlight: bool = False) -> None:
@@ -128,12 +127,10 @@ def _systems_picture(run: RunFolder, rivals: Sequence[RunFolder]) -> Picture | N
         f"Bars of {metric_name(METRICS[0])} and {metric_name(METRICS[1])} on {split_name(run.result)} for "
         f"{len(bars)} systems, best first; the highest is {best.label}."
     )
-    return Picture(
-        plots.systems(bars), [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS], says
-    )
+    return Plot(plots.systems(bars), [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS], says)
 
 
-def _training_picture(run: RunFolder) -> Picture | None:
+def _training_plot(run: RunFolder) -> Plot | None:
     from alterrec.report import plots
 
     epochs = [epoch.epoch for epoch in run.epochs]
@@ -156,14 +153,14 @@ def _training_picture(run: RunFolder) -> Picture | None:
     says = f"Lines of validation metrics over {len(epochs)} epochs: {lines}."
     if best in epochs:
         says += f" The best epoch is {best}."
-    return Picture(
+    return Plot(
         plots.training(epochs, panels, phases=phases, best=best),
         [plots.training(epochs, {name: panel}, phases=phases, best=best) for name, panel in panels.items()],
         says,
     )
 
 
-def _longtail_picture(run: RunFolder) -> Picture | None:
+def _longtail_plot(run: RunFolder) -> Plot | None:
     from alterrec.report import plots
 
     groups = shown_groups(run.result, run.result.groups.get("test", []))
@@ -171,4 +168,4 @@ def _longtail_picture(run: RunFolder) -> Picture | None:
         return None
     shares = ", ".join(f"{group.name} {percent(group.share)}" for group in groups)
     says = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
-    return Picture(plots.longtail(groups), [plots.longtail(groups, [metric]) for metric in METRICS], says)
+    return Plot(plots.longtail(groups), [plots.longtail(groups, [metric]) for metric in METRICS], says)

@@ -105,7 +105,7 @@ def _against_baseline(result: RunResult, score: float) -> list[str]:
     ]
 
 
-def doubts(result: RunResult, *, seeds: int = 1) -> list[str]:
+def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
     """What to keep in mind before believing the numbers: one sentence an entry.
 
     Args:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from alterrec.analyses.extra_metrics import Beside, beside_parts, group_sheet, read_beside
+from alterrec.analyses.extra_metrics import Beside, beside_parts, group_data, read_beside
 from alterrec.analyses.run_sections import longtail_part, seen_rule, shown_groups, systems_part, training_part
-from alterrec.analyses.run_summary import baselines_of, doubts, opening, split_name, views_of
+from alterrec.analyses.run_summary import baselines_of, caveats, opening, split_name, views_of
 from alterrec.comparable import folder_name
-from alterrec.report.presentation import Part, Presentation, Presented, Sheet
+from alterrec.report.presentation import DataTable, Presentation, Presented, Section
 from alterrec.report.tables import VIEW_NAMES, metric_table
 from alterrec.results import RunFolder, Views, read_run
 
@@ -48,16 +48,16 @@ class RunReport(Presented):
         groups = shown_groups(result, result.groups.get("test", []))
         if longtail and groups:
             (part,) = longtail
-            sheets = {"groups": group_sheet("times seen in training", groups)}
-            longtail = [Part(part.title, part.notes, part.pictures, sheets)]
+            tables = {"groups": group_data("times seen in training", groups)}
+            longtail = [Section(part.title, part.notes, part.figures, tables)]
         return Presentation(
             name="result",
             title=f"{result.model} on {result.data.name}",
             meta=f"run {folder_name(self.folder.path)} · seed {result.seed}",
             findings=opening(result),
-            doubts=[*result.warnings, *doubts(result)],
-            parts=[
-                Part("The numbers", [seen_rule(result)], sheets={"metrics": Sheet(table)}),
+            caveats=[*result.warnings, *caveats(result)],
+            sections=[
+                Section("The numbers", [seen_rule(result)], tables={"metrics": DataTable(table)}),
                 *systems_part(self.folder),
                 *training_part(self.folder),
                 *longtail,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from alterrec.report.markup import Html, element, join
 from alterrec.report.tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from alterrec.report.presentation import Plot
 
 
 def document(title: str, parts: Sequence[Html]) -> str:
@@ -80,23 +80,15 @@ def fold(title: str, body: Html, open_: bool = False) -> Html:
     return join([Html(start), element("summary", title), body, Html("</details>")])
 
 
-class Picture(NamedTuple):
-    """All panels in one figure for files, each on its own for the page, and what they show in words."""
-
-    whole: Figure
-    panels: Sequence[Figure]
-    says: str
-
-
-def figure(name: str, picture: Picture) -> Html:
+def figure(name: str, plot: Plot) -> Html:
     """The panels side by side where there is room; the words are for those who cannot see them."""
     from alterrec.report import plots
 
     drawn = [
         Html(plots.svg(panel, f"{name}-{place}").replace("<svg", '<svg aria-hidden="true"', 1))
-        for place, panel in enumerate(picture.panels)
+        for place, panel in enumerate(plot.panels)
     ]
-    return element("div", *drawn, class_="panels", role="img", aria_label=picture.says)
+    return element("div", *drawn, class_="panels", role="img", aria_label=plot.caption)
 
 
 def _style() -> str:
@@ -107,6 +99,6 @@ def _style() -> str:
     def variables(place: int) -> str:
         return "".join(f"--{name}: {pair[place]}; " for name, pair in {**PALETTE, **own}.items())
 
-    sheet = (resources.files("alterrec.report") / "page.css").read_text("utf-8")
+    style = (resources.files("alterrec.report") / "page.css").read_text("utf-8")
     dark = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {variables(1)}}} }}"
-    return f":root {{ {variables(0)}}}\n{dark}\n{sheet}"
+    return f":root {{ {variables(0)}}}\n{dark}\n{style}"

@@ -21,31 +21,31 @@ from alterrec.report.plots import (
     percent_axis,
     shade,
 )
-from alterrec.report.training_curves import Course, Line, Panel
+from alterrec.report.training_curves import CurveLine, CurvePanel, TrainingCurve
 
 
-def phases_of(courses: Sequence[Course]) -> list[Band]:
+def phases_of(curves: Sequence[TrainingCurve]) -> list[Band]:
     """What was trained in the epochs that all seeds reached; none where it was one thing throughout.
 
     Example:
         >>> from alterrec.results import Epoch
         >>> epochs = [Epoch(1, "", ["id"], "full", 6.0, {}), Epoch(2, "", ["text"], "full", 6.0, {})]
-        >>> [phase.trained for phase in phases_of([Course(0, 2, epochs, {})])]
+        >>> [phase.trained for phase in phases_of([TrainingCurve(0, 2, epochs, {})])]
         ['id', 'text']
     """
-    shortest = min((course.epochs for course in courses), key=len)
+    shortest = min((curve.epochs for curve in curves), key=len)
     phases = bands([epoch.trained for epoch in shortest], [epoch.negatives for epoch in shortest])
     return phases if len(phases) > 1 else []
 
 
-def curves(panels: Sequence[Panel], *, phases: Sequence[Band] = (), best: Sequence[int] = ()) -> Figure:
+def curves(panels: Sequence[CurvePanel], *, phases: Sequence[Band] = (), best: Sequence[int] = ()) -> Figure:
     """Means over seeds by epoch, in bands of one standard deviation (Figures 3, 5 and 9).
 
     Phases are shaded in the colour of the network that they trained; triangles are the epochs ``best``.
 
     Example:
-        >>> line = Line("ID", "id", [[0.1, 0.2], [0.1, 0.3]])
-        >>> len(curves([Panel("NDCG@20", [line])]).axes)
+        >>> line = CurveLine("ID", "id", [[0.1, 0.2], [0.1, 0.3]])
+        >>> len(curves([CurvePanel("NDCG@20", [line])]).axes)
         1
     """
     with mpl.rc_context(STYLE):
@@ -56,7 +56,7 @@ def curves(panels: Sequence[Panel], *, phases: Sequence[Band] = (), best: Sequen
     return figure
 
 
-def _curve_panel(axes: Axes, panel: Panel, phases: Sequence[Band], best: Sequence[int]) -> None:
+def _curve_panel(axes: Axes, panel: CurvePanel, phases: Sequence[Band], best: Sequence[int]) -> None:
     last = max(len(line.means) for line in panel.lines)
     for line in panel.lines:
         _draw(axes, line, last)
@@ -91,7 +91,7 @@ def _curve_panel(axes: Axes, panel: Panel, phases: Sequence[Band], best: Sequenc
     )
 
 
-def _draw(axes: Axes, line: Line, last: int) -> None:
+def _draw(axes: Axes, line: CurveLine, last: int) -> None:
     epochs = range(1, len(line.means) + 1)
     whole = line.view == "score"
     shown = colour(line.view)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from alterrec.data.statistics import Statistics
-from alterrec.report.layout import Picture
 from alterrec.report.plots import STYLE, colour, panel_row, percent_axis
+from alterrec.report.presentation import Plot
 from alterrec.report.tables import percent
 
 # Upper ends of the bars of session lengths.
@@ -52,14 +52,14 @@ def distributions(
     return figure
 
 
-def distributions_picture(found: Statistics) -> Picture:
+def distributions_plot(found: Statistics) -> Plot:
     """Session lengths and popularity of a data set, as one picture with two panels."""
     lengths = {split: each.lengths for split, each in found.splits.items()}
     top = {
         max(round(of * found.items), 1): (f"{100 * of:g}%", has) for of, has in found.popularity.top.items()
     }
     panels: tuple[Panel, ...] = ("lengths", "popularity")
-    return Picture(
+    return Plot(
         distributions(lengths, found.popularity.curve, top),
         [distributions(lengths, found.popularity.curve, top, [panel]) for panel in panels],
         "Share of sessions by length in each split, and interactions of items by popularity.",

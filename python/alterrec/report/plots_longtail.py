@@ -25,7 +25,7 @@ from alterrec.results import FEW_TARGETS, Group
 STEP = 0.07
 
 
-class Line(NamedTuple):
+class GainLine(NamedTuple):
     """A system: by group its gain over the reference and the deviation of that over seeds, fractions."""
 
     label: str
@@ -33,14 +33,14 @@ class Line(NamedTuple):
     gains: Mapping[str, tuple[float, float]]
 
 
-def improvements(groups: Sequence[Group], panels: Mapping[str, Sequence[Line]], reference: str) -> Figure:
+def improvements(groups: Sequence[Group], panels: Mapping[str, Sequence[GainLine]], reference: str) -> Figure:
     """Gains in percentage points in bands of one deviation over seeds, above bars of each group's share.
 
     Lines join groups of 30 targets or more; smaller ones have hollow markers, which lie at the edge where
     they would lie beyond it.
 
     Example:
-        >>> line = Line("alterrec", "score", {"1-5": (0.02, 0.01)})
+        >>> line = GainLine("alterrec", "score", {"1-5": (0.02, 0.01)})
         >>> len(improvements([Group("1-5", 40, 1.0)], {"Hits@20": [line]}, "bert4rec").axes)
         2
     """
@@ -53,7 +53,7 @@ def improvements(groups: Sequence[Group], panels: Mapping[str, Sequence[Line]], 
 
 
 def _panel(
-    axes: Axes, groups: Sequence[Group], places: Sequence[float], lines: Sequence[Line], reference: str
+    axes: Axes, groups: Sequence[Group], places: Sequence[float], lines: Sequence[GainLine], reference: str
 ) -> None:
     low, high = _limits(groups, lines)
     bottom, top = low + 0.04 * (high - low), high - 0.04 * (high - low)
@@ -95,7 +95,7 @@ def _panel(
     )
 
 
-def _join(axes: Axes, points: Sequence[tuple[float, float, float]], own: str, line: Line) -> None:
+def _join(axes: Axes, points: Sequence[tuple[float, float, float]], own: str, line: GainLine) -> None:
     places, means, spreads = zip(*points, strict=True) if points else ((), (), ())
     axes.plot(
         places,
@@ -111,7 +111,7 @@ def _join(axes: Axes, points: Sequence[tuple[float, float, float]], own: str, li
         axes.fill_between(places, below, above, color=own, alpha=0.15, linewidth=0, zorder=2)
 
 
-def _limits(groups: Sequence[Group], lines: Sequence[Line]) -> tuple[float, float]:
+def _limits(groups: Sequence[Group], lines: Sequence[GainLine]) -> tuple[float, float]:
     """Room for what rests on enough targets, or for all where nothing does."""
     many = {group.name for group in groups if group.count >= FEW_TARGETS} or {group.name for group in groups}
     shown = [line.gains[name] for line in lines for name in many if name in line.gains]

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alterrec.files import write_text
-from alterrec.report.layout import Picture, document, drawn_table, figure, fold, list_box, note, section
+from alterrec.report import layout
+from alterrec.report.layout import document, drawn_table, figure, fold, list_box, note
 from alterrec.report.markup import Html, element, join
 from alterrec.report.tables import Table, latex, markdown, plain, tex
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class DataTable:
     """A table as people read it, and as other programs do.
 
     Attributes:
@@ -40,7 +41,7 @@ class Sheet:
         """Lines of comma-separated values.
 
         Example:
-            >>> print(Sheet(Table(("a", "n"), (("x", "1"),))).csv(), end="")
+            >>> print(DataTable(Table(("a", "n"), (("x", "1"),))).csv(), end="")
             a,n
             x,1
         """
@@ -53,8 +54,16 @@ class Sheet:
         return out.getvalue()
 
 
+class Plot(NamedTuple):
+    """One figure with all panels for files, one figure a panel for the page, and a caption."""
+
+    whole: Figure
+    panels: Sequence[Figure]
+    caption: str
+
+
 @dataclass(frozen=True)
-class Part:
+class Section:
     """What stands under one heading: notes, then pictures, then tables, then further notes.
 
     Pictures and tables go by the name of their files.
@@ -62,8 +71,8 @@ class Part:
 
     title: str
     notes: Sequence[str] = ()
-    pictures: Mapping[str, Picture] = field(default_factory=dict)
-    sheets: Mapping[str, Sheet] = field(default_factory=dict)
+    figures: Mapping[str, Plot] = field(default_factory=dict)
+    tables: Mapping[str, DataTable] = field(default_factory=dict)
     below: Sequence[str] = ()
     folded: bool = False
 
@@ -77,7 +86,7 @@ class Presentation:
         title, meta: what it is of, in a line each.
         findings: what it found, one sentence an entry, the most important first.
         doubts: what to keep in mind before believing it.
-        parts: its sections.
+        sections: its sections, in order.
         command: what re-makes it.
     """
 
@@ -85,8 +94,8 @@ class Presentation:
     title: str
     meta: str
     findings: Sequence[str]
-    doubts: Sequence[str]
-    parts: Sequence[Part]
+    caveats: Sequence[str]
+    sections: Sequence[Section]
     command: str = ""
 
     def page(self) -> str:
@@ -95,21 +104,21 @@ class Presentation:
             element("h1", self.title),
             element("p", self.meta, class_="meta"),
             element("div", *(element("p", line) for line in self.findings), class_="opening"),
-            list_box(BEFORE, self.doubts, "box doubts"),
-            *map(part_section, self.parts),
+            list_box(BEFORE, self.caveats, "box doubts"),
+            *map(section_html, self.sections),
         ]
         if self.command:
-            body.append(section(AGAIN, element("pre", self.command, class_="command")))
+            body.append(layout.section(AGAIN, element("pre", self.command, class_="command")))
         return document(self.title, body)
 
     def markdown(self) -> str:
         """Everything but the pictures, which are named."""
         lines = [f"# {self.title}", self.meta, *self.findings]
-        lines += self._doubts()
-        for part in self.parts:
-            lines += [f"## {part.title}", *part.notes]
-            lines += [f"![{picture.says}](figures/{name}.png)" for name, picture in part.pictures.items()]
-            lines += [*(markdown(sheet.table) for sheet in part.sheets.values()), *part.below]
+        lines += self._caveats()
+        for section in self.sections:
+            lines += [f"## {section.title}", *section.notes]
+            lines += [f"![{plot.caption}](figures/{name}.png)" for name, plot in section.figures.items()]
+            lines += [*(markdown(data.table) for data in section.tables.values()), *section.below]
         if self.command:
             lines += [f"## {AGAIN}", f"```sh\n{self.command}\n```"]
         return "\n\n".join(lines) + "\n"
@@ -117,17 +126,22 @@ class Presentation:
     def text(self) -> str:
         """Findings, doubts and tables as plain lines, for a terminal."""
         tables = [
-            plain(sheet.table) for part in self.parts if not part.folded for sheet in part.sheets.values()
+            plain(data.table)
+            for section in self.sections
+            if not section.folded
+            for data in section.tables.values()
         ]
-        return "\n\n".join([self.title, *self.findings, *self._doubts(), *tables])
+        return "\n\n".join([self.title, *self.findings, *self._caveats(), *tables])
 
-    def _doubts(self) -> list[str]:
+    def _caveats(self) -> list[str]:
         """One block of lines, or none."""
-        return ["\n".join([f"{BEFORE}:", "", *(f"- {line}" for line in self.doubts)])] if self.doubts else []
+        return (
+            ["\n".join([f"{BEFORE}:", "", *(f"- {line}" for line in self.caveats)])] if self.caveats else []
+        )
 
-    def pictures(self) -> dict[str, Picture]:
+    def figures(self) -> dict[str, Plot]:
         """Every picture by its name."""
-        return {name: picture for part in self.parts for name, picture in part.pictures.items()}
+        return {name: plot for section in self.sections for name, plot in section.figures.items()}
 
     def write(self, out: Path) -> None:
         """Write ``report.html``, ``NAME.md``, a .csv and .tex of each table and figures/*.png and *.svg.
@@ -137,14 +151,14 @@ class Presentation:
         """
         from alterrec.report import plots
 
-        for part in self.parts:
-            for name, sheet in part.sheets.items():
-                below = " ".join([*part.notes, *part.below])
+        for section in self.sections:
+            for name, data in section.tables.items():
+                below = " ".join([*section.notes, *section.below])
                 head = f"% {self.title}; needs \\usepackage{{booktabs}}\n% {self.command}\n"
-                write_text(out / f"{name}.tex", f"{head}{latex(sheet.table)}\n\n\\medskip\n{tex(below)}\n")
-                write_text(out / f"{name}.csv", sheet.csv())
-        for name, picture in self.pictures().items():
-            plots.save(picture.whole, out / "figures", name)
+                write_text(out / f"{name}.tex", f"{head}{latex(data.table)}\n\n\\medskip\n{tex(below)}\n")
+                write_text(out / f"{name}.csv", data.csv())
+        for name, plot in self.figures().items():
+            plots.save(plot.whole, out / "figures", name)
         write_text(out / f"{self.name}.md", self.markdown())
         # Last, for whoever waits for the page finds all else there.
         write_text(out / "report.html", self.page())
@@ -162,7 +176,7 @@ class Presented:
 
     def draw(self) -> dict[str, Figure]:
         """Its pictures by name, as matplotlib figures."""
-        return {name: picture.whole for name, picture in self.presentation().pictures().items()}
+        return {name: plot.whole for name, plot in self.presentation().figures().items()}
 
     def save(self, out: str | Path) -> Path:
         """Write its page, tables and pictures into a folder; returns the path of the page."""
@@ -174,31 +188,31 @@ class Presented:
 
         shown = self.presentation()
         body = [element("h3", shown.title), *(element("p", line) for line in shown.findings)]
-        for part in shown.parts:
-            if part.folded:
+        for section in shown.sections:
+            if section.folded:
                 continue
-            body += [element("h4", part.title)]
-            for picture in part.pictures.values():
-                data = base64.b64encode(plots.png(picture.whole)).decode()
+            body += [element("h4", section.title)]
+            for plot in section.figures.values():
+                data = base64.b64encode(plots.png(plot.whole)).decode()
                 body.append(
                     Html(
-                        f'<img alt="{escape(picture.says)}" style="max-width: 100%" '
+                        f'<img alt="{escape(plot.caption)}" style="max-width: 100%" '
                         f'src="data:image/png;base64,{data}">'
                     )
                 )
-            body += [drawn_table(sheet.table) for sheet in part.sheets.values()]
+            body += [drawn_table(data.table) for data in section.tables.values()]
         return element("div", *body)
 
 
-def part_section(part: Part) -> Html:
+def section_html(section: Section) -> Html:
     """A part under its heading, or folded away."""
     body = [
-        *map(note, part.notes),
-        *(figure(name, picture) for name, picture in part.pictures.items()),
-        *(drawn_table(sheet.table) for sheet in part.sheets.values()),
-        *map(note, part.below),
+        *map(note, section.notes),
+        *(figure(name, plot) for name, plot in section.figures.items()),
+        *(drawn_table(data.table) for data in section.tables.values()),
+        *map(note, section.below),
     ]
-    return fold(part.title, join(body)) if part.folded else section(part.title, *body)
+    return fold(section.title, join(body)) if section.folded else layout.section(section.title, *body)
 
 
 BEFORE = "Before you believe it"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from alterrec.report.presentation import Sheet
+from alterrec.report.presentation import DataTable
 from alterrec.report.tables import Table, mean_and_spread, metric_name
 from alterrec.results import Epoch, StudyResult, Views
 
@@ -23,7 +23,7 @@ Unit = Literal["percent", "nats", "norm"]
 Measure = Callable[[Epoch, str], float | None]
 
 
-class Line(NamedTuple):
+class CurveLine(NamedTuple):
     """A quantity by epoch.
 
     Attributes:
@@ -43,7 +43,7 @@ class Line(NamedTuple):
         """Mean over seeds of each epoch that all of them reached.
 
         Example:
-            >>> Line("ID", "id", [[1.0, 2.0, 5.0], [3.0, 4.0]]).means
+            >>> CurveLine("ID", "id", [[1.0, 2.0, 5.0], [3.0, 4.0]]).means
             [2.0, 3.0]
         """
         return [statistics.fmean(values) for values in zip(*self.seeds, strict=False)]
@@ -55,15 +55,15 @@ class Line(NamedTuple):
         return [statistics.stdev(values) if len(values) > 1 else 0.0 for values in columns]
 
 
-class Panel(NamedTuple):
+class CurvePanel(NamedTuple):
     """Lines over the same epochs, fractions where ``unit`` is percent."""
 
     title: str
-    lines: Sequence[Line]
+    lines: Sequence[CurveLine]
     unit: Unit = "percent"
 
 
-class Course(NamedTuple):
+class TrainingCurve(NamedTuple):
     """One training.
 
     Attributes:
@@ -93,49 +93,49 @@ class Member(NamedTuple):
     label: str
     part: str
     view: str
-    courses: Sequence[Course]
+    curves: Sequence[TrainingCurve]
     alone: bool = False
 
-    def line(self, measure: Measure) -> Line | None:
+    def line(self, measure: Measure) -> CurveLine | None:
         """By epoch and seed; None where an epoch has no value."""
-        seeds = [[measure(epoch, self.view) for epoch in course.epochs] for course in self.courses]
+        seeds = [[measure(epoch, self.view) for epoch in curve.epochs] for curve in self.curves]
         known = [[value for value in seed if value is not None] for seed in seeds]
         whole = all(few and len(few) == len(seed) for few, seed in zip(known, seeds, strict=True))
-        return Line(self.label, self.part, known, self.alone) if known and whole else None
+        return CurveLine(self.label, self.part, known, self.alone) if known and whole else None
 
     def at_best(self, measure: Measure) -> dict[int, float]:
         """Seed -> value after the best epoch, as far as it is known."""
         return {
-            course.seed: value
-            for course in self.courses
-            for epoch in course.epochs
-            if epoch.epoch == course.best and (value := measure(epoch, self.view)) is not None
+            curve.seed: value
+            for curve in self.curves
+            for epoch in curve.epochs
+            if epoch.epoch == curve.best and (value := measure(epoch, self.view)) is not None
         }
 
     def until_best(self, measure: Measure) -> dict[int, float]:
         """Seed -> mean over the epochs up to the best one, as far as all are known."""
         found = {}
-        for course in self.courses:
-            values = [measure(each, self.view) for each in course.epochs if each.epoch <= (course.best or 0)]
+        for curve in self.curves:
+            values = [measure(each, self.view) for each in curve.epochs if each.epoch <= (curve.best or 0)]
             known = [value for value in values if value is not None]
             if known and len(known) == len(values):
-                found[course.seed] = statistics.fmean(known)
+                found[curve.seed] = statistics.fmean(known)
         return found
 
     def on_test(self, metric: str) -> dict[int, float]:
         """Seed -> the metric on test."""
         return {
-            course.seed: course.test[self.view][metric]
-            for course in self.courses
-            if metric in course.test.get(self.view, {})
+            curve.seed: curve.test[self.view][metric]
+            for curve in self.curves
+            if metric in curve.test.get(self.view, {})
         }
 
 
-def courses_of(study: StudyResult, label: str) -> list[Course]:
+def training_curves_of(study: StudyResult, label: str) -> list[TrainingCurve]:
     """The trainings of a row by seed; none where it has no finished run."""
     row = study.row(label)
     return [
-        Course(run.seed, run.best_epoch, run.curve, run.views.get("test", {}))
+        TrainingCurve(run.seed, run.best_epoch, run.curve, run.views.get("test", {}))
         for run in (row.runs if row else ())
         if run.curve
     ]
@@ -170,21 +170,23 @@ def gradient_share(epoch: Epoch, view: str) -> float | None:
     return own / sum(norms) if own is not None and all(norms) else None
 
 
-def learned_together(courses: Sequence[Course]) -> bool:
+def trained_jointly(curves: Sequence[TrainingCurve]) -> bool:
     """Whether one loss trains ID and text at once, rather than each its own network."""
-    trained = {name for course in courses for epoch in course.epochs for name in epoch.trained}
+    trained = {name for curve in curves for epoch in curve.epochs for name in epoch.trained}
     return trained.isdisjoint(("id", "text"))
 
 
-def panel(title: str, members: Sequence[Member], measure: Measure, unit: Unit = "percent") -> list[Panel]:
+def panel(
+    title: str, members: Sequence[Member], measure: Measure, unit: Unit = "percent"
+) -> list[CurvePanel]:
     """A panel of the members that have the measure; none where no member has."""
     lines = [line for member in members if (line := member.line(measure)) is not None]
-    return [Panel(title, lines, unit)] if lines else []
+    return [CurvePanel(title, lines, unit)] if lines else []
 
 
-def best_sheet(members: Sequence[Member], metric: str) -> Sheet:
+def best_epoch_table(members: Sequence[Member], metric: str) -> DataTable:
     """Each member at the best epoch of its runs: validation, test, loss, and its share of the gradient."""
-    together = learned_together(members[0].courses) if members else False
+    together = trained_jointly(members[0].curves) if members else False
     name = metric_name(metric)
     head = ["", f"validation {name}", f"test {name}", "loss (nats)", "share of gradient", "best epoch"]
     rows, records = [], []
@@ -194,7 +196,7 @@ def best_sheet(members: Sequence[Member], metric: str) -> Sheet:
             f"test {metric}": member.on_test(metric),
             "training_loss": member.at_best(loss),
             "gradient_share": member.until_best(gradient_share) if together and not member.alone else {},
-            "best_epoch": {course.seed: float(course.best) for course in member.courses if course.best},
+            "best_epoch": {curve.seed: float(curve.best) for curve in member.curves if curve.best},
         }
         valid, test, nats, share, best = ([*values.values()] for values in columns.values())
         cells = [mean_and_spread(values, 2) if values else "-" for values in (valid, test)]
@@ -203,7 +205,7 @@ def best_sheet(members: Sequence[Member], metric: str) -> Sheet:
         records.append(_record(member.label, columns))
     shown = [place for place in range(len(head)) if not place or any(row[place] != "-" for row in rows)]
     cells_shown = tuple(tuple(row[place] for place in shown) for row in rows)
-    return Sheet(Table(tuple(head[place] for place in shown), cells_shown), records)
+    return DataTable(Table(tuple(head[place] for place in shown), cells_shown), records)
 
 
 def number(values: Sequence[float], digits: int) -> str:
@@ -226,11 +228,11 @@ def points(differences: Sequence[float]) -> str:
     return ("+" if statistics.fmean(differences) > 0 else "") + mean_and_spread(differences, 2, " points")
 
 
-def sure(differences: Sequence[float]) -> bool:
+def exceeds_seed_noise(differences: Sequence[float]) -> bool:
     """Whether their mean over seeds is farther from nothing than their deviation; never with one seed.
 
     Example:
-        >>> sure([0.02, 0.03]), sure([-0.01, 0.03]), sure([0.5])
+        >>> exceeds_seed_noise([0.02, 0.03]), exceeds_seed_noise([-0.01, 0.03]), exceeds_seed_noise([0.5])
         (True, False, False)
     """
     return len(differences) > 1 and abs(statistics.fmean(differences)) > statistics.stdev(differences)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from alterrec.report.presentation import Part, Presentation, Sheet
+from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
 from alterrec.results import Comparison, RowResult, StudyResult
-from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part, systems_picture
-from alterrec.studies.tables import metric_sheet, notes, rival_marks
+from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part, systems_plot
+from alterrec.studies.tables import metric_data, notes, rival_marks
 from alterrec.studies.words import answer, compared, differences, held, shown
 
 WHOLE = "alterrec"
@@ -43,17 +43,17 @@ def ablation(study: StudyResult) -> Presentation:
         study,
         title=f"What each part of AlterRec gives on {study.data.name}",
         findings=findings(study),
-        doubted=_two_causes(study),
-        parts=[
-            Part(
+        own_caveats=_two_causes(study),
+        sections=[
+            Section(
                 "AlterRec and its variants (Table 2)",
-                sheets={
-                    "ablation": metric_sheet(study, rival_marks(study), study.rows),
-                    "variants": Sheet(Table(("system", "what it is"), tuple(variants), prose=True)),
+                tables={
+                    "ablation": metric_data(study, rival_marks(study), study.rows),
+                    "variants": DataTable(Table(("system", "what it is"), tuple(variants), prose=True)),
                 },
                 below=notes(study, WHOLE, study.rows),
             ),
-            Part("In pictures", [PICTURE_SAYS], {"systems": systems_picture(study.rows, _colour)}),
+            Section("In pictures", [PICTURE_SAYS], {"systems": systems_plot(study.rows, _colour)}),
             *gains_part("What each part gives", [GAINS_SAY], _gains(study)),
             *compared(study, "AlterRec less each variant"),
         ],

@@ -5,21 +5,20 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation
+from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.report.training_curves import (
     BY_EPOCH,
-    Course,
     Member,
-    best_sheet,
-    courses_of,
+    TrainingCurve,
+    best_epoch_table,
+    exceeds_seed_noise,
     loss,
     metric_of,
     paired,
     panel,
     points,
-    sure,
+    training_curves_of,
 )
 from alterrec.results import StudyResult
 from alterrec.studies.words import shown
@@ -45,21 +44,21 @@ def alternation(study: StudyResult) -> Presentation:
         study,
         title=f"Alternating training on {study.data.name} (Figure 5)",
         findings=findings(study),
-        parts=[
-            Part("By epoch", [BY_EPOCH, PICTURE_SAYS, LOSS_SAYS], picture(known, study.pictured)),
-            Part("At the best epoch", sheets={"parts": best_sheet(known, study.pictured)}),
+        sections=[
+            Section("By epoch", [BY_EPOCH, PICTURE_SAYS, LOSS_SAYS], plot(known, study.pictured)),
+            Section("At the best epoch", tables={"parts": best_epoch_table(known, study.pictured)}),
         ],
     )
 
 
 def members(study: StudyResult) -> list[Member]:
     """The sum and its two parts."""
-    courses = courses_of(study, SYSTEM)
+    curves = training_curves_of(study, SYSTEM)
     names = {"score": "AlterRec", "id": "ID in AlterRec", "text": "text in AlterRec"}
-    return [Member(label, part, part, courses) for part, label in names.items()] if courses else []
+    return [Member(label, part, part, curves) for part, label in names.items()] if curves else []
 
 
-def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
+def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     """The metric and the loss by epoch, phases shaded."""
     from alterrec.report.plots_curves import curves, phases_of
 
@@ -69,12 +68,12 @@ def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
     ]
     if not panels:
         return {}
-    courses = known[0].courses
-    phases = phases_of(courses)
-    best = [course.best for course in courses if course.best]
+    runs = known[0].curves
+    phases = phases_of(runs)
+    best = [curve.best for curve in runs if curve.best]
     says = f"{metric_name(metric)} and loss of {listed([member.label for member in known])} by epoch."
     return {
-        "alternation": Picture(
+        "alternation": Plot(
             curves(panels, phases=phases, best=best),
             [curves([each], phases=phases, best=best) for each in panels],
             says,
@@ -84,21 +83,21 @@ def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
 
 def findings(study: StudyResult) -> list[str]:
     """Whether both rise, where the best epoch lies, what hard negatives gave."""
-    known = courses_of(study, SYSTEM)
+    known = training_curves_of(study, SYSTEM)
     if not known:
         return [f"{SYSTEM} has no finished run yet."]
-    turning = [course for course in known if course.best and 0 < warm_up(course) < len(course.epochs)]
+    turning = [curve for curve in known if curve.best and 0 < warm_up(curve) < len(curve.epochs)]
     said = [*_rises(turning, study.pictured), *_gain(turning, study.pictured)] if turning else []
     return [*said, *_best_epochs(known, study.metric)]
 
 
-def warm_up(course: Course) -> int:
+def warm_up(curve: TrainingCurve) -> int:
     """How many epochs come before the first with hard negatives; all of them where none has any."""
-    hard = [epoch.epoch for epoch in course.epochs if epoch.negatives == HARD]
-    return min(hard) - 1 if hard else len(course.epochs)
+    hard = [epoch.epoch for epoch in curve.epochs if epoch.negatives == HARD]
+    return min(hard) - 1 if hard else len(curve.epochs)
 
 
-def _rises(turning: Sequence[Course], metric: str) -> Iterator[str]:
+def _rises(turning: Sequence[TrainingCurve], metric: str) -> Iterator[str]:
     gains, shown = {}, []
     for part, name in PARTS.items():
         before = {each.seed: _value(each, warm_up(each), part, metric) for each in turning}
@@ -118,7 +117,7 @@ def _rises(turning: Sequence[Course], metric: str) -> Iterator[str]:
     )
 
 
-def _gain(turning: Sequence[Course], metric: str) -> Iterator[str]:
+def _gain(turning: Sequence[TrainingCurve], metric: str) -> Iterator[str]:
     before = {each.seed: _highest(each, metric, hard=False) for each in turning}
     after = {each.seed: _highest(each, metric, hard=True) for each in turning}
     yield (
@@ -129,13 +128,13 @@ def _gain(turning: Sequence[Course], metric: str) -> Iterator[str]:
     )
 
 
-def _best_epochs(known: Sequence[Course], metric: str) -> Iterator[str]:
-    best = [course for course in known if course.best]
+def _best_epochs(known: Sequence[TrainingCurve], metric: str) -> Iterator[str]:
+    best = [curve for curve in known if curve.best]
     if not best:
         return
-    late = sum((course.best or 0) > warm_up(course) for course in best)
-    epochs = listed([f"{course.best} of {len(course.epochs)}" for course in best])
-    ended = any(course.best == len(course.epochs) for course in best)
+    late = sum((curve.best or 0) > warm_up(curve) for curve in best)
+    epochs = listed([f"{curve.best} of {len(curve.epochs)}" for curve in best])
+    ended = any(curve.best == len(curve.epochs) for curve in best)
     yield (
         f"Validation {metric_name(metric)} chose epoch {epochs}; in {late} of {len(best)} runs that is an "
         "epoch with hard negatives."
@@ -144,16 +143,16 @@ def _best_epochs(known: Sequence[Course], metric: str) -> Iterator[str]:
 
 
 def _up(gains: Sequence[float]) -> bool:
-    return statistics.fmean(gains) > 0 and (sure(gains) or len(gains) == 1)
+    return statistics.fmean(gains) > 0 and (exceeds_seed_noise(gains) or len(gains) == 1)
 
 
-def _value(course: Course, epoch: int, view: str, metric: str) -> float:
-    return course.epochs[epoch - 1].valid.get(view, {}).get(metric, 0.0)
+def _value(curve: TrainingCurve, epoch: int, view: str, metric: str) -> float:
+    return curve.epochs[epoch - 1].valid.get(view, {}).get(metric, 0.0)
 
 
-def _highest(course: Course, metric: str, *, hard: bool) -> float:
+def _highest(curve: TrainingCurve, metric: str, *, hard: bool) -> float:
     return max(
-        epoch.valid["score"].get(metric, 0.0) for epoch in course.epochs if (epoch.negatives == HARD) == hard
+        epoch.valid["score"].get(metric, 0.0) for epoch in curve.epochs if (epoch.negatives == HARD) == hard
     )
 
 

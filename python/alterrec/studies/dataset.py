@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date
-from alterrec.report.plots_data import distributions_picture
-from alterrec.report.presentation import Part, Presentation, Sheet
+from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table, count, listed, percent
 from alterrec.results import StudyResult
 
@@ -29,21 +28,25 @@ def dataset(study: StudyResult) -> Presentation:
     Raises:
         ValueError: the study has no statistics.
     """
+    from alterrec.report.plots_data import distributions_plot
+
     found = study.statistics
     if found is None:
         raise ValueError(f"study {study.study!r} has no statistics; allowed: a study of the data themselves")
-    texts = [Part("Texts", [TEXTS_SAY], sheets={"texts": _texts(found)})] if found.text else []
+    texts = [Section("Texts", [TEXTS_SAY], tables={"texts": _texts(found)})] if found.text else []
     return Presentation(
         name="dataset",
         title=f"{study.data.name} in numbers",
         meta=f"fingerprint {study.data.fingerprint}",
         findings=findings(found),
-        doubts=doubts(found),
-        parts=[
-            Part("Sessions (Table 3)", sheets={"table3": table3(study, found), "sessions": _sessions(found)}),
-            Part("Lengths and popularity", [PICTURE_SAYS], {"distributions": distributions_picture(found)}),
-            Part("Targets", [TARGETS_SAY], sheets={"targets": _targets(found)}),
-            Part("Popularity", sheets={"popularity": _popularity(found)}),
+        caveats=caveats(found),
+        sections=[
+            Section(
+                "Sessions (Table 3)", tables={"table3": table3(study, found), "sessions": _sessions(found)}
+            ),
+            Section("Lengths and popularity", [PICTURE_SAYS], {"distributions": distributions_plot(found)}),
+            Section("Targets", [TARGETS_SAY], tables={"targets": _targets(found)}),
+            Section("Popularity", tables={"popularity": _popularity(found)}),
             *texts,
         ],
         command=study.command,
@@ -74,7 +77,7 @@ def findings(found: Statistics) -> list[str]:
     ]
 
 
-def doubts(found: Statistics) -> list[str]:
+def caveats(found: Statistics) -> list[str]:
     """What limits any comparison on these data."""
     test = found.splits["test"]
     most = 100 * 1.96 * 0.5 / math.sqrt(max(test.last.count, 1))
@@ -92,7 +95,7 @@ def doubts(found: Statistics) -> list[str]:
     return said
 
 
-def table3(study: StudyResult, found: Statistics) -> Sheet:
+def table3(study: StudyResult, found: Statistics) -> DataTable:
     """The row of the paper's Table 3."""
     sessions = {f"{split} sessions": found.splits[split].sessions for split in SPLITS}
     numbers = {"users": found.users, "items": found.items, **sessions}
@@ -101,10 +104,10 @@ def table3(study: StudyResult, found: Statistics) -> Sheet:
         ("data set", "users", "items", *(f"{name} sessions" for name in SPLITS.values())),
         ((study.data.name, *cells),),
     )
-    return Sheet(table, [{"dataset": study.data.name, **numbers}])
+    return DataTable(table, [{"dataset": study.data.name, **numbers}])
 
 
-def _sessions(found: Statistics) -> Sheet:
+def _sessions(found: Statistics) -> DataTable:
     rows, records = [], []
     for split, each in found.splits.items():
         dates = [_when(time) for time in (each.first_time, each.last_time)]
@@ -120,7 +123,7 @@ def _sessions(found: Statistics) -> Sheet:
         )
         records.append({"split": split, **_plain(each)})
     columns = ("split", "sessions", "interactions", "items", "mean length", "median", "longest", "from", "to")
-    return Sheet(Table(columns, tuple(rows)), records)
+    return DataTable(Table(columns, tuple(rows)), records)
 
 
 def _plain(split: Split) -> dict[str, float | None]:
@@ -128,7 +131,7 @@ def _plain(split: Split) -> dict[str, float | None]:
     return {name: getattr(split, name) for name in (*names, "first_time", "last_time")}
 
 
-def _targets(found: Statistics) -> Sheet:
+def _targets(found: Statistics) -> DataTable:
     kinds = {"last": "last item", "every": "every item"}
     all_targets: list[tuple[str, str, TargetStatistics]] = [
         (split, kind, getattr(each, kind)) for split, each in found.splits.items() for kind in kinds
@@ -141,20 +144,20 @@ def _targets(found: Statistics) -> Sheet:
         {"split": split, "targets": kind, "count": each.count, "repeated": each.repeated, "cold": each.cold}
         for split, kind, each in all_targets
     ]
-    return Sheet(Table(("targets", "number", "repeated", "cold"), rows), records)
+    return DataTable(Table(("targets", "number", "repeated", "cold"), rows), records)
 
 
-def _popularity(found: Statistics) -> Sheet:
+def _popularity(found: Statistics) -> DataTable:
     rows = [(f"first {_whole(of)} of items", percent(has)) for of, has in found.popularity.top.items()]
     rows.append(("items that train does not have", f"{count(found.cold_items)} of {count(found.items)}"))
-    return Sheet(Table(("most popular first", "interactions in train"), tuple(rows)))
+    return DataTable(Table(("most popular first", "interactions in train"), tuple(rows)))
 
 
-def _texts(found: Statistics) -> Sheet:
+def _texts(found: Statistics) -> DataTable:
     together = {"all fields": found.text} if found.text and len(found.fields) > 1 else {}
     fields = {**found.fields, **together}
     rows = tuple((name, percent(each.share), f"{each.words:.1f}") for name, each in fields.items())
-    return Sheet(Table(("field", "items that have it", "words"), rows))
+    return DataTable(Table(("field", "items that have it", "words"), rows))
 
 
 def _text_finding(found: Statistics) -> str:

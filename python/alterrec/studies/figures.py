@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part
+from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.results import Comparison, RowResult
 
@@ -17,7 +16,7 @@ INTERVALS_SAY = (
 )
 
 
-def systems_picture(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) -> Picture:
+def systems_plot(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) -> Plot:
     """Bars of every row that has numbers, best first; ``colour`` gives a name of the palette."""
     from alterrec.report import plots
 
@@ -31,14 +30,16 @@ def systems_picture(rows: Sequence[RowResult], colour: Callable[[RowResult], str
         for row in rows
         if row.runs
     ]
-    return Picture(
+    return Plot(
         plots.systems(bars, PICTURED, PICTURED[1]),
         [plots.systems(bars, [metric], PICTURED[1]) for metric in PICTURED],
         f"Bars of {' and '.join(map(metric_name, PICTURED))} on test for {len(bars)} systems, best first.",
     )
 
 
-def gains_part(title: str, says: Sequence[str], gains: Sequence[tuple[str, str, Comparison]]) -> list[Part]:
+def gains_part(
+    title: str, says: Sequence[str], gains: Sequence[tuple[str, str, Comparison]]
+) -> list[Section]:
     """Differences with their intervals as a section; nothing where there are none.
 
     Args:
@@ -58,9 +59,9 @@ def gains_part(title: str, says: Sequence[str], gains: Sequence[tuple[str, str, 
         ]
         for metric in PICTURED
     }
-    picture = Picture(
+    plot = Plot(
         plots.gains(panels),
         [plots.gains({name: lines}) for name, lines in panels.items()],
         f"{title}: differences in {listed(list(panels))} with their intervals.",
     )
-    return [Part(title, [*says, INTERVALS_SAY], {"gains": picture})]
+    return [Section(title, [*says, INTERVALS_SAY], {"gains": plot})]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation
+from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.results import Comparison, StudyResult
 from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part
-from alterrec.studies.tables import metric_sheet, notes
+from alterrec.studies.tables import metric_data, notes
 from alterrec.studies.words import answer, compared, differences, held, shown
 
 
@@ -51,12 +50,12 @@ def fusion(study: StudyResult) -> Presentation:
         study,
         title=f"Does fusing ID and text beat either alone? On {study.data.name}",
         findings=findings(study),
-        parts=[
-            Part("Fused, ID alone, text alone (Figures 2 and 8)", [BARS_SAY], {"fusion": bars(study)}),
+        sections=[
+            Section("Fused, ID alone, text alone (Figures 2 and 8)", [BARS_SAY], {"fusion": bars(study)}),
             *gains_part("What fusing gives", [GAINS_SAY, BETTER_SAYS], _gains(study)),
-            Part(
+            Section(
                 "Every row",
-                sheets={"rows": metric_sheet(study, rows=study.rows)},
+                tables={"rows": metric_data(study, rows=study.rows)},
                 below=notes(study, rows=study.rows),
             ),
             *compared(study, "Fused less each part, and text less ID"),
@@ -81,7 +80,7 @@ def better_part(study: StudyResult, each: Fusion, metric: str) -> Comparison | N
     return next((found for found in held(study, each.fused, best.label) if found.metric == metric), None)
 
 
-def bars(study: StudyResult) -> Picture:
+def bars(study: StudyResult) -> Plot:
     """A cluster of three bars a model."""
     from alterrec.report import plots_fusion as plots
 
@@ -90,7 +89,7 @@ def bars(study: StudyResult) -> Picture:
         for each in FUSIONS
         if study.row(each.fused)
     ]
-    return Picture(
+    return Plot(
         plots.clusters(clusters, PICTURED),
         [plots.clusters(clusters, [metric]) for metric in PICTURED],
         f"Bars of {listed([*map(metric_name, PICTURED)])} on test: fused, ID alone and text alone of "

@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation
+from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import mean_and_spread, metric_name, percent
 from alterrec.report.training_curves import (
     BY_EPOCH,
     Member,
-    best_sheet,
-    courses_of,
+    best_epoch_table,
+    exceeds_seed_noise,
     loss,
     metric_of,
     number,
@@ -20,7 +19,7 @@ from alterrec.report.training_curves import (
     panel,
     points,
     ratios,
-    sure,
+    training_curves_of,
 )
 from alterrec.results import StudyResult
 from alterrec.studies.words import shown
@@ -46,24 +45,28 @@ def imbalance(study: StudyResult) -> Presentation:
         study,
         title=f"Imbalance in naive fusion on {study.data.name} (Figures 3, 9)",
         findings=findings(study),
-        parts=[
-            Part("By epoch", [BY_EPOCH, LOSS_SAYS], picture(known, study.pictured)),
-            Part("At the best epoch", [TABLE_SAYS], sheets={"parts": best_sheet(known, study.pictured)}),
+        sections=[
+            Section("By epoch", [BY_EPOCH, LOSS_SAYS], plot(known, study.pictured)),
+            Section(
+                "At the best epoch", [TABLE_SAYS], tables={"parts": best_epoch_table(known, study.pictured)}
+            ),
         ],
     )
 
 
 def members(study: StudyResult) -> list[Member]:
     """The whole, its parts and each part alone, as far as they have finished runs."""
-    fused = courses_of(study, FUSION)
+    fused = training_curves_of(study, FUSION)
     found = [Member("NFRec", "score", "score", fused)]
     for part, name in PARTS.items():
         found.append(Member(f"{name} in NFRec", part, part, fused))
-        found.append(Member(f"{name} only", part, "score", courses_of(study, ALONE[part]), alone=True))
-    return [member for member in found if member.courses]
+        found.append(
+            Member(f"{name} only", part, "score", training_curves_of(study, ALONE[part]), alone=True)
+        )
+    return [member for member in found if member.curves]
 
 
-def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
+def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     """The metric and the loss by epoch."""
     from alterrec.report.plots_curves import curves
 
@@ -74,7 +77,7 @@ def picture(known: Sequence[Member], metric: str) -> dict[str, Picture]:
     if not panels:
         return {}
     says = f"Lines by epoch of {', '.join(member.label for member in known)}: {metric_name(metric)} and loss."
-    return {"imbalance": Picture(curves(panels), [curves([each]) for each in panels], says)}
+    return {"imbalance": Plot(curves(panels), [curves([each]) for each in panels], says)}
 
 
 def findings(study: StudyResult) -> list[str]:
@@ -98,7 +101,7 @@ def _behind(inside: Member, alone: Member, metric: str, name: str) -> Iterator[s
     differences = paired(first, second)
     if not differences:
         return
-    level = "" if sure(differences) or len(differences) == 1 else ", less than seeds differ"
+    level = "" if exceeds_seed_noise(differences) or len(differences) == 1 else ", less than seeds differ"
     yield (
         f"{_capital(inside.label)} reaches {percent(_mean(first))} {name} at its best epoch, {alone.label} "
         f"{percent(_mean(second))}: {points(differences)}{level}."
@@ -115,7 +118,7 @@ def _drowned(kept: dict[str, dict[int, float]]) -> Iterator[str]:
     gaps = paired(kept[more], kept[less])
     if _mean(kept[less]) >= 1:
         yield f"Neither part is drowned: inside NFRec {both}."
-    elif len(gaps) > 1 and not sure(gaps):
+    elif len(gaps) > 1 and not exceeds_seed_noise(gaps):
         yield f"Which part is drowned more is not shown, for seeds differ as much: inside NFRec {both}."
     else:
         only = "" if len(gaps) > 1 else ", by one seed"
@@ -143,7 +146,7 @@ def _gained(known: dict[str, Member], metric: str, name: str) -> Iterator[str]:
     rival = max(alone, key=lambda member: _mean(member.at_best(metric_of(metric))))
     differences = paired(known["NFRec"].at_best(metric_of(metric)), rival.at_best(metric_of(metric)))
     if differences:
-        level = "" if sure(differences) or len(differences) == 1 else ", less than seeds differ"
+        level = "" if exceeds_seed_noise(differences) or len(differences) == 1 else ", less than seeds differ"
         better = ", the better of the two" if len(alone) > 1 else ""
         yield f"NFRec as a whole against {rival.label}{better}: {points(differences)} of {name}{level}."
 

@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation, Sheet
+from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name, percent
 from alterrec.results import FEW_TARGETS, Comparison, Group, RowResult, StudyResult
 from alterrec.studies.figures import PICTURED
@@ -38,16 +37,16 @@ def longtail(study: StudyResult) -> Presentation:
     """Who gains where over the reference; lines by group, absolute values, the tests."""
     groups = groups_of(study)
     says = [PICTURE_SAYS.replace("REFERENCE", study.reference), POINTS_SAY]
-    picture = {"longtail": _picture(study, groups)} if study.row(study.reference) else {}
+    plot = {"longtail": _plot(study, groups)} if study.row(study.reference) else {}
     tests = compared(study, f"Each system less {study.reference}, group by group")
     return shown(
         study,
         title=f"Rare and popular targets on {study.data.name}: gains over {study.reference}",
         findings=findings(study),
-        doubted=_few(groups),
-        parts=[
-            Part("Gain by popularity of the target (Figure 6)", says, picture),
-            Part("Absolute values", [TABLE_SAYS], sheets=_sheets(study, groups)),
+        own_caveats=_few(groups),
+        sections=[
+            Section("Gain by popularity of the target (Figure 6)", says, plot),
+            Section("Absolute values", [TABLE_SAYS], tables=_tables(study, groups)),
             *(replace(part, folded=True) for part in tests),
         ],
     )
@@ -148,12 +147,12 @@ def _few(groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def _sheets(study: StudyResult, groups: Sequence[Group]) -> dict[str, Sheet]:
+def _tables(study: StudyResult, groups: Sequence[Group]) -> dict[str, DataTable]:
     """Two tables for reading, and in each .csv every number of its metric."""
-    return {f"longtail_{metric.replace('@', '_')}": _sheet(study, groups, metric) for metric in PICTURED}
+    return {f"longtail_{metric.replace('@', '_')}": _table(study, groups, metric) for metric in PICTURED}
 
 
-def _sheet(study: StudyResult, groups: Sequence[Group], metric: str) -> Sheet:
+def _table(study: StudyResult, groups: Sequence[Group], metric: str) -> DataTable:
     rows: list[tuple[str, ...]] = [("targets", *(count(group.count) for group in groups))]
     records: list[dict[str, object]] = []
     for row in study.rows:
@@ -174,20 +173,20 @@ def _sheet(study: StudyResult, groups: Sequence[Group], metric: str) -> Sheet:
             for run, value in zip(row.runs, by_group[group.name], strict=False)
         ]
     columns = (metric_name(metric), *(group.name for group in groups))
-    return Sheet(Table(columns, tuple(rows)), records)
+    return DataTable(Table(columns, tuple(rows)), records)
 
 
 def _spread(found: Sequence[float]) -> str:
     return mean_and_spread(found, digits=2, unit="") if found else "-"
 
 
-def _picture(study: StudyResult, groups: Sequence[Group]) -> Picture:
+def _plot(study: StudyResult, groups: Sequence[Group]) -> Plot:
     from alterrec.report import plots_longtail as plots
 
     reference = study.row(study.reference)
     panels = {
         metric_name(metric): [
-            plots.Line(row.label, COLOURS.get(row.model, "other"), gains)
+            plots.GainLine(row.label, COLOURS.get(row.model, "other"), gains)
             for row in study.rows
             if reference is not None and row.label != study.reference
             for gains in [gains_of(row, reference, groups, metric)]
@@ -195,7 +194,7 @@ def _picture(study: StudyResult, groups: Sequence[Group]) -> Picture:
         ]
         for metric in PICTURED
     }
-    return Picture(
+    return Plot(
         plots.improvements(groups, panels, study.reference),
         [plots.improvements(groups, {name: lines}, study.reference) for name, lines in panels.items()],
         f"Gain over {study.reference} in {listed(list(panels))} by popularity of the target, above the share "

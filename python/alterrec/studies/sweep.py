@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alterrec.report.layout import Picture
-from alterrec.report.presentation import Part, Presentation, Sheet
+from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, listed, mean_and_spread, metric_name, percent
 from alterrec.results import StudyResult
 from alterrec.studies.sweeps import ALPHA, Point, base_row, points_of
@@ -54,10 +53,10 @@ def sweep(study: StudyResult) -> Presentation:
         study,
         title=f"Recipe fields on {study.data.name} (Figures 7, 10, 11)",
         findings=findings(study),
-        parts=[
+        sections=[
             *_lines(study),
             *_maps(study),
-            Part("Every value", [RULE_SAYS], sheets={"sweep": sweep_sheet(study)}),
+            Section("Every value", [RULE_SAYS], tables={"sweep": sweep_data(study)}),
         ],
     )
 
@@ -143,7 +142,7 @@ def _spoken(point: Point) -> str:
     return listed([str(value) for value in point.values])
 
 
-def _lines(study: StudyResult) -> Iterator[Part]:
+def _lines(study: StudyResult) -> Iterator[Section]:
     """One panel for each field that is swept alone."""
     from alterrec.report.plots_sweep import sweeps
 
@@ -156,13 +155,13 @@ def _lines(study: StudyResult) -> Iterator[Part]:
     limits = [panel.range if key == ALPHA else shared for key, panel in panels.items()]
     own = "; the weight of ID, which needs none, has its own." if ALPHA in panels and trained else "."
     says = f"{metric_name(study.pictured)} on validation and test over values of {listed([*panels])}."
-    picture = Picture(
+    plot = Plot(
         sweeps([*panels.values()], limits),
         [sweeps([panel], [limit]) for panel, limit in zip(panels.values(), limits, strict=True)],
         says,
     )
     title = f"{metric_name(study.pictured)} by value"
-    yield Part(title, [PICTURE_SAYS + own], {"sweep": picture})
+    yield Section(title, [PICTURE_SAYS + own], {"sweep": plot})
 
 
 def _panel(study: StudyResult, key: str, points: Sequence[Point]) -> SweepPanel:
@@ -178,7 +177,7 @@ def _panel(study: StudyResult, key: str, points: Sequence[Point]) -> SweepPanel:
     )
 
 
-def _maps(study: StudyResult) -> Iterator[Part]:
+def _maps(study: StudyResult) -> Iterator[Section]:
     """A pair of maps for each two fields that are swept together."""
     from alterrec.report.plots_sweep import heat
 
@@ -188,9 +187,9 @@ def _maps(study: StudyResult) -> Iterator[Part]:
         panels = [_map(study, axes, points, split) for split in ("validation", "test")]
         says = f"{metric_name(study.pictured)} over {listed([*axes])}, each pair of values a cell."
         name = "map" if not number else f"map_{number + 1}"
-        picture = Picture(heat(panels), [heat([panel]) for panel in panels], says)
-        yield Part(
-            f"{metric_name(study.pictured)} by {' and '.join(map(named, axes))}", [HEAT_SAYS], {name: picture}
+        plot = Plot(heat(panels), [heat([panel]) for panel in panels], says)
+        yield Section(
+            f"{metric_name(study.pictured)} by {' and '.join(map(named, axes))}", [HEAT_SAYS], {name: plot}
         )
 
 
@@ -215,7 +214,7 @@ def _map(study: StudyResult, axes: Axes, points: Sequence[Point], split: str) ->
     )
 
 
-def sweep_sheet(study: StudyResult) -> Sheet:
+def sweep_data(study: StudyResult) -> DataTable:
     """Each setting of each sweep: validation and test over seeds; the best by validation is bold."""
     name = metric_name(study.pictured)
     rows: list[tuple[str, ...]] = []
@@ -230,7 +229,7 @@ def sweep_sheet(study: StudyResult) -> Sheet:
             rows.append((" with ".join(axes), value, *shown, str(len(point.test))))
             records.append(_record(base_row(study, axes).model, axes, point, study.pictured))
     columns = ("field", "value", f"validation {name}", f"test {name}", "seeds")
-    return Sheet(Table(columns, tuple(rows), best=frozenset(best)), records)
+    return DataTable(Table(columns, tuple(rows), best=frozenset(best)), records)
 
 
 def _record(model: str, axes: Axes, point: Point, metric: str) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from alterrec.report.presentation import Part, Presentation
+from alterrec.report.presentation import Presentation, Section
 from alterrec.results import RowResult, StudyResult
-from alterrec.studies.figures import SEEDS_SAY, systems_picture
-from alterrec.studies.tables import marks, metric_sheet, notes
+from alterrec.studies.figures import SEEDS_SAY, systems_plot
+from alterrec.studies.tables import marks, metric_data, notes
 from alterrec.studies.words import answer, compared, differences, held, shown
 
 PICTURE_SAYS = f"{SEEDS_SAY} Coloured: AlterRec's rows. Light grey: systems that train no network."
@@ -18,13 +18,13 @@ def table1(study: StudyResult) -> Presentation:
         study,
         title=f"Table 1 on {study.data.name}",
         findings=findings(study),
-        parts=[
-            Part(
+        sections=[
+            Section(
                 "Every system",
-                sheets={"table1": metric_sheet(study, marks(study))},
+                tables={"table1": metric_data(study, marks(study))},
                 below=notes(study, "the best baseline of the column"),
             ),
-            Part("In pictures", [PICTURE_SAYS], {"systems": systems_picture(study.rows, _colour)}),
+            Section("In pictures", [PICTURE_SAYS], {"systems": systems_plot(study.rows, _colour)}),
             *compared(study, "Against the best baseline", RIVAL_SAYS),
         ],
     )

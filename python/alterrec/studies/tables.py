@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from alterrec.report.presentation import Sheet
+from alterrec.report.presentation import DataTable
 from alterrec.report.tables import METRIC_NAMES, Table, count, duration, mean_and_spread, memory, metric_name
 from alterrec.results import Comparison, RowResult, StudyResult
 
@@ -73,12 +73,12 @@ def metric_rows(
     )
 
 
-def metric_sheet(
+def metric_data(
     study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
-) -> Sheet:
+) -> DataTable:
     """The same with fractions and bytes as they are, for other programs."""
     shown = ordered(study) if rows is None else rows
-    return Sheet(metric_rows(study, marked, shown), [_record(row) for row in shown])
+    return DataTable(metric_rows(study, marked, shown), [_record(row) for row in shown])
 
 
 def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | None = None) -> list[str]:
@@ -137,9 +137,9 @@ def interval(each: Comparison) -> str:
     return f"[{100 * each.low:+.2f}, {100 * each.high:+.2f}]"
 
 
-def cost_sheet(study: StudyResult) -> Sheet:
+def cost_data(study: StudyResult) -> DataTable:
     """What was chosen for each row, and what a run of it took."""
-    return Sheet(cost_table(study))
+    return DataTable(cost_table(study))
 
 
 def cost_table(study: StudyResult) -> Table:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from alterrec.report.presentation import Part, Presentation, Sheet
+from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table, count, listed, metric_name
 from alterrec.results import Comparison, StudyResult
-from alterrec.studies.tables import comparison_table, cost_sheet, interval, search_table
+from alterrec.studies.tables import comparison_table, cost_data, interval, search_table
 
 COMPARED = (
     "Differences are in percentage points. p is two-sided, from a paired permutation test on per-session "
@@ -31,8 +31,8 @@ def shown(
     study: StudyResult,
     title: str,
     findings: Sequence[str],
-    parts: Sequence[Part],
-    doubted: Sequence[str] = (),
+    sections: Sequence[Section],
+    own_caveats: Sequence[str] = (),
 ) -> Presentation:
     """What a study of runs shows: its own findings, doubts and parts, among what all of them say."""
     return Presentation(
@@ -40,13 +40,13 @@ def shown(
         title=title,
         meta=meta(study),
         findings=findings,
-        doubts=[*doubts(study), *doubted],
-        parts=[*parts, *how_it_was_run(study)],
+        caveats=[*caveats(study), *own_caveats],
+        sections=[*sections, *how_it_was_run(study)],
         command=study.command,
     )
 
 
-def doubts(study: StudyResult) -> list[str]:
+def caveats(study: StudyResult) -> list[str]:
     """What to keep in mind before believing the study."""
     return [*_coarse(study), *_unfinished(study), *_unequal(study), *_warned(study)]
 
@@ -158,21 +158,23 @@ def meta(study: StudyResult) -> str:
     return " · ".join(fact for fact in facts if fact)
 
 
-def compared(study: StudyResult, title: str, says: str = "") -> list[Part]:
+def compared(study: StudyResult, title: str, says: str = "") -> list[Section]:
     """The section of paired tests, where there are any."""
     if not study.comparisons:
         return []
     table = comparison_table(study.comparisons)
-    return [Part(title, [part for part in (says, COMPARED) if part], sheets={"comparisons": Sheet(table)})]
+    return [
+        Section(title, [part for part in (says, COMPARED) if part], tables={"comparisons": DataTable(table)})
+    ]
 
 
-def how_it_was_run(study: StudyResult) -> list[Part]:
+def how_it_was_run(study: StudyResult) -> list[Section]:
     """What was chosen and what it took, the search, the protocol and the versions."""
-    parts = [Part("What was chosen, and what it took", [COST_SAYS], sheets={"cost": cost_sheet(study)})]
+    parts = [Section("What was chosen, and what it took", [COST_SAYS], tables={"cost": cost_data(study)})]
     searched = search_table(study)
     if searched.rows:
         title = f"The search: {len(searched.rows)} settings by validation {metric_name(study.metric)}"
-        parts.append(Part(title, sheets={"search": Sheet(searched)}, folded=True))
-    versions = Sheet(Table(("software", "version"), tuple(study.versions.items()), prose=True))
-    parts.append(Part("How it was run", [protocol(study)], sheets={"versions": versions}))
+        parts.append(Section(title, tables={"search": DataTable(searched)}, folded=True))
+    versions = DataTable(Table(("software", "version"), tuple(study.versions.items()), prose=True))
+    parts.append(Section("How it was run", [protocol(study)], tables={"versions": versions}))
     return parts
