@@ -12,385 +12,38 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from alterrec.errors import InputError, nearest
+from alterrec.recipe_settings import (
+    ClozeSettings,
+    DataSettings,
+    FdsaSettings,
+    FrequencySettings,
+    FusionSettings,
+    GraphSettings,
+    GruSettings,
+    IdSettings,
+    LossSettings,
+    ModelSettings,
+    OptimSettings,
+    PositivesSettings,
+    RunSettings,
+    S3RecSettings,
+    ScheduleSettings,
+    SettingsTable,
+    TextSettings,
+    UnisrecSettings,
+    WindowSettings,
+)
 
-SessionName = Literal[
-    "mean",
-    "recency",
-    "transformer",
-    "sasrec",
-    "sasrec_original",
-    "bidirectional",
-    "weighted",
-    "gru",
-    "frequency",
-    "graph",
-]
-Negatives = Literal["full", "random", "window"]
 # The preset whose delta is another for every model: the setting of the model's own paper.
 ORIGINAL = "original"
 
-MetricName = Literal["hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"]
 
-
-class Table(BaseModel):
-    """One table of a recipe: strict types, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Run(Table):
-    """Where and how a run executes; nothing here changes what is learned but the seed."""
-
-    seed: int = Field(default=0, ge=0, description="seed of initialisation, order, draws and dropout")
-    device: str = Field(default="cpu", description="torch device: cpu, cuda, cuda:1, mps")
-    threads: int = Field(
-        default=0, ge=0, description="threads of torch and of the native core; 0 = all cores"
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32",
-        description="of encoders and products in training (automatic mixed precision); ranks are float32",
-    )
-    compile: bool = Field(default=False, description="compile session encoders with torch.compile")
-    baselines: bool = Field(
-        default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
-    )
-    report: bool = Field(default=True, description="draw report.html, beside the other runs of the folder")
-    memory_budget: str = Field(
-        default="",
-        description="most memory of the process, e.g. 4GiB, kept by cutting scores; empty = no bound",
-    )
-
-    @field_validator("memory_budget")
-    @classmethod
-    def _readable(cls, text: str) -> str:
-        if text:
-            parse_bytes(text)
-        return text
-
-
-class Data(Table):
-    """What is read and what counts as a sample."""
-
-    targets: Literal["last", "every"] = Field(
-        default="last",
-        description="targets in validation and test: the last item of a session, or every item",
-    )
-    exclude_seen: Literal["never", "always", "auto"] = Field(
-        default="auto",
-        description="leave the prefix's own items out of the candidates; auto: where fewer than 0.5 % of "
-        "training targets repeat an item of their prefix",
-    )
-    prefixes: int = Field(
-        default=4,
-        ge=0,
-        description="random prefixes a training session and epoch; 0 = every prefix, every epoch",
-    )
-    vectors: str = Field(
-        default="", description="file with text vectors (npy, safetensors, parquet) instead of text"
-    )
-    text_fields: tuple[str, ...] = Field(
-        default=(), description="text columns to encode; empty = all of them"
-    )
-    categories: tuple[str, ...] = Field(
-        default=(),
-        description="text columns whose values between commas are categories; empty = those called "
-        "category, categories, brand or taxonomy",
-    )
-
-    @field_validator("text_fields", "categories", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return _as_tuple(value)
-
-
-class Model(Table):
-    """Sizes and starting values, shared by all networks of a system."""
-
-    dim: int = Field(default=64, ge=1, description="width d of item and session vectors")
-    layers: int = Field(default=2, ge=1, description="Transformer layers")
-    heads: int = Field(default=2, ge=1, description="attention heads")
-    inner: int = Field(
-        default=0, ge=0, description="inner width of a Transformer's feed-forward nets; 0 = 4 dim"
-    )
-    max_len: int = Field(default=50, ge=1, description="last items of a prefix that an encoder reads")
-    dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="dropout where a network does not set its own"
-    )
-    init: Literal["normal", "uniform"] = Field(
-        default="normal",
-        description="normal: tables and matrices N(0, init_std), norms at 1 and 0; "
-        "uniform: every parameter within 1/sqrt(dim)",
-    )
-    init_std: float = Field(default=0.02, gt=0, description="standard deviation of the normal start")
-    init_from: str = Field(
-        default="",
-        description="run folder of unisrec, or a .pth of its public code: training starts from its text "
-        "adaptor and encoder; empty = from the model's own start",
-    )
-    faithful: bool = Field(
-        default=False,
-        description="repeat the faults of a baseline's public code, which its docstring names and mends",
-    )
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Model:
-        if self.dim % self.heads:
-            raise ValueError(f"dim is {self.dim}, heads is {self.heads}; allowed: heads that divide dim")
-        return self
-
-
-class Network(Table):
-    """What the ID and the text network choose on their own; empty = as in ``model`` and ``optim``."""
-
-    session: SessionName = Field(default="recency", description="session encoder")
-    temperature: float | Literal["learned"] = Field(
-        default="learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
-    )
-    norm: bool = Field(default=True, description="LayerNorm over the item table")
-    cosine: bool = Field(
-        default=False, description="session and item vectors are brought to length 1 before their product"
-    )
-    input_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="dropout on the item rows of a session as the encoders mean and weighted read them",
-    )
-    output_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="dropout on item vectors as they are scored, not as they are read",
-    )
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="dropout of this network")
-    lr: float | None = Field(default=None, gt=0, description="learning rate of this network")
-    decay_every: int | None = Field(
-        default=None, ge=1, description="own epochs between two decays of its rate"
-    )
-
-    @field_validator("temperature")
-    @classmethod
-    def _positive(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and value <= 0:
-            raise ValueError("allowed: above 0, or 'learned'")
-        return value
-
-
-class IdNetwork(Network):
-    """The ID network."""
-
-    table_dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
-    start: Literal["drawn", "pca", "projection"] = Field(
-        default="drawn",
-        description="start of the ID table: drawn as model.init says, or text vectors reduced to its width "
-        "by their principal components or by a random projection",
-    )
-
-
-class TextNetwork(Network):
-    """The text network."""
-
-    dropout: float | None = Field(default=0.0, ge=0, lt=1, description="dropout of this network")
-    encoder: str = Field(default="lsa", description="lsa, or a sentence-transformers model by name or path")
-    projection: Literal["mlp", "mixture"] = Field(
-        default="mlp",
-        description="from text to item vectors: linear and ReLU, or UniSRec's mixture of experts",
-    )
-    experts: int = Field(default=8, ge=1, description="experts of the mixture")
-    standardise: bool = Field(
-        default=True, description="give every column of the text vectors mean 0 and deviation 1"
-    )
-    prompt: str = Field(default="", description="put before each text, for encoders trained with one")
-    truncate_dim: int = Field(default=0, ge=0, description="leading columns of the encoder to keep; 0 = all")
-    encode_batch: int = Field(default=64, ge=1, description="texts a step of the encoder")
-
-
-class Gru(Table):
-    """Recurrent session encoders (GRU4Rec)."""
-
-    hidden: int = Field(default=0, ge=0, description="width of a GRU's hidden state; 0 = 2 dim")
-
-
-class Frequency(Table):
-    """Session encoders with frequency filters (BSARec)."""
-
-    alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the filter beside attention")
-    low: int = Field(
-        default=3, ge=0, description="c: waves over a prefix up to c // 2 are low frequencies, others high"
-    )
-
-
-class Fdsa(Table):
-    """What FDSA knows of an item besides its id."""
-
-    features: Literal["text", "attributes"] = Field(
-        default="text", description="what the second stream reads: text vectors, or data.categories"
-    )
-
-
-class Unisrec(Table):
-    """UniSRec's pretraining: sessions against next items and against themselves with something left out."""
-
-    drop: float = Field(default=0.2, ge=0, lt=1, description="share of items, or texts, that are changed")
-    item_share: float = Field(
-        default=0.9, ge=0, le=1, description="share of batches that lose items; the others lose words"
-    )
-    sequence_weight: float = Field(
-        default=0.001, ge=0, description="weight of sessions against themselves beside sessions against items"
-    )
-
-
-class Window(Table):
-    """Candidates beside the target in hard-negative phases, from the teacher's ranked list."""
-
-    first: int | float = Field(
-        default=1, description="k1: first rank, from 1; below 1 a fraction of the catalogue"
-    )
-    last: int | float = Field(
-        default=0.1, description="k2: last rank, included; below 1 a fraction of the catalogue"
-    )
-    sample: int = Field(
-        default=0, ge=0, description="candidates drawn in all; 0 = as many as the window has ranks"
-    )
-    random_share: float = Field(
-        default=0.5, ge=0, le=1, description="share of candidates drawn over the catalogue"
-    )
-    exclude_target: bool = Field(default=True, description="take the target out before ranks are counted")
-
-    @field_validator("first", "last")
-    @classmethod
-    def _rank(cls, value: float) -> float:
-        if value <= 0 or (value >= 1 and value != int(value)):
-            raise ValueError("allowed: a rank (1, 2, ...) or a fraction between 0 and 1")
-        return value
-
-
-class Positives(Table):
-    """Augmented positives of Eq. 4-5: the teacher's top items as further targets."""
-
-    top: int = Field(default=0, ge=0, description="p: how many; 0 = none")
-    weight: float = Field(default=0.5, ge=0, description="weight of each in the loss (beta)")
-    teacher: Literal["other", "id"] = Field(
-        default="other", description="whose top items: the other network's, or ID's"
-    )
-    as_samples: bool = Field(
-        default=False,
-        description="count them as samples of the batch and average them, as the authors' code does",
-    )
-
-
-class Loss(Table):
-    """What is minimised; all choices but the default are for catalogues too large to score whole."""
-
-    name: Literal["softmax", "gbce"] = Field(
-        default="softmax", description="softmax cross-entropy, or gBCE, which needs random negatives"
-    )
-    logq: bool = Field(
-        default=False, description="count random negatives so that they stand for the whole catalogue"
-    )
-    calibration: float = Field(default=0.75, ge=0, le=1, description="t of gBCE; 0 is plain BCE")
-
-
-class Graph(Table):
-    """Graphs of sessions, for systems that read them."""
-
-    steps: int = Field(default=1, ge=1, description="rounds of messages in the graph of a session (srgnn)")
-    predecessors: int = Field(
-        default=12,
-        ge=1,
-        description="most frequent predecessors of an item that the global graph links to it once more "
-        "(hggnn)",
-    )
-
-
-class Schedule(Table):
-    """Which network learns what and when, against what, and when to stop."""
-
-    regime: Literal["alternate", "together", "none"] = Field(
-        default="alternate",
-        description="alternate: Algorithm 1; together: one network; none: nothing to train",
-    )
-    warmup: int = Field(default=2, ge=0, description="m_random: epochs of each network before alternation")
-    gap: int = Field(default=1, ge=1, description="m_gap: epochs of one network before the other's turn")
-    epochs: int = Field(default=12, ge=1, description="m_max: epochs in all, both networks together")
-    patience: int = Field(
-        default=3, ge=1, description="turns of every network without a better validation: stop"
-    )
-    metric: MetricName = Field(default="ndcg@20", description="validation metric that chooses the best epoch")
-    objective: Literal["next", "cloze"] = Field(
-        default="next", description="what is learned: the next item, or masked items of whole sessions"
-    )
-    pretrain: int = Field(
-        default=0, ge=0, description="epochs of the system's own pretraining, before and besides the others"
-    )
-    freeze: tuple[str, ...] = Field(
-        default=(), description="names of parameters, or their beginnings, that stay as pretraining left them"
-    )
-    warmup_negatives: Negatives = Field(default="full", description="candidates in the warm-up")
-    negatives: Negatives = Field(default="window", description="candidates afterwards")
-
-    @field_validator("freeze", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return _as_tuple(value)
-
-
-class Cloze(Table):
-    """Which items are masked where ``schedule.objective`` is cloze."""
-
-    last: float = Field(
-        default=0.5, ge=0, le=1, description="share of samples in which the last item alone is masked"
-    )
-    ratio: float = Field(
-        default=0.2, gt=0, le=1, description="chance of each item in the others, of which one always is"
-    )
-
-
-class S3Rec(Table):
-    """What S3-Rec's pretraining masks and how it weighs its four tasks."""
-
-    attributes: Literal["text", "categories", "auto"] = Field(
-        default="text",
-        description="what items are described by: their text vectors, their categories, or categories where "
-        "there are any",
-    )
-    mask: float = Field(default=0.2, gt=0, lt=1, description="chance of an item to be masked")
-    mask_last: bool = Field(default=False, description="mask the last item of a session always")
-    aap: float = Field(
-        default=1.0, ge=0, description="weight of associated attributes: those of the items that are seen"
-    )
-    mip: float = Field(default=0.2, ge=0, description="weight of masked items")
-    map: float = Field(default=1.0, ge=0, description="weight of masked items' attributes")
-    sp: float = Field(default=0.5, ge=0, description="weight of masked segments")
-
-
-class Fusion(Table):
-    """How the members' scores become one (Eq. 6)."""
-
-    alpha: float = Field(default=0.5, ge=0, le=1, description="weight of ID; text has the rest")
-    tune: bool = Field(default=True, description="choose alpha on validation, without retraining")
-    neighbours: bool = Field(
-        default=True, description="item-kNN as third member, weight chosen on validation"
-    )
-    cold_by_text: bool = Field(default=True, description="items without training are scored by text alone")
-
-
-class Optim(Table):
-    """One Adam a network."""
-
-    lr: float = Field(default=0.01, gt=0, description="learning rate")
-    batch_size: int = Field(default=512, ge=1, description="prefixes a step")
-    decay: float = Field(default=0.75, gt=0, le=1, description="factor on the rate of a network ...")
-    decay_every: int = Field(default=1, ge=1, description="... after this many of its own epochs")
-    weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty")
-
-
-class Recipe(Table):
+class Recipe(SettingsTable):
     """Every choice of a run.
 
     Example:
@@ -401,24 +54,24 @@ class Recipe(Table):
 
     model_name: str = Field(default="alterrec", description="a row of `alterrec list models`")
     presets: tuple[str, ...] = Field(default=("best",), description="presets applied, in order")
-    run: Run = Run()
-    data: Data = Data()
-    model: Model = Model()
-    id: IdNetwork = IdNetwork()
-    text: TextNetwork = TextNetwork()
-    gru: Gru = Gru()
-    frequency: Frequency = Frequency()
-    fdsa: Fdsa = Fdsa()
-    unisrec: Unisrec = Unisrec()
-    window: Window = Window()
-    positives: Positives = Positives()
-    loss: Loss = Loss()
-    graph: Graph = Graph()
-    schedule: Schedule = Schedule()
-    cloze: Cloze = Cloze()
-    s3rec: S3Rec = S3Rec()
-    fusion: Fusion = Fusion()
-    optim: Optim = Optim()
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    id: IdSettings = IdSettings()
+    text: TextSettings = TextSettings()
+    gru: GruSettings = GruSettings()
+    frequency: FrequencySettings = FrequencySettings()
+    fdsa: FdsaSettings = FdsaSettings()
+    unisrec: UnisrecSettings = UnisrecSettings()
+    window: WindowSettings = WindowSettings()
+    positives: PositivesSettings = PositivesSettings()
+    loss: LossSettings = LossSettings()
+    graph: GraphSettings = GraphSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    cloze: ClozeSettings = ClozeSettings()
+    s3rec: S3RecSettings = S3RecSettings()
+    fusion: FusionSettings = FusionSettings()
+    optim: OptimSettings = OptimSettings()
 
     def value(self, key: str) -> Any:
         """The value of a dotted key.
@@ -431,26 +84,6 @@ class Recipe(Table):
         return getattr(getattr(self, table), field)
 
 
-def _as_tuple(value: Any) -> Any:
-    """TOML knows lists alone."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size such as ``512MiB``, ``4GiB`` or ``1000000``; ValueError otherwise.
-
-    Example:
-        >>> parse_bytes("1GiB")
-        1073741824
-    """
-    units = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-    number = text.rstrip("KMGiB")
-    try:
-        return round(float(number) * units[text[len(number) :].strip()])
-    except (ValueError, KeyError):
-        raise ValueError("allowed: a size such as 512MiB or 4GiB") from None
-
-
 def recipe_fields() -> dict[str, tuple[str, Any]]:
     """All ``--set`` keys: dotted name -> (description, default).
 
@@ -461,7 +94,7 @@ def recipe_fields() -> dict[str, tuple[str, Any]]:
     rows: dict[str, tuple[str, Any]] = {}
     for table, info in Recipe.model_fields.items():
         kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, Table):
+        if isinstance(kind, type) and issubclass(kind, SettingsTable):
             defaults = kind()
             for key, field in kind.model_fields.items():
                 rows[f"{table}.{key}"] = (field.description or "", getattr(defaults, key))
@@ -620,11 +253,11 @@ def _validated(tables: dict[str, Any]) -> Recipe:
         raise InputError(f"recipe: {place}{found} {message}{hint}") from None
 
 
-def _widen_integers(tables: dict[str, Any], kind: type[Table]) -> None:
+def _widen_integers(tables: dict[str, Any], kind: type[SettingsTable]) -> None:
     """Strict validation refuses ``1`` for ``1.0``, which people and TOML both write."""
     for key, field in kind.model_fields.items():
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Table) and isinstance(tables.get(key), dict):
+        if isinstance(inner, type) and issubclass(inner, SettingsTable) and isinstance(tables.get(key), dict):
             _widen_integers(tables[key], inner)
         elif type(tables.get(key)) is int and "int" not in str(inner) and "float" in str(inner):
             tables[key] = float(tables[key])

@@ -16,7 +16,7 @@ import torch
 
 from alterrec.models.base import Network, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.recipe import resolve
 
@@ -87,7 +87,7 @@ def network_of(
     given = {key: arrays.setting(name) for key, name in settings.items() if f"setting.{name}" in arrays}
     num_items = int(arrays.setting("items"))
     recipe = resolve(model, ["paper"], given | (overrides or {}))
-    items = Items(num_items, None, torch.ones(num_items, dtype=torch.bool))
+    items = ModelInputs(num_items, None, torch.ones(num_items, dtype=torch.bool))
     network = build_model(recipe, items).network("model").double().eval()
     set_weights(network, arrays, names)
     return network

@@ -13,7 +13,7 @@ from alterrec.evaluation.evaluate import Protocol
 from alterrec.evaluation.part_losses import fixed_samples, part_gradients, part_losses
 from alterrec.models.base import Network, Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.session_encoders import Mean
 from alterrec.recipe import resolve
 from alterrec.sessions import SessionStore
@@ -59,7 +59,7 @@ def test_a_target_that_its_prefix_has_stays_a_candidate() -> None:
 @pytest.mark.parametrize("name", ["nfrec_concat", "independent", "id_only"])
 def test_gradients_are_those_of_autograd(name: str) -> None:
     data = small_dataset()
-    items = Items(
+    items = ModelInputs(
         data.num_items, torch.from_numpy(text_like_vectors()), torch.ones(data.num_items, dtype=torch.bool)
     )
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import MODELS, build_model, popularity_candidates
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
@@ -45,7 +45,7 @@ def tiny_model(recipe: Recipe, data: Dataset) -> Recommender:
     torch.manual_seed(0)
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool)
     vectors = torch.from_numpy(text_like_vectors(width=recipe.model.dim))
-    return build_model(recipe, Items(NUM_ITEMS, vectors, trained, train=data.train))
+    return build_model(recipe, ModelInputs(NUM_ITEMS, vectors, trained, train=data.train))
 
 
 def learn(

@@ -10,15 +10,15 @@ import torch
 
 from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
-from alterrec.models.bert4rec import Cloze, masked_item_loss
+from alterrec.models.bert4rec import ClozeObjective, masked_item_loss
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.item_encoders import BiasedItems, IdTable
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.session_encoders import Mean
 from alterrec.nn.transformer import Bidirectional
-from alterrec.recipe import Cloze as ClozeRecipe
 from alterrec.recipe import resolve
+from alterrec.recipe_settings import ClozeSettings
 
 NUM_ITEMS, MAX_LEN = 9, 4
 
@@ -27,7 +27,7 @@ def network(**settings: Any) -> Network:
     sizes = {"model.dim": 4, "model.layers": 1, "model.max_len": MAX_LEN, "model.dropout": 0.0}
     recipe = resolve("bert4rec", overrides=sizes | settings)
     torch.manual_seed(0)
-    items = Items(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool))
+    items = ModelInputs(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool))
     built = build_model(recipe, items).network("model").double().eval()
     with torch.no_grad():
         for value in built.parameters():
@@ -109,7 +109,7 @@ def test_masks_by_hand() -> None:
             [0.5, 0.9, 0.3, 0.8, 0.4],
         ]
     )
-    masked_NL = Cloze(ClozeRecipe(last=0.5, ratio=0.2), faithful=False).masks(
+    masked_NL = ClozeObjective(ClozeSettings(last=0.5, ratio=0.2), faithful=False).masks(
         draws, torch.tensor([2, 4, 3, 4])
     )
     assert masked_NL.int().tolist() == [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0], [0, 1, 0, 0]]
@@ -200,4 +200,4 @@ def test_an_objective_that_a_system_has_not_is_named(
 ) -> None:
     recipe = resolve(model, overrides=settings)
     with pytest.raises(InputError, match=parts):
-        build_model(recipe, Items(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool)))
+        build_model(recipe, ModelInputs(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool)))

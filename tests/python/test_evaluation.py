@@ -15,7 +15,7 @@ from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.models.base import Recommender, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 from alterrec.sessions import SessionStore
 
@@ -158,7 +158,7 @@ def test_gain_within_its_error_is_no_gain() -> None:
 
 def test_the_curve_over_alpha_is_the_sum_at_each_weight() -> None:
     data = small_dataset()
-    items = Items(
+    items = ModelInputs(
         data.num_items,
         torch.from_numpy(text_like_vectors()),
         torch.ones(data.num_items, dtype=torch.bool),

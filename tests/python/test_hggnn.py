@@ -19,7 +19,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import evaluate, recommend_items
 from alterrec.models.base import Network, Scorer, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.graph_encoders import NodeTable
 from alterrec.recipe import resolve
 from alterrec.runs import saved_model as run_folder
@@ -37,7 +37,7 @@ BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]])
 def network() -> Network:
     torch.manual_seed(0)
     train = small_dataset(users=USERS).train
-    items = Items(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool), train=train)
+    items = ModelInputs(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool), train=train)
     return build_model(resolve("hggnn", overrides=SMALL), items).network("model").eval()
 
 

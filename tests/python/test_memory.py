@@ -12,7 +12,7 @@ import torch
 
 from alterrec.errors import InputError
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 from alterrec.runs.memory import plan_memory
 from alterrec.sessions import SessionStore
@@ -60,7 +60,7 @@ def test_no_run_imports_the_compiler_unasked() -> None:
 
 def test_less_than_one_sample_at_a_time_is_refused_with_what_is_needed() -> None:
     recipe = resolve("id_only", overrides={"run.memory_budget": "600MiB", "model.dim": 8})
-    items = Items(10_000, None, torch.ones(10_000, dtype=torch.bool))
+    items = ModelInputs(10_000, None, torch.ones(10_000, dtype=torch.bool))
     model = build_model(recipe, items)
     plan = plan_memory(model, recipe, phases(recipe), 10_000, 50, resident=2**28)
     assert plan.train_rows == 512
@@ -78,7 +78,7 @@ def test_states_of_a_step_are_those_of_the_layers_that_an_encoder_has(name: str,
     planned = []
     for batch in (512, 1024):
         recipe = resolve(name, overrides={"optim.batch_size": batch})
-        model = build_model(recipe, Items(100, None, torch.ones(100, dtype=torch.bool)))
+        model = build_model(recipe, ModelInputs(100, None, torch.ones(100, dtype=torch.bool)))
         planned.append(plan_memory(model, recipe, phases(recipe), 100, 50, resident=0).training)
     rows = 512 if name == "bsarec" else 128
     assert planned[1] - planned[0] == rows * 50 * 64 * 4 * (6 + 18 * layers)
@@ -90,14 +90,14 @@ def test_users_that_stand_beside_items_are_planned_for() -> None:
     def training(users: int) -> int:
         store = SessionStore.from_arrays([0, 0], [0, 1], user_ids=[users - 1] * 2, num_items=1000)
         recipe = resolve("hggnn", overrides={"model.dim": 8})
-        items = Items(1000, None, torch.ones(1000, dtype=torch.bool), train=store)
+        items = ModelInputs(1000, None, torch.ones(1000, dtype=torch.bool), train=store)
         return plan_memory(build_model(recipe, items), recipe, phases(recipe), 1000, 50, resident=0).training
 
     assert training(80_000) - training(10_000) == (4 + 6) * 70_000 * 8 * 4
 
 
 def test_pretraining_reads_every_prefix_as_often_as_its_tasks_do() -> None:
-    items = Items(100, torch.randn(100, 8), torch.ones(100, dtype=torch.bool))
+    items = ModelInputs(100, torch.randn(100, 8), torch.ones(100, dtype=torch.bool))
 
     def planned(batch: int, first: int) -> int:
         recipe = resolve("s3rec", overrides={"optim.batch_size": batch})

@@ -14,7 +14,7 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import dump_recipe, recipe_names, resolve
 from alterrec.runs.saved_model import load_model, save_model, write_vocabulary
 from alterrec.sessions import SessionStore
@@ -38,7 +38,7 @@ def built(
 ) -> Recommender:
     torch.manual_seed(0)
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool) if trained is None else trained
-    items = Items(
+    items = ModelInputs(
         NUM_ITEMS,
         torch.from_numpy(text_like_vectors()),
         trained,
@@ -157,7 +157,9 @@ def test_equation_6_is_the_weighted_sum_of_the_parts() -> None:
 @pytest.mark.parametrize("session", ["mean", "recency", "transformer"])
 def test_equation_8_parts_of_nfrec_concat_add_up(session: str) -> None:
     torch.manual_seed(0)
-    items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool))
+    items = ModelInputs(
+        NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool)
+    )
     model = build_model(resolve("nfrec_concat", overrides=SMALL | {"id.session": session}), items).eval()
     parts = model.part_scores(BATCH, model.prepare())
     torch.testing.assert_close(parts["id"] + parts["text"], model.network("model").scores(BATCH))
@@ -166,7 +168,9 @@ def test_equation_8_parts_of_nfrec_concat_add_up(session: str) -> None:
 def test_equation_7_by_hand() -> None:
     """The mean of joined rows is the two means side by side."""
     torch.manual_seed(0)
-    items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool))
+    items = ModelInputs(
+        NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool)
+    )
     recipe = resolve("nfrec_concat", overrides=SMALL | {"id.session": "mean", "id.temperature": 1.0})
     network = build_model(recipe, items).eval().network("model")
     tables = network.item_tables()
@@ -230,7 +234,7 @@ def test_session_knn_finds_the_session_that_shares_items() -> None:
 
 
 def test_text_is_asked_for_in_words() -> None:
-    items = Items(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool))
+    items = ModelInputs(NUM_ITEMS, None, torch.ones(NUM_ITEMS, dtype=torch.bool))
     with pytest.raises(InputError, match=r"model 'alterrec' reads item text, but the data has none.*id_only"):
         build_model(resolve("alterrec"), items)
 

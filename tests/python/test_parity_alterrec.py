@@ -12,10 +12,11 @@ from parity import close
 
 from alterrec.models.base import Network, Recommender, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.ranking import rank_window
-from alterrec.recipe import Window, resolve
+from alterrec.recipe import resolve
+from alterrec.recipe_settings import WindowSettings
 from alterrec.training.supervision import WindowRanks
 
 FILES = parity.files("alterrec")
@@ -55,7 +56,7 @@ class Instance:
             },
         )
         num_items = int(self.setting("items"))
-        items = Items(num_items, self.tensor("input.text"), torch.ones(num_items, dtype=torch.bool))
+        items = ModelInputs(num_items, self.tensor("input.text"), torch.ones(num_items, dtype=torch.bool))
         model = build_model(recipe, items).double()
         for network in model.networks:
             for name, value in model.network(network).named_parameters():
@@ -146,7 +147,7 @@ def test_parity_teacher_windows(instance: Instance) -> None:
 def test_parity_window_of_the_recipe(instance: Instance) -> None:
     """`window.first` counts ranks from 1, the authors' slice from 0."""
     start, stop = int(instance.setting("window_start")), int(instance.setting("window_stop"))
-    window = Window(first=start + 1, last=stop, exclude_target=False)
+    window = WindowSettings(first=start + 1, last=stop, exclude_target=False)
     assert WindowRanks.on(window, int(instance.setting("items"))) == (start, stop)
 
 

@@ -13,7 +13,7 @@ from parity import close
 from alterrec.models.base import Network
 from alterrec.models.bert4rec import masked_item_loss
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.recipe import resolve
 
@@ -30,7 +30,7 @@ def network_of(arrays: parity.Arrays) -> Network:
     sizes_of = {f"model.{name}": arrays.setting(name) for name in sizes}
     recipe = resolve("bert4rec", ["paper"], sizes_of | {"model.faithful": True})
     num_items = int(arrays.setting("items"))
-    model = build_model(recipe, Items(num_items, None, torch.ones(num_items, dtype=torch.bool)))
+    model = build_model(recipe, ModelInputs(num_items, None, torch.ones(num_items, dtype=torch.bool)))
     network = model.network("model").double().eval()
     parity.set_weights(network, arrays, names_of(arrays))
     return network

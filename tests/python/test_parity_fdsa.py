@@ -11,7 +11,7 @@ from parity import close
 
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 
 FILES = parity.files("fdsa") + parity.files("fdsa_attributes")
@@ -48,11 +48,11 @@ def network_of(arrays: parity.Arrays) -> Network:
     num_items = int(arrays.setting("items"))
     trained = torch.ones(num_items, dtype=torch.bool)
     if "input.text" in arrays:
-        items = Items(num_items, arrays.table("input.text"), trained)
+        items = ModelInputs(num_items, arrays.table("input.text"), trained)
     else:
         settings["fdsa.features"] = "attributes"
         unread = torch.zeros(num_items, 1)
-        items = Items(num_items, unread, trained, categories_VCK=categories(arrays))
+        items = ModelInputs(num_items, unread, trained, categories_VCK=categories(arrays))
     network = build_model(resolve("fdsa", ["paper"], settings), items).network("model").double().eval()
     parity.set_weights(network, arrays, names_of(arrays))
     return network

@@ -12,7 +12,7 @@ from parity import close
 
 from alterrec.models.base import Network, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.recipe import resolve
 from alterrec.sessions import SessionStore
@@ -52,7 +52,9 @@ class Instance:
         self.nodes = torch.tensor(
             [*range(1, self.num_items + 1), *range(self.offset + 1, int(arrays.setting("nodes")))]
         )
-        items = Items(self.num_items, None, torch.ones(self.num_items, dtype=torch.bool), train=self._train())
+        items = ModelInputs(
+            self.num_items, None, torch.ones(self.num_items, dtype=torch.bool), train=self._train()
+        )
         sizes = {
             "model.dim": arrays.setting("dim"),
             "model.max_len": len(arrays["weight.pos"]),

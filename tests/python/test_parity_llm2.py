@@ -10,7 +10,7 @@ import torch
 from parity import close
 
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.item_encoders import IdTable, principal_components
 from alterrec.recipe import resolve
 
@@ -44,7 +44,7 @@ def test_parity_item_table(arrays: parity.Arrays) -> None:
 def test_parity_of_the_built_model_in_float32(arrays: parity.Arrays, name: str) -> None:
     text_VF = arrays["input.text"].float()
     recipe = resolve(name, ["paper"], {"model.dim": arrays.setting("dim"), "model.max_len": 7})
-    items = Items(len(text_VF), text_VF, torch.ones(len(text_VF), dtype=torch.bool))
+    items = ModelInputs(len(text_VF), text_VF, torch.ones(len(text_VF), dtype=torch.bool))
     (table,) = (part for part in build_model(recipe, items).modules() if isinstance(part, IdTable))
     expected_VD = arrays["output.reduced_all"].float()
     torch.testing.assert_close(same_signs(table().detach(), expected_VD), expected_VD, rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ from parity import close
 
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.models.s3rec import FourTasks, Rows
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.nn.sequences import left_padded
@@ -41,7 +41,7 @@ def network_of(arrays: parity.Arrays) -> Network:
     if "input.text" not in arrays:
         categories = arrays.table("input.item_attributes")[:, None] - 1
     trained = torch.ones(num_items, dtype=torch.bool)
-    model = build_model(recipe, Items(num_items, vectors, trained, categories_VCK=categories))
+    model = build_model(recipe, ModelInputs(num_items, vectors, trained, categories_VCK=categories))
     network = model.network("model").double().eval()
     if categories is not None:
         # The data says how many attributes there are, the file says it again: some may be no item's.

@@ -12,7 +12,7 @@ from parity import close
 from alterrec.graphs import session_graphs
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.graph_encoders import Edges
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.recipe import resolve
@@ -40,7 +40,7 @@ class Instance:
         self.original = path in parity.files("srgnn_original")
         sizes = {"model.dim": self.arrays.setting("dim"), "graph.steps": self.arrays.setting("steps")}
         num_items = int(self.arrays.setting("items"))
-        items = Items(num_items, None, torch.ones(num_items, dtype=torch.bool))
+        items = ModelInputs(num_items, None, torch.ones(num_items, dtype=torch.bool))
         model = build_model(resolve("srgnn", ["paper"], sizes), items)
         self.network: Network = model.network("model").double().eval()
         parity.set_weights(self.network, self.arrays, names_of(self.arrays))

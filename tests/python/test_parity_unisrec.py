@@ -11,8 +11,8 @@ from parity import close
 
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
-from alterrec.models.unisrec import Contrast, without_items
+from alterrec.models.parts import ModelInputs
+from alterrec.models.unisrec import ContrastiveObjective, without_items
 from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.recipe import resolve
@@ -46,7 +46,7 @@ def network_of(arrays: parity.Arrays, setting: str) -> Network:
         "schedule.pretrain": 1,
     }
     num_items = int(arrays.setting("items"))
-    items = Items(
+    items = ModelInputs(
         num_items,
         arrays.table("input.text"),
         torch.ones(num_items, dtype=torch.bool),
@@ -120,7 +120,7 @@ def test_parity_pretraining(arrays: parity.Arrays, setting: str, kind: str) -> N
     """Pretraining reads text alone, so item rows change nothing."""
     network, batch = network_of(arrays, setting), arrays.batch()
     contrast = network.objectives["pretrain"]
-    assert isinstance(contrast, Contrast)
+    assert isinstance(contrast, ContrastiveObjective)
     stage, keep_NL = f"pretrain_{kind}", arrays["input.keep"].bool()
     to_items, to_sessions = contrast.losses(
         network, batch, arrays["input.targets"] - 1, keep_NL, words=kind == "word_drop"

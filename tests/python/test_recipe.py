@@ -15,11 +15,11 @@ from alterrec.recipe import (
     differences,
     dump_recipe,
     load_recipe,
-    parse_bytes,
     recipe_fields,
     recipe_names,
     resolve,
 )
+from alterrec.recipe_settings import parse_bytes
 
 RECIPES = Path(str(resources.files("alterrec") / "recipes"))
 SHIPPED = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.toml"))

@@ -14,7 +14,7 @@ from worlds import NUM_ITEMS, text_like_vectors
 from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.models.s3rec import (
     CategoryAttributes,
     FourTasks,
@@ -38,7 +38,7 @@ def network_of(**overrides: Any) -> Network:
     recipe = resolve("s3rec", overrides=SMALL | {key.replace("__", "."): v for key, v in overrides.items()})
     vectors = torch.from_numpy(text_like_vectors())
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool)
-    items = Items(NUM_ITEMS, vectors, trained, categories_VCK=CATEGORIES)
+    items = ModelInputs(NUM_ITEMS, vectors, trained, categories_VCK=CATEGORIES)
     return build_model(recipe, items).network("model")
 
 
@@ -241,19 +241,19 @@ class TestChoices:
         assert isinstance(tasks_of(network_of(s3rec__attributes="auto")).attributes, CategoryAttributes)
         assert isinstance(tasks_of(network_of()).attributes, TextAttributes)
         recipe = resolve("s3rec", overrides=SMALL | {"s3rec.attributes": "auto"})
-        items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS).bool())
+        items = ModelInputs(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS).bool())
         network = build_model(recipe, items).network("model")
         assert isinstance(tasks_of(network).attributes, TextAttributes)
 
     def test_categories_are_asked_for_in_words(self) -> None:
         recipe = resolve("s3rec", overrides={"s3rec.attributes": "categories"})
-        items = Items(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS).bool())
+        items = ModelInputs(NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS).bool())
         with pytest.raises(InputError, match=r"'categories', but the items have none.*categories=COLUMN"):
             build_model(recipe, items)
 
     def test_categories_need_no_text(self) -> None:
         recipe = resolve("s3rec", overrides=SMALL | {"s3rec.attributes": "categories"})
-        items = Items(NUM_ITEMS, None, torch.ones(NUM_ITEMS).bool(), categories_VCK=CATEGORIES)
+        items = ModelInputs(NUM_ITEMS, None, torch.ones(NUM_ITEMS).bool(), categories_VCK=CATEGORIES)
         assert isinstance(
             tasks_of(build_model(recipe, items).network("model")).attributes, CategoryAttributes
         )

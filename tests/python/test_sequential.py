@@ -6,13 +6,13 @@ import torch
 
 from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 
 
 def network(name: str, presets: tuple[str, ...], **overrides: object) -> Network:
     torch.manual_seed(0)
-    items = Items(2000, None, torch.ones(2000, dtype=torch.bool))
+    items = ModelInputs(2000, None, torch.ones(2000, dtype=torch.bool))
     given = {"model.dim": 16} | {key.replace("__", "."): value for key, value in overrides.items()}
     return build_model(resolve(name, presets, given), items).network("model")
 

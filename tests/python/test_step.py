@@ -14,7 +14,7 @@ from alterrec import ranking
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches
@@ -37,7 +37,7 @@ def made(name: str = "alterrec", **overrides: Any) -> tuple[Recommender, Any]:
     recipe = resolve(name, overrides=EXACT | {key.replace("__", "."): v for key, v in overrides.items()})
     torch.manual_seed(0)
     vectors = torch.from_numpy(text_like_vectors())
-    items = Items(NUM_ITEMS, vectors, torch.ones(NUM_ITEMS, dtype=torch.bool), train=TRAIN)
+    items = ModelInputs(NUM_ITEMS, vectors, torch.ones(NUM_ITEMS, dtype=torch.bool), train=TRAIN)
     return build_model(recipe, items), recipe
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alterrec.errors import InputError
-from alterrec.recipe import Positives, Window
+from alterrec.recipe_settings import PositivesSettings, WindowSettings
 from alterrec.training.supervision import Supervision, WindowRanks, supervise
 
 SCORES = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]])
@@ -16,9 +16,9 @@ SAMPLES = np.array([10, 11])
 
 
 def made(
-    window: Window, negatives: str, positives: Positives | None = None, **changes: object
+    window: WindowSettings, negatives: str, positives: PositivesSettings | None = None, **changes: object
 ) -> Supervision:
-    positives = positives or Positives()
+    positives = positives or PositivesSettings()
     arguments = {
         "window": window,
         "ranks": WindowRanks.on(window, 6),
@@ -43,19 +43,19 @@ def items(bits: torch.Tensor | None) -> list[list[int]]:
 
 
 def test_the_papers_window_takes_the_target_out_first_and_counts_ranks_from_1() -> None:
-    window = Window(first=2, last=4, random_share=0.0)
+    window = WindowSettings(first=2, last=4, random_share=0.0)
     mask = made(window, "window").candidates
     # without target 1: 0, 2, 3, 4, 5 -> ranks 2..4; without target 0: 5, 4, 3, 2, 1
     assert items(mask) == [[2, 3, 4], [2, 3, 4]]
 
 
 def test_the_authors_window_counts_the_target() -> None:
-    mask = made(Window(first=2, last=4, random_share=0.0, exclude_target=False), "window").candidates
+    mask = made(WindowSettings(first=2, last=4, random_share=0.0, exclude_target=False), "window").candidates
     assert items(mask) == [[1, 2, 3], [2, 3, 4]]
 
 
 def test_half_window_half_random() -> None:
-    window = Window(first=1, last=4, random_share=0.5)
+    window = WindowSettings(first=1, last=4, random_share=0.5)
     candidates = made(window, "window").candidates
     assert candidates.shape == (2, 4)
     hard = candidates[:, 2:]
@@ -66,19 +66,19 @@ def test_half_window_half_random() -> None:
 
 def test_a_draw_as_large_as_the_window_stands_beside_random_ones() -> None:
     """Six candidates, three of them random: the other three are the whole window, as ids."""
-    candidates = made(Window(first=2, last=4, sample=6, random_share=0.5), "window").candidates
+    candidates = made(WindowSettings(first=2, last=4, sample=6, random_share=0.5), "window").candidates
     assert candidates.dtype == torch.int64
     assert candidates.shape == (2, 6)
     assert [sorted(row[3:].tolist()) for row in candidates] == [[2, 3, 4], [2, 3, 4]]
 
 
 def test_random_negatives_are_as_many_as_the_window() -> None:
-    assert made(Window(first=2, last=4), "random").candidates.shape == (2, 3)
-    assert made(Window(first=2, last=4, sample=2), "random").candidates.shape == (2, 2)
+    assert made(WindowSettings(first=2, last=4), "random").candidates.shape == (2, 3)
+    assert made(WindowSettings(first=2, last=4, sample=2), "random").candidates.shape == (2, 2)
 
 
 def test_a_sample_of_the_window_is_a_function_of_seed_and_sample_id() -> None:
-    window = Window(first=1, last=5, sample=2, random_share=0.0)
+    window = WindowSettings(first=1, last=5, sample=2, random_share=0.0)
     whole = made(window, "window").candidates
     swapped = supervise(
         TARGETS.flip(0),
@@ -88,7 +88,7 @@ def test_a_sample_of_the_window_is_a_function_of_seed_and_sample_id() -> None:
         ranks=WindowRanks.on(window, 6),
         num_items=6,
         seed=3,
-        positives=Positives(),
+        positives=PositivesSettings(),
         teacher=lambda chunk: SCORES.flip(0)[chunk],
     ).candidates
     assert torch.equal(whole, swapped.flip(0))
@@ -96,9 +96,9 @@ def test_a_sample_of_the_window_is_a_function_of_seed_and_sample_id() -> None:
 
 @pytest.mark.parametrize("sample", [0, 2])
 def test_chunks_change_nothing(sample: int) -> None:
-    window = Window(first=1, last=4, sample=sample, random_share=0.5)
-    whole = made(window, "window", Positives(top=1))
-    cut = made(window, "window", Positives(top=1), chunks=[slice(0, 1), slice(1, 2)])
+    window = WindowSettings(first=1, last=4, sample=sample, random_share=0.5)
+    whole = made(window, "window", PositivesSettings(top=1))
+    cut = made(window, "window", PositivesSettings(top=1), chunks=[slice(0, 1), slice(1, 2)])
     assert all(torch.equal(one, other) for one, other in zip(whole, cut, strict=True))
 
 
@@ -109,51 +109,53 @@ def test_one_teacher_scores_once_for_both_uses() -> None:
         calls.append(chunk)
         return SCORES[chunk]
 
-    window = Window(first=3, last=4, random_share=0.0)
-    made(window, "window", Positives(top=1), teacher=counted, positive_teacher=counted)
+    window = WindowSettings(first=3, last=4, random_share=0.0)
+    made(window, "window", PositivesSettings(top=1), teacher=counted, positive_teacher=counted)
     assert len(calls) == 1
 
 
 def test_full_has_no_candidates_but_the_catalogue() -> None:
-    supervision = made(Window(), "full")
+    supervision = made(WindowSettings(), "full")
     assert supervision.candidates is None
     assert supervision.positives.tolist() == [[1], [0]]
     assert supervision.weights.tolist() == [1.0]
 
 
 def test_augmented_positives_are_the_teachers_top_without_the_target() -> None:
-    supervision = made(Window(first=3, last=4), "window", Positives(top=2, weight=0.5))
+    supervision = made(WindowSettings(first=3, last=4), "window", PositivesSettings(top=2, weight=0.5))
     assert supervision.positives.tolist() == [[1, 0, 2], [0, 5, 4]]
     assert supervision.weights.tolist() == [1.0, 0.5, 0.5]
 
 
 def test_positives_counted_as_samples_share_their_weight() -> None:
-    supervision = made(Window(first=3, last=4), "window", Positives(top=2, weight=0.5, as_samples=True))
+    supervision = made(
+        WindowSettings(first=3, last=4), "window", PositivesSettings(top=2, weight=0.5, as_samples=True)
+    )
     assert supervision.weights.tolist() == [1.0, 0.25, 0.25]
 
 
 def test_fractions_are_of_the_catalogue() -> None:
-    assert WindowRanks.on(Window(first=0.1, last=0.5), 100) == (9, 50)
-    assert WindowRanks.on(Window(first=1, last=0.1), 5) == (0, 1)
+    assert WindowRanks.on(WindowSettings(first=0.1, last=0.5), 100) == (9, 50)
+    assert WindowRanks.on(WindowSettings(first=1, last=0.1), 5) == (0, 1)
 
 
 def test_seen_items_do_not_rank() -> None:
     """Without target 1 and seen 0: 2, 3, 4, 5; without target 0 and seen 5 and 4: 3, 2, 1."""
     seen = torch.tensor([[0, -1], [5, 4]])
-    window = Window(first=2, last=3, random_share=0.0)
+    window = WindowSettings(first=2, last=3, random_share=0.0)
     mask = made(window, "window", seen_NL=seen).candidates
     assert items(mask) == [[3, 4], [1, 2]]
-    positives = made(window, "window", Positives(top=1), seen_NL=seen).positives
+    positives = made(window, "window", PositivesSettings(top=1), seen_NL=seen).positives
     assert positives.tolist() == [[1, 2], [0, 3]]
 
 
 @pytest.mark.parametrize(("first", "last"), [(3, 2), (1, 7), (6, 6)])
 def test_a_window_beyond_the_catalogue_is_refused(first: int, last: int) -> None:
     with pytest.raises(InputError, match=r"window.first is .*of 5 candidates.*--set window.last=0.1"):
-        WindowRanks.on(Window(first=first, last=last), 6)
+        WindowRanks.on(WindowSettings(first=first, last=last), 6)
 
 
 def test_room_is_left_for_items_of_the_prefix() -> None:
-    assert WindowRanks.on(Window(first=1, last=3), 6, seen=2) == (0, 3)
+    assert WindowRanks.on(WindowSettings(first=1, last=3), 6, seen=2) == (0, 3)
     with pytest.raises(InputError, match="of 2 candidates"):
-        WindowRanks.on(Window(first=1, last=3), 6, seen=3)
+        WindowRanks.on(WindowSettings(first=1, last=3), 6, seen=3)

@@ -14,7 +14,7 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 from alterrec import fit
 from alterrec.errors import InputError
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn import item_encoders
 from alterrec.nn.item_encoders import principal_components, random_projection
 from alterrec.recipe import resolve
@@ -86,7 +86,7 @@ def test_any_table_of_ids_may_start_from_text(start: str) -> None:
     vectors_VF = torch.from_numpy(text_like_vectors())
     recipe = resolve("sasrec", overrides={"model.dim": 8, "id.start": start})
     torch.manual_seed(0)
-    network = build_model(recipe, Items(NUM_ITEMS, vectors_VF, TRAINED)).network("model")
+    network = build_model(recipe, ModelInputs(NUM_ITEMS, vectors_VF, TRAINED)).network("model")
     table_VD = network.items().detach()
     if start == "pca":
         torch.testing.assert_close(
@@ -100,12 +100,12 @@ def test_too_wide_a_table_is_refused_with_ways_out() -> None:
     recipe = resolve("llm2sasrec", overrides={"model.dim": 16})
     vectors_VF = torch.from_numpy(text_like_vectors(width=12))
     with pytest.raises(InputError, match=r"model.dim is 16.*40 text vectors have 12.*at most 12.*projection"):
-        build_model(recipe, Items(NUM_ITEMS, vectors_VF, TRAINED))
+        build_model(recipe, ModelInputs(NUM_ITEMS, vectors_VF, TRAINED))
     with pytest.raises(InputError, match="at most 9"):
-        build_model(recipe, Items(9, vectors_VF[:9], TRAINED[:9]))
+        build_model(recipe, ModelInputs(9, vectors_VF[:9], TRAINED[:9]))
     build_model(
         resolve("llm2sasrec", overrides={"model.dim": 16, "id.start": "projection"}),
-        Items(NUM_ITEMS, vectors_VF, TRAINED),
+        ModelInputs(NUM_ITEMS, vectors_VF, TRAINED),
     )
 
 
@@ -118,7 +118,7 @@ def test_too_wide_a_table_is_refused_with_ways_out() -> None:
 )
 def test_text_is_asked_for(name: str, overrides: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        build_model(resolve(name, overrides=overrides), Items(NUM_ITEMS, None, TRAINED))
+        build_model(resolve(name, overrides=overrides), ModelInputs(NUM_ITEMS, None, TRAINED))
 
 
 def test_a_run_that_started_from_text_recommends_without_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
@@ -45,7 +45,7 @@ class Session:
         self.checkpoint = folder / "progress.safetensors"
         self.events: list[Event] = []
         torch.manual_seed(0)
-        items = Items(
+        items = ModelInputs(
             NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool)
         )
         self.model: Recommender = build_model(self.recipe, items)

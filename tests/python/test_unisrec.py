@@ -24,8 +24,8 @@ from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
-from alterrec.models.unisrec import Contrast, in_batch_cross_entropy, without_items
+from alterrec.models.parts import ModelInputs
+from alterrec.models.unisrec import ContrastiveObjective, in_batch_cross_entropy, without_items
 from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, resolve
@@ -54,7 +54,7 @@ def model_of(recipe: Recipe, shortened: bool = True) -> Recommender:
     vectors_VF = torch.from_numpy(text_like_vectors())
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool)
     other_VF = torch.from_numpy(text_like_vectors(seed=1)) if shortened else None
-    return build_model(recipe, Items(NUM_ITEMS, vectors_VF, trained, shortened_VF=other_VF))
+    return build_model(recipe, ModelInputs(NUM_ITEMS, vectors_VF, trained, shortened_VF=other_VF))
 
 
 def inputs_of(seed: int = 0, samples: tuple[int, ...] = (7, 8, 9)) -> ObjectiveBatch:
@@ -130,10 +130,10 @@ def test_a_pair_with_the_same_target_leaves_the_denominator_or_counts_one() -> N
     assert in_batch_cross_entropy(logits, targets, faithful=True).item() == pytest.approx(public / 3)
 
 
-def contrast_of(model: Recommender) -> tuple[Network, Contrast]:
+def contrast_of(model: Recommender) -> tuple[Network, ContrastiveObjective]:
     network = model.network("model")
     contrast = network.objectives["pretrain"]
-    assert isinstance(contrast, Contrast)
+    assert isinstance(contrast, ContrastiveObjective)
     return network, contrast
 
 

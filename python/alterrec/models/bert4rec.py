@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from alterrec.models.base import Network, ObjectiveBatch, Recommender
-from alterrec.models.parts import Items, alone, id_items, network_of
+from alterrec.models.parts import ModelInputs, alone, id_items, network_of
 from alterrec.nn.item_encoders import BiasedItems
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.sequences import real_places
 from alterrec.nn.transformer import Bidirectional
-from alterrec.recipe import Cloze as ClozeRecipe
 from alterrec.recipe import Recipe
+from alterrec.recipe_settings import ClozeSettings
 
 
-def bert4rec(recipe: Recipe, items: Items) -> Recommender:
+def bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """BERT4Rec with RecBole's layers: two-way attention, a mask token behind the prefix, a bias an item.
 
     Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
@@ -48,15 +48,15 @@ def bert4rec(recipe: Recipe, items: Items) -> Recommender:
         - there the rate rises for 100 steps and then falls linearly to 0, weights decay by 0.01 and gradients
           are clipped to length 5.
     """
-    biased = BiasedItems(id_items(recipe, items), items.num_items)
+    biased = BiasedItems(id_items(recipe, inputs), inputs.num_items)
     fills_in = recipe.id.session == "bidirectional"
     objectives: dict[str, nn.Module] = (
-        {"cloze": Cloze(recipe.cloze, recipe.model.faithful)} if fills_in else {}
+        {"cloze": ClozeObjective(recipe.cloze, recipe.model.faithful)} if fills_in else {}
     )
     return alone(network_of(recipe, recipe.id, biased, outputs=biased.scored, objectives=objectives))
 
 
-class Cloze(nn.Module):
+class ClozeObjective(nn.Module):
     """Masked items of whole sessions, told from the items around them (Section 3.6).
 
     In a share ``last`` of the samples the last item alone is masked, as it will be in use; in the others
@@ -65,13 +65,13 @@ class Cloze(nn.Module):
     Example:
         >>> from alterrec.recipe import resolve
         >>> recipe = resolve("bert4rec", overrides={"model.dim": 4})
-        >>> network = bert4rec(recipe, Items(9, None, torch.ones(9, dtype=torch.bool))).network("model")
+        >>> network = bert4rec(recipe, ModelInputs(9, None, torch.ones(9, dtype=torch.bool))).network("model")
         >>> masked_NL = network.objectives["cloze"].masks(torch.rand(8, 6), torch.full((8,), 5))
         >>> masked_NL.shape, bool(masked_NL.any(1).all())
         (torch.Size([8, 5]), True)
     """
 
-    def __init__(self, choice: ClozeRecipe, faithful: bool) -> None:
+    def __init__(self, choice: ClozeSettings, faithful: bool) -> None:
         super().__init__()
         self.last = choice.last
         self.ratio = choice.ratio

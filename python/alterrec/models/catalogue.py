@@ -18,7 +18,7 @@ from alterrec.models.bert4rec import bert4rec
 from alterrec.models.llm2 import llm2bert4rec, llm2sasrec, start_from_text
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
 from alterrec.models.parts import (
-    Items,
+    ModelInputs,
     alone,
     id_items,
     network_of,
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
     summary: str
     reads_text: bool
-    build: Callable[[Recipe, Items], Recommender] | None = None
+    build: Callable[[Recipe, ModelInputs], Recommender] | None = None
     candidates: Callable[[SessionStore], Iterator[Untrained]] | None = None
     restore: Callable[[dict[str, Tensor]], Untrained] | None = None
     reads_categories: bool = False
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
     reads_shortened: bool = False
 
 
-def build_model(recipe: Recipe, items: Items) -> Recommender:
+def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """The untrained model of a recipe, its parameters drawn from torch's global generator.
 
     Raises:
@@ -63,26 +63,26 @@ def build_model(recipe: Recipe, items: Items) -> Recommender:
     Example:
         >>> import torch
         >>> from alterrec.recipe import resolve
-        >>> items = Items(5, None, torch.ones(5, dtype=torch.bool))
-        >>> list(build_model(resolve("id_only"), items).networks)
+        >>> inputs = ModelInputs(5, None, torch.ones(5, dtype=torch.bool))
+        >>> list(build_model(resolve("id_only"), inputs).networks)
         ['model']
     """
     entry = lookup(recipe.model_name)
-    if reads_text(recipe) and items.vectors_VF is None:
+    if reads_text(recipe) and inputs.vectors_VF is None:
         what = "model" if entry.reads_text else f"id.start={recipe.id.start} of model"
         raise InputError(
             f"{what} {recipe.model_name!r} reads item text, but the data has none; allowed: text columns in "
             "items, --set data.vectors=FILE, or a model without text such as id_only"
         )
-    if entry.reads_users and (items.train is None or not items.train.has_users):
+    if entry.reads_users and (inputs.train is None or not inputs.train.has_users):
         raise InputError(
             f"model {recipe.model_name!r} reads who clicked, but the data has no users, for which the paper "
             "prints N/A; allowed: a column user_id in sessions, or a model without users such as srgnn"
         )
-    model = assemble(recipe, items)
+    model = assemble(recipe, inputs)
     _check_objectives(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
-    start_from_text(model, recipe, items)
+    start_from_text(model, recipe, inputs)
     return model
 
 
@@ -121,11 +121,11 @@ def _check_objectives(model: Recommender, recipe: Recipe) -> None:
             )
 
 
-def assemble(recipe: Recipe, items: Items) -> Recommender:
+def assemble(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """The model of a recipe with parameters that are still to be set."""
     build = lookup(recipe.model_name).build
     assert build is not None
-    return build(recipe, items)
+    return build(recipe, inputs)
 
 
 def lookup(name: str) -> Entry:
@@ -135,13 +135,13 @@ def lookup(name: str) -> Entry:
     return MODELS[name]
 
 
-def _nfrec_sum(recipe: Recipe, items: Items) -> Recommender:
-    fused = SummedItems([id_items(recipe, items), text_items(recipe, items)])
+def _nfrec_sum(recipe: Recipe, inputs: ModelInputs) -> Recommender:
+    fused = SummedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
     return alone(network_of(recipe, recipe.id, fused))
 
 
-def _nfrec_concat(recipe: Recipe, items: Items) -> Recommender:
-    fused = JoinedItems([id_items(recipe, items), text_items(recipe, items)])
+def _nfrec_concat(recipe: Recipe, inputs: ModelInputs) -> Recommender:
+    fused = JoinedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
     width = recipe.model.dim
     blocks = {"id": slice(0, width), "text": slice(width, 2 * width)}
     return alone(network_of(recipe, recipe.id, fused, blocks=blocks))

@@ -6,13 +6,21 @@ from torch import nn
 
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
-from alterrec.models.parts import Items, alone, id_items, network_of, only_id, text_items, transformer_sizes
+from alterrec.models.parts import (
+    ModelInputs,
+    alone,
+    id_items,
+    network_of,
+    only_id,
+    text_items,
+    transformer_sizes,
+)
 from alterrec.nn.item_encoders import CategoryFeatures, JoinedItems
 from alterrec.nn.transformer import TwoStreams
 from alterrec.recipe import Recipe
 
 
-def fdsa(recipe: Recipe, items: Items) -> Recommender:
+def fdsa(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """FDSA: one causal Transformer over items and one over their features, joined, scored against item rows.
 
     Paper: Zhang et al., "Feature-level Deeper Self-Attention Network for Sequential Recommendation", IJCAI
@@ -37,32 +45,32 @@ def fdsa(recipe: Recipe, items: Items) -> Recommender:
     Raises:
         InputError: attributes are asked for and the data has no categories.
     """
-    table = id_items(recipe, items)
-    read = JoinedItems([table, _features(recipe, items)])
+    table = id_items(recipe, inputs)
+    read = JoinedItems([table, _features(recipe, inputs)])
     session = TwoStreams(transformer_sizes(recipe, recipe.id, recipe.model.dim))
     return alone(network_of(recipe, recipe.id, read, session=session, outputs=table.forward))
 
 
-def fdsa_id(recipe: Recipe, items: Items) -> Recommender:
+def fdsa_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """FDSA's item stream alone, which is SASRec in RecBole's layers (Figures 2 and 8 of AlterRec's paper)."""
-    return only_id(recipe, items)
+    return only_id(recipe, inputs)
 
 
-def fdsa_text(recipe: Recipe, items: Items) -> Recommender:
+def fdsa_text(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """FDSA's text stream alone: the same Transformer reads projected texts and is scored against them.
 
     AlterRec's paper (Figures 2 and 8) compares it without saying what its scores are products with; FDSA
     itself has no text among its candidates.
     """
-    return alone(network_of(recipe, recipe.id, text_items(recipe, items)))
+    return alone(network_of(recipe, recipe.id, text_items(recipe, inputs)))
 
 
-def _features(recipe: Recipe, items: Items) -> nn.Module:
+def _features(recipe: Recipe, inputs: ModelInputs) -> nn.Module:
     if recipe.fdsa.features == "text":
-        return text_items(recipe, items)
-    if items.categories_VCK is None:
+        return text_items(recipe, inputs)
+    if inputs.categories_VCK is None:
         raise InputError(
             "fdsa.features is 'attributes', but the items have no categories; allowed: a column called "
             "category, categories, brand or taxonomy, --set data.categories=COLUMN, or fdsa.features=text"
         )
-    return CategoryFeatures(items.categories_VCK, recipe.model.dim)
+    return CategoryFeatures(inputs.categories_VCK, recipe.model.dim)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from alterrec.graphs import transition_graph
 from alterrec.models.base import Network, Recommender
-from alterrec.models.parts import Items, alone, only_id, own_dropout
+from alterrec.models.parts import ModelInputs, alone, only_id, own_dropout
 from alterrec.nn.graph_encoders import GraphNodes, PersonalSession
 from alterrec.recipe import Recipe
 
 
-def srgnn(recipe: Recipe, items: Items) -> Recommender:
+def srgnn(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """SR-GNN: a gated graph neural network over the graph of each session.
 
     Paper: Wu et al., "Session-based Recommendation with Graph Neural Networks", AAAI 2019.
@@ -30,10 +30,10 @@ def srgnn(recipe: Recipe, items: Items) -> Recommender:
           its schedule before the first epoch, and so after 2, 5, ...; it chooses its epochs on the test set,
           those of Hits and of MRR apart, ours one epoch on validation.
     """
-    return only_id(recipe, items)
+    return only_id(recipe, inputs)
 
 
-def hggnn(recipe: Recipe, items: Items) -> Recommender:
+def hggnn(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """HG-GNN: one graph of all items and users, and sessions read by their order and by their user.
 
     Needs users: the data's sessions must have ``user_id``.
@@ -53,15 +53,15 @@ def hggnn(recipe: Recipe, items: Items) -> Recommender:
         - without a padding item and the user 0 that is never used: neither reaches a session vector.
         - in the preset ``original`` the best epoch is chosen on validation, in the code on the test set.
     """
-    graph = items.graph
+    graph = inputs.graph
     if graph is None:
-        assert items.train is not None
-        graph = transition_graph(items.train, recipe.graph.predecessors)
+        assert inputs.train is not None
+        graph = transition_graph(inputs.train, recipe.graph.predecessors)
     choices = recipe.id
-    nodes = GraphNodes(items.num_items, graph, recipe.model.dim, own_dropout(recipe, choices))
+    nodes = GraphNodes(inputs.num_items, graph, recipe.model.dim, own_dropout(recipe, choices))
     network = Network(
         nodes,
-        PersonalSession(recipe.model.dim, recipe.model.max_len, nodes.num_nodes - items.num_items),
+        PersonalSession(recipe.model.dim, recipe.model.max_len, nodes.num_nodes - inputs.num_items),
         choices.temperature,
         outputs=nodes.items,
         cosine=choices.cosine,

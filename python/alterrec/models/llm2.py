@@ -7,13 +7,13 @@ import torch
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.models.bert4rec import bert4rec
-from alterrec.models.parts import SESSIONS, Items, alone, id_items, network_of
+from alterrec.models.parts import SESSIONS, ModelInputs, alone, id_items, network_of
 from alterrec.nn.item_encoders import BiasedItems, IdTable, principal_components, random_projection
 from alterrec.nn.transformer import RECBOLE, EncoderWithHead, Head
 from alterrec.recipe import Recipe
 
 
-def llm2sasrec(recipe: Recipe, items: Items) -> Recommender:
+def llm2sasrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """LLM2SASRec: SASRec whose ID table starts from the principal components of text vectors.
 
     Papers: Harte et al., "Leveraging Large Language Models for Sequential Recommendation", RecSys 2023 (with
@@ -36,13 +36,13 @@ def llm2sasrec(recipe: Recipe, items: Items) -> Recommender:
         - a step takes prefixes, there whole sessions with a loss at every place (``data.prefixes = 0`` has
           the same samples); weight decay is Adam's own, there apart from the gradient; no clipping.
     """
-    biased = BiasedItems(id_items(recipe, items), items.num_items)
+    biased = BiasedItems(id_items(recipe, inputs), inputs.num_items)
     encoder = SESSIONS[recipe.id.session](recipe, recipe.id, biased.dim)
     session = EncoderWithHead(encoder, Head(biased.dim, RECBOLE.eps))
     return alone(network_of(recipe, recipe.id, biased, session=session, outputs=biased.scored))
 
 
-def llm2bert4rec(recipe: Recipe, items: Items) -> Recommender:
+def llm2bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """LLM2BERT4Rec: BERT4Rec whose ID table starts from the principal components of text vectors.
 
     Papers, public code and start: see :func:`llm2sasrec`. The network and its deviations from RecBole are
@@ -54,10 +54,10 @@ def llm2bert4rec(recipe: Recipe, items: Items) -> Recommender:
           one copy with its last item masked;
         - the mask token starts as tables do, N(0, 0.02), there within 0.05.
     """
-    return bert4rec(recipe, items)
+    return bert4rec(recipe, inputs)
 
 
-def start_from_text(model: Recommender, recipe: Recipe, items: Items) -> None:
+def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> None:
     """Give every ID table its start from text vectors, as ``id.start`` says; ``drawn`` leaves it.
 
     Raises:
@@ -65,9 +65,9 @@ def start_from_text(model: Recommender, recipe: Recipe, items: Items) -> None:
     """
     if recipe.id.start == "drawn":
         return
-    assert items.vectors_VF is not None
+    assert inputs.vectors_VF is not None
     reduce = {"pca": principal_components, "projection": random_projection}[recipe.id.start]
-    count, width = items.vectors_VF.shape
+    count, width = inputs.vectors_VF.shape
     for part in model.modules():
         if isinstance(part, IdTable):
             if recipe.id.start == "pca" and part.dim > min(count, width):
@@ -77,4 +77,4 @@ def start_from_text(model: Recommender, recipe: Recipe, items: Items) -> None:
                     "--text-encoder (all-MiniLM-L6-v2 has 384 columns) or, for lsa, text.truncate_dim"
                 )
             with torch.no_grad():
-                part.rows_VD.copy_(reduce(items.vectors_VF, part.dim))
+                part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim))

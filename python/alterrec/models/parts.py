@@ -24,13 +24,13 @@ from alterrec.nn.transformer import (
     Transformer,
     TransformerSizes,
 )
-from alterrec.recipe import Network as NetworkRecipe
 from alterrec.recipe import Recipe
+from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import SessionStore
 
 
 @dataclass(frozen=True)
-class Items:
+class ModelInputs:
     """What a model must know of the data.
 
     Attributes:
@@ -54,26 +54,26 @@ class Items:
     shortened_VF: Tensor | None = None
 
 
-def id_items(recipe: Recipe, items: Items) -> IdTable:
+def id_items(recipe: Recipe, inputs: ModelInputs) -> IdTable:
     """The ID table."""
-    return IdTable(items.num_items, recipe.model.dim, recipe.id.table_dropout, recipe.id.norm)
+    return IdTable(inputs.num_items, recipe.model.dim, recipe.id.table_dropout, recipe.id.norm)
 
 
-def text_items(recipe: Recipe, items: Items) -> TextItems:
+def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
     """The projection of text vectors."""
-    assert items.vectors_VF is not None
+    assert inputs.vectors_VF is not None
     text, dropout = recipe.text, own_dropout(recipe, recipe.text)
     if text.projection == "mixture":
-        return MixtureAdapter(items.vectors_VF, recipe.model.dim, text.experts, dropout, text.standardise)
-    return TextProjection(items.vectors_VF, recipe.model.dim, dropout, text.standardise, text.norm)
+        return MixtureAdapter(inputs.vectors_VF, recipe.model.dim, text.experts, dropout, text.standardise)
+    return TextProjection(inputs.vectors_VF, recipe.model.dim, dropout, text.standardise, text.norm)
 
 
-def own_dropout(recipe: Recipe, network: NetworkRecipe) -> float:
+def own_dropout(recipe: Recipe, network: NetworkSettings) -> float:
     """The dropout of a network."""
     return recipe.model.dropout if network.dropout is None else network.dropout
 
 
-def transformer_sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> TransformerSizes:
+def transformer_sizes(recipe: Recipe, network: NetworkSettings, dim: int) -> TransformerSizes:
     """Sizes of a Transformer of width ``dim``."""
     model = recipe.model
     return TransformerSizes(
@@ -82,7 +82,7 @@ def transformer_sizes(recipe: Recipe, network: NetworkRecipe, dim: int) -> Trans
 
 
 # Session encoders by the name that `id.session` and `text.session` know.
-SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
+SESSIONS: dict[str, Callable[[Recipe, NetworkSettings, int], nn.Module]] = {
     "mean": lambda recipe, network, dim: Mean(network.input_dropout),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
     "transformer": lambda *choices: Transformer(transformer_sizes(*choices), AUTHORS),
@@ -109,7 +109,7 @@ SESSIONS: dict[str, Callable[[Recipe, NetworkRecipe, int], nn.Module]] = {
 
 def network_of(
     recipe: Recipe,
-    choices: NetworkRecipe,
+    choices: NetworkSettings,
     encoder: nn.Module,
     *,
     blocks: dict[str, slice] | None = None,
@@ -131,14 +131,14 @@ def network_of(
     )
 
 
-def id_network(recipe: Recipe, items: Items) -> Network:
+def id_network(recipe: Recipe, inputs: ModelInputs) -> Network:
     """The ID network."""
-    return network_of(recipe, recipe.id, id_items(recipe, items))
+    return network_of(recipe, recipe.id, id_items(recipe, inputs))
 
 
-def text_network(recipe: Recipe, items: Items) -> Network:
+def text_network(recipe: Recipe, inputs: ModelInputs) -> Network:
     """The text network."""
-    return network_of(recipe, recipe.text, text_items(recipe, items))
+    return network_of(recipe, recipe.text, text_items(recipe, inputs))
 
 
 def alone(network: Network) -> Recommender:
@@ -147,19 +147,19 @@ def alone(network: Network) -> Recommender:
     return Recommender({"model": network}, dict.fromkeys(parts, 1.0))
 
 
-def only_id(recipe: Recipe, items: Items) -> Recommender:
+def only_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """The ID network as a system."""
-    return alone(id_network(recipe, items))
+    return alone(id_network(recipe, inputs))
 
 
-def only_text(recipe: Recipe, items: Items) -> Recommender:
+def only_text(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """The text network as a system."""
-    return alone(text_network(recipe, items))
+    return alone(text_network(recipe, inputs))
 
 
-def two_networks(recipe: Recipe, items: Items) -> Recommender:
+def two_networks(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """Eq. 6: score = alpha * id + (1 - alpha) * text."""
-    networks = {"id": id_network(recipe, items), "text": text_network(recipe, items)}
+    networks = {"id": id_network(recipe, inputs), "text": text_network(recipe, inputs)}
     alpha = recipe.fusion.alpha
-    cold = ~items.trained_V if recipe.fusion.cold_by_text and not bool(items.trained_V.all()) else None
+    cold = ~inputs.trained_V if recipe.fusion.cold_by_text and not bool(inputs.trained_V.all()) else None
     return Recommender(networks, {"id": alpha, "text": 1 - alpha}, cold)

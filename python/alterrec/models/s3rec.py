@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, Recommender
-from alterrec.models.parts import Items, alone, id_items, network_of, text_items
+from alterrec.models.parts import ModelInputs, alone, id_items, network_of, text_items
 from alterrec.nn.item_encoders import TextItems
 from alterrec.nn.losses import ScoreBuffer, multi_label_loss
 from alterrec.nn.sequences import left_padded, real_places
 from alterrec.nn.transformer import Transformer
 from alterrec.recipe import Recipe
-from alterrec.recipe import S3Rec as Choice
+from alterrec.recipe_settings import S3RecSettings
 
 # Purposes of draws.
 MASKS, NEGATIVES, SEGMENTS = range(3)
 
 
-def s3rec(recipe: Recipe, items: Items) -> Recommender:
+def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """S3-Rec: SASRec after ``schedule.pretrain`` epochs of four self-supervised tasks with two-way attention.
 
     Paper: Zhou et al., "S3-Rec: Self-Supervised Learning for Sequential Recommendation with Mutual
@@ -71,18 +71,18 @@ def s3rec(recipe: Recipe, items: Items) -> Recommender:
 
     Example:
         >>> from alterrec.recipe import resolve
-        >>> items = Items(9, torch.randn(9, 5), torch.ones(9, dtype=torch.bool))
-        >>> list(s3rec(resolve("s3rec", overrides={"model.dim": 4}), items).network("model").objectives)
+        >>> inputs = ModelInputs(9, torch.randn(9, 5), torch.ones(9, dtype=torch.bool))
+        >>> list(s3rec(resolve("s3rec", overrides={"model.dim": 4}), inputs).network("model").objectives)
         ['pretrain']
     """
     tasks = FourTasks(
-        _attributes(recipe, items),
+        _attributes(recipe, inputs),
         recipe.model.dim,
         recipe.model.max_len,
         recipe.s3rec,
         recipe.model.faithful,
     )
-    network = network_of(recipe, recipe.id, id_items(recipe, items), objectives={"pretrain": tasks})
+    network = network_of(recipe, recipe.id, id_items(recipe, inputs), objectives={"pretrain": tasks})
     if not isinstance(network.session, Transformer):
         raise InputError(
             f"id.session is {recipe.id.session!r}; allowed for s3rec: sasrec or transformer, for pretraining "
@@ -202,7 +202,7 @@ class FourTasks(nn.Module):
         attributes: TextAttributes | CategoryAttributes,
         dim: int,
         max_len: int,
-        choice: Choice,
+        choice: S3RecSettings,
         faithful: bool = False,
     ) -> None:
         super().__init__()
@@ -370,13 +370,13 @@ def _below(draws: Tensor, limits: Tensor) -> Tensor:
     return (draws.double() * limits).long()
 
 
-def _attributes(recipe: Recipe, items: Items) -> TextAttributes | CategoryAttributes:
+def _attributes(recipe: Recipe, inputs: ModelInputs) -> TextAttributes | CategoryAttributes:
     wanted = recipe.s3rec.attributes
-    if wanted != "text" and items.categories_VCK is not None:
-        return CategoryAttributes(items.categories_VCK, recipe.model.dim)
+    if wanted != "text" and inputs.categories_VCK is not None:
+        return CategoryAttributes(inputs.categories_VCK, recipe.model.dim)
     if wanted == "categories":
         raise InputError(
             "s3rec.attributes is 'categories', but the items have none; allowed: a column called category, "
             "categories, brand or taxonomy, --set data.categories=COLUMN, or s3rec.attributes=text"
         )
-    return TextAttributes(text_items(recipe, items), padded=recipe.model.faithful)
+    return TextAttributes(text_items(recipe, inputs), padded=recipe.model.faithful)

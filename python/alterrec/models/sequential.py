@@ -8,12 +8,12 @@ from __future__ import annotations
 from torch import nn
 
 from alterrec.models.base import Recommender
-from alterrec.models.parts import Items, alone, id_items, network_of, only_id
+from alterrec.models.parts import ModelInputs, alone, id_items, network_of, only_id
 from alterrec.nn.layers import keep_start
 from alterrec.recipe import Recipe
 
 
-def sasrec(recipe: Recipe, items: Items) -> Recommender:
+def sasrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """SASRec: a causal Transformer over item ids, scored against the rows that it reads.
 
     Paper: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018.
@@ -39,10 +39,10 @@ def sasrec(recipe: Recipe, items: Items) -> Recommender:
         - Adam's second moment decays by 0.999, there by 0.98;
         - validation after each epoch, on the whole catalogue; there after every 20th, on 100 drawn items.
     """
-    return only_id(recipe, items)
+    return only_id(recipe, inputs)
 
 
-def core(recipe: Recipe, items: Items) -> Recommender:
+def core(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """CORE: a session is a weighted mean of its items' raw rows, scored by cosine against the same rows.
 
     Paper: Hou et al., "CORE: Simple and Effective Session-based Recommendation within Consistent
@@ -59,14 +59,14 @@ def core(recipe: Recipe, items: Items) -> Recommender:
         - weights are a softmax in the precision of the run, there in double precision;
         - the public softmax has a column for padding, ours the items alone.
     """
-    table = id_items(recipe, items)
+    table = id_items(recipe, inputs)
     bound = table.dim**-0.5
     nn.init.uniform_(table.rows_VD, -bound, bound)
     keep_start(table)
     return alone(network_of(recipe, recipe.id, table))
 
 
-def gru4rec(recipe: Recipe, items: Items) -> Recommender:
+def gru4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """GRU4Rec: gated recurrent units over item ids, a linear layer, scored against the rows that it reads.
 
     Paper: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016; losses
@@ -92,13 +92,13 @@ def gru4rec(recipe: Recipe, items: Items) -> Recommender:
         - dropout is on item rows, there on hidden states;
         - Adam, there Adagrad with momentum.
     """
-    table = id_items(recipe, items)
+    table = id_items(recipe, inputs)
     nn.init.xavier_normal_(table.rows_VD)
     keep_start(table)
     return alone(network_of(recipe, recipe.id, table))
 
 
-def bsarec(recipe: Recipe, items: Items) -> Recommender:
+def bsarec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """BSARec: SASRec's Transformer, each attention beside a filter of low and high frequencies.
 
     Paper: Shin et al., "An Attentive Inductive Bias for Sequential Recommendation beyond the
@@ -122,4 +122,4 @@ def bsarec(recipe: Recipe, items: Items) -> Recommender:
     A filter sees the whole prefix, so that each prefix is read alone, and an epoch takes up to as many times
     SASRec's as a session has prefixes; the faithful variant pads each to ``max_len`` besides.
     """
-    return only_id(recipe, items)
+    return only_id(recipe, inputs)

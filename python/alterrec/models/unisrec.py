@@ -10,25 +10,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
-from alterrec.models.parts import Items, alone, id_items, network_of, only_id, text_items
+from alterrec.models.parts import ModelInputs, alone, id_items, network_of, only_id, text_items
 from alterrec.nn.item_encoders import SummedItems, TextItems
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.sequences import real_places
 from alterrec.recipe import Recipe
-from alterrec.recipe import Unisrec as Choices
+from alterrec.recipe_settings import UnisrecSettings
 from alterrec.sessions import derive_seed
 
-# Purposes of the seeds of a batch: which items or texts change, and which of both a batch does.
+# Purposes of random seeds: which items or texts are changed, and whether a batch changes items or texts.
 PLACES, KIND = range(2)
 
 
-def unisrec(recipe: Recipe, items: Items) -> Recommender:
+def unisrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """UniSRec: texts through a mixture of experts plus item rows, read by a Transformer, scored by cosine.
 
-    ``schedule.pretrain`` epochs learn the mixture and the Transformer from text alone (:class:`Contrast`), on
-    the user's own data; then positions and blocks stay as they are (``schedule.freeze``) and item rows join
-    (the transductive setting). ``unisrec_text`` is the inductive one, without item rows; ``unisrec_id`` has
-    item rows alone. ``unisrec_pretrained`` takes what was pretrained elsewhere (``model.init_from``).
+    For ``schedule.pretrain`` epochs the mixture and the Transformer are trained on text alone
+    (:class:`ContrastiveObjective`), on the user's own data. Then positions and blocks are frozen
+    (``schedule.freeze``) and item rows join (the transductive setting). ``unisrec_text`` is the inductive
+    setting, without item rows; ``unisrec_id`` has item rows alone. ``unisrec_pretrained`` starts from weights
+    that were pretrained elsewhere (``model.init_from``).
 
     Paper: Hou et al., "Towards Universal Sequence Representation Learning for Recommender Systems", KDD 2022.
 
@@ -50,28 +51,28 @@ def unisrec(recipe: Recipe, items: Items) -> Recommender:
           vectors (``data.vectors``) there are no words, so all batches lose items;
         - text vectors have their columns standardised where ``text.standardise`` says so (preset ``best``).
     """
-    adapter = text_items(recipe, items)
-    summed = SummedItems([id_items(recipe, items), adapter])
-    return alone(network_of(recipe, recipe.id, summed, objectives=_pretraining(recipe, items, adapter)))
+    adapter = text_items(recipe, inputs)
+    summed = SummedItems([id_items(recipe, inputs), adapter])
+    return alone(network_of(recipe, recipe.id, summed, objectives=_pretraining(recipe, inputs, adapter)))
 
 
-def unisrec_text(recipe: Recipe, items: Items) -> Recommender:
+def unisrec_text(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """UniSRec without item rows, its inductive setting; otherwise as :func:`unisrec`."""
-    adapter = text_items(recipe, items)
-    return alone(network_of(recipe, recipe.id, adapter, objectives=_pretraining(recipe, items, adapter)))
+    adapter = text_items(recipe, inputs)
+    return alone(network_of(recipe, recipe.id, adapter, objectives=_pretraining(recipe, inputs, adapter)))
 
 
-def unisrec_id(recipe: Recipe, items: Items) -> Recommender:
+def unisrec_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """UniSRec's item rows alone: RecBole's SASRec by cosine (Figures 2 and 8 of AlterRec's paper)."""
-    return only_id(recipe, items)
+    return only_id(recipe, inputs)
 
 
-def _pretraining(recipe: Recipe, items: Items, adapter: TextItems) -> dict[str, nn.Module]:
-    contrast = Contrast(adapter, items.shortened_VF, recipe.unisrec, recipe.model.faithful)
+def _pretraining(recipe: Recipe, inputs: ModelInputs, adapter: TextItems) -> dict[str, nn.Module]:
+    contrast = ContrastiveObjective(adapter, inputs.shortened_VF, recipe.unisrec, recipe.model.faithful)
     return {"pretrain": contrast}
 
 
-class Contrast(nn.Module):
+class ContrastiveObjective(nn.Module):
     """InfoNCE in the batch: sessions against their next items, and against themselves less something.
 
     Both read text alone. A batch either loses items, or reads texts that have lost words at some places.
@@ -87,7 +88,11 @@ class Contrast(nn.Module):
     shortened_VF: Tensor | None
 
     def __init__(
-        self, adapter: TextItems, shortened_VF: Tensor | None, choices: Choices, faithful: bool = False
+        self,
+        adapter: TextItems,
+        shortened_VF: Tensor | None,
+        choices: UnisrecSettings,
+        faithful: bool = False,
     ) -> None:
         super().__init__()
         # Methods, for a module would be in the network's state a second time.

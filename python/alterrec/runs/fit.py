@@ -27,7 +27,7 @@ from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import build_model, lookup, reads_text
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.results import CHECKPOINT
@@ -284,7 +284,7 @@ def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender 
     categories = None
     if entry.reads_categories and dataset.text is not None:
         categories = category_ids(dataset.text, recipe.data.categories)
-    items = Items(
+    items = ModelInputs(
         dataset.num_items,
         None if vectors is None else torch.from_numpy(vectors),
         torch.from_numpy(dataset.trained.copy()),

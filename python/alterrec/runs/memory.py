@@ -12,7 +12,8 @@ from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Network, Recommender
 from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.transformer import Attention
-from alterrec.recipe import Recipe, parse_bytes
+from alterrec.recipe import Recipe
+from alterrec.recipe_settings import parse_bytes
 from alterrec.training.schedule import Phase
 from alterrec.training.step import items_encoded
 

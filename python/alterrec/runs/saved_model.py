@@ -24,7 +24,7 @@ from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import assemble, lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
 
 USERS = "users.parquet"
@@ -127,7 +127,7 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
     )
     graph = None if offsets is None or ids is None else Adjacency(offsets.numpy(), ids.numpy())
     with torch.random.fork_rng(devices=[]):
-        items = Items(
+        items = ModelInputs(
             len(trained),
             vectors,
             torch.from_numpy(trained.copy()),

@@ -24,7 +24,8 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.source import read_data
 from alterrec.errors import InputError
 from alterrec.files import file_name, write_json, write_text
-from alterrec.recipe import Data, Recipe, resolve
+from alterrec.recipe import Recipe, resolve
+from alterrec.recipe_settings import DataSettings
 from alterrec.report.tables import Table, duration, metric_name, plain
 from alterrec.results import CHECKPOINT
 from alterrec.sessions import SessionStore, derive_seed
@@ -238,9 +239,9 @@ class _Source:
         self, data: str | Path | Dataset | None, columns: Mapping[str, str], drop_unknown: bool
     ) -> None:
         self.data, self.columns, self.drop_unknown = data, columns, drop_unknown
-        self._kept: tuple[Data, Dataset] | None = None
+        self._kept: tuple[DataSettings, Dataset] | None = None
 
-    def keep(self, choices: Data, dataset: Dataset) -> Dataset:
+    def keep(self, choices: DataSettings, dataset: Dataset) -> Dataset:
         """The data without their test."""
         nothing = SessionStore.from_arrays([], [], num_items=dataset.num_items)
         names = {**dataset.session_names, "test": []}

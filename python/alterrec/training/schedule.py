@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from alterrec.errors import InputError
-from alterrec.recipe import Negatives, Recipe
+from alterrec.recipe import Recipe
+from alterrec.recipe_settings import Negatives
 
 # The objective that `schedule.pretrain` epochs learn.
 PRETRAIN = "pretrain"

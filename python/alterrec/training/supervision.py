@@ -15,7 +15,7 @@ from torch import Tensor
 from alterrec.errors import InputError
 from alterrec.nn.sequences import on_device
 from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
-from alterrec.recipe import Positives, Window
+from alterrec.recipe_settings import PositivesSettings, WindowSettings
 
 Teacher: TypeAlias = Callable[[slice], Tensor]
 
@@ -32,7 +32,7 @@ class WindowRanks(NamedTuple):
     """A rank window on one catalogue: 0-based ranks ``start`` .. ``stop - 1``.
 
     Example:
-        >>> WindowRanks.on(Window(first=6, last=0.1), num_items=1000)
+        >>> WindowRanks.on(WindowSettings(first=6, last=0.1), num_items=1000)
         WindowRanks(start=5, stop=100)
     """
 
@@ -40,7 +40,7 @@ class WindowRanks(NamedTuple):
     stop: int
 
     @classmethod
-    def on(cls, window: Window, num_items: int, seen: int = 0) -> WindowRanks:
+    def on(cls, window: WindowSettings, num_items: int, seen: int = 0) -> WindowRanks:
         """Ranks of a recipe's window; InputError where the catalogue less ``seen`` items is too small."""
         ranks = cls(_rank(window.first, num_items) - 1, _rank(window.last, num_items))
         candidates = num_items - window.exclude_target - seen
@@ -62,11 +62,11 @@ def supervise(
     samples_N: np.ndarray,
     negatives: str,
     *,
-    window: Window,
+    window: WindowSettings,
     ranks: WindowRanks,
     num_items: int,
     seed: int,
-    positives: Positives,
+    positives: PositivesSettings,
     teacher: Teacher | None = None,
     positive_teacher: Teacher | None = None,
     seen_NL: Tensor | None = None,
