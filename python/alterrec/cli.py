@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec
 import typer
 
 from alterrec.console import (
-    StudyWatcher,
     Watcher,
-    be_silent,
-    complain,
-    say,
+    discard_output,
+    print_line,
     show_evaluation,
     show_profile,
     show_result,
+    warn,
 )
 from alterrec.errors import WRONG_INPUT, InputError
 from alterrec.recipe import ORIGINAL, differences, recipe_fields, recipe_names, resolve
@@ -129,19 +128,19 @@ def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
             code = command(*args, **kwargs)
             sys.stdout.flush()
         except InputError as error:
-            complain(f"error: {error}")
+            warn(f"error: {error}")
             code = WRONG_INPUT
         except KeyboardInterrupt:
-            complain("stopped before there was a result")
+            warn("stopped before there was a result")
             code = STOPPED
         except BrokenPipeError:
-            be_silent()
+            discard_output()
             code = DONE
         except Exception as error:
             if os.environ.get("ALTERREC_TRACEBACK") == "1":
                 traceback.print_exc()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            complain(f"failure of alterrec, please report it: {reason} (ALTERREC_TRACEBACK=1 shows where)")
+            warn(f"failure of alterrec, please report it: {reason} (ALTERREC_TRACEBACK=1 shows where)")
             code = OURS
         raise typer.Exit(code)
 
@@ -210,17 +209,17 @@ def train(
             progress=watch,
         )
     for warning in run.result["warnings"]:
-        complain(f"warning: {warning}")
-    say("")
+        warn(f"warning: {warning}")
+    print_line("")
     show_result(run.result)
     if profile:
-        say("")
+        print_line("")
         show_profile(run.result["profile"])
     if run.recipe.run.report:
-        say(f"\nreport: {run.path / 'report.html'}")
+        print_line(f"\nreport: {run.path / 'report.html'}")
     if run.stopped == "interrupted":
-        complain(f"stopped in epoch {run.result['epochs'] + 1}: this is the best so far; --resume goes on")
-    say(str(run.path))
+        warn(f"stopped in epoch {run.result['epochs'] + 1}: this is the best so far; --resume goes on")
+    print_line(str(run.path))
     return STOPPED if run.stopped == "interrupted" else DONE
 
 
@@ -249,7 +248,7 @@ def evaluate(
 
     numbers = evaluate_run(run, data, columns=columns, drop_unknown=drop_unknown)
     if as_json:
-        say(json.dumps(numbers, indent=2))
+        print_line(json.dumps(numbers, indent=2))
     else:
         show_evaluation(numbers)
     return DONE
@@ -293,7 +292,7 @@ def recommend(
         sessions, saved.loaded.vocabulary, users=saved.loaded.users, columns=columns, drop_unknown=True
     )
     for note in asked.notes:
-        complain(note)
+        warn(note)
     _write_recommendations(saved, asked, k, out)
     return DONE
 
@@ -391,7 +390,7 @@ def study(
     from alterrec.studies.study import run_study
 
     columns = _pairs(column, "--column", "session_id=visit")
-    with StudyWatcher(live=sys.stdout.isatty()) as watch:
+    with Watcher(live=sys.stdout.isatty()) as watch:
         done = run_study(
             name,
             data,
@@ -414,14 +413,14 @@ def study(
         )
     findings = done.shown.findings if done.shown else []
     for line in findings:
-        say(line)
+        print_line(line)
     for run, failure in done.failed.items():
-        complain(f"failed: {run}: {failure.reason}")
+        warn(f"failed: {run}: {failure.reason}")
     if done.stopped:
-        complain("stopped; the same command goes on")
+        warn("stopped; the same command goes on")
     if findings:
-        say(f"\nreport: {done.path / 'report.html'}")
-        say(str(done.path))
+        print_line(f"\nreport: {done.path / 'report.html'}")
+        print_line(str(done.path))
     broken = any(failure.code != WRONG_INPUT for failure in done.failed.values())
     return STOPPED if done.stopped else OURS if broken else DONE
 
@@ -472,7 +471,7 @@ def tune(
     from alterrec.studies.search_space import EXAMPLE
     from alterrec.studies.tune import tune as carry_out
 
-    with StudyWatcher(live=sys.stdout.isatty()) as watch:
+    with Watcher(live=sys.stdout.isatty()) as watch:
         found = carry_out(
             data,
             model,
@@ -488,12 +487,12 @@ def tune(
             listen=watch,
         )
     if found.best is not None:
-        say("")
+        print_line("")
         show(found.table())
-        say(f"\nthe best with several seeds, measured on test:\n  {found.train}")
+        print_line(f"\nthe best with several seeds, measured on test:\n  {found.train}")
     if found.stopped:
-        complain("stopped; the same command goes on")
-    say(str(found.path))
+        warn("stopped; the same command goes on")
+    print_line(str(found.path))
     return STOPPED if found.stopped else DONE
 
 
@@ -619,7 +618,7 @@ def audit(
         columns=columns,
         drop_unknown=drop_unknown,
         command=shlex.join(["alterrec", *sys.argv[1:]]),
-        progress=complain,
+        progress=warn,
     )
     page = out or (None if as_json else Path(f"audit-{found.name}"))
     _hand_over(found, found.to_dict(), page, as_json)
@@ -630,11 +629,11 @@ def _hand_over(shown: Presented, numbers: dict[str, Any], out: Path | None, as_j
     """Print an analysis as text or JSON; write its page where a folder is given."""
     page = shown.save(out) if out is not None else None
     if as_json:
-        say(json.dumps(numbers, indent=2, ensure_ascii=False))
+        print_line(json.dumps(numbers, indent=2, ensure_ascii=False))
         return
-    say(str(shown))
+    print_line(str(shown))
     if page is not None:
-        say(f"\nreport: {page}")
+        print_line(f"\nreport: {page}")
 
 
 @app.command()
@@ -652,13 +651,13 @@ def plan(model: ModelName = "alterrec", preset: Presets = None, settings: Settin
     recipe = resolve(model, _preset_names(preset), _pairs(settings, "--set", "schedule.gap=4"))
     from alterrec.training.schedule import describe, phases
 
-    say(f"{recipe.model_name}, preset {' + '.join(recipe.presets)}")
+    print_line(f"{recipe.model_name}, preset {' + '.join(recipe.presets)}")
     for line in describe(phases(recipe)) or ["nothing to train"]:
-        say(f"  {line}")
+        print_line(f"  {line}")
     changed = list(differences(recipe, resolve("alterrec")))
-    say("differs from the defaults:" if changed else "all choices are the defaults")
+    print_line("differs from the defaults:" if changed else "all choices are the defaults")
     for line in changed:
-        say(f"  {line}")
+        print_line(f"  {line}")
     return DONE
 
 
@@ -679,11 +678,11 @@ def list_(
     """
     listing = {"models": _models, "recipes": _recipes, "encoders": _encoders, "studies": _studies}[what]()
     if as_json:
-        say(json.dumps(listing, indent=2, ensure_ascii=False))
+        print_line(json.dumps(listing, indent=2, ensure_ascii=False))
         return DONE
     for place, (title, rows) in enumerate(listing.items()):
         if place:
-            say("")
+            print_line("")
         cells = tuple(tuple(_cell(value) for value in row.values()) for row in rows)
         show(Table(tuple(rows[0]), cells, title=title if len(listing) > 1 else "", prose=True))
     return DONE
@@ -812,7 +811,7 @@ def _write_recommendations(saved: SavedRun, asked: Sessions, k: int, out: Path |
         schema={"session_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32},
     )
     if out is None:
-        say(frame.write_csv().rstrip("\n"))
+        print_line(frame.write_csv().rstrip("\n"))
         return
     with atomic_write(out) as temporary:
         if out.suffix == ".csv":

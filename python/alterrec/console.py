@@ -1,7 +1,7 @@
-"""What the command line shows: progress of a run and tables of its results.
+"""Terminal output: the progress of a run, a study or a search, and tables of results.
 
-Progress is live on a terminal and one plain line an epoch elsewhere; a reader that went away never
-stops a training.
+On a terminal progress is a live bar below printed lines; elsewhere only the lines are printed, one per
+epoch. A closed pipe never stops a run.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from alterrec.progress import Event
 from alterrec.report.tables import (
     BASELINE_NAMES,
     VIEW_NAMES,
@@ -26,100 +26,46 @@ from alterrec.report.tables import (
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from alterrec.studies.scheduler import StudyEvent
-    from alterrec.training.trainer import Event
-
-WATCHED = "ndcg@20"
+EPOCH_METRIC = "ndcg@20"
 
 
-def say(line: str) -> None:
-    """Print a line at once; where nobody reads any more, be silent from here on."""
+def print_line(line: str) -> None:
+    """Print a line and flush it; if standard output is closed, discard this and all later output."""
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        be_silent()
+        discard_output()
 
 
-def complain(line: str) -> None:
+def warn(line: str) -> None:
     """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
-def be_silent() -> None:
-    """Send standard output to nowhere, so that no later print nor the flush at exit can fail."""
+def discard_output() -> None:
+    """Redirect standard output to the null device, so that neither a print nor the flush at exit fails."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Watcher:
-    """A listener of :func:`alterrec.fit` that shows how far the run is.
+    """Show the progress events of :func:`alterrec.fit`, a study or a search.
+
+    Args:
+        live: whether to draw a bar below the lines; for terminals.
 
     Example:
-        >>> from alterrec.training.trainer import Event
         >>> with Watcher(live=False) as watch:
-        ...     watch(Event("epoch_end", epoch=3, epochs=12, phase="id taught by text", loss=6.25,
+        ...     watch(Event("epoch_end", done=3, total=12, epoch=3, phase="id taught by text", loss=6.25,
         ...                 valid={"score": {"ndcg@20": 0.2, "hits@20": 0.4}}, seconds_left=75.0))
+        ...     watch(Event("runs", "24 runs, 6 finished; 18 to go, about 12 min 0 s"))
         epoch 3/12  id taught by text  loss 6.250  validation NDCG@20 20.0%  1 min 15 s left
-    """
-
-    def __init__(self, live: bool) -> None:
-        self._bar: Progress | None = _bar() if live else None
-        self._task: TaskID | None = None
-        self._left = ""
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        if event.kind in ("plan", "notice"):
-            self._print(event.message)
-        elif event.kind == "epoch_end":
-            self._print(_epoch_line(event))
-        if self._bar is not None and event.kind in ("epoch_start", "step", "epoch_end"):
-            self._advance(self._bar, event)
-        elif self._bar is not None and self._task is not None:
-            # What follows the last epoch has no length to show; another epoch brings the bar back.
-            self._bar.update(self._task, visible=False)
-
-    def _print(self, line: str) -> None:
-        if self._bar is None:
-            say(line)
-        else:
-            self._bar.console.print(line, markup=False, highlight=False)
-
-    def _advance(self, bar: Progress, event: Event) -> None:
-        if self._task is None:
-            self._task = bar.add_task("", total=event.epochs, detail="")
-        within = event.step / event.steps if event.steps and event.kind == "step" else 0.0
-        done = event.epoch if event.kind == "epoch_end" else event.epoch - 1 + within
-        if event.seconds_left is not None:
-            self._left = f"  {duration(event.seconds_left)} left"
-        title = f"epoch {event.epoch}/{event.epochs}"
-        detail = event.phase + self._left
-        bar.update(self._task, completed=done, description=title, detail=detail, visible=True)
-
-
-class StudyWatcher:
-    """A listener of :func:`~alterrec.studies.study.run_study`: lines, and on a terminal a bar below them.
-
-    Example:
-        >>> from alterrec.studies.scheduler import StudyEvent
-        >>> with StudyWatcher(live=False) as watch:
-        ...     watch(StudyEvent("24 runs, 6 finished; 18 to go, about 12 min 0 s"))
         24 runs, 6 finished; 18 to go, about 12 min 0 s
     """
 
     def __init__(self, live: bool) -> None:
         self._bar: Progress | None = _bar() if live else None
         self._task: TaskID | None = None
+        self._time_left = ""
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -130,26 +76,41 @@ class StudyWatcher:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, event: StudyEvent) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
-        if self._bar is None:
-            if event.message:
-                say(event.message)
-            return
-        if event.message:
-            self._bar.console.print(event.message, markup=False, highlight=False)
-        if event.needed:
-            if self._task is None:
-                self._task = self._bar.add_task("", total=event.needed, detail="")
-            title = f"{event.ended}/{event.needed} runs"
-            detail = " | ".join(event.now)
-            self._bar.update(
-                self._task, completed=event.ended, total=event.needed, description=title, detail=detail
-            )
+        line = _epoch_line(event) if event.kind == "epoch_end" else event.message
+        if line and event.kind != "done":
+            if self._bar is None:
+                print_line(line)
+            else:
+                self._bar.console.print(line, markup=False, highlight=False)
+        if self._bar is not None and event.total:
+            self._update(self._bar, event)
+        elif self._bar is not None and self._task is not None:
+            # Work after the last epoch has no known length; the next epoch shows the bar again.
+            self._bar.update(self._task, visible=False)
+
+    def _update(self, bar: Progress, event: Event) -> None:
+        if self._task is None:
+            self._task = bar.add_task("", total=event.total, detail="")
+        if event.seconds_left is not None:
+            self._time_left = f"  {duration(event.seconds_left)} left"
+        if event.epoch:
+            title, detail = f"epoch {event.epoch}/{event.total}", event.phase + self._time_left
+        else:
+            title, detail = f"{event.done:.0f}/{event.total} {event.kind}", " | ".join(event.now)
+        bar.update(
+            self._task,
+            completed=event.done,
+            total=event.total,
+            description=title,
+            detail=detail,
+            visible=True,
+        )
 
 
 def show_result(result: Mapping[str, Any]) -> None:
-    """The metrics of ``result.json`` by view beside the baselines, on test where the run has a test."""
+    """Print the metrics of ``result.json`` by view and those of the baselines, on test if the run has one."""
     split = "test" if result["test"].get("score") else "valid"
     baselines = {name: splits.get(split, {}) for name, splits in result["baselines"].items()}
     targets = count(result["targets"][split]["count"])
@@ -159,7 +120,7 @@ def show_result(result: Mapping[str, Any]) -> None:
 
 
 def show_profile(seconds: Mapping[str, float]) -> None:
-    """Where the time of training steps went, the longest part first."""
+    """Print the time of each part of the training steps, the longest first."""
     total = sum(seconds.values()) or 1.0
     rows = tuple(
         (part, duration(spent) if spent >= 60 else f"{spent:.2f} s", percent(spent / total))
@@ -169,7 +130,7 @@ def show_profile(seconds: Mapping[str, float]) -> None:
 
 
 def show_evaluation(numbers: Mapping[str, Any]) -> None:
-    """The answer of ``evaluate_run``: metrics by view, and by popularity of the target."""
+    """Print what ``evaluate_run`` returns: metrics by view and by popularity of the target."""
     from alterrec.analyses.extra_metrics import group_table
     from alterrec.results import Group
 
@@ -177,16 +138,16 @@ def show_evaluation(numbers: Mapping[str, Any]) -> None:
         targets = numbers["targets"][split]
         title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
-        say("")
+        print_line("")
         groups = [Group(**group) for group in numbers["groups"][split]]
         show(group_table("seen", groups, f"{spoken}: by how often training saw the target"))
-        say("")
+        print_line("")
 
 
 def named(
     names: Mapping[str, str], values: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Mapping[str, float]]:
-    """Rows under the names people read, those without numbers left out.
+    """Rename the rows for display and leave out those without numbers.
 
     Example:
         >>> named(VIEW_NAMES, {"id": {"hits@20": 0.5}, "text": {}})
@@ -199,8 +160,8 @@ def _epoch_line(event: Event) -> str:
     facts = [f"epoch {event.epoch}/{event.epochs}", event.phase]
     if event.loss is not None:
         facts.append(f"loss {event.loss:.3f}")
-    if WATCHED in event.valid.get("score", {}):
-        facts.append(f"validation NDCG@20 {percent(event.valid['score'][WATCHED])}")
+    if EPOCH_METRIC in event.valid.get("score", {}):
+        facts.append(f"validation NDCG@20 {percent(event.valid['score'][EPOCH_METRIC])}")
     if event.seconds_left is not None:
         facts.append(f"{duration(event.seconds_left)} left")
     return "  ".join(facts)

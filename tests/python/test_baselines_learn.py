@@ -14,10 +14,11 @@ from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import MODELS, build_model, popularity_candidates
 from alterrec.models.parts import ModelInputs
+from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import Event, train
+from alterrec.training.trainer import train
 
 # Rows of AlterRec's own paper; all others are trained baselines.
 OWN = {"independent", "id_only", "text_only", *(name for name in MODELS if name[:5] in ("alter", "nfrec"))}

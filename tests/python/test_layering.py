@@ -17,6 +17,7 @@ FLOORS = {
     "_core": 0,
     "errors": 0,
     "files": 1,
+    "progress": 1,
     "_ranking_torch": 1,
     "metrics": 1,
     "graphs": 2,

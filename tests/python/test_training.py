@@ -18,10 +18,11 @@ from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
+from alterrec.progress import Event
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.training.checkpoint import Progress, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import Event, _learning_rate, train
+from alterrec.training.trainer import _learning_rate, train
 
 SMALL: dict[str, Any] = {
     "model.dim": 16,

@@ -28,10 +28,10 @@ from alterrec.models.parts import ModelInputs
 from alterrec.models.unisrec import ContrastiveObjective, in_batch_cross_entropy, without_items
 from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.losses import ScoreBuffer
+from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
 from alterrec.runs.fit import evaluate_run, fit
 from alterrec.runs.pretrained import LAYER, start_from
-from alterrec.training.trainer import Event
 
 WIDTH = text_like_vectors().shape[1]
 SIZES: dict[str, Any] = {"model.dim": 8, "model.inner": 16, "model.max_len": 10, "text.experts": 3}

@@ -28,6 +28,7 @@ from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import build_model, lookup, reads_text
 from alterrec.models.parts import ModelInputs
+from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.results import CHECKPOINT
@@ -39,7 +40,7 @@ from alterrec.training.checkpoint import Progress
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, check_loss
 from alterrec.training.supervision import WindowRanks
-from alterrec.training.trainer import INITIALISATION, Event, Listener, torch_seed, train
+from alterrec.training.trainer import INITIALISATION, torch_seed, train
 
 if TYPE_CHECKING:
     from alterrec.runs.recommend import Recommendation
@@ -85,7 +86,7 @@ def fit(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     profile: bool = False,
-    progress: Listener = lambda event: None,
+    progress: Listener = ignore,
 ) -> FittedRun:
     """Train, choose, measure and draw one system.
 
@@ -100,7 +101,7 @@ def fit(
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
         profile: measure where the time of a step goes, in ``result["profile"]``: seconds by part.
-        progress: called with every :class:`~alterrec.training.trainer.Event`.
+        progress: called with every :class:`~alterrec.progress.Event`.
 
     Returns:
         The finished run; with Ctrl-C the best so far, ``stopped`` being ``interrupted``.

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
+from alterrec.progress import Event, Listener, ignore
 from alterrec.report.tables import duration
 from alterrec.studies.guess import guess_seconds
 from alterrec.studies.locks import Claim
@@ -17,24 +17,6 @@ from alterrec.studies.plan import trains
 from alterrec.studies.queue import Plan, Run, Runs
 
 POLL_SECONDS = 0.25
-
-
-class StudyEvent(NamedTuple):
-    """What a study tells whoever watches.
-
-    Attributes:
-        message: a line to print, or empty.
-        ended, needed: runs.
-        now: what each run at work said last.
-    """
-
-    message: str
-    ended: int = 0
-    needed: int = 0
-    now: tuple[str, ...] = ()
-
-
-Listener = Callable[[StudyEvent], None]
 
 
 @dataclass
@@ -47,9 +29,7 @@ class _Active:
     began: float = field(default_factory=time.monotonic)
 
 
-def work(
-    plan: Callable[[], Plan], runs: Runs, *, jobs: int = 1, listen: Listener = lambda event: None
-) -> None:
+def work(plan: Callable[[], Plan], runs: Runs, *, jobs: int = 1, listen: Listener = ignore) -> None:
     """Work until every run of the plan is finished or has failed, here or in another process.
 
     Args:
@@ -64,7 +44,7 @@ def work(
     active: dict[Run, _Active] = {}
     told_of_others = False
     try:
-        listen(StudyEvent(describe(plan(), runs, jobs)))
+        listen(Event("notice", describe(plan(), runs, jobs)))
         while True:
             wanted = plan()
             free = [run for run in wanted.runs if run not in active and not runs.ended(run)]
@@ -216,10 +196,10 @@ def _lock(run: Run, runs: Runs) -> Path:
     return runs.folder / f"{run.name}.lock"
 
 
-def _event(message: str, plan: Plan, runs: Runs, active: dict[Run, _Active]) -> StudyEvent:
+def _event(message: str, plan: Plan, runs: Runs, active: dict[Run, _Active]) -> Event:
     ended = sum(map(runs.ended, plan.runs))
     now = tuple(f"{run.label}: {_last_line(each.log)}" for run, each in active.items())
-    return StudyEvent(message, ended, len(plan.runs) + len(plan.later), now)
+    return Event("runs", message, ended, len(plan.runs) + len(plan.later), now)
 
 
 def _last_line(log: Path) -> str:

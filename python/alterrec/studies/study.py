@@ -17,6 +17,7 @@ from alterrec.data.source import read_data
 from alterrec.data.statistics import Statistics, statistics
 from alterrec.errors import InputError, nearest
 from alterrec.files import file_name, write_json
+from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import recipe_names, resolve
 from alterrec.report.presentation import Presentation, Presented
 from alterrec.studies.ablation import QUESTIONS, VARIANTS, WHOLE, ablation
@@ -29,7 +30,7 @@ from alterrec.studies.longtail import longtail
 from alterrec.studies.plan import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
 from alterrec.studies.queue import Failure, Runs, Settings, Source
 from alterrec.studies.rivals import Rivals, best_baseline, nobody, pairs
-from alterrec.studies.scheduler import Listener, StudyEvent, work
+from alterrec.studies.scheduler import work
 from alterrec.studies.study_facts import METRICS, data_facts, study_facts
 from alterrec.studies.sweep import sweep
 from alterrec.studies.sweep_rows import PAPER_SWEEPS, Resolved, sweep_axes, sweep_rows
@@ -197,7 +198,7 @@ def run_study(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     command: str = "",
-    listen: Listener = lambda event: None,
+    listen: Listener = ignore,
 ) -> StudyReport:
     """Plan a study, run what is missing and write what is known.
 
@@ -249,10 +250,12 @@ def run_study(
     folder = Path(runs or path.parent / "study-runs")
     kept = Runs(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))
     planned = len(study.rows(order, kept))
-    listen(StudyEvent(f"{name} on {known.name}: {planned or 'no'} rows, in {path}"))
+    listen(Event("notice", f"{name} on {known.name}: {planned or 'no'} rows, in {path}"))
     if jobs > 1 and not recipes[0].run.threads:
         listen(
-            StudyEvent(f"{jobs} runs at a time use all cores each; --set run.threads=1 gives each its own")
+            Event(
+                "notice", f"{jobs} runs at a time use all cores each; --set run.threads=1 gives each its own"
+            )
         )
     stopped = False
     try:

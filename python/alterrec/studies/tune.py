@@ -24,6 +24,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.source import read_data
 from alterrec.errors import InputError
 from alterrec.files import file_name, write_json, write_text
+from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, resolve
 from alterrec.recipe_settings import DataSettings
 from alterrec.report.tables import Table, duration, metric_name, plain
@@ -32,15 +33,12 @@ from alterrec.sessions import SessionStore, derive_seed
 from alterrec.studies.locks import Claim
 from alterrec.studies.plan import PAPER_GRID
 from alterrec.studies.queue import ALWAYS, spoken
-from alterrec.studies.scheduler import Listener, StudyEvent
 from alterrec.studies.search_space import Choices, Space, read_search
 from alterrec.training.schedule import Phase, phases
 
 if TYPE_CHECKING:
     import optuna
 
-    from alterrec.training.trainer import Event
-    from alterrec.training.trainer import Listener as EpochListener
 
 State = Literal["finished", "pruned", "failed", "unfinished"]
 
@@ -155,7 +153,7 @@ def tune(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     command: str = "",
-    listen: Listener = lambda event: None,
+    listen: Listener = ignore,
 ) -> TuneResult:
     """Search keys of a recipe for the best validation, or go on with a search; the test is never looked at.
 
@@ -204,8 +202,8 @@ def tune(
     source.keep(recipe.data, dataset)
     work = _Search(path, study, recipe, fixed, spaces, trials, source, listen)
     for note in dataset.notes:
-        listen(StudyEvent(note))
-    listen(StudyEvent(f"{model} on {dataset.name}: {trials} trials, {work.ended} finished, in {path}"))
+        listen(Event("notice", note))
+    listen(Event("notice", f"{model} on {dataset.name}: {trials} trials, {work.ended} finished, in {path}"))
     stopped = False
     try:
         work.all()
@@ -410,7 +408,7 @@ class _Search:
             raise KeyboardInterrupt
         return float(run.result["valid"]["score"][recipe.schedule.metric])
 
-    def _watch(self, trial: optuna.Trial, plan: Sequence[Phase]) -> EpochListener:
+    def _watch(self, trial: optuna.Trial, plan: Sequence[Phase]) -> Listener:
         """Tell the study of each epoch, and end the run where it is worse than others were."""
         import optuna
 
@@ -432,7 +430,7 @@ class _Search:
         return watch
 
     def _say(self, message: str, *now: str) -> None:
-        self.listen(StudyEvent(message, self.ended, self.wanted, now))
+        self.listen(Event("trials", message, self.ended, self.wanted, now))
 
     def _left(self) -> str:
         """How many trials are to go, and about how long they take."""

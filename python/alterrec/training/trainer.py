@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.nn.losses import ScoreBuffer
+from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import Progress, parameters_of, set_parameters
@@ -31,28 +31,6 @@ INITIALISATION, ORDER, DRAWS, DROPOUT = range(4)
 
 class DivergenceError(InputError):
     """A loss that is not finite: the setting does not work, and another may."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a run tells whoever watches.
-
-    ``kind`` is plan, notice, epoch_start, step, epoch_end or done; plan and notice have only a message.
-    """
-
-    kind: str
-    message: str = ""
-    epoch: int = 0
-    epochs: int = 0
-    phase: str = ""
-    step: int = 0
-    steps: int = 0
-    loss: float | None = None
-    valid: Metrics = field(default_factory=dict)
-    seconds_left: float | None = None
-
-
-Listener = Callable[[Event], None]
 
 
 def torch_seed(seed: int, *words: int) -> int:
@@ -74,7 +52,7 @@ def train(
     resume: bool = False,
     score_rows: int = 512,
     clock: Clock | None = None,
-    listen: Listener = lambda event: None,
+    listen: Listener = ignore,
 ) -> tuple[Progress, str]:
     """Train ``model`` in place over the phases and leave it at its best epoch.
 
@@ -168,7 +146,7 @@ def _epoch(
         for record in progress.curves
     )
     rate = _learning_rate(recipe, phase.train, own_epochs)
-    listen(Event("epoch_start", epoch=epoch, epochs=epochs, phase=phase.name))
+    listen(Event("epoch_start", done=epoch - 1, total=epochs, epoch=epoch, phase=phase.name))
     began = time.perf_counter()
     torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
     loss, samples = learn(epoch, epochs, rate)
@@ -207,8 +185,9 @@ def _epoch(
     listen(
         Event(
             "epoch_end",
+            done=epoch,
+            total=epochs,
             epoch=epoch,
-            epochs=epochs,
             phase=phase.name,
             loss=loss,
             valid=valid,
@@ -267,7 +246,8 @@ def _learn(
         optimiser.step()
         clock.lap("optimiser")
         losses.append(loss.detach() * len(batch.targets))
-        listen(Event("step", epoch=epoch, epochs=epochs, phase=phase.name, step=number, steps=len(batches)))
+        done = epoch - 1 + number / len(batches)
+        listen(Event("step", done=done, total=epochs, epoch=epoch, phase=phase.name))
     # Fetched once: on a device a loss read in each step would make the host wait for it.
     total = torch.stack(losses).double().sum().item() if losses else 0.0
     return total / max(batches.num_samples, 1), batches.num_samples
