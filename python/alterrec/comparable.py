@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alterrec.results import RunFolder, RunResult, split_shown
+from alterrec.results import RunFolder, RunResult, reported_split
 
 # Settings that a system may be named by where several have one label.
 MOST_SETTINGS = 3
@@ -18,7 +18,7 @@ def folder_name(path: Path) -> str:
     return path.resolve().name
 
 
-def why_not(ours: RunResult, theirs: RunResult) -> str:
+def reason_not_comparable(ours: RunResult, theirs: RunResult) -> str:
     """Why two runs cannot be compared; empty where they can."""
     if theirs.stopped == "interrupted":
         return "interrupted"
@@ -28,10 +28,10 @@ def why_not(ours: RunResult, theirs: RunResult) -> str:
         return "another rule for items already in the session"
     if theirs.data.targets != ours.data.targets:
         return "other targets"
-    return "" if split_shown(theirs) == split_shown(ours) else "no test numbers"
+    return "" if reported_split(theirs) == reported_split(ours) else "no test numbers"
 
 
-def same_recipe(run: RunFolder) -> str:
+def recipe_without_seed(run: RunFolder) -> str:
     """What runs that differ only by their seed, device or threads have in common."""
     settings = {name: table for name, table in run.settings.items() if name != "run"}
     precision = run.settings.get("run", {}).get("precision")
@@ -40,16 +40,16 @@ def same_recipe(run: RunFolder) -> str:
     )
 
 
-def seeds_of(run: RunFolder, rivals: Sequence[RunFolder]) -> list[RunFolder]:
+def runs_of_same_recipe(run: RunFolder, rivals: Sequence[RunFolder]) -> list[RunFolder]:
     """The run, and those of its rivals that are other seeds of it."""
-    return [run, *(rival for rival in rivals if same_recipe(rival) == same_recipe(run))]
+    return [run, *(rival for rival in rivals if recipe_without_seed(rival) == recipe_without_seed(run))]
 
 
-def systems_by_name(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+def group_by_system(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     """Runs of each system, the seeds in ascending order; systems of one label are named by what differs."""
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
-        groups.setdefault(same_recipe(run), []).append(run)
+        groups.setdefault(recipe_without_seed(run), []).append(run)
     systems = list(groups.values())
     # What all have in common tells nothing apart.
     one_preset = len({tuple(run.result.presets) for run in runs}) == 1

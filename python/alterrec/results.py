@@ -32,7 +32,7 @@ CHECKPOINT = "checkpoint/progress.safetensors"
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DataSummary:
     """What the run was trained and tested on; counts of items and sessions."""
 
     name: str
@@ -49,7 +49,7 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
-class Targets:
+class TargetCounts:
     """Targets of one split: how many, how many of them cold, and the share tied with other items by view."""
 
     count: int
@@ -68,7 +68,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class AlphaFacts:
+class AlphaMetrics:
     """Metrics of the sum of ID and text where ID has the weight ``alpha``."""
 
     alpha: Share
@@ -77,7 +77,7 @@ class AlphaFacts:
 
 
 @dataclass(frozen=True)
-class PhaseFacts:
+class PhaseRecord:
     """Epochs `first` to `last` (counted from 1, both ends included) that trained the same networks."""
 
     first: Annotated[int, Field(alias="from")]
@@ -93,10 +93,10 @@ class RunResult:
 
     schema: Literal[1]
     model: str
-    data: DataFacts
+    data: DataSummary
     valid: Views
     test: Views
-    targets: dict[str, Targets]
+    targets: dict[str, TargetCounts]
     seconds: float
     best_epoch: int | None = None
     epochs: int = 0
@@ -105,10 +105,10 @@ class RunResult:
     seed: int = 0
     groups: dict[str, list[Group]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
-    alphas: list[AlphaFacts] = field(default_factory=list)
+    alphas: list[AlphaMetrics] = field(default_factory=list)
     parameters: int | None = None
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
-    phases: list[PhaseFacts] = field(default_factory=list)
+    phases: list[PhaseRecord] = field(default_factory=list)
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     warnings: list[str] = field(default_factory=list)
@@ -126,13 +126,13 @@ class RunResult:
         return tuple(view for view in ordered if not (view == "fused" and same))
 
 
-def split_shown(result: RunResult) -> str:
+def reported_split(result: RunResult) -> str:
     """The split to speak of: `test`, or `valid` where the run has no test numbers."""
     return "test" if result.test.get("score") else "valid"
 
 
 @dataclass(frozen=True)
-class PartFacts:
+class PartLoss:
     """What the score or a part of it has learned after an epoch, on a fixed sample of training prefixes.
 
     Attributes:
@@ -157,7 +157,7 @@ class Epoch:
     samples: int = 0
     seconds: float = 0.0
     seconds_eval: float = 0.0
-    parts: dict[str, PartFacts] = field(default_factory=dict)
+    parts: dict[str, PartLoss] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class SeedResult:
     warnings: list[str] = field(default_factory=list)
     views: dict[str, Views] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
-    alphas: list[AlphaFacts] = field(default_factory=list)
+    alphas: list[AlphaMetrics] = field(default_factory=list)
     curve: list[Epoch] = field(default_factory=list)
 
 
@@ -405,7 +405,7 @@ class StudyResult:
     over: list[dict[str, list[Any]]]
     reference: str
     metric: str
-    data: DataFacts
+    data: DataSummary
     test_targets: int
     rows: list[RowResult]
     comparisons: list[Comparison]

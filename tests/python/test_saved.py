@@ -18,10 +18,10 @@ from alterrec.analyses.run_page import write_report
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import (
-    Lists,
+    ListStatistics,
     cold_groups,
     length_groups,
-    lists,
+    list_statistics,
     popularity_groups,
     read_items,
     read_ranks,
@@ -83,15 +83,15 @@ def test_the_split_is_chosen(run: Path) -> None:
 def test_coverage_and_popularity_by_hand(run: Path) -> None:
     ranks, items, top = read_ranks(run), read_items(run), read_top(run)
     assert top is not None
-    shown = lists(top, items["train_count"], ranks.column("train_count"))
+    shown = list_statistics(top, items["train_count"], ranks.column("train_count"))
     # Shown: pop 6 times (200), top 5 times (100), rare once (2); three of six items.
-    assert shown == Lists(2, 3 / 6, (6 * 200 + 5 * 100 + 2) / 12, (200 + 2 + 0 + 10 + 0 + 100) / 6)
+    assert shown == ListStatistics(2, 3 / 6, (6 * 200 + 5 * 100 + 2) / 12, (200 + 2 + 0 + 10 + 0 + 100) / 6)
     assert shown.popularity_ratio == pytest.approx((1702 / 12) / (312 / 6))
 
 
 def test_no_lists_no_coverage() -> None:
-    assert lists(np.empty((0, 20), np.int64), [1, 2], []) is None
-    untrained = lists(np.array([[0]]), [3, 0], [0])
+    assert list_statistics(np.empty((0, 20), np.int64), [1, 2], []) is None
+    untrained = list_statistics(np.array([[0]]), [3, 0], [0])
     assert untrained is not None
     assert untrained.popularity_ratio is None
 

@@ -129,7 +129,7 @@ def _groups(dataset: Dataset, ranks: Mapping[str, Ranks]) -> list[Group]:
     masks = saved.popularity_groups(dataset.train_counts[targets])
     return [
         Group(**group)
-        for group in saved.group_facts(
+        for group in saved.group_metrics(
             masks, lambda where: {view: part.metrics(where=where) for view, part in views.items()}
         )
     ]

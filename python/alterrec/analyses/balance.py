@@ -13,7 +13,7 @@ import numpy as np
 
 from alterrec.analyses.balance_page import balance_page
 from alterrec.analyses.balance_report import PARTS, BalanceFacts, Found
-from alterrec.comparable import folder_name, same_recipe, why_not
+from alterrec.comparable import folder_name, reason_not_comparable, recipe_without_seed
 from alterrec.errors import InputError, nearest
 from alterrec.evaluation.saved import SavedRanks, read_ranks
 from alterrec.metrics import metric_values
@@ -152,7 +152,7 @@ def _check(fused: Sequence[RunFolder], read: Sequence[RunFolder]) -> None:
                 f"of them alone; allowed beside {first.result.model}: {', '.join(known)}"
             )
     for run in read:
-        reason = why_not(first.result, run.result)
+        reason = reason_not_comparable(first.result, run.result)
         if reason:
             raise InputError(
                 f"{folder_name(run.path)} does not compare with {folder_name(first.path)}: {reason}; "
@@ -163,7 +163,7 @@ def _check(fused: Sequence[RunFolder], read: Sequence[RunFolder]) -> None:
 
 def _check_one_recipe(runs: Sequence[RunFolder], what: str) -> None:
     """InputError where runs are not the seeds of one recipe."""
-    by_recipe = {same_recipe(run): run for run in runs}
+    by_recipe = {recipe_without_seed(run): run for run in runs}
     if len(by_recipe) > 1:
         shown = ", ".join(f"{folder_name(run.path)} ({run.result.model})" for run in by_recipe.values())
         raise InputError(f"{what} has several recipes: {shown}; allowed: one recipe, a run a seed")

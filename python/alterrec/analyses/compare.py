@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from alterrec.analyses.compare_page import METRICS, Comparison, Measured
+from alterrec.analyses.compare_page import METRICS, ComparisonReport, SystemResult
 from alterrec.analyses.run_sections import seen_rule
 from alterrec.analyses.run_summary import split_name
-from alterrec.comparable import folder_name, systems_by_name, why_not
+from alterrec.comparable import folder_name, group_by_system, reason_not_comparable
 from alterrec.errors import InputError, nearest
-from alterrec.evaluation.contrasts import System, apart, contrasts, in_order
+from alterrec.evaluation.contrasts import System, contrasts, exclusive_targets, sorted_targets
 from alterrec.evaluation.saved import read_ranks
 from alterrec.report.tables import count, listed
-from alterrec.results import RunFolder, read_run, split_shown
+from alterrec.results import RunFolder, read_run, reported_split
 
 EVERY_VIEW = "each"
 
@@ -28,7 +28,7 @@ def compare(
     views: Sequence[str] = ("score",),
     all_pairs: bool = False,
     command: str = "",
-) -> Comparison:
+) -> ComparisonReport:
     """Hold saved runs against the first of them, on the same targets; loads no model.
 
     Runs of one recipe that differ by their seed alone are one system: tests take the mean of its seeds for
@@ -51,16 +51,16 @@ def compare(
         alterrec.errors.InputError: no run folder 'no/such/run'; give the folder that training printed last
     """
     folders = [read_run(Path(run)) for run in runs]
-    named = systems_by_name(folders)
+    named = group_by_system(folders)
     if len(named) < 2:
         what = "runs of one recipe" if len(folders) > 1 else "one run" if folders else "no runs"
         raise InputError(f"{what} given to compare; allowed: runs of two or more systems")
     _check_seeds(named)
     base = folders[0]
-    split = split_shown(base.result)
-    ranks = {folder.path: in_order(read_ranks(folder.path, split)) for folder in folders}
+    split = reported_split(base.result)
+    ranks = {folder.path: sorted_targets(read_ranks(folder.path, split)) for folder in folders}
     for other in folders:
-        reason = _refusal(base, other, apart(ranks[base.path], ranks[other.path]))
+        reason = _refusal(base, other, exclusive_targets(ranks[base.path], ranks[other.path]))
         if reason:
             raise InputError(
                 f"{folder_name(other.path)} cannot be held against {folder_name(base.path)}: {reason}; "
@@ -70,8 +70,8 @@ def compare(
     shown = _views(systems, views)
     pairs = [(ours, theirs) for theirs, ours in combinations(systems, 2) if all_pairs or theirs is systems[0]]
     first = systems[0]
-    return Comparison(
-        systems=tuple(_measured(system, named[system.name], shown) for system in systems),
+    return ComparisonReport(
+        systems=tuple(_system_result(system, named[system.name], shown) for system in systems),
         views=tuple(shown),
         contrasts=tuple(contrasts(pairs, shown, METRICS)),
         data=base.result.data,
@@ -97,7 +97,7 @@ def _check_seeds(named: Mapping[str, Sequence[RunFolder]]) -> None:
 def _refusal(base: RunFolder, other: RunFolder, alone: tuple[int, int]) -> str:
     """How the test sets of two runs differ; empty where they do not."""
     ours, theirs = base.result, other.result
-    reason = "interrupted" if ours.stopped == "interrupted" else why_not(ours, theirs)
+    reason = "interrupted" if ours.stopped == "interrupted" else reason_not_comparable(ours, theirs)
     if reason == "interrupted":
         return "one of them was interrupted; go on with it by --resume"
     details = []
@@ -133,10 +133,10 @@ def _views(systems: Sequence[System], asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
-def _measured(system: System, runs: Sequence[RunFolder], views: Sequence[str]) -> Measured:
+def _system_result(system: System, runs: Sequence[RunFolder], views: Sequence[str]) -> SystemResult:
     everything = np.ones(len(system.ranks[0]), bool)
     values = {view: system.values(view, METRICS, everything) for view in views if view in system.views}
-    return Measured(
+    return SystemResult(
         name=system.name,
         runs=tuple(str(run.path) for run in runs),
         seeds=tuple(run.result.seed for run in runs),

@@ -18,7 +18,7 @@ from alterrec.report.tables import (
     mean_and_spread,
     metric_name,
 )
-from alterrec.results import DataFacts
+from alterrec.results import DataSummary
 
 METRICS = tuple(METRIC_NAMES)
 PICTURED = ("hits@20", "ndcg@20")
@@ -37,7 +37,7 @@ FEW_SESSIONS = 100
 
 
 @dataclass(frozen=True)
-class Measured:
+class SystemResult:
     """A system of a comparison.
 
     Attributes:
@@ -54,7 +54,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Comparison(Presented):
+class ComparisonReport(Presented):
     """Systems on the same targets: prints as tables, draws itself, shows itself in a notebook.
 
     Attributes:
@@ -66,10 +66,10 @@ class Comparison(Presented):
         command: what makes it again.
     """
 
-    systems: tuple[Measured, ...]
+    systems: tuple[SystemResult, ...]
     views: tuple[str, ...]
     contrasts: tuple[Contrast, ...]
-    data: DataFacts
+    data: DataSummary
     split: str
     seen: str
     sessions: int

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from alterrec.analyses.run_sections import METRICS, few, shown_groups
 from alterrec.analyses.run_summary import HEADLINE, split_name
 from alterrec.evaluation.saved import (
-    Lists,
+    ListStatistics,
     Mask,
     cold_groups,
     length_groups,
-    lists,
+    list_statistics,
     read_items,
     read_ranks,
     read_top,
 )
 from alterrec.report.presentation import DataTable, Plot, Section
 from alterrec.report.tables import METRIC_NAMES, VIEW_NAMES, Table, count, metric_name, percent
-from alterrec.results import Group, Metrics, RunFolder, split_shown
+from alterrec.results import Group, Metrics, RunFolder, reported_split
 
 LENGTH = "items before the target"
 COLD_SAYS = (
@@ -41,7 +41,7 @@ class Beside:
 
     items: int
     mrr: Metrics
-    lists: Lists | None
+    lists: ListStatistics | None
     lengths: list[Group]
     cold: list[Group]
 
@@ -54,7 +54,7 @@ def read_beside(run: RunFolder) -> Beside | None:
     """
     if not (run.path / "ranks.parquet").exists():
         return None
-    split = split_shown(run.result)
+    split = reported_split(run.result)
     ranks, items = read_ranks(run.path, split), read_items(run.path)
     top = read_top(run.path) if split == "test" else None
     if not len(ranks):
@@ -68,7 +68,9 @@ def read_beside(run: RunFolder) -> Beside | None:
     return Beside(
         items=len(items),
         mrr={view: ranks.metrics(view, ["mrr"])["mrr"] for view in shown},
-        lists=None if top is None else lists(top, items["train_count"], ranks.column("train_count")),
+        lists=None
+        if top is None
+        else list_statistics(top, items["train_count"], ranks.column("train_count")),
         lengths=groups(length_groups(ranks.column("position"))),
         cold=groups(cold_groups(ranks.column("target_id").tolist(), items)),
     )

@@ -16,7 +16,7 @@ from alterrec.analyses.run_summary import (
     opening,
     views_of,
 )
-from alterrec.comparable import folder_name, seeds_of, why_not
+from alterrec.comparable import folder_name, reason_not_comparable, runs_of_same_recipe
 from alterrec.errors import InputError
 from alterrec.files import write_text
 from alterrec.report.layout import document, drawn_table, fold, list_box, note, section
@@ -32,7 +32,7 @@ from alterrec.report.tables import (
     metric_table,
     percent,
 )
-from alterrec.results import Example, Item, RunFolder, RunResult, read_run, split_shown
+from alterrec.results import Example, Item, RunFolder, RunResult, read_run, reported_split
 
 SESSION_ITEMS_SHOWN = 8
 TEXT_SHOWN = 120
@@ -84,7 +84,7 @@ def _comparable(run: RunFolder, beside: Sequence[Path]) -> tuple[list[RunFolder]
             # Another run's damage must not cost this one its report.
             left_out.append(f"{folder_name(path)} (cannot be read)")
             continue
-        reason = why_not(run.result, other.result)
+        reason = reason_not_comparable(run.result, other.result)
         if reason:
             left_out.append(f"{folder_name(path)} ({reason})")
         else:
@@ -115,7 +115,11 @@ def _page(run: RunFolder, rivals: Sequence[RunFolder], shown: Sequence[Section])
             "div", *(element("p", " ".join(part)) for part in (said[:2], said[2:]) if part), class_="opening"
         ),
         _tiles(result),
-        list_box("Before you believe it", caveats(result, seeds=len(seeds_of(run, rivals))), "box doubts"),
+        list_box(
+            "Before you believe it",
+            caveats(result, seeds=len(runs_of_same_recipe(run, rivals))),
+            "box doubts",
+        ),
         *map(section_html, shown),
         _sessions_section(result, run.examples),
         _numbers_section(result),
@@ -219,7 +223,7 @@ def _numbers_section(result: RunResult) -> Html:
     for split, title in (("test", "Test"), ("valid", "Validation")):
         values = getattr(result, split)
         rows = {VIEW_NAMES.get(view, view): values[view] for view in result.views if view in values}
-        if split == split_shown(result):
+        if split == reported_split(result):
             rows |= baselines_of(result)
         if rows:
             tables.append(drawn_table(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]])))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from alterrec.analyses.run_summary import HEADLINE, baselines_of, split_name, views_of
-from alterrec.comparable import folder_name, same_recipe, system_label
+from alterrec.comparable import folder_name, recipe_without_seed, system_label
 from alterrec.evaluation.saved import COLD
 from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
@@ -111,7 +111,7 @@ def _systems_plot(run: RunFolder, rivals: Sequence[RunFolder]) -> Plot | None:
         bar(name, [values], "baseline")
     groups: dict[str, list[RunFolder]] = {}
     for each in [run, *rivals]:
-        groups.setdefault(same_recipe(each), []).append(each)
+        groups.setdefault(recipe_without_seed(each), []).append(each)
     labels = [system_label(group[0]) for group in groups.values()]
     for group, label in zip(groups.values(), labels, strict=True):
         if group == [run]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from alterrec.report.tables import BASELINE_NAMES, VIEW_NAMES, count, metric_name, percent, points
-from alterrec.results import Metrics, RunResult, Targets, split_shown
+from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
 FIRST_ITEMS = 20
 HEADLINE = f"hits@{FIRST_ITEMS}"
@@ -15,18 +15,18 @@ TIED_SHARE_WORTH_SAYING = 0.01
 
 def split_name(result: RunResult) -> str:
     """That split as it is written in print."""
-    return "test" if split_shown(result) == "test" else "validation"
+    return "test" if reported_split(result) == "test" else "validation"
 
 
 def views_of(result: RunResult) -> Mapping[str, Metrics]:
     """View -> metrics on the split shown, in the order and choice of `result.views`."""
-    values = result.test if split_shown(result) == "test" else result.valid
+    values = result.test if reported_split(result) == "test" else result.valid
     return {view: values[view] for view in result.views if view in values}
 
 
 def baselines_of(result: RunResult) -> Mapping[str, Metrics]:
     """Baseline by its printed name -> metrics on the split shown."""
-    split = split_shown(result)
+    split = reported_split(result)
     return {
         BASELINE_NAMES.get(name, name): splits[split]
         for name, splits in result.baselines.items()
@@ -52,7 +52,7 @@ def opening(result: RunResult) -> list[str]:
     score = views.get("score", {}).get(HEADLINE)
     if score is None:
         return sentences
-    targets = result.targets.get(split_shown(result))
+    targets = result.targets.get(reported_split(result))
     asked = f"{count(targets.count)} {split_name(result)} targets" if targets else split_name(result)
     ndcg = views["score"].get("ndcg@20")
     sentences.append(
@@ -112,7 +112,7 @@ def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
         result: the run's result.
         seeds: how many runs of this recipe, this one included, are known.
     """
-    targets = result.targets.get(split_shown(result))
+    targets = result.targets.get(reported_split(result))
     one_seed = ["This is one seed; how much another seed would move the numbers is not shown."]
     return [
         *_unfinished(result),
@@ -130,7 +130,7 @@ def _unfinished(result: RunResult) -> list[str]:
         )
     elif result.stopped == "finished" and 1 < result.epochs == result.best_epoch:
         found.append("The best epoch is the last one: more epochs may still help.")
-    if split_shown(result) != "test":
+    if reported_split(result) != "test":
         found.append("There are no test numbers; those of validation chose the epoch, which flatters them.")
     return found
 
@@ -151,7 +151,7 @@ def _lost_to(result: RunResult) -> list[str]:
     return found
 
 
-def _of_targets(result: RunResult, targets: Targets) -> list[str]:
+def _of_targets(result: RunResult, targets: TargetCounts) -> list[str]:
     views = views_of(result)
     found = []
     score = views.get("score", {}).get(HEADLINE)

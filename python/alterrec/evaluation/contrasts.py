@@ -40,7 +40,7 @@ class System:
     """Runs of one recipe under several seeds: how each ranked the same targets, in the same order.
 
     Attributes:
-        ranks: a run each, sorted by :func:`in_order`.
+        ranks: a run each, sorted by :func:`sorted_targets`.
     """
 
     name: str
@@ -113,17 +113,17 @@ class _Question(NamedTuple):
     metrics: tuple[str, ...]
 
 
-def in_order(ranks: SavedRanks) -> SavedRanks:
+def sorted_targets(ranks: SavedRanks) -> SavedRanks:
     """The same targets by session, position and item, so that runs of one test set are in one order."""
     return SavedRanks(ranks.frame.sort(KEY))
 
 
-def apart(ours: SavedRanks, theirs: SavedRanks) -> tuple[int, int]:
+def exclusive_targets(ours: SavedRanks, theirs: SavedRanks) -> tuple[int, int]:
     """How many targets are in the one alone, and in the other alone.
 
     Example:
         >>> ours = pl.DataFrame({"session_id": ["a", "b"], "position": [1, 1], "target_id": ["x", "y"]})
-        >>> apart(SavedRanks(ours), SavedRanks(ours.with_columns(position=pl.Series([1, 2]))))
+        >>> exclusive_targets(SavedRanks(ours), SavedRanks(ours.with_columns(position=pl.Series([1, 2]))))
         (1, 1)
     """
     left, right = ours.frame.select(KEY), theirs.frame.select(KEY)

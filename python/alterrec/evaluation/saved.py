@@ -70,12 +70,12 @@ class SavedRanks:
 
     def groups(self, masks: Mapping[str, Mask], names: Sequence[str]) -> list[dict[str, Any]]:
         """Name, count, share and metrics by view of each group that has a target."""
-        return group_facts(
+        return group_metrics(
             masks, lambda where: {view: self.metrics(view, names, where) for view in self.views}
         )
 
 
-class Lists(NamedTuple):
+class ListStatistics(NamedTuple):
     """What the first ``length`` items of all rankings have in common.
 
     Attributes:
@@ -127,19 +127,21 @@ def read_top(run: Path) -> NDArray[np.int64] | None:
     return np.array(rows, np.int64).reshape(len(rows), -1)
 
 
-def lists(top_NK: NDArray[np.int64], train_count_V: ArrayLike, target_count_N: ArrayLike) -> Lists | None:
+def list_statistics(
+    top_NK: NDArray[np.int64], train_count_V: ArrayLike, target_count_N: ArrayLike
+) -> ListStatistics | None:
     """Coverage and popularity of lists; None where they are empty.
 
     Example:
         Two lists over four items show three of them, seen 5, 1, 5 and 0 times.
 
-        >>> lists(np.array([[0, 1], [0, 2]]), [5, 1, 0, 9], [1, 3])
-        Lists(length=2, coverage=0.75, popularity=2.75, target_popularity=2.0)
+        >>> list_statistics(np.array([[0, 1], [0, 2]]), [5, 1, 0, 9], [1, 3])
+        ListStatistics(length=2, coverage=0.75, popularity=2.75, target_popularity=2.0)
     """
     counts_V = np.asarray(train_count_V)
     if not top_NK.size:
         return None
-    return Lists(
+    return ListStatistics(
         top_NK.shape[1],
         len(np.unique(top_NK)) / len(counts_V),
         float(counts_V[top_NK].mean()),
@@ -147,7 +149,7 @@ def lists(top_NK: NDArray[np.int64], train_count_V: ArrayLike, target_count_N: A
     )
 
 
-def group_facts(
+def group_metrics(
     masks: Mapping[str, Mask], views: Callable[[Mask], dict[str, dict[str, float]]]
 ) -> list[dict[str, Any]]:
     """Name, count, share and what ``views`` says of each group that has a target."""

@@ -160,8 +160,8 @@ def gradient_share(epoch: Epoch, view: str) -> float | None:
     """The part's share of the norms of ID and text.
 
     Example:
-        >>> from alterrec.results import PartFacts
-        >>> parts = {"id": PartFacts(6.0, 3.0), "text": PartFacts(7.0, 1.0)}
+        >>> from alterrec.results import PartLoss
+        >>> parts = {"id": PartLoss(6.0, 3.0), "text": PartLoss(7.0, 1.0)}
         >>> gradient_share(Epoch(1, "", ["model"], "full", 6.0, {}, parts=parts), "id")
         0.75
     """

@@ -109,7 +109,7 @@ def top_size(dataset: Dataset, protocol: Protocol) -> int:
 def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[dict[str, Any]]:
     """Metrics by popularity of the target in training, items without training first."""
     masks = saved.popularity_groups(dataset.train_counts[ranks.targets])
-    return saved.group_facts(masks, ranks.all_metrics)
+    return saved.group_metrics(masks, ranks.all_metrics)
 
 
 def phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ LAYER = {
 LAYOUTS = "the folder of a unisrec run, or a .pth of RUCAIBox/UniSRec"
 
 
-class Source(NamedTuple):
+class PretrainedWeights(NamedTuple):
     """What was pretrained: tensors by name, attention heads (None: unknown), the recipe of a run of ours."""
 
     tensors: dict[str, Tensor]
@@ -83,7 +83,7 @@ def _by_common_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _read(path: Path) -> Source:
+def _read(path: Path) -> PretrainedWeights:
     if (path / "recipe.toml").is_file():
         return _read_run(path)
     if not path.is_file():
@@ -99,7 +99,7 @@ def _read(path: Path) -> Source:
         if experts := _stacked(state, part):
             tensors[name] = torch.stack(experts)
     settings = getattr(content.get("config"), "final_config_dict", {})
-    return Source(tensors, settings.get("n_heads"))
+    return PretrainedWeights(tensors, settings.get("n_heads"))
 
 
 def _our_name(public: str) -> str:
@@ -122,14 +122,14 @@ def _stacked(state: Mapping[str, Tensor], part: str) -> list[Tensor]:
     return [state[name] for name in takewhile(state.__contains__, experts)]
 
 
-def _read_run(path: Path) -> Source:
+def _read_run(path: Path) -> PretrainedWeights:
     recipe = load_recipe(path / "recipe.toml")
     try:
         state = load_file(path / "model.safetensors")
     except Exception as error:
         raise InputError(f"{path}: not a finished run ({error}); allowed: {LAYOUTS}") from None
     of_network = {name.removeprefix("model/networks.model."): value for name, value in state.items()}
-    return Source(_by_common_name(of_network), recipe.model.heads, recipe)
+    return PretrainedWeights(_by_common_name(of_network), recipe.model.heads, recipe)
 
 
 class _StandIn:
@@ -194,7 +194,7 @@ def _check_names(path: str, theirs: Mapping[str, Tensor], wanted: Iterable[str])
         raise InputError(f"{path}: unknown layout, it has no {missing}; allowed: {LAYOUTS}")
 
 
-def _check_text(path: str, source: Source, recipe: Recipe) -> None:
+def _check_text(path: str, source: PretrainedWeights, recipe: Recipe) -> None:
     """What shapes cannot tell: heads, and whether text vectors mean the same."""
     if source.heads is not None and source.heads != recipe.model.heads:
         raise InputError(

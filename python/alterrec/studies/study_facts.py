@@ -16,7 +16,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.saved import popularity_groups
 from alterrec.evaluation.significance import Floats, holm, paired_differences, session_values
 from alterrec.report.tables import METRIC_NAMES
-from alterrec.results import DataFacts
+from alterrec.results import DataSummary
 from alterrec.studies.plan import Order, Row, failure_of, has_dropout, kind_of, trains, validation
 from alterrec.studies.queue import Run, Runs
 from alterrec.studies.rivals import Rivals
@@ -73,7 +73,7 @@ def study_facts(
 
 def data_facts(data: Dataset) -> dict[str, Any]:
     """What is known of the data without any run."""
-    facts = DataFacts(
+    facts = DataSummary(
         name=data.name,
         fingerprint=data.fingerprint,
         items=data.num_items,
