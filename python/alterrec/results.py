@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
@@ -18,6 +18,14 @@ from alterrec.evaluation.significance import Verdict, verdict
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
 Views = dict[str, Metrics]
+
+
+def _one_name(value: object) -> object:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+# Version 0.1.0 wrote the name of the trained network as a list of one name.
+NetworkName = Annotated[str, BeforeValidator(_one_name)]
 
 # Order of the views wherever they are listed.
 VIEWS = ("score", "fused", "id", "text", "neighbours")
@@ -78,11 +86,11 @@ class AlphaMetrics:
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """Epochs `first` to `last` (counted from 1, both ends included) that trained the same networks."""
+    """Epochs `first` to `last` (counted from 1, both ends included) that trained the same network."""
 
     first: Annotated[int, Field(alias="from")]
     last: Annotated[int, Field(alias="to")]
-    trained: list[str]
+    trained: NetworkName
     negatives: str
     teacher: str | None = None
 
@@ -150,7 +158,7 @@ class Epoch:
 
     epoch: int
     phase: str
-    trained: list[str]
+    trained: NetworkName
     negatives: str
     loss: float | None
     valid: Views

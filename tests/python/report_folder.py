@@ -36,12 +36,10 @@ def learned(level: float, own_epochs: float, random: np.random.Generator) -> dic
     return metrics(level * (1 - 0.75 * math.exp(-0.8 * own_epochs)) + random.normal(0, 0.002))
 
 
-def phase_list(epochs: int) -> list[tuple[list[str], str, str | None]]:
+def phase_list(epochs: int) -> list[tuple[str, str, str | None]]:
     """Two warm-up epochs of each network, then turns of one epoch against the other's window."""
-    phases: list[tuple[list[str], str, str | None]] = [(["id"], "full", None)] * 2 + [
-        (["text"], "full", None)
-    ] * 2
-    turns = [(["id"], "window", "text"), (["text"], "window", "id")]
+    phases: list[tuple[str, str, str | None]] = [("id", "full", None)] * 2 + [("text", "full", None)] * 2
+    turns = [("id", "window", "text"), ("text", "window", "id")]
     return [*phases, *(turns[place % 2] for place in range(max(epochs - 4, 0)))][:epochs]
 
 
@@ -158,14 +156,13 @@ def write_run(
     own = {"id": 0, "text": 0}
     lines: list[dict[str, Any]] = []
     for epoch, (trained, negatives, _) in enumerate(phase_list(epochs), start=1):
-        for name in trained:
-            own[name] += 1
+        own[trained] += 1
         both = sum(own.values()) / 2
         ages = own | {"score": both, "fused": both, "neighbours": 9}
         lines.append(
             {
                 "epoch": epoch,
-                "phase": f"{'warm-up' if negatives == 'full' else 'turn'} {trained[0]}",
+                "phase": f"{'warm-up' if negatives == 'full' else 'turn'} {trained}",
                 "trained": trained,
                 "negatives": negatives,
                 "loss": 7 / (1 + 0.2 * epoch),

@@ -42,7 +42,7 @@ def made(
         {
             "epoch": number,
             "phase": "",
-            "trained": [trained],
+            "trained": trained,
             "negatives": "full",
             "loss": 6.0,
             "valid": views,

@@ -314,7 +314,7 @@ def test_fused_is_shown_only_where_it_differs_from_the_score(tmp_path: Path) -> 
 
 
 def test_training_marks_phases_negatives_and_the_best_epoch() -> None:
-    phases = plots.bands([["id"], ["text"], ["id"]], ["full", "full", "window"])
+    phases = plots.bands(["id", "text", "id"], ["full", "full", "window"])
     drawn = plots.svg(
         plots.training([1, 2, 3], {"hits@20": {"score": [0.1, 0.3, 0.2]}}, phases=phases, best=2), "training"
     )
@@ -328,7 +328,7 @@ def test_training_marks_phases_negatives_and_the_best_epoch() -> None:
 
 
 def test_thirty_short_phases_are_labelled_once_a_network() -> None:
-    trained = [["id"], ["text"]] * 15
+    trained = ["id", "text"] * 15
     drawn = plots.svg(
         plots.training(
             list(range(1, 31)), {"hits@20": {"score": [0.1] * 30}}, phases=plots.bands(trained, ["full"] * 30)

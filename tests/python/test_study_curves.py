@@ -27,7 +27,7 @@ def epoch(
     return {
         "epoch": number,
         "phase": "",
-        "trained": [trained],
+        "trained": trained,
         "negatives": negatives,
         "loss": 6.0,
         "valid": {view: dict.fromkeys(METRICS, value) for view, value in valid.items()},

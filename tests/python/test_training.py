@@ -69,7 +69,7 @@ def test_every_network_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None
     before = evaluate(session.model.eval(), session.data.valid, VALIDATION).metrics()["ndcg@20"]
     progress, stopped = session.run()
     assert stopped == "finished"
-    assert [record["trained"] for record in progress.curves] == [["id"], ["text"]] * 3
+    assert [record["trained"] for record in progress.curves] == ["id", "text"] * 3
     values = [record["valid"]["score"]["ndcg@20"] for record in progress.curves]
     assert progress.best_epoch == 1 + int(np.argmax(values))
     after = evaluate(session.model, session.data.valid, VALIDATION).metrics()["ndcg@20"]

@@ -301,7 +301,7 @@ def _phase_table(result: RunResult) -> Table:
     rows = tuple(
         (
             str(phase.first) if phase.first == phase.last else f"{phase.first} to {phase.last}",
-            " + ".join(phase.trained),
+            phase.trained,
             phase.negatives,
             phase.teacher or "-",
         )

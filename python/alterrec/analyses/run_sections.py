@@ -54,7 +54,7 @@ def training_part(run: RunFolder) -> list[Section]:
     if plot is None:
         return []
     says = ["Validation after every epoch. The ring is the epoch that was kept."]
-    if len({tuple(epoch.trained) for epoch in run.epochs}) > 1:
+    if len({epoch.trained for epoch in run.epochs}) > 1:
         says.append("Shade and word say which network was trained in these epochs.")
     if len({epoch.negatives for epoch in run.epochs}) > 1:
         says.append(

@@ -164,20 +164,19 @@ def end_labels(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, str]
         )
 
 
-def bands(trained: Sequence[Sequence[str]], negatives: Sequence[str]) -> list[Band]:
-    """Runs of epochs that trained the same networks against the same negatives; epoch 1 is the first entry.
+def bands(trained: Sequence[str], negatives: Sequence[str]) -> list[Band]:
+    """Runs of epochs that trained the same network against the same negatives; epoch 1 is the first entry.
 
     Example:
-        >>> bands([["id"], ["id"]], ["full", "full"])
+        >>> bands(["id", "id"], ["full", "full"])
         [Band(first=1, last=2, trained='id', negatives='full')]
     """
     found: list[Band] = []
-    for epoch, (names, kind) in enumerate(zip(trained, negatives, strict=True), start=1):
-        label = " + ".join(names)
-        if found and (found[-1].trained, found[-1].negatives) == (label, kind):
+    for epoch, (name, kind) in enumerate(zip(trained, negatives, strict=True), start=1):
+        if found and (found[-1].trained, found[-1].negatives) == (name, kind):
             found[-1] = found[-1]._replace(last=epoch)
         else:
-            found.append(Band(epoch, epoch, label, kind))
+            found.append(Band(epoch, epoch, name, kind))
     return found
 
 

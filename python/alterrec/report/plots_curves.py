@@ -29,7 +29,7 @@ def phases_of(curves: Sequence[TrainingCurve]) -> list[Band]:
 
     Example:
         >>> from alterrec.results import Epoch
-        >>> epochs = [Epoch(1, "", ["id"], "full", 6.0, {}), Epoch(2, "", ["text"], "full", 6.0, {})]
+        >>> epochs = [Epoch(1, "", "id", "full", 6.0, {}), Epoch(2, "", "text", "full", 6.0, {})]
         >>> [phase.trained for phase in phases_of([TrainingCurve(0, 2, epochs, {})])]
         ['id', 'text']
     """

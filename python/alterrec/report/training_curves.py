@@ -162,7 +162,7 @@ def gradient_share(epoch: Epoch, view: str) -> float | None:
     Example:
         >>> from alterrec.results import PartLoss
         >>> parts = {"id": PartLoss(6.0, 3.0), "text": PartLoss(7.0, 1.0)}
-        >>> gradient_share(Epoch(1, "", ["model"], "full", 6.0, {}, parts=parts), "id")
+        >>> gradient_share(Epoch(1, "", "model", "full", 6.0, {}, parts=parts), "id")
         0.75
     """
     norms = [gradient(epoch, part) or 0.0 for part in ("id", "text")]
@@ -172,7 +172,7 @@ def gradient_share(epoch: Epoch, view: str) -> float | None:
 
 def trained_jointly(curves: Sequence[TrainingCurve]) -> bool:
     """Whether one loss trains ID and text at once, rather than each its own network."""
-    trained = {name for curve in curves for epoch in curve.epochs for name in epoch.trained}
+    trained = {epoch.trained for curve in curves for epoch in curve.epochs}
     return trained.isdisjoint(("id", "text"))
 
 

@@ -119,7 +119,7 @@ def phase_facts(plan: Sequence[Phase]) -> list[dict[str, Any]]:
             "name": phase.name,
             "from": first,
             "to": first + phase.epochs - 1,
-            "trained": [phase.train],
+            "trained": phase.train,
             "negatives": phase.negatives,
             "teacher": phase.teacher,
         }

@@ -81,6 +81,10 @@ class Progress:
         if facts["data"] != data:
             raise InputError(f"{path}: belongs to other data; resume with the same files, or start anew")
         progress = cls(**facts)
+        for record in progress.curves:
+            # Version 0.1.0 wrote the name of the trained network as a list of one name.
+            if isinstance(record["trained"], list):
+                (record["trained"],) = record["trained"]
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
             if kind == "optimiser":

@@ -142,7 +142,7 @@ def _epoch(
     """One epoch: learn, validate, record."""
     epoch = progress.epoch + 1
     own_epochs = sum(
-        phase.train in record["trained"] and record["objective"] == phase.objective
+        phase.train == record["trained"] and record["objective"] == phase.objective
         for record in progress.curves
     )
     rate = _learning_rate(recipe, phase.train, own_epochs)
@@ -165,7 +165,7 @@ def _epoch(
         {
             "epoch": epoch,
             "phase": phase.name,
-            "trained": [phase.train],
+            "trained": phase.train,
             "negatives": phase.negatives,
             "teacher": phase.teacher,
             "objective": phase.objective,
