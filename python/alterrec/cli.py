@@ -35,7 +35,7 @@ from alterrec.recipe import ORIGINAL, differences, recipe_fields, recipe_names, 
 from alterrec.report.tables import Table, show
 
 if TYPE_CHECKING:
-    from alterrec.data.readers import Sessions
+    from alterrec.data.assemble import Sessions
     from alterrec.report.presentation import Presented
     from alterrec.runs.recommend import SavedRun
 
@@ -284,7 +284,7 @@ def recommend(
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out is {str(out)!r}; allowed: a name that ends in .csv or .parquet")
     columns = _pairs(column, "--column", "session_id=visit")
-    from alterrec.data.readers import load_sessions
+    from alterrec.data.assemble import load_sessions
     from alterrec.runs.recommend import load
 
     saved = load(run)

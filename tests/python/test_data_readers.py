@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alterrec.data.assemble import RawData, ReadOptions, load_sessions
 from alterrec.data.dataset import Vocabulary
-from alterrec.data.readers import load_dataset, load_sessions
+from alterrec.data.readers import READERS, DataSource, Reader, load_dataset
+from alterrec.data.tables import DataFile
 from alterrec.errors import InputError
+from alterrec.recipe import resolve
 
 ITEMS = "item_id,title,brand\ntent,Red tent,Fernhill\nlamp,Oil lamp,\nstove,,\n"
 HEADER = "session_id,item_id,timestamp\n"
@@ -178,8 +181,7 @@ def test_one_interactions_file_is_cut_by_time_of_last_interaction(folder: Path) 
     }
     np.testing.assert_array_equal(data.test.items, [0, 1, 1])
     assert data.notes[0] == (
-        "interactions.csv: sessions cut from its end by time of last interaction: valid 2, test 1; left for "
-        "train: 7"
+        "interactions.csv: sessions split by time of last interaction: train 7, valid 2, test 1"
     )
 
 
@@ -192,7 +194,7 @@ def test_what_is_missing_is_cut_from_train(folder: Path) -> None:
     data = load_dataset(folder)
     assert [len(store) for store in data.splits.values()] == [9, 1, 2]
     assert data.session_names["valid"] == ["s9"]
-    assert "by order of appearance (no timestamps): valid 1; left for train: 9" in data.notes[0]
+    assert "by order of appearance (no timestamps): train 9, valid 1" in data.notes[0]
     assert data.train.timestamps is None
 
 
@@ -202,7 +204,7 @@ def test_remarks_on_well_formed_data(folder: Path) -> None:
     notes = load_dataset(folder).notes
     assert notes == (
         "items without training sessions (cold): 1, of them in valid or test: 1",
-        "train: sessions with one item, so without a target: 1",
+        "train: sessions with a single item, which have no target: 1",
         "session ids in both train and test: 1",
     )
 
@@ -267,13 +269,51 @@ def write(path: Path, columns: list[str], rows: list[tuple[object, ...]]) -> Non
         csv.writer(file).writerows([columns, *rows])
 
 
+# Formats
+
+
+def read_lines(path: Path, options: ReadOptions) -> RawData:
+    """A text file with a session of item ids per line, oldest first."""
+    rows = pl.DataFrame({"item_id": [line.split() for line in path.read_text("utf-8").splitlines()]})
+    lines = DataFile(path, rows.with_row_index("session_id"))
+    events = lines.frame.explode("item_id")
+    items = DataFile(path, events.select(pl.col("item_id").unique(maintain_order=True)))
+    return RawData(items, {"train": DataFile(path, events)}, ("the file has no timestamps",))
+
+
+def test_a_format_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Reader("a session of item ids per line", read_lines, lambda path: path.suffix == ".sessions")
+    monkeypatch.setitem(READERS, "lines", row)
+    path = tmp_path / "shop.sessions"
+    path.write_text("tent lamp\nlamp rug\nrug tent lamp\n", "utf-8")
+    data = load_dataset(path)
+    assert data.vocabulary.item_ids == ("tent", "lamp", "rug")
+    assert [store.items.tolist() for store in data.splits.values()] == [[0, 1], [1, 2], [2, 0, 1]]
+    assert data.notes[0] == "the file has no timestamps"
+    assert load_dataset(path, format="lines").fingerprint == data.fingerprint
+    source = DataSource(path, format="lines")
+    assert source.read(resolve("popularity")).fingerprint == data.fingerprint
+    assert source.arguments() == [f"--data={path}", "--format=lines"]
+    path.write_text("tent lamp\nlamp rug\n", "utf-8")
+    assert message(lambda: load_dataset(path)).startswith(f"{path}: has 2 sessions; expected at least 3")
+
+
+def test_an_unknown_format(folder: Path) -> None:
+    assert message(lambda: load_dataset(folder, format="spits")) == (
+        "unknown data format 'spits'; choose one of splits, interactions; did you mean 'splits'?"
+    )
+    assert "interactions.csv or interactions.parquet is missing" in message(
+        lambda: load_dataset(folder, format="interactions")
+    )
+
+
 # What is wrong
 
 
 def test_wrong_path(folder: Path) -> None:
     typo = folder.with_name(folder.name + "x")
     found = message(lambda: load_dataset(typo))
-    assert found.startswith(f"{typo}: no such folder; allowed: a folder with items and train or interactions")
+    assert found.startswith(f"{typo}: no such folder; expected a folder with items and train or interactions")
     assert f"did you mean {folder.name!r}?" in found
     assert "is a file" in message(lambda: load_dataset(folder / "items.csv"))
     assert "no such folder" in message(lambda: load_dataset(folder / "no" / "where"))
@@ -298,7 +338,11 @@ def test_one_content_in_two_files(folder: Path) -> None:
     assert "has both items.csv and items.parquet; keep one" in message(lambda: load_dataset(folder))
     (folder / "items.parquet").unlink()
     (folder / "interactions.csv").touch()
-    assert "has both train.csv and interactions.csv; keep one" in message(lambda: load_dataset(folder))
+    assert re.search(
+        r"several data formats fit: splits \(.*train.*\); interactions \(.*\)\. Keep the files of one",
+        message(lambda: load_dataset(folder)),
+    )
+    assert load_dataset(folder, format="splits").num_items == 3
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -319,9 +363,7 @@ def test_wrong_column_mapping(folder: Path) -> None:
     assert "columns timestamp=timestam: no column 'timestam' in" in found
     assert found.endswith("did you mean 'timestamp'?")
     found = message(lambda: load_dataset(folder, columns={"item": "sku"}))
-    assert (
-        "columns: 'item' is not a column of ours; allowed: session_id, item_id, timestamp, user_id" in found
-    )
+    assert "columns: 'item' cannot be mapped; choose one of session_id, item_id, timestamp, user_id" in found
 
 
 def test_unknown_text_field(folder: Path) -> None:
@@ -348,27 +390,27 @@ def test_unknown_items(folder: Path, suffix: str) -> None:
     np.testing.assert_array_equal(data.test.items, [0, 1, 0, 1, 1])
     assert data.notes[:2] == (
         f"test.{suffix}: dropped 2 of 7 rows with unknown items",
-        f"test.{suffix}: sessions gone because they had unknown items only: 1",
+        f"test.{suffix}: dropped sessions that have unknown items only: 1",
     )
 
 
 def test_only_unknown_items(folder: Path) -> None:
     (folder / "test.csv").write_text(HEADER + "s8,boat,8\n", "utf-8")
     found = message(lambda: load_dataset(folder, drop_unknown=True))
-    assert "none of its 1 rows has an item of items.csv; the first is 'boat'" in found
+    assert "none of its 1 rows has an item of items.csv; the first item_id is 'boat'" in found
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_duplicate_item(folder: Path, suffix: str) -> None:
     path = folder / "items.csv"
-    # A line break inside a cell: the line told is the file's, not the row's.
+    # A cell contains a line break: the message gives the line of the file, not the number of the row.
     append(path, 'boat,"Folding\nboat",\ntent,Green tent,\nlamp,,\n')
     places = f"{path}, line 7", "line 2"
     if suffix == "parquet":
         places = f"{as_parquet(path)}, row 5", "row 1"
     assert message(lambda: load_dataset(folder)) == (
-        f"{places[0]}: item_id 'tent' is there already, first in {places[1]} (2 such rows); allowed: "
-        "each item once"
+        f"{places[0]}: item_id 'tent' repeats {places[1]} (2 such rows); expected one row per item. "
+        "Delete the repetition"
     )
 
 
@@ -383,15 +425,15 @@ def test_empty_session(folder: Path, suffix: str, row: str, column: str) -> None
     if suffix == "parquet":
         place = f"{as_parquet(path)}, row 9"
     found = message(lambda: load_dataset(folder))
-    assert re.match(re.escape(place) + f": {column} is ' ?'; allowed: a non-empty id in every row", found)
+    assert re.match(re.escape(place) + f": {column} is ' ?'; expected an id in every row", found)
 
 
 @pytest.mark.parametrize("time", ["yesterday", "", "2024-05-01", "12:30", "nan", "inf"])
 def test_unparsable_timestamp(folder: Path, time: str) -> None:
     append(folder / "train.csv", f"s1,tent,{time}\n")
     assert message(lambda: load_dataset(folder)) == (
-        f"{folder / 'train.csv'}, line 10: timestamp is {time!r}; allowed: integers, decimal numbers or ISO "
-        "dates such as 2024-05-01T12:30:00, one kind in all rows"
+        f"{folder / 'train.csv'}, line 10: timestamp is {time!r}; expected an integer, a decimal "
+        "number or an ISO date such as 2024-05-01T12:30:00, one kind in all rows"
     )
 
 
@@ -403,20 +445,20 @@ def test_a_number_among_dates(folder: Path) -> None:
 def test_nan_timestamp_in_parquet(folder: Path) -> None:
     append(folder / "train.csv", "s1,tent,NaN\n")
     path = as_parquet(folder / "train.csv", timestamp=pl.Float64())
-    assert f"{path}, row 9: timestamp is nan; allowed:" in message(lambda: load_dataset(folder))
+    assert f"{path}, row 9: timestamp is nan; expected" in message(lambda: load_dataset(folder))
 
 
 def test_timestamps_of_two_kinds(folder: Path) -> None:
     (folder / "test.csv").write_text(HEADER + "s,tent,2024-05-01\ns,lamp,2024-05-02\n", "utf-8")
     found = message(lambda: load_dataset(folder))
     assert re.search(
-        r"(train|valid).csv: timestamps are numbers, but .*test.csv has dates; allowed: one kind", found
+        r"(train|valid).csv: timestamps are numbers, but .*test.csv has dates; use one kind", found
     )
 
 
 def test_timestamp_too_large(folder: Path) -> None:
     append(folder / "train.csv", "s1,tent,1e30\n")
-    assert "train.csv: timestamps reach 1e+30; allowed: below 9.22337e+18" in message(
+    assert "train.csv: timestamps reach 1e+30; expected values below 9.22337e+18" in message(
         lambda: load_dataset(folder)
     )
 
@@ -424,27 +466,25 @@ def test_timestamp_too_large(folder: Path) -> None:
 def test_two_users_in_a_session(folder: Path) -> None:
     (folder / "train.csv").write_text("session_id,item_id,user_id\ns,tent,ann\ns,lamp,bob\n", "utf-8")
     assert message(lambda: load_dataset(folder)) == (
-        f"{folder / 'train.csv'}, line 3: user_id is 'bob', but session 's' began with 'ann'; allowed: one "
-        "user a session"
+        f"{folder / 'train.csv'}, line 3: user_id is 'bob', but session 's' began with 'ann'; expected one "
+        "user per session"
     )
 
 
 def test_not_utf8(folder: Path) -> None:
     path = folder / "items.csv"
     path.write_bytes(path.read_bytes() + "café,,\n".encode("latin-1"))
-    assert f"{path}, line 5: byte b'\\xe9' is not UTF-8; allowed: UTF-8 text" in message(
-        lambda: load_dataset(folder)
-    )
+    assert f"{path}, line 5: byte b'\\xe9' is not UTF-8 text" in message(lambda: load_dataset(folder))
     path.write_bytes(ITEMS.replace("brand", "café").encode("latin-1"))
-    assert f"{path}, line 1: byte b'\\xe9' is not UTF-8" in message(lambda: load_dataset(folder))
+    assert f"{path}, line 1: byte b'\\xe9' is not UTF-8 text" in message(lambda: load_dataset(folder))
     path.write_bytes(ITEMS.encode("utf-16"))
-    assert f"{path}, line 1: byte b'\\xff' is not UTF-8" in message(lambda: load_dataset(folder))
+    assert f"{path}, line 1: byte b'\\xff' is not UTF-8 text" in message(lambda: load_dataset(folder))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\n\n"])
 def test_empty_file(folder: Path, content: bytes) -> None:
     (folder / "train.csv").write_bytes(content)
-    assert f"{folder / 'train.csv'}: is empty; allowed: a header line and at least one row" in message(
+    assert f"{folder / 'train.csv'}: is empty; expected a header line and at least one row" in message(
         lambda: load_dataset(folder)
     )
 
@@ -457,21 +497,27 @@ def test_header_without_rows(folder: Path, name: str, suffix: str) -> None:
     if suffix == "parquet":
         path = as_parquet(path)
     assert message(lambda: load_dataset(folder)) == (
-        f"{path}: has a header but no rows; allowed: at least one row"
+        f"{path}: has a header but no rows; expected at least one row"
     )
 
 
 def test_one_item_catalogue(folder: Path) -> None:
     (folder / "items.csv").write_text("item_id\ntent\n", "utf-8")
-    assert f"{folder / 'items.csv'}: has 1 item; allowed: 2 or more" in message(lambda: load_dataset(folder))
+    assert f"{folder / 'items.csv'}: has 1 item; expected at least 2" in message(lambda: load_dataset(folder))
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("boat,Boat,x,y", "line 5: has 4 cells, the header has 3; quote a cell that contains a comma"),
-        ('boat,12" ruler,x', 'line 5: has an unpaired "; quote the cell and write "" for a quote inside it'),
-        ('boat,"12 ruler,x', 'line 5: has an unpaired "; quote the cell and write "" for a quote inside it'),
+        ("boat,Boat,x,y", "line 5: has 4 cells but the header has 3; quote a cell that contains a comma"),
+        (
+            'boat,12" ruler,x',
+            "line 5: has an unpaired quote; put the cell in quotes and double those inside it",
+        ),
+        (
+            'boat,"12 ruler,x',
+            "line 5: has an unpaired quote; put the cell in quotes and double those inside it",
+        ),
     ],
 )
 def test_damaged_csv(folder: Path, line: str, told: str) -> None:
@@ -517,9 +563,9 @@ def test_any_damage_is_told_or_harmless(data: st.DataObject, suffix: str) -> Non
 @pytest.mark.parametrize(
     ("column", "values", "told"),
     [
-        ("session_id", [1.5, 2.5], "is Float64; allowed: text or integers"),
-        ("item_id", [["a"], ["b"]], "is List(String); allowed: text or integers"),
-        ("timestamp", [True, False], "is Boolean; allowed: numbers or dates"),
+        ("session_id", [1.5, 2.5], "is Float64; expected text or integers"),
+        ("item_id", [["a"], ["b"]], "is List(String); expected text or integers"),
+        ("timestamp", [True, False], "is Boolean; expected numbers or dates"),
     ],
 )
 def test_wrong_types_in_parquet(folder: Path, column: str, values: list[object], told: str) -> None:
@@ -539,7 +585,7 @@ def test_too_few_sessions_to_cut(folder: Path) -> None:
     (folder / "test.csv").unlink()
     (folder / "train.csv").write_text(HEADER + sessions(0, 2), "utf-8")
     found = message(lambda: load_dataset(folder))
-    assert "train.csv: has 2 sessions; allowed: at least 3, to cut valid and test from them" in found
+    assert "train.csv: has 2 sessions; expected at least 3, because valid and test are split off" in found
 
 
 def test_interactions_without_times(folder: Path) -> None:
@@ -547,7 +593,7 @@ def test_interactions_without_times(folder: Path) -> None:
     (folder / "interactions.csv").write_text("session_id,item_id\ns,tent\ns,lamp\n", "utf-8")
     found = message(lambda: load_dataset(folder))
     assert (
-        "interactions.csv: column 'timestamp' is missing; a single interactions file is split by time"
+        "interactions.csv: column 'timestamp' is missing; a single file of interactions is split by time"
         in found
     )
 
@@ -555,9 +601,12 @@ def test_interactions_without_times(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("shares", "told"),
     [
-        ({"valid_share": 0.0}, "valid_share is 0.0; allowed: a share above 0 and below 1"),
-        ({"test_share": 1.5}, "test_share is 1.5; allowed: a share above 0 and below 1"),
-        ({"valid_share": 0.5, "test_share": 0.5}, "leave nothing to train on; allowed: a sum below 1"),
+        ({"valid_share": 0.0}, "valid_share is 0.0; expected a share above 0 and below 1"),
+        ({"test_share": 1.5}, "test_share is 1.5; expected a share above 0 and below 1"),
+        (
+            {"valid_share": 0.5, "test_share": 0.5},
+            "leave nothing to train on; choose shares whose sum is below 1",
+        ),
     ],
 )
 def test_wrong_shares(folder: Path, shares: dict[str, float], told: str) -> None:
@@ -628,7 +677,7 @@ def test_wrong_path_of_a_session_file(tmp_path: Path) -> None:
     assert found == f"{tmp_path / 'session.csv'}: no such file; did you mean 'sessions.csv'?"
     (tmp_path / "sessions.xlsx").touch()
     found = message(lambda: load_sessions(tmp_path / "sessions.xlsx", vocabulary))
-    assert "its suffix is '.xlsx'; allowed: .csv, .parquet" in found
+    assert "its suffix is '.xlsx'; expected .csv or .parquet" in found
 
 
 def test_vocabulary_names_the_nearest() -> None:

@@ -10,13 +10,14 @@ import pytest
 from study_folder import METRICS, difference, finish, row, write_study
 from test_report import Outline
 
+from alterrec.data.readers import DataSource
 from alterrec.evaluation.significance import paired_differences
 from alterrec.report.plots import colour
 from alterrec.report.plots_longtail import GainLine, improvements
 from alterrec.results import Comparison, Group, StudyResult, read_study
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
-from alterrec.studies.queue import Runs, Source
+from alterrec.studies.queue import Runs
 from alterrec.studies.rivals import pairs
 from alterrec.studies.study import load_study
 from alterrec.studies.study_facts import comparisons
@@ -153,7 +154,7 @@ def test_small_groups_are_hollow_and_no_line_leads_to_them() -> None:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", Source(tmp_path / "shop"), "fingerprint")
+    return Runs(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
 def test_rows_are_held_against_the_reference_group_by_group(runs: Runs) -> None:

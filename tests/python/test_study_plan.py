@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from study_folder import finish
 
+from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.significance import holm, sign_flip_p
 from alterrec.recipe import recipe_names, resolve
@@ -24,7 +25,7 @@ from alterrec.studies import locks as claims
 from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
 from alterrec.studies.locks import Claim
 from alterrec.studies.plan import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
-from alterrec.studies.queue import Failure, Runs, Source
+from alterrec.studies.queue import Failure, Runs
 from alterrec.studies.rivals import best_baseline
 from alterrec.studies.scheduler import describe, seconds_left
 from alterrec.studies.study import QUICK, QUICK_ROWS, lookup
@@ -35,7 +36,7 @@ GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", Source(tmp_path / "shop"), "fingerprint")
+    return Runs(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
 def test_a_row_is_searched_first_then_its_seeds_are_known_by_number(runs: Runs) -> None:
@@ -73,7 +74,7 @@ def test_a_model_that_gives_text_a_dropout_of_its_own_keeps_it(runs: Runs) -> No
 def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
     def dropouts(model: str, **settings: Any) -> list[float]:
         given = {key.replace("__", "."): value for key, value in settings.items()}
-        tried = plan_row(model, Runs(tmp_path, Source(), "", settings=given), GRID, 1).tried
+        tried = plan_row(model, Runs(tmp_path, DataSource(), "", settings=given), GRID, 1).tried
         return sorted({run.recipe.model.dropout for run in tried})
 
     assert dropouts("srgnn") == dropouts("id_only") == [0.1]
@@ -165,7 +166,7 @@ def test_an_interrupted_run_is_not_finished(runs: Runs) -> None:
 def test_folders_are_named_by_recipe_and_data(runs: Runs, tmp_path: Path) -> None:
     run = runs.make("id_only", {"optim.lr": 0.01}, 0)
     assert runs.make("id_only", {"optim.lr": 0.01}, 0) is run
-    same = Runs(tmp_path / "elsewhere", Source(tmp_path / "moved"), "fingerprint")
+    same = Runs(tmp_path / "elsewhere", DataSource(tmp_path / "moved"), "fingerprint")
     assert same.make("id_only", {"optim.lr": 0.01}, 0).name == run.name
     others = [
         runs.make("id_only", {"optim.lr": 0.01}, 1),

@@ -12,12 +12,13 @@ from conftest import Outcome
 from study_folder import METRICS, row, write_study
 
 from alterrec.cli import _axes
+from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import CURVE
 from alterrec.recipe import Recipe, resolve
 from alterrec.results import StudyResult, read_study
 from alterrec.studies.plan import Order
-from alterrec.studies.queue import Runs, Source
+from alterrec.studies.queue import Runs
 from alterrec.studies.study import run_study
 from alterrec.studies.sweep import findings, sweep, sweep_data
 from alterrec.studies.sweep_rows import ALPHAS, PAPER_SWEEPS, sweep_axes, sweep_rows
@@ -26,7 +27,7 @@ from alterrec.studies.sweeps import points_of
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", Source(tmp_path / "shop"), "fingerprint")
+    return Runs(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
 def resolved(model: str, settings: Any) -> Recipe:

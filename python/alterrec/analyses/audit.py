@@ -13,8 +13,8 @@ from alterrec.analyses.audit_checks import checks
 from alterrec.analyses.audit_grades import TextReach
 from alterrec.analyses.audit_page import Audit, Reach
 from alterrec.data.dataset import Dataset
-from alterrec.data.source import read_data, seen_excluded
-from alterrec.data.statistics import statistics
+from alterrec.data.readers import DataSource
+from alterrec.data.statistics import seen_excluded, statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.choose import choose_system
@@ -41,6 +41,7 @@ def audit(
     text_encoder: str = "lsa",
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
+    format: str | None = None,
     command: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Audit:
@@ -55,6 +56,7 @@ def audit(
         text_encoder: ``lsa`` or a sentence-transformers model.
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
+        format: format of the data, a name from ``alterrec list formats``; None recognises it.
         command: what makes it again, for the page.
         progress: called with a line for each thing that is begun.
 
@@ -67,7 +69,7 @@ def audit(
         >>> [row.name for row in found.reach]
         ['popularity', 'last item', 'item-kNN', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
-    dataset = read_data(resolve(COUNTED[0]), data, columns, drop_unknown)
+    dataset = DataSource(data, columns or {}, drop_unknown, format).read(resolve(COUNTED[0]))
     progress("looking for copies, late sessions and texts that tie")
     found = checks(dataset)
     exclude_seen = seen_excluded("auto", dataset.train.repeat_share())

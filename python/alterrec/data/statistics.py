@@ -17,6 +17,8 @@ from alterrec.sessions import SessionStore
 
 TOP_SHARES = (0.01, 0.1)
 CURVE_POINTS = 200
+# The rule auto excludes items of the prefix if fewer training targets than this repeat one.
+REPEAT_SHARE = 0.005
 # Times before 1990 and after 2100 are rather counters.
 DATES = (631_152_000, 4_102_444_800)
 
@@ -135,6 +137,20 @@ def repeats(store: SessionStore) -> NDArray[np.bool_]:
     found = np.zeros(store.num_interactions, np.bool_)
     found[order_T[1:]] = (session_T[1:] == session_T[:-1]) & (item_T[1:] == item_T[:-1])
     return found
+
+
+def seen_excluded(rule: str, repeat_share: float) -> bool:
+    """Whether items of the prefix are excluded from the candidates.
+
+    Args:
+        rule: ``never``, ``always`` or ``auto``.
+        repeat_share: share of training targets that repeat an item of their prefix.
+
+    Example:
+        >>> seen_excluded("auto", 0.001), seen_excluded("auto", 0.2), seen_excluded("never", 0.001)
+        (True, False, False)
+    """
+    return rule == "always" or (rule == "auto" and repeat_share < REPEAT_SHARE)
 
 
 def last_places(store: SessionStore) -> NDArray[np.int64]:

@@ -1,9 +1,9 @@
-"""One CSV or Parquet file as a frame of strings, numbers and times; every error names file and line."""
+"""Read one CSV or Parquet file and its columns of ids, texts and times; every error names file and line."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,28 +19,36 @@ TimeKind = Literal["number", "date"]
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file and its rows; the column ``ROW`` has each row's index in the file, from 0.
+    """A file and its rows.
 
-    Cells of a CSV file are strings; those of a Parquet file have the file's own types.
+    Attributes:
+        path: the file, for messages.
+        frame: the rows. Cells of a CSV file are strings; those of a Parquet file have the file's types. The
+            column ``ROW`` has each row's index in the file, from 0. A frame without it gets it, so a reader
+            makes the DataFile before it drops, sorts or explodes rows.
     """
 
     path: Path
     frame: pl.DataFrame
 
+    def __post_init__(self) -> None:
+        if ROW not in self.frame.columns:
+            object.__setattr__(self, "frame", self.frame.with_row_index(ROW))
+
     @property
     def columns(self) -> list[str]:
-        """The file's own columns."""
+        """Names of the columns, without ``ROW``."""
         return [column for column in self.frame.columns if column != ROW]
 
     def place(self, row: int) -> str:
-        """Where a row stands: ``file, line 7`` in CSV (the header is line 1), ``file, row 6`` in Parquet."""
+        """The place of a row: ``FILE, line 7`` in CSV (the header is line 1), else ``FILE, row 6``."""
         if self.path.suffix == ".csv":
             return f"{self.path}, line {_line_of(self.path, row)}"
         return f"{self.path}, row {row + 1}"
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
-    """``stem.csv`` or ``stem.parquet`` in ``folder``, None if neither; InputError if both are there."""
+    """``stem.csv`` or ``stem.parquet`` in ``folder``, or None; InputError if both are there."""
     found = [path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
     if len(found) > 1:
         raise InputError(f"{folder}: has both {found[0].name} and {found[1].name}; keep one of them")
@@ -48,7 +56,7 @@ def find_file(folder: Path, stem: str) -> Path | None:
 
 
 def read_data_file(path: Path) -> DataFile:
-    """The rows of a CSV (UTF-8, comma, header line) or Parquet file; blank lines of a CSV are skipped.
+    """Read a CSV (UTF-8, comma, header line) or Parquet file; blank lines of a CSV file are skipped.
 
     Raises:
         InputError: no such file, an unknown suffix, an empty, damaged or non-UTF-8 file, a column
@@ -58,7 +66,7 @@ def read_data_file(path: Path) -> DataFile:
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file{nearest(path.name, others)}")
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: its suffix is {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: its suffix is {path.suffix!r}; expected {' or '.join(SUFFIXES)}")
     try:
         frame = _read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path, glob=False)
     except OSError as error:
@@ -71,66 +79,66 @@ def read_data_file(path: Path) -> DataFile:
     if path.suffix == ".csv":
         frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
     if frame.is_empty():
-        raise InputError(f"{path}: has a header but no rows; allowed: at least one row")
+        raise InputError(f"{path}: has a header but no rows; expected at least one row")
     return DataFile(path, frame)
 
 
-def find_column(table: DataFile, name: str, columns: Mapping[str, str], *, required: bool) -> str | None:
-    """The file's column for our ``name``: the one ``columns`` gives, else ``name`` itself, else None.
+def find_column(file: DataFile, name: str, columns: Mapping[str, str], *, required: bool) -> str | None:
+    """The file's column for our ``name``: the mapped one, else ``name`` itself, else None.
 
     Raises:
         InputError: a required column is missing.
     """
     for candidate in (columns.get(name, name), name):
-        if candidate in table.columns:
+        if candidate in file.columns:
             return candidate
     if not required:
         return None
     raise InputError(
-        f"{table.path}: column {name!r} is missing; its columns are "
-        f"{', '.join(map(repr, table.columns))}{nearest(name, table.columns) or '.'} "
+        f"{file.path}: column {name!r} is missing; its columns are "
+        f"{', '.join(map(repr, file.columns))}{nearest(name, file.columns) or '.'} "
         f"Rename one, or map it with --column {name}=NAME (in Python, columns={{{name!r}: 'NAME'}})"
     )
 
 
-def text_column(table: DataFile, column: str) -> pl.Series:
-    """A column as text, null as the empty string; a list of strings is joined by spaces."""
-    series = table.frame[column]
+def text_column(file: DataFile, column: str) -> pl.Series:
+    """A column as text: null becomes the empty string, lists of strings are joined by spaces."""
+    series = file.frame[column]
     if series.dtype == pl.List(pl.String):
         series = series.list.join(" ", ignore_nulls=True)
     elif series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
         raise InputError(
-            f"{table.path}: column {column!r} is {series.dtype}; allowed: text, numbers, lists of text"
+            f"{file.path}: column {column!r} is {series.dtype}; expected text, numbers or lists of text"
         )
     return series.cast(pl.String).fill_null("")
 
 
-def id_column(table: DataFile, column: str) -> pl.Series:
-    """A column of ids as strings; InputError for other types than text and integers or an empty id."""
-    series = table.frame[column]
+def id_column(file: DataFile, column: str) -> pl.Series:
+    """A column of ids as strings; InputError for an empty id or a type other than text and integers."""
+    series = file.frame[column]
     if not (series.dtype.is_integer() or series.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(f"{table.path}: column {column!r} is {series.dtype}; allowed: text or integers")
+        raise InputError(f"{file.path}: column {column!r} is {series.dtype}; expected text or integers")
     series = series.cast(pl.String)
     empty = series.is_null() | (series.str.strip_chars() == "")
     if empty.any():
-        row = table.frame[ROW][empty.arg_max() or 0]
+        row = file.frame[ROW][empty.arg_max() or 0]
         count = f" ({empty.sum()} such rows)" if empty.sum() > 1 else ""
         raise InputError(
-            f"{table.place(row)}: {column} is {series.fill_null('')[empty.arg_max() or 0]!r}{count}; "
-            "allowed: a non-empty id in every row. Fill it in or delete the row"
+            f"{file.place(row)}: {column} is {series.fill_null('')[empty.arg_max() or 0]!r}{count}; "
+            "expected an id in every row. Fill it in or delete the row"
         )
     return series
 
 
-def time_column(table: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
+def time_column(file: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
     """A column of times and its kind: Int64 or Float64 numbers, or dates as Int64 microseconds (UTC).
 
-    Text may hold integers, decimal numbers or ISO 8601 dates, one kind a column.
+    Text cells may be integers, decimal numbers or ISO 8601 dates, one kind per column.
 
     Raises:
-        InputError: a cell that is none of them, or not of the kind of the others.
+        InputError: a cell is none of these, or of another kind than the rest of the column.
     """
-    series = table.frame[column]
+    series = file.frame[column]
     if series.dtype == pl.String:
         readings = {"number": _numbers(series), "date": _dates(series)}
         kind: TimeKind = "number" if _read(readings["number"]) >= _read(readings["date"]) else "date"
@@ -140,13 +148,13 @@ def time_column(table: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
     elif isinstance(series.dtype, pl.Datetime | pl.Date):
         kind, times = "date", series.cast(pl.Datetime("us")).to_physical()
     else:
-        raise InputError(f"{table.path}: column {column!r} is {series.dtype}; allowed: numbers or dates")
+        raise InputError(f"{file.path}: column {column!r} is {series.dtype}; expected numbers or dates")
     if times.null_count():
         index = times.is_null().arg_max() or 0
         found = "" if series[index] is None else series[index]
         raise InputError(
-            f"{table.place(table.frame[ROW][index])}: {column} is {found!r}; allowed: integers, decimal "
-            f"numbers or ISO dates such as 2024-05-01T12:30:00, one kind in all rows"
+            f"{file.place(file.frame[ROW][index])}: {column} is {found!r}; expected an integer, a decimal "
+            "number or an ISO date such as 2024-05-01T12:30:00, one kind in all rows"
         )
     return times, kind
 
@@ -180,10 +188,10 @@ def _dates(series: pl.Series) -> pl.Series:
 def _read_csv(path: Path) -> pl.DataFrame:
     try:
         header = _csv_header(path)
-        # Text first: a cell that is not what its column needs is then known by its own words.
+        # As text, so that a message about a wrong cell can quote it.
         frame = pl.read_csv(path, infer_schema=False)
     except pl.exceptions.NoDataError:
-        raise InputError(f"{path}: is empty; allowed: a header line and at least one row") from None
+        raise InputError(f"{path}: is empty; expected a header line and at least one row") from None
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
     except pl.exceptions.ComputeError as error:
@@ -207,14 +215,14 @@ def _not_utf8(path: Path) -> InputError:
         line = raw.count(b"\n", 0, error.start) + 1
         found = raw[error.start : error.start + 1]
         return InputError(
-            f"{path}, line {line}: byte {found!r} is not UTF-8; allowed: UTF-8 text. Convert the file, "
-            "for instance with `iconv -f latin1 -t utf-8`"
+            f"{path}, line {line}: byte {found!r} is not UTF-8 text. Convert the file, for instance "
+            "with `iconv -f latin1 -t utf-8`"
         )
     return InputError(f"{path}: is not UTF-8 text")
 
 
 def _damaged_csv(path: Path, reason: str) -> InputError:
-    """What is wrong where polars stopped, found by reading the file again line by line."""
+    """Find the fault that stopped polars by reading the file again line by line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -222,15 +230,15 @@ def _damaged_csv(path: Path, reason: str) -> InputError:
             for cells in reader:
                 if len(cells) > width:
                     return InputError(
-                        f"{path}, line {reader.line_num}: has {len(cells)} cells, the header has {width}; "
+                        f"{path}, line {reader.line_num}: has {len(cells)} cells but the header has {width}; "
                         "quote a cell that contains a comma"
                     )
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.count('"') % 2:
                     return InputError(
-                        f'{path}, line {number}: has an unpaired ";'
-                        ' quote the cell and write "" for a quote inside it'
+                        f"{path}, line {number}: has an unpaired quote; put the cell in quotes and double "
+                        "those inside it"
                     )
     except UnicodeDecodeError:
         return _not_utf8(path)
@@ -240,12 +248,11 @@ def _damaged_csv(path: Path, reason: str) -> InputError:
 
 
 def _line_of(path: Path, row: int) -> int:
-    """The line on which a row begins; cells may hold line breaks, so rows need not be lines."""
+    """The line on which a row begins; a cell may contain line breaks, so rows are not lines."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
-        rows: Iterable[list[str]] = reader
         line = 1
-        for index, _ in enumerate(rows, -1):
+        for index, _ in enumerate(reader, -1):
             if index == row:
                 break
             line = reader.line_num + 1

@@ -19,7 +19,8 @@ from alterrec.analyses.saved_result import RunReport
 from alterrec.analyses.saved_result import result as saved_result
 from alterrec.data.categories import category_ids
 from alterrec.data.dataset import Dataset, ItemText
-from alterrec.data.source import read_data, seen_excluded
+from alterrec.data.readers import DataSource
+from alterrec.data.statistics import seen_excluded
 from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
@@ -85,6 +86,7 @@ def fit(
     resume: bool = False,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
+    format: str | None = None,
     profile: bool = False,
     progress: Listener = ignore,
 ) -> FittedRun:
@@ -100,6 +102,7 @@ def fit(
         resume: go on with the interrupted run in ``out``.
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
+        format: format of the data, a name from ``alterrec list formats``; None recognises it.
         profile: measure where the time of a step goes, in ``result["profile"]``: seconds by part.
         progress: called with every :class:`~alterrec.progress.Event`.
 
@@ -117,7 +120,7 @@ def fit(
     plan = phases(recipe)
     check_loss(recipe, plan)
     check_freeze(recipe)
-    dataset = read_data(recipe, data, columns, drop_unknown)
+    dataset = DataSource(data, columns or {}, drop_unknown, format).read(recipe)
     exclude_seen, repeat_share = _decide_seen(recipe, dataset)
     if any(phase.negatives != "full" for phase in plan):
         longest = min(int(dataset.train.lengths.max(initial=1)) - 1, recipe.model.max_len)
@@ -203,6 +206,7 @@ def evaluate_run(
     *,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
+    format: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of a saved run on a data set of the same catalogue.
 
@@ -216,7 +220,7 @@ def evaluate_run(
     """
     loaded = run_folder.load_model(run)
     _set_up(loaded.recipe)
-    dataset = read_data(loaded.recipe, data, columns, drop_unknown)
+    dataset = DataSource(data, columns or {}, drop_unknown, format).read(loaded.recipe)
     if dataset.vocabulary.item_ids != loaded.vocabulary.item_ids:
         raise InputError(
             f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alterrec.data.readers import DataSource
 from alterrec.errors import WRONG_INPUT
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.results import CHECKPOINT, RunFolder, read_run
@@ -20,14 +21,6 @@ Settings = Mapping[str, Any]
 
 # A study compares rows itself and draws one report; 200 runs would each draw all others.
 ALWAYS = {"run.baselines": False, "run.report": False}
-
-
-class Source(NamedTuple):
-    """Where the data of a study are; None is the built-in catalogue."""
-
-    data: Path | None = None
-    columns: Mapping[str, str] = {}
-    drop_unknown: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +81,7 @@ class Runs:
     """
 
     folder: Path
-    source: Source
+    source: DataSource
     fingerprint: str
     presets: Sequence[str] = ("paper",)
     settings: Settings = field(default_factory=dict)
@@ -136,9 +129,7 @@ class Runs:
         return [
             *(sys.executable, "-m", "alterrec.worker", "train", run.recipe.model_name),
             *(f"--out={self.path(run)}", f"--preset={','.join(self.presets)}"),
-            *([f"--data={self.source.data}"] if self.source.data else []),
-            *(f"--column={ours}={theirs}" for ours, theirs in self.source.columns.items()),
-            *(["--drop-unknown"] if self.source.drop_unknown else []),
+            *self.source.arguments(),
             *(f"--set={key}={spoken(value)}" for key, value in pairs.items()),
             *(["--resume"] if self._goes_on(run) else []),
         ]

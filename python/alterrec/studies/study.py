@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from alterrec import results
 from alterrec.data.dataset import Dataset
-from alterrec.data.source import read_data
+from alterrec.data.readers import DataSource
 from alterrec.data.statistics import Statistics, statistics
 from alterrec.errors import InputError, nearest
 from alterrec.files import file_name, write_json
@@ -28,7 +28,7 @@ from alterrec.studies.guess import Sizes
 from alterrec.studies.imbalance import imbalance
 from alterrec.studies.longtail import longtail
 from alterrec.studies.plan import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
-from alterrec.studies.queue import Failure, Runs, Settings, Source
+from alterrec.studies.queue import Failure, Runs, Settings
 from alterrec.studies.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.studies.scheduler import work
 from alterrec.studies.study_facts import METRICS, data_facts, study_facts
@@ -244,8 +244,8 @@ def run_study(
     elif over:
         raise InputError(f"--over is for a sweep, {name} has no fields to vary; allowed: study sweep")
     recipes = [resolve(model, presets, fixed) for model in order.models]
-    source = Source(Path(data) if data else None, columns or {}, drop_unknown)
-    known = read_data(recipes[0], source.data, source.columns, drop_unknown)
+    source = DataSource(data or None, columns or {}, drop_unknown)
+    known = source.read(recipes[0])
     path = Path(out or Path("studies") / f"{name}-{file_name(known.name)}{'-quick' if quick else ''}")
     folder = Path(runs or path.parent / "study-runs")
     kept = Runs(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))

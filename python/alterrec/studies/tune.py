@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from alterrec.data.dataset import Dataset
-from alterrec.data.source import read_data
+from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.files import file_name, write_json, write_text
 from alterrec.progress import Event, Listener, ignore
@@ -185,7 +185,8 @@ def tune(
     if recipe.schedule.regime == "none":
         raise InputError(f"{model} has nothing to train; allowed: a system that trains")
     spaces = read_search(model, presets, fixed, search or {})
-    dataset = read_data(recipe, data, columns, drop_unknown)
+    source = DataSource(data, columns or {}, drop_unknown)
+    dataset = source.read(recipe)
     if not dataset.valid.num_sessions:
         raise InputError(f"{dataset.name} has no validation sessions; allowed: data with some, to choose by")
     path = Path(out or Path("studies") / f"tune-{model}-{file_name(dataset.name)}")
@@ -198,9 +199,9 @@ def tune(
         "data": dataset.fingerprint,
     }
     study = _open(path, asked)
-    source = _Source(data, columns or {}, drop_unknown)
-    source.keep(recipe.data, dataset)
-    work = _Search(path, study, recipe, fixed, spaces, trials, source, listen)
+    trial_data = _TrialData(source)
+    trial_data.keep(recipe.data, dataset)
+    work = _Search(path, study, recipe, fixed, spaces, trials, trial_data, listen)
     for note in dataset.notes:
         listen(Event("notice", note))
     listen(Event("notice", f"{model} on {dataset.name}: {trials} trials, {work.ended} finished, in {path}"))
@@ -230,13 +231,11 @@ def prunable_from(plan: Sequence[Phase]) -> int:
     return max(prepared + plan[-1].cycle, -(-sum(phase.epochs for phase in plan) // 3))
 
 
-class _Source:
-    """The data of each trial, without their test; the last that were read are kept."""
+class _TrialData:
+    """The data of each trial without the test split; the data set that was read last is kept."""
 
-    def __init__(
-        self, data: str | Path | Dataset | None, columns: Mapping[str, str], drop_unknown: bool
-    ) -> None:
-        self.data, self.columns, self.drop_unknown = data, columns, drop_unknown
+    def __init__(self, source: DataSource) -> None:
+        self.source = source
         self._kept: tuple[DataSettings, Dataset] | None = None
 
     def keep(self, choices: DataSettings, dataset: Dataset) -> Dataset:
@@ -250,7 +249,7 @@ class _Source:
         """The data as a recipe asks for them."""
         if self._kept is not None and self._kept[0] == recipe.data:
             return self._kept[1]
-        return self.keep(recipe.data, read_data(recipe, self.data, self.columns, self.drop_unknown))
+        return self.keep(recipe.data, self.source.read(recipe))
 
 
 class _UnfitError(Exception):
@@ -267,7 +266,7 @@ class _Search:
     fixed: Mapping[str, Any]
     spaces: Mapping[str, Space]
     wanted: int
-    source: _Source
+    data: _TrialData
     listen: Listener
 
     @property
@@ -392,7 +391,7 @@ class _Search:
             plan = phases(recipe)
             self.study.pruner = optuna.pruners.MedianPruner(STARTUP, prunable_from(plan))
             run = fit(
-                self.source.read(recipe),
+                self.data.read(recipe),
                 recipe.model_name,
                 out=folder,
                 presets=recipe.presets,
@@ -557,15 +556,13 @@ def _facts(study: optuna.Study) -> tuple[TrialFacts, ...]:
     )
 
 
-def _train_command(recipe: Recipe, settings: Mapping[str, Any], source: _Source) -> str:
+def _train_command(recipe: Recipe, settings: Mapping[str, Any], source: DataSource) -> str:
     """The study that trains one setting with several seeds; what it would search besides is fixed."""
     fixed = {**{key: recipe.value(key) for key in PAPER_GRID}, **settings}
     parts = [
         *("alterrec", "study", "table1", f"--only={recipe.model_name}", f"--seeds={SEEDS}"),
         f"--preset={','.join(recipe.presets)}",
-        *([f"--data={source.data}"] if isinstance(source.data, str | Path) else []),
-        *(f"--column={ours}={theirs}" for ours, theirs in source.columns.items()),
-        *(["--drop-unknown"] if source.drop_unknown else []),
+        *source.arguments(),
         *(f"--set={key}={spoken(value)}" for key, value in fixed.items()),
     ]
     return shlex.join(parts)

@@ -1,0 +1,421 @@
+"""Turn the tables that a reader returns into a :class:`~alterrec.data.dataset.Dataset`.
+
+The steps after reading are the same for every format: number the items and users, check every column, order
+and split the sessions, and note what was dropped or cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
+from alterrec.data.tables import (
+    ROW,
+    DataFile,
+    TimeKind,
+    find_column,
+    id_column,
+    read_data_file,
+    text_column,
+    time_column,
+)
+from alterrec.data.vectors import load_vectors
+from alterrec.errors import InputError, nearest
+from alterrec.sessions import SessionStore
+
+COLUMNS = ("session_id", "item_id", "timestamp", "user_id")
+INTERACTIONS = "interactions"
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options of :func:`~alterrec.data.readers.load_dataset` that are the same for every format.
+
+    Attributes:
+        columns: our column name -> the file's, for any of session_id, item_id, timestamp, user_id.
+        drop_unknown: drop rows whose item is not in the items table instead of raising.
+        text_fields: text columns to keep, in this order; None keeps all columns except item_id.
+        vectors: file of item vectors that replace the text.
+        valid_share, test_share: shares of the sessions that are split off where a split is missing.
+    """
+
+    columns: Mapping[str, str]
+    drop_unknown: bool = False
+    text_fields: Sequence[str] | None = None
+    vectors: str | Path | None = None
+    valid_share: float = 0.1
+    test_share: float = 0.1
+
+    def check(self) -> None:
+        """Raise InputError for an unknown column name or impossible shares."""
+        check_columns(self.columns)
+        for name, share in (("valid_share", self.valid_share), ("test_share", self.test_share)):
+            if not 0 < share < 1:
+                raise InputError(f"{name} is {share}; expected a share above 0 and below 1")
+        if self.valid_share + self.test_share >= 1:
+            raise InputError(
+                f"valid_share {self.valid_share} and test_share {self.test_share} leave nothing to train on; "
+                "choose shares whose sum is below 1"
+            )
+
+
+class RawData(NamedTuple):
+    """What a reader returns: tables with the columns that the files have.
+
+    Attributes:
+        items: a row per item with ``item_id`` and any text columns.
+        sessions: ``train``, and ``valid`` and ``test`` where the data has them; or ``interactions`` alone,
+            which is split by time. Rows have ``session_id``, ``item_id`` and optionally ``timestamp`` and
+            ``user_id``; their order matters only where times are equal or missing.
+        notes: what the reader dropped or changed, one sentence each.
+    """
+
+    items: DataFile
+    sessions: Mapping[str, DataFile]
+    notes: tuple[str, ...] = ()
+
+
+class Sessions(NamedTuple):
+    """Sessions read from one file.
+
+    Attributes:
+        store: the sessions, with items and users as numbers.
+        names: external session id by session index.
+        notes: what was dropped, one sentence each.
+    """
+
+    store: SessionStore
+    names: list[str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Rows (session_id, item, optionally timestamp and user_id) of a session file, in file order."""
+
+    file: DataFile
+    frame: pl.DataFrame
+    time_kind: TimeKind | None
+
+
+def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
+    """Build a data set from the tables of a reader.
+
+    Args:
+        name: name of the data set.
+        raw: tables of items and sessions.
+        options: column names, text fields and shares of the splits.
+
+    Raises:
+        InputError: a column is missing or has a wrong value, or a split has no session with a target.
+    """
+    _check_mapping([raw.items, *raw.sessions.values()], options.columns)
+    vocabulary = _vocabulary(raw.items, options.columns)
+    text = _text(raw.items, options.columns, options.text_fields)
+    vectors = None if options.vectors is None else load_vectors(options.vectors, vocabulary)
+    notes = [*raw.notes]
+    events: dict[str, _Events] = {}
+    for split, file in raw.sessions.items():
+        events[split], dropped = _read_events(
+            file, COLUMNS, vocabulary, options.columns, raw.items.path, options.drop_unknown
+        )
+        notes += dropped
+    events = _with_integer_times(events)
+    events, cuts = _split(events, {"valid": options.valid_share, "test": options.test_share})
+    users = _users(events.values())
+    stores, names = {}, {}
+    for split in SPLITS:
+        stores[split], names[split] = _store(events[split], len(vocabulary), users)
+        if not (stores[split].lengths >= 2).any():
+            raise InputError(
+                f"{events[split].file.path}: no session of {split} has 2 or more items, so there is "
+                "nothing to predict; expected at least one such session"
+            )
+    return Dataset(
+        name=name,
+        **stores,
+        vocabulary=vocabulary,
+        text=text,
+        vectors=vectors,
+        session_names=names,
+        notes=(*notes, *cuts, *_remarks(stores, names)),
+        users=users,
+    )
+
+
+def load_sessions(
+    path: str | Path,
+    vocabulary: Vocabulary,
+    *,
+    users: Vocabulary | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_unknown: bool = False,
+) -> Sessions:
+    """Read one session file whose items belong to a known catalogue, for instance to recommend for it.
+
+    Args:
+        path: ``.csv`` or ``.parquet`` with session_id, item_id and optionally timestamp, user_id.
+        vocabulary: the catalogue.
+        users: external user ids by number; other users get -1 in the store. With None the column user_id
+            is not read.
+        columns: our column name -> the file's.
+        drop_unknown: drop rows whose item is not in the catalogue (the notes count them) instead of
+            raising.
+
+    Raises:
+        InputError: as :func:`~alterrec.data.readers.load_dataset`.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "s.csv"
+        >>> _ = file.write_text("session_id,item_id\\nnow,lamp\\nnow,boat\\n")
+        >>> store, names, notes = load_sessions(file, Vocabulary(("tent", "lamp")), drop_unknown=True)
+        >>> names, store.items, notes[0].split(": ")[1]
+        (['now'], array([1], dtype=uint32), 'dropped 1 of 2 rows with unknown items')
+    """
+    columns = dict(columns or {})
+    check_columns(columns)
+    file = read_data_file(Path(path))
+    _check_mapping([file], columns)
+    read = COLUMNS if users else COLUMNS[:-1]
+    events, notes = _read_events(file, read, vocabulary, columns, Path("the catalogue"), drop_unknown)
+    events = _with_integer_times({"sessions": events})["sessions"]
+    store, names = _store(events, len(vocabulary), users)
+    if users:
+        unknown = len(store) if store.users is None else int((store.users < 0).sum())
+        if unknown:
+            why = " (no column user_id)" if store.users is None else ""
+            notes += (f"{file.path.name}: sessions of unknown users: {unknown} of {len(store)}{why}",)
+    return Sessions(store, names, notes)
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raise InputError if a mapped name is not one of our columns."""
+    for name in columns:
+        if name not in COLUMNS:
+            raise InputError(
+                f"columns: {name!r} cannot be mapped; choose one of {', '.join(COLUMNS)}"
+                f"{nearest(name, COLUMNS)}"
+            )
+
+
+def _check_mapping(files: Collection[DataFile], columns: Mapping[str, str]) -> None:
+    """Check that each mapped column is in some file: not every file needs the names of the others."""
+    known = sorted({column for file in files for column in file.columns})
+    for name, theirs in columns.items():
+        if theirs not in known:
+            where = ", ".join(str(file.path) for file in files)
+            raise InputError(
+                f"columns {name}={theirs}: no column {theirs!r} in {where}; their columns are "
+                f"{', '.join(map(repr, known))}{nearest(theirs, known)}"
+            )
+
+
+def _vocabulary(items: DataFile, columns: Mapping[str, str]) -> Vocabulary:
+    column = find_column(items, "item_id", columns, required=True) or "item_id"
+    ids = id_column(items, column)
+    repeated = ~ids.is_first_distinct()
+    if repeated.any():
+        index = repeated.arg_max() or 0
+        first = items.frame[ROW][(ids == ids[index]).arg_max() or 0]
+        count = f" ({repeated.sum()} such rows)" if repeated.sum() > 1 else ""
+        raise InputError(
+            f"{items.place(items.frame[ROW][index])}: {column} {ids[index]!r} repeats "
+            f"{items.place(first).split(', ')[-1]}{count}; expected one row per item. Delete the repetition"
+        )
+    if len(ids) < 2:
+        raise InputError(f"{items.path}: has 1 item; expected at least 2, so that there is a choice")
+    return Vocabulary(tuple(ids))
+
+
+def _text(items: DataFile, columns: Mapping[str, str], wanted: Sequence[str] | None) -> ItemText | None:
+    item_column = find_column(items, "item_id", columns, required=True)
+    known = [column for column in items.columns if column not in (item_column, "item_id")]
+    for name in wanted or ():
+        if name not in known:
+            raise InputError(
+                f"{items.path}: text field {name!r} is missing; its text columns are "
+                f"{', '.join(map(repr, known)) or 'none'}{nearest(name, known)}"
+            )
+    chosen = known if wanted is None else list(wanted)
+    if not chosen:
+        return None
+    return ItemText({name: text_column(items, name).str.strip_chars().to_list() for name in chosen})
+
+
+def _read_events(
+    file: DataFile,
+    read: Sequence[str],
+    vocabulary: Vocabulary,
+    columns: Mapping[str, str],
+    catalogue: Path,
+    drop_unknown: bool,
+) -> tuple[_Events, tuple[str, ...]]:
+    found = {name: find_column(file, name, columns, required=name in COLUMNS[:2]) for name in read}
+    data = {ROW: file.frame[ROW]}
+    data |= {
+        name: id_column(file, theirs) for name, theirs in found.items() if theirs and name != "timestamp"
+    }
+    kind: TimeKind | None = None
+    if found["timestamp"]:
+        data["timestamp"], kind = time_column(file, found["timestamp"])
+    catalogue_items = pl.DataFrame({"item_id": list(vocabulary.item_ids)}).with_row_index("item")
+    frame = pl.DataFrame(data).join(catalogue_items, on="item_id", how="left", maintain_order="left")
+    _check_users(file, frame)
+    unknown = frame["item"].null_count()
+    if not unknown:
+        return _Events(file, frame.drop("item_id"), kind), ()
+    first = frame.row(frame["item"].is_null().arg_max() or 0, named=True)
+    if not drop_unknown:
+        raise InputError(
+            f"{file.place(first[ROW])}: item_id is {first['item_id']!r}, which is not in {catalogue.name} "
+            f"({unknown} of {len(frame)} rows have such items){vocabulary.nearest(first['item_id']) or '.'} "
+            "Add the items, or drop such rows with --drop-unknown (in Python, drop_unknown=True)"
+        )
+    kept = frame.drop_nulls("item")
+    if kept.is_empty():
+        raise InputError(
+            f"{file.path}: none of its {len(frame)} rows has an item of {catalogue.name}; the first item_id "
+            f"is {first['item_id']!r}; expected ids of {catalogue.name}"
+        )
+    notes = [f"{file.path.name}: dropped {unknown} of {len(frame)} rows with unknown items"]
+    lost = frame["session_id"].n_unique() - kept["session_id"].n_unique()
+    if lost:
+        notes.append(f"{file.path.name}: dropped sessions that have unknown items only: {lost}")
+    return _Events(file, kept.drop("item_id"), kind), tuple(notes)
+
+
+def _check_users(file: DataFile, frame: pl.DataFrame) -> None:
+    if "user_id" not in frame.columns:
+        return
+    first = pl.col("user_id").first().over("session_id")
+    wrong = frame.select(ROW, "session_id", "user_id", first=first).filter(
+        pl.col("user_id") != pl.col("first")
+    )
+    if len(wrong):
+        row = wrong.row(0, named=True)
+        raise InputError(
+            f"{file.place(row[ROW])}: user_id is {row['user_id']!r}, but session {row['session_id']!r} "
+            f"began with {row['first']!r}; expected one user per session"
+        )
+
+
+def _with_integer_times(events: dict[str, _Events]) -> dict[str, _Events]:
+    """Times as Int64 in one unit for all files: whole numbers unchanged, others in millionths."""
+    timed = [part for part in events.values() if part.time_kind]
+    kinds = {part.time_kind: part for part in timed}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{kinds['number'].file.path}: timestamps are numbers, but {kinds['date'].file.path} has dates; "
+            "use one kind in all files"
+        )
+    whole = all((part.frame["timestamp"] % 1 == 0).all() for part in timed)
+    scale = 1 if whole else 1_000_000
+    for part in timed:
+        most = float(np.abs(part.frame["timestamp"].to_numpy().astype(np.float64)).max()) * scale
+        if most >= 2.0**63:
+            raise InputError(
+                f"{part.file.path}: timestamps reach {most / scale:g}; expected values below "
+                f"{2.0**63 / scale:g}"
+            )
+    time = (pl.col("timestamp") * scale).round().cast(pl.Int64)
+    return {
+        name: replace(part, frame=part.frame.with_columns(time)) if part.time_kind else part
+        for name, part in events.items()
+    }
+
+
+def _split(
+    events: dict[str, _Events], shares: Mapping[str, float]
+) -> tuple[dict[str, _Events], tuple[str, ...]]:
+    """Split missing validation and test sessions off the end of train (or of interactions)."""
+    source = INTERACTIONS if INTERACTIONS in events else "train"
+    missing = [split for split in SPLITS[1:] if split not in events]
+    whole = events[source]
+    if not missing:
+        return events, ()
+    if source == INTERACTIONS and whole.time_kind is None:
+        raise InputError(
+            f"{whole.file.path}: column 'timestamp' is missing; a single file of interactions is split "
+            "by time. Add it, map it with --column timestamp=NAME, or give train, valid and test"
+        )
+    total = whole.frame["session_id"].n_unique()
+    counts = {split: max(1, round(shares[split] * total)) for split in missing}
+    kept = total - sum(counts.values())
+    if kept < 1:
+        raise InputError(
+            f"{whole.file.path}: has {total} sessions; expected at least {len(missing) + 1}, because "
+            f"{' and '.join(missing)} are split off"
+        )
+    place = _session_order(whole.frame)
+    rows = whole.frame.join(place, on="session_id", how="left", maintain_order="left")
+    bounds = np.cumsum([0, kept, *counts.values()]).tolist()
+    parts = {
+        split: replace(
+            whole, frame=rows.filter(pl.col("session").is_between(start, stop - 1)).drop("session")
+        )
+        for split, start, stop in zip(["train", *missing], bounds[:-1], bounds[1:], strict=True)
+    }
+    order = "time of last interaction" if whole.time_kind else "order of appearance (no timestamps)"
+    sizes = ", ".join(f"{split} {count}" for split, count in ({"train": kept} | counts).items())
+    note = f"{whole.file.path.name}: sessions split by {order}: {sizes}"
+    return {split: parts.get(split) or events[split] for split in SPLITS}, (note,)
+
+
+def _session_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns session_id and session: its rank by time of last interaction, else by first appearance."""
+    if "timestamp" not in frame.columns:
+        return frame.select(pl.col("session_id").unique(maintain_order=True)).with_row_index("session")
+    last = frame.group_by("session_id", maintain_order=True).agg(pl.col("timestamp").max())
+    return last.sort("timestamp", maintain_order=True).select("session_id").with_row_index("session")
+
+
+def _users(events: Iterable[_Events]) -> Vocabulary | None:
+    """The users of all files by first appearance."""
+    ids = [part.frame["user_id"] for part in events if "user_id" in part.frame.columns]
+    return Vocabulary(tuple(pl.concat(ids).unique(maintain_order=True))) if ids else None
+
+
+def _store(events: _Events, num_items: int, users: Vocabulary | None) -> tuple[SessionStore, list[str]]:
+    order = _session_order(events.frame)
+    rows = events.frame.join(order, on="session_id", how="left", maintain_order="left")
+    if users and "user_id" in rows.columns:
+        numbers = pl.DataFrame({"user_id": users.item_ids, "user": np.arange(len(users))})
+        rows = rows.join(numbers, on="user_id", how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col("user").fill_null(-1))
+    rows = rows.sort("session", maintain_order=True)
+    store = SessionStore.from_arrays(
+        rows["session"].cast(pl.Int64).to_numpy(),
+        rows["item"].cast(pl.Int64).to_numpy(),
+        timestamps=rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None,
+        user_ids=rows["user"].to_numpy() if "user" in rows.columns else None,
+        num_items=num_items,
+    )
+    return store, order["session_id"].to_list()
+
+
+def _remarks(stores: Mapping[str, SessionStore], names: Mapping[str, list[str]]) -> list[str]:
+    """Notes about cold items, sessions without a target and shared session ids."""
+    counts = {split: np.asarray(store.item_counts()) for split, store in stores.items()}
+    cold = counts["train"] == 0
+    remarks = []
+    if cold.any():
+        met = int((cold & (counts["valid"] + counts["test"] > 0)).sum())
+        remarks.append(
+            f"items without training sessions (cold): {int(cold.sum())}, of them in valid or test: {met}"
+        )
+    for split, store in stores.items():
+        short = int((store.lengths < 2).sum())
+        if short:
+            remarks.append(f"{split}: sessions with a single item, which have no target: {short}")
+    for earlier, later in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        shared = len(set(names[earlier]) & set(names[later]))
+        if shared:
+            remarks.append(f"session ids in both {earlier} and {later}: {shared}")
+    return remarks
