@@ -1,10 +1,10 @@
-"""Padded and packed batches of prefixes against vectorised numpy, and against each other.
+"""Time padded and packed batches of prefixes against vectorised numpy, and against each other.
 
     python benches/batches.py            # 100,000 sessions of mean length 5, 400,000 samples
     python benches/batches.py 10000      # fewer sessions
 
-Batches of one order are asserted equal first. Whole epochs are timed, shuffle included unless the line says
-otherwise, the sides taking turns; each line is a ratio of medians with its quartiles over the rounds.
+Batches in the same order are asserted equal first. Whole epochs are timed, including the shuffle unless the
+line says otherwise, and the sides alternate. Each line is a ratio of medians with its quartiles over rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Int64 = NDArray[np.int64]
 
 
 def synthetic_store(lengths: Int64) -> SessionStore:
-    """Sessions of these lengths over 40,000 items."""
+    """Random sessions of these lengths over 40,000 items."""
     items = np.random.default_rng(0).integers(0, 40_000, lengths.sum())
     return SessionStore.from_arrays(np.repeat(np.arange(len(lengths)), lengths), items)
 
@@ -32,7 +32,7 @@ def synthetic_store(lengths: Int64) -> SessionStore:
 def numpy_batches(
     items: Int64, starts: Int64, ends: Int64, order: Int64
 ) -> Iterator[tuple[Int64, Int64, Int64]]:
-    """(items, lengths, targets) padded to the longest of the batch, by one gather a batch."""
+    """Yield (items, lengths, targets), padded to the longest prefix of the batch, by one gather per batch."""
     columns = np.arange(MAX_LEN)
     for at in range(0, len(order), BATCH):
         end = ends[order[at : at + BATCH]]
@@ -43,13 +43,13 @@ def numpy_batches(
 
 
 def consumed(batches: Iterable[object]) -> None:
-    """Takes all batches, keeps none."""
+    """Iterate over all batches without keeping any."""
     for _ in batches:
         pass
 
 
 def compare(title: str, store: SessionStore) -> None:
-    """Both layouts of ours and numpy's padding, as above."""
+    """Assert equality, then time both of our layouts and numpy's padding."""
     sessions, ends = store.prefixes().T
     starts = store.offsets[sessions]
     ends = starts + ends
@@ -89,16 +89,16 @@ def compare(title: str, store: SessionStore) -> None:
     print(f"\n{title}: {len(ends)} samples, batches of {BATCH}, {width:.0f} wide on average")
     for name, spent in seconds.items():
         print(f"  {name:24} {len(ends) / np.median(spent) / 1e6:6.1f} M samples/s")
-    timing.line("numpy, beside padded", seconds["padded"], seconds["numpy"], 4, 6)
-    timing.line("numpy, beside padded into reused buffers", seconds["reused"], seconds["numpy"], 4, 6)
-    timing.line("numpy, beside padded in buckets", seconds["bucketed"], seconds["numpy"], 4, 6)
-    timing.line("numpy, beside padded, shuffled before", seconds["filled"], seconds["numpy, one order"])
-    timing.line("padded, beside packed", seconds["packed"], seconds["padded"], 1.7, 2)
-    timing.line("padded, beside packed, shuffled before", seconds["filled packed"], seconds["filled"], 1.7, 2)
+    timing.line("numpy / padded", seconds["padded"], seconds["numpy"], 4, 6)
+    timing.line("numpy / padded into reused buffers", seconds["reused"], seconds["numpy"], 4, 6)
+    timing.line("numpy / padded in buckets", seconds["bucketed"], seconds["numpy"], 4, 6)
+    timing.line("numpy / padded, already shuffled", seconds["filled"], seconds["numpy, one order"])
+    timing.line("padded / packed", seconds["packed"], seconds["padded"], 1.7, 2)
+    timing.line("padded / packed, already shuffled", seconds["filled packed"], seconds["filled"], 1.7, 2)
 
 
 def main() -> None:
-    """Sessions of even lengths, and sessions with the long tail that real ones have."""
+    """Compare on Poisson lengths and on the long-tailed lengths that real sessions have."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     rng = np.random.default_rng(0)
     print(f"{timing.machine()}; numpy {np.__version__}")

@@ -1,11 +1,11 @@
-"""Ours inside other pipelines beside what it replaces there; the figures of docs/embedding.md.
+"""Compare parts of alterrec in other pipelines with what they replace; the numbers of docs/embedding.md.
 
     python benches/embedding.py            # about two minutes
-    python benches/embedding.py --quick    # small sizes and few rounds: does it run, is it equal
+    python benches/embedding.py --quick    # small sizes and few rounds, as a check that it runs and is equal
 
-Equal results are asserted before anything is timed. Each line says how many times as long as ours the other
-way took: ratio of medians, and the quartiles of the ratio over the rounds. Jobs take turns in one process,
-on one thread.
+Equal results are asserted before anything is timed. Each line is the time of the alternative divided by ours:
+the ratio of medians, and the quartiles of the ratio over the rounds. Jobs alternate in one process on one
+thread.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from alterrec.sessions import PrefixBatches, SessionStore
 
 
 def compare(title: str, jobs: dict[str, Callable[[], Any]], repeats: int, rows: int, unit: str) -> None:
-    """Times the jobs, ours the first of them; prints what each costs a row and how that compares."""
+    """Time the jobs, the first of which is ours; print the cost per row and the ratio to ours."""
     seconds = timing.rounds(jobs, repeats)
     ours, *others = jobs
     print(title)
     for name in jobs:
-        print(f"  {name:46} {float(np.median(seconds[name])) / rows * 1e6:9.2f} us a {unit}")
+        print(f"  {name:46} {float(np.median(seconds[name])) / rows * 1e6:9.2f} us per {unit}")
     for name in others:
         timing.line(f"{name}: times ours", seconds[ours], seconds[name])
 
 
 def sampler(quick: bool, repeats: int) -> None:
-    """Hard negatives of one training step: ranks [20, 2000), 64 drawn."""
+    """Hard negatives of one training step: 64 samples of the ranks [20, 2000)."""
     rows, items, start, stop = (16, 4_000, 20, 400) if quick else (128, 40_000, 20, 2_000)
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(rows, 64, generator=generator) @ torch.randn(64, items, generator=generator)
@@ -80,14 +80,14 @@ def sampler(quick: bool, repeats: int) -> None:
 
 
 def tiny_encoder() -> SentenceTransformer:
-    """A sentence-transformers model of random word vectors; what it encodes here comes from a cache."""
+    """A sentence-transformers model of random word vectors; `mining` replaces its encode methods."""
     tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = Whitespace()
     return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
 
 
 def mining(quick: bool, repeats: int) -> None:
-    """Ranks [10, 100) of each query's passages, embeddings given on both sides."""
+    """Ranks [10, 100) of each query's passages, with the same embeddings on both sides."""
     queries, passages, start, stop = (50, 500, 10, 40) if quick else (500, 20_000, 10, 100)
     rng = np.random.default_rng(0)
     vectors = [rng.normal(size=(count, 384)).astype(np.float32) for count in (queries, passages)]
@@ -128,7 +128,7 @@ def mining(quick: bool, repeats: int) -> None:
 
 
 def evaluation(quick: bool, repeats: int) -> None:
-    """Hits, NDCG and MRR at 10 of the same scores, each library from the score matrix on."""
+    """Hits, NDCG and MRR at 10 of the same scores, each library starting from the score matrix."""
     rows, items = (20, 500) if quick else (100, 10_000)
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(rows, items)).astype(np.float32)
@@ -176,7 +176,7 @@ def evaluation(quick: bool, repeats: int) -> None:
 
 
 def batches(quick: bool, repeats: int) -> None:
-    """An epoch of padded prefixes as torch tensors, batches of 512."""
+    """An epoch of padded prefixes as torch tensors in batches of 512."""
     rng = np.random.default_rng(0)
     lengths = 2 + rng.poisson(3, 500 if quick else 10_000)
     owners = np.repeat(np.arange(len(lengths)), lengths)
@@ -213,7 +213,7 @@ def batches(quick: bool, repeats: int) -> None:
 
 
 def imports(repeats: int) -> None:
-    """Seconds that an import takes in a fresh interpreter, each after the same warm-up."""
+    """Print the seconds that an import takes in a fresh interpreter, after a warm-up."""
     ours = "alterrec.ranking, alterrec.sessions, alterrec.metrics"
     seconds = {name: np.empty(repeats) for name in (ours, "numpy", "torch")}
     for turn in range(-1, repeats):
@@ -224,7 +224,7 @@ def imports(repeats: int) -> None:
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
             if turn >= 0:
                 seconds[name][turn] = float(done.stdout)
-    print("import in a fresh interpreter, numpy included")
+    print("import in a fresh interpreter, including numpy")
     for name, taken in seconds.items():
         low, middle, high = np.percentile(taken, [25, 50, 75])
         print(f"  {name:58} {middle:6.3f} s  [{low:.3f}, {high:.3f}]")

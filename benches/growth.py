@@ -1,12 +1,13 @@
-"""How time and memory grow with items and with sessions, and what a million items take.
+"""Measure how time and memory grow with the number of items and of sessions, up to a million items.
 
     python benches/growth.py                   # some minutes; prints the table
     python benches/growth.py --plot docs/images/growth.png
-    python benches/growth.py --quick           # small sizes: does it run
+    python benches/growth.py --quick           # small sizes, as a check that it runs
 
-A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, ID taught by text, and
-1,024 candidates a sample: 512 of the teacher's best tenth and 512 random. Evaluation ranks 1,000 targets by
-three views. Each size runs in a process of its own under `run.memory_budget`, whose peak is printed.
+A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, the text network as
+teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top tenth and 512 random.
+Evaluation ranks 1,000 targets in three views. Each size runs in a separate process under `run.memory_budget`,
+and its peak memory is printed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ TEXT, DIM, SAMPLES, TARGETS, BUDGET = 384, 128, 256, 1_000, "6GiB"
 
 
 def sessions_of(count: int, num_items: int) -> SessionStore:
-    """Sessions of 2 to 8 items."""
+    """Random sessions of 2 to 8 items."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(2, 9, count)
     items = rng.integers(0, num_items, lengths.sum())
@@ -51,7 +52,7 @@ def sessions_of(count: int, num_items: int) -> SessionStore:
 
 
 def texts(folder: Path, num_items: int) -> np.ndarray[Any, Any]:
-    """Random float16 vectors in a file, mapped."""
+    """Random float16 vectors, memory-mapped from a file."""
     path = folder / "vectors.npy"
     vectors = np.lib.format.open_memmap(path, "w+", np.float16, (num_items, TEXT))
     rng = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def catalogue(num_items: int) -> dict[str, float]:
 
 
 def epoch(count: int) -> dict[str, float]:
-    """Seconds of all batches of an epoch, by session."""
+    """Seconds that all batches of an epoch take, in the layout `by_session`."""
     store = sessions_of(count, 10_000)
     began = time.perf_counter()
     samples = sum(len(batch.targets) for batch in PrefixBatches(store, 512, 50, layout="by_session"))
@@ -110,14 +111,14 @@ def epoch(count: int) -> dict[str, float]:
 
 
 def measured(kind: str, size: int, threads: int) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """Run one measurement in a separate process."""
     given = [sys.executable, __file__, "--one", kind, str(size), "--threads", str(threads)]
     answer = subprocess.run(given, check=True, capture_output=True, text=True)
     return dict(json.loads(answer.stdout))
 
 
 def draw(path: Path, catalogues: dict[int, dict[str, float]], epochs: dict[int, dict[str, float]]) -> None:
-    """Both curves on logarithmic axes, with a line of slope 1."""
+    """Plot both curves on logarithmic axes, with a line of slope 1."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -141,7 +142,7 @@ def draw(path: Path, catalogues: dict[int, dict[str, float]], epochs: dict[int, 
 
 
 def main() -> None:
-    """Both curves."""
+    """Measure, print and plot both curves."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--plot", type=Path)

@@ -1,9 +1,9 @@
-"""All systems on one data folder, each in a process of its own; finished runs are kept, so it resumes.
+"""Train all systems on one data folder, each in a separate process; a second start resumes.
 
     python benches/quality.py DATA RUNS [--preset NAME] [--set key=value] [--only NAME] [--seeds N ...]
 
-Writes RUNS/table.md: test metrics as mean ± standard deviation over seeds, time and peak memory. The systems
-that are compared closely have three seeds, the rest one.
+Writes RUNS/table.md: test metrics as mean ± standard deviation over seeds, time and peak memory. Finished
+runs are kept. The systems that are compared closely have three seeds, the others one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
 
 def main() -> None:
-    """Run what is missing, then write the table."""
+    """Train the missing runs, then write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def run(data: str, out: Path, name: str, seed: int, presets: list[str], settings: list[str]) -> None:
-    """One system; a checkpoint is gone on with."""
+    """Train one system, resuming from its checkpoint if there is one."""
     if (out / "result.json").exists():
         return
     command = [sys.executable, "-m", "alterrec", "train", name, "--data", data, "--out", str(out)]
@@ -70,7 +70,7 @@ def run(data: str, out: Path, name: str, seed: int, presets: list[str], settings
 
 
 def tabulate(runs: Path) -> str:
-    """One row a system and view, best NDCG@20 first."""
+    """One row per system and view, sorted by NDCG@20."""
     results: dict[str, list[dict]] = {}
     for path in sorted(runs.glob("*/result.json")):
         result = json.loads(path.read_text("utf-8"))

@@ -1,12 +1,12 @@
-"""The ranking room beside what one would use instead; equal results are asserted before anything is timed.
+"""Compare `alterrec.ranking` with the usual alternatives; equal results are asserted before timing.
 
     python benches/ranking.py                    # all tables, some minutes
     python benches/ranking.py --only windows     # one of them
-    python benches/ranking.py --quick            # small matrices and few rounds: does it run, is it equal
+    python benches/ranking.py --quick            # small matrices, as a check that it runs and is equal
 
-Each line is a ratio of medians, the quartiles of the ratio over the rounds, and the target where there is
-one. Jobs of one table take turns in one process, so that noise of the machine hits all of them alike.
-Scores are products of random factors in float32, as a model's are. One thread, unless the line says two.
+Each line is a ratio of medians, the quartiles of the ratio over the rounds, and the target if there is one.
+Jobs of one table alternate in one process, so that noise of the machine affects all of them equally. Scores
+are products of random factors in float32, as those of a model are. One thread, unless the line says two.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Scores = NDArray[np.float32]
 
 
 class Size(NamedTuple):
-    """What the tables are measured on."""
+    """Sizes of the measured matrices."""
 
     rows: int
     items: int
@@ -46,7 +46,7 @@ QUICK = Size(8, 4_025, (4, 2_000), (2, 200), 2, 10_000, 2)
 
 
 def gaussian(rows: int, items: int, factors: int = 64) -> Scores:
-    """Scores of random factors."""
+    """Scores (rows, items) of random factors."""
     rng = np.random.default_rng(0)
     sessions, table = rng.normal(size=(rows, factors)), rng.normal(size=(factors, items))
     return (sessions.astype(np.float32) @ table.astype(np.float32)) / np.float32(np.sqrt(factors))
@@ -54,7 +54,7 @@ def gaussian(rows: int, items: int, factors: int = 64) -> Scores:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Ours, torch's and numba's threads."""
+    """Set the number of threads of alterrec, torch and numba."""
     ranking.set_threads(count)
     torch.set_num_threads(count)
     numba.set_num_threads(count)
@@ -109,7 +109,7 @@ def numba_window(scores: Any, start: int, stop: int) -> Any:
 
 
 def assert_window(scores: Scores, ids: NDArray[np.int64], start: int, stop: int) -> None:
-    """The ids are those of a stable sort, ascending."""
+    """Assert that the ids are those of a stable sort, in ascending order."""
     for row in range(0, len(scores), max(1, len(scores) // 8)):
         expected = np.argsort(-scores[row], kind="stable")[start:stop]
         np.testing.assert_array_equal(ids[row], np.sort(expected))
@@ -133,21 +133,21 @@ def windows(size: Size) -> None:
         ours, topk, unsorted, by_numba = (job() for job in jobs.values())
         assert_window(scores, ours, start, stop)
         np.testing.assert_array_equal(ours, np.sort(by_numba))
-        # Without ties the same items; which of tied items topk takes is its own affair.
+        # Compared by score, because topk may choose other ones of several tied items.
         values = np.take_along_axis(scores, ours, axis=1)
         np.testing.assert_array_equal(np.sort(values), np.sort(tensor.gather(1, topk).numpy()))
         top = np.sort(tensor.gather(1, unsorted).numpy())
         np.testing.assert_array_equal(np.sort(values), top[:, : top.shape[1] - start])
         print(f"\nwindow [{start}, {stop}) of {items} items, {rows} rows")
         seconds = timing.rounds(jobs, size.rounds)
-        print(f"  ours: {np.median(seconds['ours']) / scores.size * 1e9:.2f} ns a score")
+        print(f"  ours: {np.median(seconds['ours']) / scores.size * 1e9:.2f} ns per score")
         names = {"topk": "torch.topk, then slice", "unsorted": "torch.topk(sorted=False)"}
         for name in ["topk", "unsorted", "numba"]:
             timing.line(names.get(name, name), seconds["ours"], seconds[name], *targets.get(name, ()))
 
 
 def limits(size: Size) -> None:
-    """The window beside what cannot be avoided: reading scores, writing ids, making the scores."""
+    """Compare the window with its lower bounds: reading scores, writing ids, computing the scores."""
     start, stop = size.wide
     scores = gaussian(size.rows, size.items)
     tensor = torch.from_numpy(scores)
@@ -166,7 +166,9 @@ def limits(size: Size) -> None:
         },
         size.rounds,
     )
-    print(f"\nwindow [{start}, {stop}) of {size.items} items, {size.rows} rows, beside the limits")
+    print(
+        f"\nwindow [{start}, {stop}) of {size.items} items, {size.rows} rows, compared with its lower bounds"
+    )
     timing.share(
         "x (sum of the scores + copy of the ids)",
         seconds["ours"],
@@ -178,7 +180,7 @@ def limits(size: Size) -> None:
 
 
 def draws(size: Size) -> None:
-    """A few of the window's items, at random."""
+    """Random samples of the window."""
     start, stop = size.wide
     count = min(1024, stop - start)
     scores = gaussian(size.rows, size.items)
@@ -197,12 +199,12 @@ def draws(size: Size) -> None:
         assert all(np.isin(some, all_).all() for some, all_ in zip(drawn, window, strict=True))
         assert (np.diff(drawn) > 0).all()
     seconds = timing.rounds({"ours": ours, "multinomial": by_multinomial}, size.rounds)
-    print(f"\n{count} drawn from [{start}, {stop}) of {size.items} items, {size.rows} rows")
+    print(f"\n{count} samples of [{start}, {stop}) of {size.items} items, {size.rows} rows")
     timing.line("torch.topk, then multinomial", seconds["ours"], seconds["multinomial"], 60, 90)
 
 
 def hard_rows(rows: int, items: int) -> dict[str, Scores]:
-    """Rows that break selections by sampling, by histogram, or by pivots."""
+    """Rows that are worst cases for selection by sampling, by histogram, or by pivots."""
     rng = np.random.default_rng(2)
     normal = rng.normal(size=(rows, items)).astype(np.float32)
     blocks = np.repeat(rng.normal(size=(rows, items // 64 + 1)), 64, axis=1)[:, :items]
@@ -220,7 +222,7 @@ def hard_rows(rows: int, items: int) -> dict[str, Scores]:
 
 
 def hard(size: Size) -> None:
-    """No row costs much more than a Gaussian one."""
+    """Check that no row costs much more than a Gaussian one."""
     start, stop = size.wide
     rows = hard_rows(size.rows, size.items)
     for scores in rows.values():
@@ -235,7 +237,7 @@ def hard(size: Size) -> None:
 
 
 def instructions(size: Size) -> None:
-    """The same results, and how much of the speed, without the widest vectors."""
+    """Results and speed on each instruction set."""
     start, stop = size.wide
     scores = gaussian(size.rows, size.items)
     tensor = torch.from_numpy(scores)
@@ -259,7 +261,7 @@ def instructions(size: Size) -> None:
 
 
 def ranks(size: Size) -> None:
-    """Ranks of one target a row."""
+    """Ranks of one target per row."""
     scores = gaussian(size.rows, size.items)
     targets = np.random.default_rng(3).integers(0, size.items, size.rows)
     one = np.take_along_axis(scores, targets[:, None], axis=1)
@@ -272,7 +274,7 @@ def ranks(size: Size) -> None:
     np.testing.assert_array_equal(tied, (scores == one).sum(1))
     seconds = timing.rounds(jobs, size.rounds)
     print(f"\nrank of one target, {size.items} items, {size.rows} rows")
-    timing.line("numpy (s > t).sum(1), which sees no ties", seconds["ours"], seconds["numpy"], 3, 4)
+    timing.line("numpy (s > t).sum(1), which ignores ties", seconds["ours"], seconds["numpy"], 3, 4)
 
     views = [scores, scores[::-1].copy()]
     tensors = [torch.from_numpy(view) for view in views]
@@ -297,11 +299,11 @@ def ranks(size: Size) -> None:
     seconds = timing.rounds({"ours": fused, "torch": by_torch, "three": in_three_passes}, size.rounds)
     print(f"\nranks with ties by two views and their sum, {size.items} items, {size.rows} rows")
     timing.line("torch", seconds["ours"], seconds["torch"], 60, 90)
-    timing.line("torch's sum, then three passes of ours", seconds["ours"], seconds["three"], 3, 3.5)
+    timing.line("torch's sum, then three of our passes", seconds["ours"], seconds["three"], 3, 3.5)
 
 
 def tops(size: Size) -> None:
-    """The best 20 of each row."""
+    """The top 20 of each row."""
     scores = gaussian(size.rows, size.items)
     tensor = torch.from_numpy(scores)
     jobs: dict[str, timing.Job] = {
@@ -311,12 +313,12 @@ def tops(size: Size) -> None:
     (_, values), top = (job() for job in jobs.values())
     np.testing.assert_array_equal(values, top.values.numpy())
     seconds = timing.rounds(jobs, size.rounds)
-    print(f"\nthe 20 best of {size.items} items, {size.rows} rows")
+    print(f"\nthe top 20 of {size.items} items, {size.rows} rows")
     timing.line("torch.topk(20)", seconds["ours"], seconds["topk"], 5, 8)
 
 
 def scaling(size: Size) -> None:
-    """Two threads against one, alone and right after a parallel region of torch."""
+    """Compare two threads with one, alone and right after a parallel region of torch."""
     start, stop = size.wide
     scores = gaussian(4 * size.rows, size.items)
     small = torch.zeros(1 << 16)
@@ -330,14 +332,18 @@ def scaling(size: Size) -> None:
         after: dict[str, list[float]] = {"one": [], "two": []}
         for _ in range(size.rounds):
             for name, count in (("one", 1), ("two", 2)):
-                small.add_(1)  # torch's second thread now waits for more, spinning unless told not to
+                small.add_(
+                    1
+                )  # torch's second thread now waits for work, spinning unless OMP_WAIT_POLICY is passive
                 after[name].append(float(timing.rounds({"it": lambda c=count: on(c)}, 1)["it"][0]))
                 small.add_(1)
-        print(f"\ntwo threads against one, window [{start}, {stop}) of {size.items}, {len(scores)} rows")
+        print(
+            f"\ntwo threads compared with one, window [{start}, {stop}) of {size.items}, {len(scores)} rows"
+        )
         timing.line("alone", alone["two"], alone["one"], 1.6, 1.9)
         policy = os.environ.get("OMP_WAIT_POLICY", "unset")
         timing.line(
-            f"after a region of torch, OMP_WAIT_POLICY {policy}",
+            f"after a torch region, OMP_WAIT_POLICY {policy}",
             np.array(after["two"]),
             np.array(after["one"]),
             1.6,
@@ -358,7 +364,7 @@ TABLES = {
 
 
 def main() -> None:
-    """Run the tables asked for."""
+    """Print the selected tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,16 +1,17 @@
-"""RecBole 1.2.1 on one of our data folders, under our protocol: last item of each session, exact ties.
+"""Train RecBole 1.2.1 on one of our data folders and evaluate it by our protocol (last item, exact ties).
 
     python benches/recbole_peer.py DATA RUNS [MODEL ...] [--seeds N ...] [--epochs N] [--per-session N] ...
 
-Runs in a Python of its own, without alterrec: RecBole needs an older numpy and torch. With Python 3.11:
+Needs a separate Python environment without alterrec, because RecBole needs older versions of numpy and torch.
+With Python 3.11:
 
     pip install recbole==1.2.1 torch==2.5.1 "numpy<2" "pandas<3" "scipy<1.14"
 
-Training samples are every prefix of a training session; full cross-entropy; the epoch with the best NDCG@20
-on validation; the whole catalogue is ranked, items of the prefix with it. RecBole's own models, data loaders
-and training epoch are used, its metrics and checkpoints are not: it rounds the former, and breaks ties by
-position. Each run is a process of its own and leaves RUNS/MODEL-seedN.json; finished runs are kept, so it
-resumes.
+Every prefix of a training session is a sample, the loss is full cross-entropy, and the epoch with the best
+NDCG@20 on validation is used. The whole catalogue is ranked, including the items of the prefix. RecBole's own
+models, data loaders and training epoch are used. Its metrics and checkpoints are not used: it rounds metrics
+and breaks ties by position. Each run is a separate process that writes RUNS/MODEL-seedN.json; finished runs
+are kept, so a second start resumes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PATIENCE = 3
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Train the missing runs, then print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,12 +57,18 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--heads", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12, help="S3Rec is pretrained as many before")
+    parser.add_argument(
+        "--epochs", type=int, default=12, help="S3Rec is pretrained for as many epochs before"
+    )
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--lr", type=float, default=0.001)
     parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--max-len", type=int, default=50, help="last items of a prefix that are kept")
-    parser.add_argument("--per-session", type=int, help="that many random prefixes a session, not every one")
+    parser.add_argument(
+        "--max-len", type=int, default=50, help="number of last items of a prefix that are used"
+    )
+    parser.add_argument(
+        "--per-session", type=int, help="number of random prefixes per session, instead of all"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     options.data, options.runs = options.data.resolve(), options.runs.resolve()
@@ -71,7 +78,7 @@ def main() -> None:
         for model in options.models:
             out = options.runs / f"{model}-seed{seed}.json"
             if not out.exists():
-                # A fresh process, so that its peak of memory is its own.
+                # A fresh process for each run, so that its peak memory is not that of another run.
                 context = multiprocessing.get_context("spawn")
                 with ProcessPoolExecutor(1, mp_context=context) as process:
                     result = process.submit(run, model, seed, options).result()
@@ -80,8 +87,8 @@ def main() -> None:
 
 
 def run(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One model trained and ranked, in a temporary folder that takes all that RecBole writes."""
-    sys.argv = sys.argv[:1]  # RecBole takes settings from the command line too.
+    """Train and rank one model, in a temporary folder for the files that RecBole writes."""
+    sys.argv = sys.argv[:1]  # RecBole also reads settings from the command line.
     warnings.simplefilter("ignore")
     logging.getLogger().setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
@@ -95,7 +102,7 @@ def run(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def train(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Train until validation stops improving; ranks of the best epoch."""
+    """Train until validation stops improving; return the ranks of the best epoch."""
     start = time.perf_counter()
     pretraining: list[dict[str, float]] = []
     if model == "S3Rec":
@@ -136,7 +143,7 @@ def train(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 def build(
     model: str, seed: int, options: argparse.Namespace, stage: dict[str, str]
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """RecBole's network, its trainer and its loaders."""
+    """Return RecBole's network, its trainer and its loaders."""
     config = Config(model, "sessions", config_dict={**settings(model, options), **stage, "seed": seed})
     init_seed(seed, reproducibility=True)
     dataset = create_dataset(config)
@@ -144,15 +151,15 @@ def build(
     init_seed(seed, reproducibility=True)
     network = get_model(model)(config, loaders["train"].dataset)
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
-    # One of RecBole's models turns this on for all as it is imported; it costs a third of the time.
+    # One of RecBole's models turns this on globally when it is imported; it costs a third of the time.
     torch.autograd.set_detect_anomaly(False)
     return network, trainer, loaders
 
 
 def settings(model: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What RecBole is told; the rest is its defaults."""
+    """The settings passed to RecBole; all others are its defaults."""
     own: dict[str, Any] = {
-        # Where files are, what their columns mean.
+        # Files and the meaning of their columns.
         "data_path": ".",
         "benchmark_filename": list(SPLITS),
         "load_col": {"inter": ["session_id", "item_id_list", "item_id"], "item": ["item_id", "words"]},
@@ -160,7 +167,7 @@ def settings(model: str, options: argparse.Namespace) -> dict[str, Any]:
         "alias_of_item_id": ["item_id_list"],
         "selected_features": ["words"],
         "item_attribute": "words",
-        # The network. A model reads those of these names that it has.
+        # The network. A model reads only the names that it knows.
         "embedding_size": options.dim,
         "hidden_size": options.dim,
         "inner_size": 4 * options.dim,
@@ -181,12 +188,12 @@ def settings(model: str, options: argparse.Namespace) -> dict[str, Any]:
         "show_progress": False,
     }
     if model == "GRU4Rec":
-        own["hidden_size"] = 2 * options.dim  # RecBole's default is 128 beside 64.
+        own["hidden_size"] = 2 * options.dim  # RecBole's defaults are 128 and an embedding size of 64.
     return own
 
 
 def train_epoch(trainer: Any, loader: Any, epoch: int) -> dict[str, float]:
-    """The mean loss of a batch, seconds by the clock and of the processor."""
+    """Train one epoch; return the mean loss of a batch, wall-clock and processor seconds."""
     start, start_cpu = time.perf_counter(), time.process_time()
     loss = trainer._train_epoch(loader, epoch) / len(loader)
     seconds = {"seconds": time.perf_counter() - start, "seconds_cpu": time.process_time() - start_cpu}
@@ -195,7 +202,7 @@ def train_epoch(trainer: Any, loader: Any, epoch: int) -> dict[str, float]:
 
 @torch.no_grad()
 def ranks(network: Any, loader: Any) -> tuple[np.ndarray, np.ndarray]:
-    """For each target, how many items score above it, and how many the same, itself included."""
+    """For each target, the number of items that score higher, and equal (including itself)."""
     network.eval()
     greater, tied = [], []
     for interaction, _, _, targets in loader:
@@ -209,7 +216,7 @@ def ranks(network: Any, loader: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def metrics(greater: np.ndarray, tied: np.ndarray) -> dict[str, float]:
-    """Mean over targets of each metric's expectation over the orders of equal scores."""
+    """Mean over targets of each metric's expected value over the orders of tied items."""
     means = {}
     for name in METRICS:
         kind, depth = name.split("@")
@@ -222,7 +229,7 @@ def metrics(greater: np.ndarray, tied: np.ndarray) -> dict[str, float]:
 
 
 def write_atomic_files(options: argparse.Namespace, folder: Path, seed: int) -> None:
-    """The data set `sessions` as RecBole reads it, split already."""
+    """Write the data set `sessions` in RecBole's format, already split."""
     data, per_session = options.data, options.per_session
     out = folder / "sessions"
     out.mkdir()
@@ -246,7 +253,7 @@ def write_atomic_files(options: argparse.Namespace, folder: Path, seed: int) -> 
 
 
 def read_sessions(path: Path) -> list[tuple[str, list[str]]]:
-    """Session ids, and their items by time."""
+    """Session ids with their items in time order."""
     rows = pd.read_csv(path, dtype={"session_id": str, "item_id": str})
     if "timestamp" in rows:
         rows = rows.sort_values("timestamp", kind="stable")
@@ -260,12 +267,12 @@ def categories(text: str) -> list[str]:
 
 
 def title_words(text: str) -> list[str]:
-    """The words of a title, each once."""
+    """The distinct words of a title."""
     return list(dict.fromkeys(re.findall(r"\w+", text.lower())))
 
 
 def peak_memory_bytes() -> int:
-    """Most memory this process has held."""
+    """Peak memory of this process."""
     status = Path("/proc/self/status").read_text("utf-8")
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
 

@@ -1,11 +1,11 @@
-"""A hard-negative step beside the products that it cannot do without, and beside plain PyTorch.
+"""Compare a hard-negative step with its unavoidable matrix products and with plain PyTorch.
 
     python benches/step.py            # Amazon-French size: 40,258 items, d 300, 512 samples, window 20..20000
-    python benches/step.py --quick    # a tenth of it: does it run, is it equal
+    python benches/step.py --quick    # a tenth of the size, as a check that it runs and is equal
 
-The sides take turns in one process; losses and gradients are asserted equal first (dropout off). Memory is
-what a step adds to its process at most, beyond weights, Adam's moments, text vectors and batches, measured in
-a process of its own for each side.
+Both sides alternate in one process; losses and gradients are asserted equal first (dropout is off). Memory is
+the peak that a step adds to its process beyond weights, Adam's moments, text vectors and batches, measured in
+a separate process for each side.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from alterrec.training.step import Clock, NoClock, Step
 
 
 class Size(NamedTuple):
-    """What is measured."""
+    """Sizes of the measured step."""
 
     items: int
     dim: int
@@ -53,7 +53,7 @@ MAX_LEN = 50
 
 
 def store(size: Size, sessions: int = 3_000) -> SessionStore:
-    """Sessions whose prefixes have 3.8 items on average, as the paper's Amazon-French has."""
+    """Sessions whose prefixes have 3.8 items on average, as in the paper's Amazon-French data."""
     rng = np.random.default_rng(0)
     lengths = 2 + np.minimum(rng.geometric(0.27, sessions) - 1, 48)
     items = rng.integers(0, size.items, lengths.sum())
@@ -61,7 +61,7 @@ def store(size: Size, sessions: int = 3_000) -> SessionStore:
 
 
 def system(size: Size, session: str = "transformer") -> tuple[Recommender, Recipe]:
-    """AlterRec with two Transformers, dropout off, so that both sides compute the same."""
+    """AlterRec with two Transformers, without dropout, so that both sides compute the same."""
     recipe = resolve(
         "alterrec",
         ["paper"],
@@ -82,14 +82,14 @@ def system(size: Size, session: str = "transformer") -> tuple[Recommender, Recip
 
 
 def plain_scores(network: Any, items: Any, lengths: Any, table: Any) -> Any:
-    """Scores as one writes them first: prefixes padded to 50, every place encoded."""
+    """Straightforward scores: prefixes padded to 50, every position encoded."""
     states = network.session(table, items)
     vectors = states[torch.arange(len(items)), lengths - 1] / network.log_temperature.exp().float()
     return vectors @ table.T
 
 
 def plain_loss(model: Recommender, size: Size, phase: Phase, batch: tuple[Any, Any, Any]) -> Any:
-    """The same loss by topk, a slice, a gather and torch's cross-entropy."""
+    """The same loss with topk, a slice, a gather and torch's cross-entropy."""
     items, lengths, targets = batch
     student, teacher = model.network(phase.train), model.network(phase.teacher or "")
     start, stop = size.window
@@ -110,7 +110,7 @@ def plain_batch(batch: Batch) -> tuple[Any, Any, Any]:
 
 
 def optimisers(model: Recommender) -> dict[str, torch.optim.Adam]:
-    """Adam a network."""
+    """One Adam optimiser per network."""
     return {
         name: torch.optim.Adam(model.network(name).parameters(), lr=1e-4, fused=True)
         for name in model.networks
@@ -118,7 +118,7 @@ def optimisers(model: Recommender) -> dict[str, torch.optim.Adam]:
 
 
 class Sides:
-    """Both ways to do a step, on batches of the same samples."""
+    """Both versions of a step, on batches of the same samples."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -137,7 +137,7 @@ class Sides:
         self.turn = 0
 
     def step_of(self, phase: Phase, clock: Clock) -> Step:
-        """What our steps of an epoch share."""
+        """The object that our steps of an epoch share."""
         return Step(
             self.model,
             self.recipe,
@@ -150,12 +150,12 @@ class Sides:
         )
 
     def ours(self, step: Step) -> None:
-        """One step of ours."""
+        """Run one step of ours."""
         self.turn += 1
         self._learn(step.phase, step.loss(self.batches[self.turn % 4]))
 
     def plain(self, phase: Phase) -> None:
-        """One step of the plain kind."""
+        """Run one plain PyTorch step."""
         self.turn += 1
         self.model.network(phase.train).train()
         self._learn(phase, plain_loss(self.model, self.size, phase, self.padded[self.turn % 4]))
@@ -166,7 +166,7 @@ class Sides:
         self.optimisers[phase.train].step()
 
     def assert_equal(self, phase: Phase) -> None:
-        """Both sides' loss and gradients."""
+        """Assert that loss and gradients of both sides are equal."""
         parameters = list(self.model.network(phase.train).parameters())
         losses = [
             self.step_of(phase, NoClock()).loss(self.batches[0]),
@@ -179,7 +179,7 @@ class Sides:
 
 
 def head(size: Size) -> None:
-    """Teacher, window and loss with both gradients beside their four products."""
+    """Compare teacher, window and loss with both gradients with their four matrix products."""
     rng = torch.Generator().manual_seed(0)
     vectors, judged = (torch.randn(512, size.dim, generator=rng) for _ in range(2))
     table, judging = (torch.randn(size.items, size.dim, generator=rng) / size.dim**0.5 for _ in range(2))
@@ -247,7 +247,7 @@ def head(size: Size) -> None:
 
 
 def steps(sides: Sides) -> None:
-    """Whole steps of both phases."""
+    """Time whole steps of both phases."""
     for phase in PHASES:
         sides.assert_equal(phase)
         step = sides.step_of(phase, NoClock())
@@ -270,9 +270,9 @@ def steps(sides: Sides) -> None:
 
 
 def evaluation(size: Size) -> None:
-    """Three views of every target beside the two scoring products."""
+    """Compare the evaluation of three views with the two scoring products."""
     rng = np.random.default_rng(1)
-    # The mean of the prefix, the paper's ID encoder: what is measured is scoring and counting.
+    # The session encoder is the mean, the paper's ID encoder, so that scoring and counting dominate.
     model, _ = system(size, session="mean")
     model = model.eval()
     lengths = np.full(size.targets, 5)
@@ -300,7 +300,7 @@ def evaluation(size: Size) -> None:
 
 
 def memory(side: str, size: Size) -> None:
-    """In a process of its own: how much a step adds at most."""
+    """Print the peak memory that a step adds; runs in a separate process."""
     sides = Sides(size)
     for optimiser in sides.optimisers.values():
         for group in optimiser.param_groups:
@@ -309,11 +309,11 @@ def memory(side: str, size: Size) -> None:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     step = sides.step_of(PHASES[0], NoClock()) if side == "ours" else None
-    # A library's own pages are not a step's: one small product of each kind brings them in.
+    # One small product of each kind loads the pages of the libraries, which do not belong to a step.
     F.cross_entropy(
         torch.randn(2, 5, requires_grad=True) @ torch.randn(5, 5), torch.tensor([0, 1])
     ).backward()
-    # The peak of what came before is forgotten.
+    # Reset the peak, VmHWM.
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = memory_line("VmRSS")
@@ -323,13 +323,13 @@ def memory(side: str, size: Size) -> None:
 
 
 def memory_line(name: str) -> int:
-    """Bytes of this process, as Linux tells them: VmRSS now, VmHWM at most."""
+    """Bytes of this process as Linux reports them: VmRSS is the current value, VmHWM the peak."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
 
 def main() -> None:
-    """All tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,4 +1,4 @@
-"""Interleaved timing, and one line a comparison: ratio, spread, target."""
+"""Interleaved timing, printed as one line per comparison: ratio, spread, target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Seconds = dict[str, NDArray[np.float64]]
 
 
 def rounds(jobs: Mapping[str, Job], repeats: int) -> Seconds:
-    """Seconds of each job in each of `repeats` rounds, in which all jobs take turns, after a warm-up."""
+    """Seconds of each job by round: all jobs alternate for `repeats` rounds, after a warm-up."""
     seconds: Seconds = {name: np.empty(repeats) for name in jobs}
     for turn in range(-1, repeats):
         for name, job in jobs.items():
@@ -30,7 +30,7 @@ def rounds(jobs: Mapping[str, Job], repeats: int) -> Seconds:
 def line(
     what: str, ours: NDArray[np.float64], theirs: NDArray[np.float64], least: float = 0, aim: float = 0
 ) -> None:
-    """How many times as long as ours theirs took: median, quartiles of the rounds, least and aim."""
+    """Print `theirs` as a multiple of `ours`: ratio of medians, quartiles, required and target value."""
     ratio = float(np.median(theirs) / np.median(ours))
     low, high = np.percentile(theirs / ours, [25, 75])
     target = f"{least:g}; {aim:g}" if least else ""
@@ -39,7 +39,7 @@ def line(
 
 
 def share(what: str, part: NDArray[np.float64], whole: NDArray[np.float64], most: float, aim: float) -> None:
-    """What part of the whole's time a part took, where less is better."""
+    """Print the time of `part` as a share of `whole`, where lower is better."""
     ratio = float(np.median(part) / np.median(whole))
     low, high = np.percentile(part / whole, [25, 75])
     verdict = "reached" if ratio <= aim else "at most" if ratio <= most else "MISSED"
@@ -50,7 +50,7 @@ def share(what: str, part: NDArray[np.float64], whole: NDArray[np.float64], most
 
 
 def machine() -> str:
-    """The processor, as far as the system tells."""
+    """Name and number of the processors, as far as the system reports them."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
