@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +15,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.significance import holm, sign_flip_p
 from alterrec.recipe import recipe_names, resolve
 from alterrec.results import STUDY
-from alterrec.studies import locks as claims
 from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
-from alterrec.studies.locks import Claim
 from alterrec.studies.plan import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
 from alterrec.studies.queue import Failure, Runs
 from alterrec.studies.rivals import best_baseline
@@ -335,102 +327,6 @@ def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
     said = " ".join(capsys.readouterr().out.split())
     assert all(f"{key} {value}" in said for key, value in QUICK.items())
     assert all(row in said for row in QUICK_ROWS)
-
-
-def test_one_holds_a_claim_until_it_is_given_up(tmp_path: Path) -> None:
-    path = tmp_path / "run.lock"
-    held = Claim.take(path)
-    assert held is not None
-    assert Claim.take(path) is None
-    assert held.beat()
-    held.release()
-    assert not path.exists()
-    assert Claim.take(path) is not None
-
-
-def _claim_of(path: Path, process: int, host: str = socket.gethostname()) -> None:
-    path.write_text(json.dumps({"host": host, "process": process, "claim": "x"}), "utf-8")
-
-
-def _ended_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def test_the_claim_of_a_process_that_is_gone_is_free(tmp_path: Path) -> None:
-    path = tmp_path / "run.lock"
-    _claim_of(path, _ended_process())
-    assert Claim.take(path) is not None
-    assert [file.name for file in tmp_path.iterdir()] == ["run.lock"]
-
-
-def test_the_claim_of_a_live_process_or_of_another_host_is_kept(tmp_path: Path) -> None:
-    for name, process, host in (("a", os.getpid(), socket.gethostname()), ("b", _ended_process(), "far")):
-        path = tmp_path / name
-        _claim_of(path, process, host)
-        assert Claim.take(path) is None
-
-
-def test_a_claim_that_nobody_touched_for_long_is_free(tmp_path: Path) -> None:
-    path = tmp_path / "run.lock"
-    _claim_of(path, os.getpid(), "far")
-    old = time.time() - claims.STALE_SECONDS - 1
-    os.utime(path, (old, old))
-    assert Claim.take(path) is not None
-
-
-def test_a_claim_in_the_making_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "run.lock"
-    path.touch()
-    assert Claim.take(path) is None
-
-
-def test_who_lost_a_claim_is_told_and_leaves_it_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.0)
-    path = tmp_path / "run.lock"
-    held = Claim.take(path)
-    assert held is not None
-    _claim_of(path, os.getpid(), "far")
-    assert not held.beat()
-    held.release()
-    assert path.exists()
-
-
-def test_a_beat_keeps_a_claim_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.0)
-    path = tmp_path / "run.lock"
-    held = Claim.take(path)
-    assert held is not None
-    os.utime(path, (0, 0))
-    assert held.beat()
-    assert not claims.is_stale(path)
-
-
-@pytest.mark.parametrize("stale", [False, True])
-def test_of_many_at_once_one_gets_the_claim(tmp_path: Path, stale: bool) -> None:
-    gone = _ended_process()
-    for attempt in range(40):
-        path = tmp_path / f"{attempt}.lock"
-        if stale:
-            _claim_of(path, gone)
-        got: list[Claim] = []
-        start = threading.Barrier(12)
-
-        def take(path: Path = path, got: list[Claim] = got, start: threading.Barrier = start) -> None:
-            start.wait()
-            claim = Claim.take(path)
-            if claim is not None:
-                got.append(claim)
-
-        threads = [threading.Thread(target=take) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(got) == 1
 
 
 def test_before_any_run_the_size_of_the_data_says_how_long(runs: Runs) -> None:

@@ -72,7 +72,7 @@ class Runs:
     """The runs of one folder, which any study on the same data shares.
 
     Attributes:
-        folder: where run folders, claims and logs lie.
+        folder: where run folders, locks and logs are.
         source: the data.
         fingerprint: of their content.
         presets, settings: of every run; a run's own settings win.

@@ -12,7 +12,7 @@ from pathlib import Path
 from alterrec.progress import Event, Listener, ignore
 from alterrec.report.tables import duration
 from alterrec.studies.guess import guess_seconds
-from alterrec.studies.locks import Claim
+from alterrec.studies.locks import LockFile
 from alterrec.studies.plan import trains
 from alterrec.studies.queue import Plan, Run, Runs
 
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.25
 class _Active:
     """A run at work here."""
 
-    claim: Claim
+    lock: LockFile
     process: subprocess.Popen[bytes]
     log: Path
     began: float = field(default_factory=time.monotonic)
@@ -134,11 +134,11 @@ def _left(plan: Plan, runs: Runs, jobs: int, active: dict[Run, _Active]) -> str:
 
 def _start(run: Run, runs: Runs) -> _Active | None:
     """The run at work, or None where another process has it or has just finished it."""
-    claim = Claim.take(_lock(run, runs))
-    if claim is None:
+    lock = LockFile.try_acquire(_lock_path(run, runs))
+    if lock is None:
         return None
     if runs.ended(run):
-        claim.release()
+        lock.release()
         return None
     runs.clear(run)
     log = runs.folder / f"{run.name}.log"
@@ -151,14 +151,14 @@ def _start(run: Run, runs: Runs) -> _Active | None:
             # Ctrl-C in the terminal is for the study, which then stops its runs.
             start_new_session=True,
         )
-    return _Active(claim, process, log)
+    return _Active(lock, process, log)
 
 
 def _ended(run: Run, active: _Active, runs: Runs) -> str | None:
     """How the run ended in words; None while it is at work."""
     code = active.process.poll()
     if code is None:
-        if active.claim.beat():
+        if active.lock.touch():
             return None
         _stop(active)
         return "taken over by another process"
@@ -181,18 +181,18 @@ def _stop(active: _Active) -> None:
     active.process.wait()
     if active.process.stdin is not None:
         active.process.stdin.close()
-    active.claim.release()
+    active.lock.release()
 
 
 def _tidy(plan: Plan, runs: Runs) -> None:
-    """Take away claims of processes that were killed when their run had just finished."""
+    """Remove the locks of processes that were killed just after their run had finished."""
     for run in plan.runs:
-        lock = _lock(run, runs)
-        if lock.exists() and (claim := Claim.take(lock)):
-            claim.release()
+        path = _lock_path(run, runs)
+        if path.exists() and (lock := LockFile.try_acquire(path)):
+            lock.release()
 
 
-def _lock(run: Run, runs: Runs) -> Path:
+def _lock_path(run: Run, runs: Runs) -> Path:
     return runs.folder / f"{run.name}.lock"
 
 

@@ -30,7 +30,7 @@ from alterrec.recipe_settings import DataSettings
 from alterrec.report.tables import Table, duration, metric_name, plain
 from alterrec.results import CHECKPOINT
 from alterrec.sessions import SessionStore, derive_seed
-from alterrec.studies.locks import Claim
+from alterrec.studies.locks import LockFile
 from alterrec.studies.plan import PAPER_GRID
 from alterrec.studies.queue import ALWAYS, spoken
 from alterrec.studies.search_space import Choices, Space, read_search
@@ -278,11 +278,11 @@ class _Search:
         """Work until all trials have ended, here or in other processes."""
         waits = False
         while True:
-            with Claim.wait(self.path / "search.lock").held():
+            with LockFile.acquire(self.path / "search.lock").kept():
                 taken = self._take()
             if taken:
-                trial, claim = taken
-                with claim.held():
+                trial, lock = taken
+                with lock.kept():
                     self._carry_out(trial)
             elif self.ended >= self.wanted:
                 return
@@ -292,26 +292,29 @@ class _Search:
                 waits = True
                 time.sleep(POLL_SECONDS)
 
-    def _take(self) -> tuple[optuna.Trial, Claim] | None:
+    def _take(self) -> tuple[optuna.Trial, LockFile] | None:
         """A trial to work on, one that nobody works on any more or a new one; None where there is none."""
         import optuna
 
         known = self.study.get_trials(deepcopy=False)
         self._give_up_where_hopeless(known)
         for frozen in known:
-            if frozen.state.is_finished() or not (claim := Claim.take(self._lock(frozen.number))):
+            if frozen.state.is_finished():
+                continue
+            lock = LockFile.try_acquire(self._lock_path(frozen.number))
+            if lock is None:
                 continue
             if self.study.get_trials(deepcopy=False)[frozen.number].state.is_finished():
                 # It ended between the two looks.
-                claim.release()
+                lock.release()
                 continue
             self._seed(frozen.number)
-            return optuna.Trial(self.study, frozen._trial_id), claim
+            return optuna.Trial(self.study, frozen._trial_id), lock
         if len(known) >= self.wanted:
             return None
         self._seed(len(known))
         trial = self.study.ask()
-        return trial, Claim.wait(self._lock(trial.number))
+        return trial, LockFile.acquire(self._lock_path(trial.number))
 
     def _give_up_where_hopeless(self, known: Sequence[optuna.trial.FrozenTrial]) -> None:
         failed = [trial for trial in known if _state(trial) == "failed"]
@@ -327,7 +330,7 @@ class _Search:
         seed = derive_seed(self.recipe.run.seed, number) % 2**32
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
-    def _lock(self, number: int) -> Path:
+    def _lock_path(self, number: int) -> Path:
         return self.path / "trials" / f"{number}.lock"
 
     def _carry_out(self, trial: optuna.Trial) -> None:
@@ -468,7 +471,7 @@ def _open(path: Path, asked: Mapping[str, Any]) -> optuna.Study:
     from optuna.storages.journal import JournalFileBackend
 
     path.mkdir(parents=True, exist_ok=True)
-    with Claim.wait(path / "search.lock").held():
+    with LockFile.acquire(path / "search.lock").kept():
         journal = path / "trials.journal"
         lock = cast(Any, _JournalLock(path / "journal.lock"))
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock))
@@ -494,11 +497,11 @@ class _JournalLock:
         self._path = path
 
     def acquire(self) -> bool:
-        self._claim = Claim.wait(self._path)
+        self._lock = LockFile.acquire(self._path)
         return True
 
     def release(self) -> None:
-        self._claim.release()
+        self._lock.release()
 
 
 def _unlike(key: str, there: Any, here: Any) -> str:
