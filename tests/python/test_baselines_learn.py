@@ -16,9 +16,9 @@ from alterrec.models.catalogue import MODELS, build_model, popularity_candidates
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
-from alterrec.training.checkpoint import Progress, parameters_of
+from alterrec.training.checkpoint import TrainingState, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import train
+from alterrec.training.trainer import Trainer
 
 # Rows of AlterRec's own paper; all others are trained baselines.
 OWN = {"independent", "id_only", "text_only", *(name for name in MODELS if name[:5] in ("alter", "nfrec"))}
@@ -51,17 +51,20 @@ def tiny_model(recipe: Recipe, data: Dataset) -> Recommender:
 
 def learn(
     model: Recommender, recipe: Recipe, data: Dataset, checkpoint: Path, exclude_seen: bool, **options: Any
-) -> Progress:
+) -> TrainingState:
     protocol = Protocol("every", exclude_seen, recipe.model.max_len)
-    arguments = {"checkpoint": checkpoint, "exclude_seen": exclude_seen} | options
-    return train(
+    resume = options.pop("resume", False)
+    trainer = Trainer(
         model,
         recipe,
         phases(recipe),
         data.train,
         lambda: evaluate(model, data.valid, protocol).all_metrics(),
-        **arguments,
-    )[0]
+        checkpoint,
+        exclude_seen=exclude_seen,
+        **options,
+    )
+    return trainer.run(resume=resume)[0]
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True], ids=["all items", "new items"])

@@ -25,7 +25,7 @@ def made(
         "num_items": 6,
         "seed": 3,
         "positives": positives,
-        "teacher": teacher,
+        "negative_teacher": teacher,
         "positive_teacher": teacher if positives.top else None,
     }
     return supervise(TARGETS, SAMPLES, negatives, **(arguments | changes))  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_a_sample_of_the_window_is_a_function_of_seed_and_sample_id() -> None:
         num_items=6,
         seed=3,
         positives=PositivesSettings(),
-        teacher=lambda chunk: SCORES.flip(0)[chunk],
+        negative_teacher=lambda chunk: SCORES.flip(0)[chunk],
     ).candidates
     assert torch.equal(whole, swapped.flip(0))
 
@@ -110,7 +110,7 @@ def test_one_teacher_scores_once_for_both_uses() -> None:
         return SCORES[chunk]
 
     window = WindowSettings(first=3, last=4, random_share=0.0)
-    made(window, "window", PositivesSettings(top=1), teacher=counted, positive_teacher=counted)
+    made(window, "window", PositivesSettings(top=1), negative_teacher=counted, positive_teacher=counted)
     assert len(calls) == 1
 
 

@@ -20,9 +20,9 @@ from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, dump_recipe, resolve
-from alterrec.training.checkpoint import Progress, parameters_of
+from alterrec.training.checkpoint import TrainingState, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import _learning_rate, train
+from alterrec.training.trainer import Trainer, _learning_rate
 
 SMALL: dict[str, Any] = {
     "model.dim": 16,
@@ -51,17 +51,17 @@ class Session:
         )
         self.model: Recommender = build_model(self.recipe, items)
 
-    def run(self, resume: bool = False, **changes: Any) -> tuple[Progress, str]:
+    def run(self, resume: bool = False, **changes: Any) -> tuple[TrainingState, str]:
         def validate() -> dict[str, dict[str, float]]:
             return evaluate(self.model, self.data.valid, VALIDATION).all_metrics()
 
         arguments = {
             "checkpoint": self.checkpoint,
-            "resume": resume,
             "listen": self.events.append,
             "validate": validate,
         } | changes
-        return train(self.model, self.recipe, phases(self.recipe), self.data.train, **arguments)
+        trainer = Trainer(self.model, self.recipe, phases(self.recipe), self.data.train, **arguments)
+        return trainer.run(resume=resume)
 
 
 def test_every_network_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_and_one_of_another_recipe_are_refused(tmp_path: Pa
     with pytest.raises(InputError, match="'epochs = 2' then, 'epochs = 4' now"):
         other.run(resume=True)
     with pytest.raises(InputError, match="belongs to other data"):
-        Session(tmp_path, schedule__epochs=2).run(resume=True, data="other")
+        Session(tmp_path, schedule__epochs=2).run(resume=True, fingerprint="other")
     session.checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="not a checkpoint"):
         Session(tmp_path, schedule__epochs=2).run(resume=True)
@@ -226,7 +226,9 @@ def test_after_pretraining_parts_are_frozen_and_the_optimiser_starts_anew(tmp_pa
 
     def listen(event: Event) -> None:
         if event.kind == "epoch_start" and event.epoch > 1:
-            saved = Progress.load(session.checkpoint, dump_recipe(session.recipe), "").optimisers["model"]
+            saved = TrainingState.load(session.checkpoint, dump_recipe(session.recipe), "").optimisers[
+                "model"
+            ]
             steps.append({state["step"].item() for state in saved.values()})
 
     progress, _ = session.run(validate=validate, listen=listen)

@@ -170,7 +170,10 @@ def test_a_setting_that_diverges_counts_as_failed(shop: Path, tmp_path: Path) ->
     assert states == {0.01: "finished", 1e25: "failed"}
     failed = next(trial for trial in result.trials if trial.state == "failed")
     assert "the loss is nan" in failed.reason
-    assert any(f"trial {failed.number}: optim.lr 1e+25: failed: the loss is nan" in line for line in lines)
+    assert any(
+        f"trial {failed.number}: optim.lr 1e+25: failed: training diverged: the loss is nan" in line
+        for line in lines
+    )
     # The same setting again is known.
     known = [trial.number for trial in result.trials if trial.state == "finished"]
     assert len(known) > 1

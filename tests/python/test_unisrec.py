@@ -360,5 +360,5 @@ def test_a_run_of_ours_is_tuned_on_other_data_and_needs_no_path_afterwards(tmp_p
 
 
 def test_parts_that_nothing_trained_are_not_frozen(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing trains them before; allowed: model.init_from"):
+    with pytest.raises(InputError, match=r"nothing trains these parameters before; set model.init_from"):
         fit(small_dataset(), "unisrec_pretrained", out=tmp_path, overrides=RUN)

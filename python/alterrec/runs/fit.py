@@ -37,11 +37,11 @@ from alterrec.runs import facts
 from alterrec.runs import saved_model as run_folder
 from alterrec.runs.memory import plan_memory
 from alterrec.runs.pretrained import start_from
-from alterrec.training.checkpoint import Progress
+from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, check_loss
 from alterrec.training.supervision import WindowRanks
-from alterrec.training.trainer import INITIALISATION, torch_seed, train
+from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 
 if TYPE_CHECKING:
     from alterrec.runs.recommend import Recommendation
@@ -368,12 +368,12 @@ def _train(
     score_rows: int,
     clock: Clock,
     progress: Listener,
-) -> tuple[Scorer, Progress, str]:
+) -> tuple[Scorer, TrainingState, str]:
     if model is None:
         candidates = lookup(recipe.model_name).candidates
         assert candidates is not None
         chosen = choose_system(candidates(dataset.train), dataset.valid, protocol, recipe.schedule.metric)
-        return chosen, Progress(dump_recipe(recipe)), "finished"
+        return chosen, TrainingState(dump_recipe(recipe)), "finished"
 
     def validate() -> dict[str, dict[str, float]]:
         return evaluate(model, dataset.valid, protocol).all_metrics()
@@ -381,21 +381,21 @@ def _train(
     def inspect() -> dict[str, dict[str, float]]:
         return facts.part_facts(model, dataset, protocol)
 
-    state, stopped = train(
+    trainer = Trainer(
         model,
         recipe,
         plan,
         dataset.train,
         validate,
+        path / CHECKPOINT,
         inspect=inspect,
-        checkpoint=path / CHECKPOINT,
-        data=dataset.fingerprint,
+        fingerprint=dataset.fingerprint,
         exclude_seen=protocol.exclude_seen,
-        resume=resume,
         score_rows=score_rows,
         clock=clock,
         listen=progress,
     )
+    state, stopped = trainer.run(resume=resume)
     return model, state, stopped
 
 

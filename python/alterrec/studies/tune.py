@@ -227,7 +227,7 @@ def prunable_from(plan: Sequence[Phase]) -> int:
         >>> prunable_from(phases(resolve("alterrec"))), prunable_from(phases(resolve("id_only")))
         (6, 4)
     """
-    prepared = sum(phase.epochs for phase in plan if phase.prepares)
+    prepared = sum(phase.epochs for phase in plan if phase.precedes_patience)
     return max(prepared + plan[-1].cycle, -(-sum(phase.epochs for phase in plan) // 3))
 
 
@@ -415,7 +415,7 @@ class _Search:
         import optuna
 
         metric = self.recipe.schedule.metric
-        pretraining = sum(phase.epochs for phase in plan if phase.pretrains)
+        pretraining = sum(phase.epochs for phase in plan if phase.is_pretraining)
         # An epoch is told before its checkpoint is written, so it may come twice, with the same value.
         told = _facts(self.study)[trial.number].epochs
 

@@ -1,4 +1,4 @@
-"""All that a run needs to go on after a kill, in one file that is replaced whole."""
+"""Checkpoints: what a run needs to resume after it was killed, in one file that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from alterrec.files import atomic_write
 
 
 @dataclass
-class Progress:
-    """The state of a training run after a whole epoch.
+class TrainingState:
+    """The state of a training run after an epoch.
 
     Attributes:
-        recipe: the resolved recipe as text; a checkpoint goes on only under the same.
-        data: fingerprint of the data; likewise.
-        epoch: epochs done.
+        recipe: the resolved recipe as text; a checkpoint can be resumed only with the same recipe.
+        data: fingerprint of the data; a checkpoint can be resumed only with the same data.
+        epoch: number of finished epochs.
         best_epoch: the epoch with the best validation so far, 0 before the first.
-        best_value: its metric.
-        curves: one record an epoch.
-        warnings: what the user should know.
+        best_value: validation metric of the best epoch.
+        curves: one record per epoch.
+        warnings: warnings for the user.
         seconds: training time so far.
         parameters, best: parameter values now and at the best epoch.
-        optimisers: network -> parameter index -> Adam's tensors.
+        optimisers: network -> parameter index -> tensors of Adam.
     """
 
     recipe: str
@@ -47,41 +47,46 @@ class Progress:
     optimisers: dict[str, dict[int, dict[str, Tensor]]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the earlier checkpoint whole."""
+        """Write the file atomically: if the process is killed, the previous checkpoint is still there."""
         tensors = {f"parameters/{name}": value for name, value in self.parameters.items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
         for network, states in self.optimisers.items():
             for index, state in states.items():
                 tensors |= {f"optimiser/{network}/{index}/{key}": value for key, value in state.items()}
-        facts = {name: getattr(self, name) for name in _FACTS}
+        metadata = {name: getattr(self, name) for name in _METADATA}
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with atomic_write(path) as temporary:
-            save_file(contiguous, temporary, metadata={"progress": json.dumps(facts)})
+            save_file(contiguous, temporary, metadata={"progress": json.dumps(metadata)})
 
     @classmethod
-    def load(cls, path: Path, recipe: str, data: str) -> Progress:
-        """The state of an interrupted run.
+    def load(cls, path: Path, recipe: str, data: str) -> TrainingState:
+        """Read the state of an interrupted run.
+
+        Args:
+            path: the checkpoint.
+            recipe: the resolved recipe of the run to resume.
+            data: fingerprint of its data.
 
         Raises:
-            InputError: the file is damaged, or belongs to another recipe (the first difference is named) or
-                to other data.
+            InputError: the file is damaged, or belongs to another recipe (the message names the first
+                difference) or to other data.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                facts = json.loads(file.metadata()["progress"])
+                metadata = json.loads(file.metadata()["progress"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:
-            raise InputError(f"{path}: not a checkpoint ({error}); start anew without --resume") from None
-        if facts["recipe"] != recipe:
-            old, new = facts["recipe"].splitlines(), recipe.splitlines()
+            raise InputError(f"{path} is not a checkpoint ({error}); start again without --resume") from None
+        if metadata["recipe"] != recipe:
+            old, new = metadata["recipe"].splitlines(), recipe.splitlines()
             changed = next(
                 (f"{a!r} then, {b!r} now" for a, b in zip(old, new, strict=False) if a != b), "length"
             )
-            raise InputError(f"{path}: belongs to another recipe ({changed}); use the same options to resume")
-        if facts["data"] != data:
-            raise InputError(f"{path}: belongs to other data; resume with the same files, or start anew")
-        progress = cls(**facts)
-        for record in progress.curves:
+            raise InputError(f"{path} belongs to another recipe ({changed}); use the same options to resume")
+        if metadata["data"] != data:
+            raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
+        state = cls(**metadata)
+        for record in state.curves:
             # Version 0.1.0 wrote the name of the trained network as a list of one name.
             if isinstance(record["trained"], list):
                 (record["trained"],) = record["trained"]
@@ -89,22 +94,22 @@ class Progress:
             kind, _, rest = name.partition("/")
             if kind == "optimiser":
                 network, index, key = rest.split("/")
-                progress.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
+                state.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
             else:
-                getattr(progress, kind)[rest] = value
-        return progress
+                getattr(state, kind)[rest] = value
+        return state
 
 
-_FACTS = ("recipe", "data", "epoch", "best_epoch", "best_value", "curves", "warnings", "seconds")
+_METADATA = ("recipe", "data", "epoch", "best_epoch", "best_value", "curves", "warnings", "seconds")
 
 
 def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of every parameter by name; buffers (frozen text vectors) are rebuilt from data."""
+    """Return a copy of every parameter by name; buffers (frozen text vectors) are rebuilt from the data."""
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
 def set_parameters(model: torch.nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy values into the parameters of the same names."""
+    """Copy values into the parameters with the same names."""
     with torch.no_grad():
         for name, value in model.named_parameters():
             value.copy_(values[name])

@@ -1,32 +1,35 @@
-"""A schedule is a list of phases: Algorithm 1, its ablations and plain training, as data."""
+"""A training schedule is a list of phases: Algorithm 1, its ablations and plain training, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from alterrec.errors import InputError
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import Negatives
 
-# The objective that `schedule.pretrain` epochs learn.
+# Name of the objective in the epochs of `schedule.pretrain`.
 PRETRAIN = "pretrain"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs in which one network learns.
+    """Consecutive epochs that train one network in the same way.
 
     Attributes:
-        name: shown in plans, curves and pictures.
-        train: name of the network that learns.
-        epochs: how many.
-        negatives: candidates beside the target: ``full``, ``random`` or ``window``.
+        name: shown in plans, curves and figures; nothing depends on it.
+        train: name of the network that is trained.
+        epochs: number of epochs.
+        negatives: candidates besides the target: ``full``, ``random`` or ``window``.
         teacher: network whose frozen copy ranks the items, or None.
-        positives: how many of the teacher's top items are further targets.
-        objective: what is learned: ``next``, the next item, or the name of one of the network's own.
-        freeze: names of the network's parameters, or their beginnings, that do not learn.
-        cycle: length in epochs of a turn of every network; patience counts in it.
+        positives: number of the teacher's top items that are additional targets.
+        objective: ``next`` (predict the next item), or the name of one of the network's auxiliary
+            objectives.
+        freeze: names, or prefixes of names, of the network's parameters that are not trained.
+        cycle: number of epochs in which every network is trained once; patience is counted in cycles.
+        warmup: whether these epochs warm up a network; patience starts after them.
     """
 
     name: str
@@ -38,24 +41,27 @@ class Phase:
     objective: str = "next"
     freeze: tuple[str, ...] = ()
     cycle: int = 1
+    warmup: bool = False
 
     @property
-    def pretrains(self) -> bool:
-        """Whether its epochs only prepare: none of them is the best one."""
+    def is_pretraining(self) -> bool:
+        """Whether the phase is pretraining: none of its epochs can be the best epoch."""
         return self.objective == PRETRAIN
 
     @property
-    def prepares(self) -> bool:
-        """Whether patience begins only after its epochs: pretraining and warm-up."""
-        return self.pretrains or self.name.startswith("warm-up")
+    def precedes_patience(self) -> bool:
+        """Whether patience starts only after this phase: pretraining and warm-up."""
+        return self.is_pretraining or self.warmup
 
 
 def phases(recipe: Recipe) -> list[Phase]:
-    """The phases of a recipe; their epochs add up to ``schedule.epochs``, those of pretraining come before.
+    """Return the phases of a recipe.
+
+    Their epochs add up to ``schedule.epochs``; pretraining epochs come before these.
 
     Raises:
         InputError: the warm-up of both networks takes more epochs than there are, or a system of one
-            network asks for a teacher.
+            network is given settings that need a teacher.
 
     Example:
         >>> from alterrec.recipe import resolve
@@ -66,55 +72,60 @@ def phases(recipe: Recipe) -> list[Phase]:
 
 
 def alternate(recipe: Recipe) -> list[Phase]:
-    """Algorithm 1: each network ``warmup`` epochs, then in turns of ``gap``, ID first.
+    """Return the phases of Algorithm 1: ``warmup`` epochs per network, then turns of ``gap``, ID first.
 
-    Lines 8-16 of Algorithm 1 count i from 0 to m_max - 2 m_random, one epoch more than m_max in all;
+    Lines 8-16 of Algorithm 1 count i from 0 to m_max - 2 m_random, one epoch more than m_max in total;
     here ``epochs`` is the exact total.
     """
     plan = recipe.schedule
     if 2 * plan.warmup > plan.epochs:
         raise InputError(
-            f"schedule.warmup is {plan.warmup}, schedule.epochs is {plan.epochs}; allowed: a warm-up of at "
-            f"most half the epochs; set schedule.epochs to {2 * plan.warmup} or more"
+            f"schedule.warmup is {plan.warmup}, schedule.epochs is {plan.epochs}; each of two networks is "
+            f"warmed up: set schedule.epochs to {2 * plan.warmup} or more, or schedule.warmup to "
+            f"{plan.epochs // 2} or less"
         )
     cycle = 2 * plan.gap
     rows = [
-        Phase(f"warm-up {name}", name, plan.warmup, plan.warmup_negatives, cycle=cycle)
+        Phase(f"warm-up {name}", name, plan.warmup, plan.warmup_negatives, cycle=cycle, warmup=True)
         for name in ("id", "text")
         if plan.warmup
     ]
     left = plan.epochs - 2 * plan.warmup
-    for name, other in _turns():
-        if left <= 0:
-            return rows
-        taught = plan.negatives == "window"
+    turns = itertools.cycle([("id", "text"), ("text", "id")])
+    while left > 0:
+        name, other = next(turns)
         positives = recipe.positives.top
-        teacher = other if taught or positives else None
+        teacher = other if plan.negatives == "window" or positives else None
         title = f"{name} taught by {other}" if teacher else name
         rows.append(Phase(title, name, min(plan.gap, left), plan.negatives, teacher, positives, cycle=cycle))
         left -= plan.gap
-    raise AssertionError("turns never end")
+    return rows
 
 
 def together(recipe: Recipe) -> list[Phase]:
-    """One network from start to end."""
+    """Return the phases of a system with one network: pretraining, warm-up and training, if not empty."""
     plan = recipe.schedule
     if plan.negatives == "window" or recipe.positives.top:
         raise InputError(
-            f"schedule.negatives is {plan.negatives!r}, positives.top is {recipe.positives.top}; allowed for "
-            f"{recipe.model_name}: full or random negatives and no further positives, for it has no teacher"
+            f"schedule.negatives is {plan.negatives!r} and positives.top is {recipe.positives.top}, but "
+            f"{recipe.model_name} has no teacher; use schedule.negatives=full or random and positives.top=0"
         )
     warmup = min(plan.warmup, plan.epochs) if plan.warmup_negatives != plan.negatives else 0
-    before = Phase("pretraining", "model", plan.pretrain, "full", objective=PRETRAIN)
-    first = Phase(
-        "warm-up", "model", warmup, plan.warmup_negatives, objective=plan.objective, freeze=plan.freeze
+    rest = Phase(
+        "training",
+        "model",
+        plan.epochs - warmup,
+        plan.negatives,
+        objective=plan.objective,
+        freeze=plan.freeze,
     )
-    rest = replace(first, name="training", epochs=plan.epochs - warmup, negatives=plan.negatives)
+    first = replace(rest, name="warm-up", epochs=warmup, negatives=plan.warmup_negatives, warmup=True)
+    before = Phase("pretraining", "model", plan.pretrain, "full", objective=PRETRAIN)
     return [phase for phase in (before, first, rest) if phase.epochs]
 
 
 def none(recipe: Recipe) -> list[Phase]:
-    """Nothing to train."""
+    """Return no phases: the system is not trained."""
     return []
 
 
@@ -126,7 +137,7 @@ REGIMES: dict[str, Callable[[Recipe], list[Phase]]] = {
 
 
 def check_freeze(recipe: Recipe) -> None:
-    """InputError where parts of a network would stay at their random start.
+    """Raise InputError if frozen parameters would keep their random initial values.
 
     Example:
         >>> from alterrec.recipe import resolve
@@ -135,47 +146,40 @@ def check_freeze(recipe: Recipe) -> None:
     plan = recipe.schedule
     if plan.freeze and not plan.pretrain and not recipe.model.init_from:
         raise InputError(
-            f"schedule.freeze is {', '.join(plan.freeze)}, but nothing trains them before; allowed: "
-            "model.init_from with what was pretrained elsewhere, schedule.pretrain of 1 or more, or "
-            "schedule.freeze="
+            f"schedule.freeze is {', '.join(plan.freeze)}, but nothing trains these parameters before; set "
+            "model.init_from to pretrained weights, schedule.pretrain to 1 or more, or schedule.freeze="
         )
 
 
 def describe(plan: Sequence[Phase]) -> list[str]:
-    """One line a phase, with its epochs counted from 1.
+    """Return one line per phase, with epochs counted from 1.
 
     Example:
         >>> describe([Phase("warm-up id", "id", 2, "random"), Phase("taught", "id", 1, "window", "text")])
         ['epochs 1-2: warm-up id, random negatives', 'epoch 3: taught, hard negatives from text']
     """
-    words = {"full": "the whole catalogue", "random": "random negatives"}
-    own = {"cloze": "masked items, ", PRETRAIN: "an objective of its own, "}
+    negatives = {"full": "the whole catalogue", "random": "random negatives"}
+    objectives = {"cloze": "masked items, ", PRETRAIN: "auxiliary objective, "}
     lines = []
     for first, phase in zip(first_epochs(plan), plan, strict=True):
         last = first + phase.epochs - 1
         when = f"epoch {first}" if first == last else f"epochs {first}-{last}"
-        candidates = words.get(phase.negatives, f"hard negatives from {phase.teacher}")
-        extra = f", its top {phase.positives} as further targets" if phase.positives and phase.teacher else ""
-        still = f", {', '.join(phase.freeze)} frozen" if phase.freeze else ""
-        lines.append(f"{when}: {phase.name}, {own.get(phase.objective, '')}{candidates}{extra}{still}")
+        candidates = negatives.get(phase.negatives, f"hard negatives from {phase.teacher}")
+        extra = (
+            f", its top {phase.positives} as additional targets" if phase.positives and phase.teacher else ""
+        )
+        frozen = f", {', '.join(phase.freeze)} frozen" if phase.freeze else ""
+        lines.append(
+            f"{when}: {phase.name}, {objectives.get(phase.objective, '')}{candidates}{extra}{frozen}"
+        )
     return lines
 
 
 def first_epochs(plan: Sequence[Phase]) -> list[int]:
-    """The first epoch of each phase, from 1.
+    """Return the first epoch of each phase, counted from 1.
 
     Example:
         >>> first_epochs([Phase("a", "id", 2, "full"), Phase("b", "id", 1, "full")])
         [1, 3]
     """
-    firsts, epoch = [], 1
-    for phase in plan:
-        firsts.append(epoch)
-        epoch += phase.epochs
-    return firsts
-
-
-def _turns() -> Iterator[tuple[str, str]]:
-    while True:
-        yield "id", "text"
-        yield "text", "id"
+    return list(itertools.accumulate((phase.epochs for phase in plan[:-1]), initial=1)) if plan else []

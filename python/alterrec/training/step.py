@@ -24,9 +24,9 @@ from alterrec.training.supervision import Supervision, Teacher, WindowRanks, sup
 
 
 class Clock:
-    """Seconds by part: each lap counts what passed since the lap before.
+    """Seconds by part of a step: each lap adds the time since the previous lap to one part.
 
-    On a device a lap waits for it, so a run that is measured is slower than one that is not.
+    On a device, a lap waits for the device, so a measured run is slower than an unmeasured one.
 
     Example:
         >>> clock = Clock()
@@ -42,11 +42,11 @@ class Clock:
         self._last = 0.0
 
     def start(self) -> None:
-        """Begin to count, here."""
+        """Start the first lap."""
         self._last = self._now()
 
     def lap(self, part: str) -> None:
-        """Count what passed since the last lap for ``part``."""
+        """Add the time since the last lap to ``part``."""
         now = self._now()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
         self._last = now
@@ -58,21 +58,34 @@ class Clock:
 
 
 class NoClock(Clock):
-    """Counts nothing and waits for nothing."""
+    """A clock that measures nothing and never waits for a device."""
 
     def start(self) -> None:
-        """Nothing."""
+        pass
 
     def lap(self, part: str) -> None:
-        """Nothing."""
+        pass
 
 
-# With so many items for each candidate, only those that a step is about are encoded and scored.
+# With more items per candidate than this, only the items that a step uses are encoded and scored.
 ITEMS_A_CANDIDATE = 100
 
 
 class Step:
-    """What the steps of one epoch share: the network that learns, frozen teachers, a buffer for scores."""
+    """Computes the loss of each batch of one epoch.
+
+    Holds what the steps of an epoch share: the trained network, frozen teachers, and the score buffer.
+
+    Args:
+        model: the model; the network of the phase is set to training mode.
+        recipe: the resolved recipe.
+        phase: what is trained, and against which candidates.
+        num_items: size of the catalogue V.
+        exclude_seen: whether items of the prefix are left out of the candidates.
+        seed: seed of the random draws of this epoch.
+        buffer: memory for score matrices.
+        clock: measures the time of each part.
+    """
 
     def __init__(
         self,
@@ -100,25 +113,25 @@ class Step:
         if phase.negatives != "full":
             self.ranks = WindowRanks.on(recipe.window, num_items)
         self.negative_teacher = phase.teacher if phase.negatives == "window" else None
-        praised = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
-        self.positive_teacher = praised if phase.positives else None
+        positive_teacher = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
+        self.positive_teacher = positive_teacher if phase.positives else None
         names = {name for name in (self.negative_teacher, self.positive_teacher) if name}
         self.teachers = {name: self._frozen(model, name) for name in names}
 
     def _frozen(self, model: Recommender, name: str) -> tuple[Network, Tables]:
-        """A teacher and its item tables; it does not learn while it teaches, so they are computed once."""
+        """A teacher and its item tables, computed once because the teacher is not trained in this epoch."""
         network = model.network(name)
         network = copy.deepcopy(network) if network is self.network else network
         with torch.no_grad():
             return network.eval(), network.item_tables()
 
     def loss(self, arrays: Batch) -> Tensor:
-        """The loss of a batch, a scalar that autograd knows."""
+        """Return the loss of a batch, a scalar with a gradient."""
         device = self.recipe.run.device
         batch = SessionBatch.of(arrays, device)
         targets_N = on_device(arrays.targets, device)
         if self.phase.objective != "next":
-            return self._own_loss(batch, targets_N, arrays)
+            return self._objective_loss(batch, targets_N, arrays)
         seen_NL = batch.prefixes() if self.exclude_seen else None
         with torch.no_grad(), unchecked():
             scores = {name: self._scores(name, batch) for name in self.teachers}
@@ -132,7 +145,7 @@ class Step:
                 num_items=self.num_items,
                 seed=self.seed,
                 positives=self.recipe.positives,
-                teacher=scores[self.negative_teacher] if self.negative_teacher else None,
+                negative_teacher=scores[self.negative_teacher] if self.negative_teacher else None,
                 positive_teacher=scores[self.positive_teacher] if self.positive_teacher else None,
                 seen_NL=seen_NL,
                 chunks=self.buffer.chunks(len(targets_N)),
@@ -151,11 +164,11 @@ class Step:
         dtype = torch.bfloat16 if half else vectors_ND.dtype
         loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
         self.clock.lap("head")
-        # Its gradient is whole once the encoder's backward pass is done.
+        # The gradient of the table is complete once the backward pass of the encoder has ended.
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
         return loss
 
-    def _own_loss(self, batch: SessionBatch, targets_N: Tensor, arrays: Batch) -> Tensor:
+    def _objective_loss(self, batch: SessionBatch, targets_N: Tensor, arrays: Batch) -> Tensor:
         objective = self.network.objectives[self.phase.objective]
         inputs = ObjectiveBatch(batch, targets_N, arrays.samples, self.seed, self.exclude_seen, self.buffer)
         device = torch.device(self.recipe.run.device).type
@@ -179,8 +192,9 @@ class Step:
                 sampling_rate=candidates.shape[1] / (self.num_items - 1),
                 calibration=choice.calibration,
             )
-        stand_in = choice.logq and self.phase.negatives == "random" and candidates is not None
-        each = self.num_items / candidates.shape[1] if stand_in and candidates is not None else 1.0
+        each = 1.0
+        if choice.logq and self.phase.negatives == "random" and candidates is not None:
+            each = self.num_items / candidates.shape[1]
         return candidate_cross_entropy(
             vectors_ND, table_VD, *supervision, seen_NL, each=each, buffer=self.buffer
         )
@@ -209,7 +223,7 @@ def _are_few(candidates: int, num_items: int) -> bool:
 
 
 def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
-    """Most items whose vectors a step of a phase makes and learns from.
+    """Return the largest number of items that a step of a phase encodes.
 
     Example:
         >>> from alterrec.recipe import resolve
@@ -227,7 +241,7 @@ def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
 
 
 def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
-    """InputError where the recipe's loss needs drawn candidates and a phase has none.
+    """Raise InputError if the recipe's loss needs sampled candidates and a phase has none.
 
     Example:
         >>> from alterrec.recipe import resolve
@@ -237,21 +251,25 @@ def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
     """
     whole = not recipe.window.sample and not recipe.window.random_share
     for phase in plan:
-        if phase.pretrains:
+        if phase.is_pretraining:
             continue
         if phase.negatives == "full" or (phase.negatives == "window" and whole):
             found = "the whole catalogue" if phase.negatives == "full" else "the whole window"
             if recipe.loss.name == "gbce":
                 raise InputError(
-                    f"loss.name is 'gbce' and {phase.name} is against {found}; allowed: drawn negatives; set "
-                    "schedule.negatives=random, schedule.warmup_negatives=random or window.sample=256"
+                    f"loss.name is 'gbce', which needs sampled negatives, but phase {phase.name!r} uses "
+                    f"{found}; set schedule.negatives=random, schedule.warmup_negatives=random or "
+                    "window.sample=256"
                 )
 
 
 def restrict_to_step_items(
     batch: SessionBatch, supervision: Supervision
 ) -> tuple[Tensor, SessionBatch, Supervision]:
-    """The items that a step is about, ascending, and both arguments with places among them as ids.
+    """Restrict a step to the items that it uses.
+
+    Returns:
+        The ids of these items (U,), ascending, and both arguments with positions in them instead of ids.
 
     Example:
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[7, 3]]), torch.tensor([2]))

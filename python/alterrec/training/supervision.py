@@ -1,6 +1,7 @@
-"""What one step learns from: positives, their weights and the candidates beside them.
+"""The supervision of one step: positives, their weights and the candidates they are compared with.
 
-Legend: N samples, V items, L places, P positives a sample, C candidates a sample, E excluded items a sample.
+Legend: N samples, V items, L places, P positives per sample, C candidates per sample, E excluded items per
+sample.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ Teacher: TypeAlias = Callable[[slice], Tensor]
 
 
 class Supervision(NamedTuple):
-    """Arguments of the loss: positives (N, P), weights (P,), candidates (ids, bits or None)."""
+    """Arguments of :func:`~alterrec.nn.losses.candidate_cross_entropy`.
+
+    Attributes:
+        positives: (N, P) int64 item ids; the first column is the target.
+        weights: (P,) float32, the weight of each column.
+        candidates: (N, C) int64 ids, (N, ceil(V / 8)) uint8 bits, or None for the whole catalogue.
+    """
 
     positives: Tensor
     weights: Tensor
@@ -29,7 +36,7 @@ class Supervision(NamedTuple):
 
 
 class WindowRanks(NamedTuple):
-    """A rank window on one catalogue: 0-based ranks ``start`` .. ``stop - 1``.
+    """A rank window over one catalogue: 0-based ranks ``start`` to ``stop - 1``.
 
     Example:
         >>> WindowRanks.on(WindowSettings(first=6, last=0.1), num_items=1000)
@@ -41,14 +48,23 @@ class WindowRanks(NamedTuple):
 
     @classmethod
     def on(cls, window: WindowSettings, num_items: int, seen: int = 0) -> WindowRanks:
-        """Ranks of a recipe's window; InputError where the catalogue less ``seen`` items is too small."""
+        """Return the ranks of a recipe's window.
+
+        Args:
+            window: the window, as ranks or as fractions of the catalogue.
+            num_items: size of the catalogue.
+            seen: most items of a session that are excluded.
+
+        Raises:
+            InputError: the window does not fit into the candidates.
+        """
         ranks = cls(_rank(window.first, num_items) - 1, _rank(window.last, num_items))
         candidates = num_items - window.exclude_target - seen
         if not ranks.start < ranks.stop <= candidates:
             raise InputError(
                 f"window.first is {window.first}, window.last is {window.last}: ranks {ranks.start + 1}.."
-                f"{ranks.stop} of {candidates} candidates; allowed: 1 <= first <= last <= {candidates}; "
-                "give fractions such as --set window.last=0.1"
+                f"{ranks.stop} of {candidates} candidates; use 1 <= first <= last <= {candidates}, or "
+                "fractions such as --set window.last=0.1"
             )
         return ranks
 
@@ -67,51 +83,51 @@ def supervise(
     num_items: int,
     seed: int,
     positives: PositivesSettings,
-    teacher: Teacher | None = None,
+    negative_teacher: Teacher | None = None,
     positive_teacher: Teacher | None = None,
     seen_NL: Tensor | None = None,
     chunks: Sequence[slice] = (slice(None),),
 ) -> Supervision:
-    """Positives and candidates of one batch.
+    """Return positives and candidates of one batch.
 
-    Candidates are the teacher's ranks (all of them, or a draw), draws over the catalogue, or both; every
-    draw is a function of (seed, sample). With ``random`` negatives their number is that of the window.
+    Candidates are the teacher's rank window (all of it, or a sample), items sampled from the catalogue, or
+    both. Every draw is a function of (seed, sample id). With ``random`` negatives there are as many
+    candidates as the window has.
 
     Args:
         targets_N: int64 target items.
-        samples_N: int64 stable sample ids.
+        samples_N: int64 sample ids, the same in every epoch.
         negatives: ``full``, ``random`` or ``window``.
-        window, ranks: the recipe's window and its ranks on this catalogue.
-        num_items: V.
-        seed: changes with the epoch.
-        positives: how to weigh further positives.
-        teacher: scores (n, V) of a chunk's n samples by the other network; needed for ``window``.
-        positive_teacher: likewise, whose top items are further positives; None for none.
-        seen_NL: items of the prefixes, -1 for none, that neither rank nor are further positives.
-        chunks: the samples that teachers score at a time.
-
-    Returns:
-        What ``losses.candidate_cross_entropy`` takes.
+        window, ranks: the recipe's window and its ranks in this catalogue.
+        num_items: size of the catalogue V.
+        seed: seed of the draws, another one in each epoch.
+        positives: number and weight of additional positives.
+        negative_teacher: returns scores (n, V) of the n samples of a chunk, whose rank window gives the
+            hard negatives; required for ``window``.
+        positive_teacher: like ``negative_teacher``; its top items are additional positives. None: there are
+            no additional positives.
+        seen_NL: items of the prefixes, padded with -1, that are neither ranked nor additional positives.
+        chunks: slices of the samples that teachers score at a time.
     """
     device, total = str(targets_N.device), window.sample or ranks.stop - ranks.start
     drawn = {"full": 0, "random": total, "window": round(total * window.random_share)}[negatives]
     hard = total - drawn if negatives == "window" else 0
     positives_NP, candidates = [], []
     for chunk in chunks if positive_teacher or hard else ():
-        apart_N1 = targets_N[chunk, None]
-        seen = apart_N1[:, :0] if seen_NL is None else seen_NL[chunk]
-        apart_NE = torch.cat([apart_N1, seen], 1)
+        target_N1 = targets_N[chunk, None]
+        seen = target_N1[:, :0] if seen_NL is None else seen_NL[chunk]
+        excluded_NE = torch.cat([target_N1, seen], 1)
         scores_NV = None
         if positive_teacher:
             scores_NV = positive_teacher(chunk)
-            top_NP = top_ranked(scores_NV, positives.top, exclude=apart_NE)[0]
-            positives_NP.append(torch.cat([apart_N1, top_NP], 1))
+            top_NP = top_ranked(scores_NV, positives.top, exclude=excluded_NE)[0]
+            positives_NP.append(torch.cat([target_N1, top_NP], 1))
         if hard:
-            assert teacher is not None
-            if scores_NV is None or teacher != positive_teacher:
-                scores_NV = teacher(chunk)
-            exclude = apart_NE if window.exclude_target else seen
-            # Bits stand alone; beside draws the window's items are ids too.
+            assert negative_teacher is not None
+            if scores_NV is None or negative_teacher != positive_teacher:
+                scores_NV = negative_teacher(chunk)
+            exclude = excluded_NE if window.exclude_target else seen
+            # The whole window is passed as bits; together with random items, all candidates are ids.
             if not drawn and hard == ranks.stop - ranks.start:
                 candidates.append(rank_window_bits(scores_NV, *ranks, exclude=exclude))
             else:
@@ -120,12 +136,12 @@ def supervise(
                     rank_window(scores_NV, *ranks, exclude=exclude, sample=hard, seed=seed, rows=rows)
                 )
     weight = positives.weight / (positives.top if positives.as_samples else 1) if positives.top else 0.0
-    further = positives.top if positive_teacher else 0
+    additional = positives.top if positive_teacher else 0
     parts = [torch.cat(candidates)] if candidates else []
     if drawn:
         parts.insert(0, on_device(uniform_items(samples_N, drawn, num_items, seed=seed), device))
     return Supervision(
         torch.cat(positives_NP) if positives_NP else targets_N[:, None],
-        on_device(np.array([1.0] + [weight] * further, np.float32), device),
+        on_device(np.array([1.0] + [weight] * additional, np.float32), device),
         torch.cat(parts, 1) if parts else None,
     )
