@@ -9,7 +9,9 @@ from alterrec.analyses.audit_checks import Checks
 from alterrec.analyses.audit_grades import Answer, Finding, TextReach, can_text_help, graded
 from alterrec.analyses.run_sections import METRICS, few
 from alterrec.data.statistics import Statistics
-from alterrec.report.plots_data import distributions_plot
+from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
+from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import (
     METRIC_NAMES,
@@ -99,7 +101,7 @@ class Audit(Presented):
                         "Left: sessions by length; grey bars are train, orange dots validation, green "
                         "triangles test. Right: items by their interactions in train, both axes logarithmic."
                     ],
-                    {"distributions": distributions_plot(self.statistics)},
+                    {"distributions": Plot.of(distributions, PANELS, CAPTION, of=self.statistics)},
                 ),
                 *self._alike_part(),
             ],
@@ -137,23 +139,22 @@ class Audit(Presented):
         return Section("Is anything wrong?", [CHECKS_SAY], tables={"checks": data})
 
     def _reach_part(self) -> Section:
-        from alterrec.report import plots
-
         kinds = {"text neighbours": "text", "item-kNN + text": "score", "item-kNN": "neighbours"}
-        bars = [
-            plots.Bar(
+        systems = [
+            SystemBars(
                 row.name,
                 {metric: [row.metrics[metric]] for metric in METRICS},
                 kinds.get(row.name, "baseline"),
-                highlight=row.name == "item-kNN + text",
+                bold=row.name == "item-kNN + text",
             )
             for row in self.reach
         ]
         best = max(self.reach, key=lambda row: row.metrics["hits@20"])
-        plot = Plot(
-            plots.systems(bars),
-            [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS],
-            f"Bars of Hits@20 and NDCG@20 for {len(bars)} systems without training; {best.name} is highest.",
+        plot = Plot.of(
+            bars,
+            system_panels(systems, METRICS),
+            f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; "
+            f"{best.name} is highest.",
         )
         table = metric_table({row.name: row.metrics for row in self.reach}, tuple(METRIC_NAMES))
         records = [{"system": row.name, **row.metrics} for row in self.reach]
@@ -162,8 +163,6 @@ class Audit(Presented):
     def _text_part(self) -> list[Section]:
         if self.text is None:
             return []
-        from alterrec.report import plots
-
         text = self.text
         rows = (
             ("items with text", percent(text.items_with_text)),
@@ -181,10 +180,11 @@ class Audit(Presented):
                 f"{100 * text.gain.mean:+.2f} [{100 * text.gain.low:+.2f}, {100 * text.gain.high:+.2f}]",
             ),
         )
-        plot = Plot(
-            plots.longtail(self.groups),
-            [plots.longtail(self.groups, [metric]) for metric in METRICS],
+        plot = Plot.of(
+            group_lines,
+            view_panels(self.groups, METRICS),
             "What item-kNN and text neighbours find of the targets, by how often train has them.",
+            groups=self.groups,
         )
         notes = [" ".join([TEXT_SAYS, *few(self.groups)])]
         data = DataTable(Table(("Hits@20, shares of test targets", ""), rows), [asdict(text)])
