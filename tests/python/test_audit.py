@@ -13,9 +13,15 @@ import pytest
 from conftest import Outcome
 
 import alterrec
-from alterrec.analyses.audit_checks import alike, checks, copies, drift, jensen_shannon, order
-from alterrec.analyses.audit_grades import TextReach, can_text_help, graded
-from alterrec.analyses.audit_page import Audit
+from alterrec.analyses.audit import (
+    check_data,
+    copied_sessions,
+    drift,
+    jensen_shannon,
+    similar_texts,
+    time_order,
+)
+from alterrec.analyses.audit_page import Audit, TextBenefit, can_text_help, check_findings
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
 from alterrec.data.statistics import statistics
@@ -52,8 +58,8 @@ def data(
     )
 
 
-def grades(found: Dataset) -> dict[str, str]:
-    return {each.check: each.grade for each in graded(checks(found), statistics(found))}
+def severities(found: Dataset) -> dict[str, str]:
+    return {each.check: each.severity for each in check_findings(check_data(found), statistics(found))}
 
 
 TRAIN = [[0, 1, 2, 3], [4, 5], [6, 7, 8], [9, 10, 11, 0, 1], [2, 3]]
@@ -79,34 +85,34 @@ TEXTS = [
 
 def test_copies_by_hand() -> None:
     spoiled = data(TRAIN, VALID, [*TEST[:2], [4, 5], [0, 1, 2, 3]])
-    found = copies(spoiled, "train", "test")
+    found = copied_sessions(spoiled, "train", "test")
     assert (found.sessions, found.share, found.long, found.named) == (2, 0.5, 1, 0)
     assert found.examples == ["test3", "test2"]
     # Another order of the same items is another session.
-    assert copies(data(TRAIN, VALID, [[3, 2, 1, 0]]), "train", "test").sessions == 0
-    assert grades(spoiled)["copies of train in test"] == "bad"
-    assert grades(data(TRAIN, VALID, [*TEST, [4, 5]]))["copies of train in test"] == "look"
-    assert grades(data(TRAIN, VALID, TEST))["copies of train in test"] == "fine"
+    assert copied_sessions(data(TRAIN, VALID, [[3, 2, 1, 0]]), "train", "test").sessions == 0
+    assert severities(spoiled)["copies of train in test"] == "bad"
+    assert severities(data(TRAIN, VALID, [*TEST, [4, 5]]))["copies of train in test"] == "look"
+    assert severities(data(TRAIN, VALID, TEST))["copies of train in test"] == "fine"
 
 
 def test_a_session_id_in_two_splits_is_bad() -> None:
     found = data(TRAIN, VALID, TEST, names={"test": ["a", "b", "train2", "d"]})
-    assert copies(found, "train", "test").named == 1
-    assert grades(found)["copies of train in test"] == "bad"
+    assert copied_sessions(found, "train", "test").named == 1
+    assert severities(found)["copies of train in test"] == "bad"
 
 
 def test_order_in_time_by_hand() -> None:
     # Train runs over times 0 to 15; test sessions end at 12, 15, 17 and 19.
     late = data(TRAIN, VALID, TEST, starts=(0, 1000, 11))
-    (valid, test) = order(late)
+    (valid, test) = time_order(late)
     assert (valid.ended, valid.begun) == (0, 0)
     assert (test.ended, test.begun, test.ended_share) == (2, 2, 0.5)
-    assert grades(late)["order in time"] == "bad"
-    assert grades(data(TRAIN, VALID, TEST))["order in time"] == "fine"
-    assert grades(data(TRAIN, VALID, TEST, starts=(None, None, None)))["order in time"] == "look"
+    assert severities(late)["order in time"] == "bad"
+    assert severities(data(TRAIN, VALID, TEST))["order in time"] == "fine"
+    assert severities(data(TRAIN, VALID, TEST, starts=(None, None, None)))["order in time"] == "look"
 
 
-def test_alike_texts_by_hand() -> None:
+def test_similar_texts_by_hand() -> None:
     texts = [
         "Red mug, 30 cm",
         "Red mug, 30 cm",
@@ -118,7 +124,7 @@ def test_alike_texts_by_hand() -> None:
         "",
         "",
     ]
-    found = alike(texts, [0, 3, 7, 8])
+    found = similar_texts(texts, [0, 3, 7, 8])
     # Empty texts are no texts; two of four targets tie: none but item 0 has an identical one.
     assert (found.identical, found.targets) == (2, 0.25)
     assert found.same_words == 3
@@ -129,7 +135,7 @@ def test_alike_texts_by_hand() -> None:
     assert [sorted(row) for row in found.near] == [["A bag of black tea", "A large bag of black tea"]]
 
 
-def test_one_word_apart_is_what_plain_loops_find() -> None:
+def test_one_word_apart_agrees_with_plain_loops() -> None:
     rng = np.random.default_rng(3)
     texts = [" ".join(rng.choice(list("abcdefg"), rng.integers(3, 7))) for _ in range(120)]
     words = [sorted(text.split()) for text in texts]
@@ -147,16 +153,16 @@ def test_one_word_apart_is_what_plain_loops_find() -> None:
 
     wanted = sum(any(near(a, b) for b in words) for a in words)
     assert 0 < wanted < len(texts)
-    assert alike(texts, []).one_word == wanted
+    assert similar_texts(texts, []).one_word == wanted
 
 
 def test_identical_texts_are_graded_by_their_targets() -> None:
     texts = [*TEXTS[:10], TEXTS[0], TEXTS[11]]
-    assert grades(data(TRAIN, VALID, TEST, texts=TEXTS))["identical texts"] == "fine"
-    assert grades(data(TRAIN, VALID, TEST, texts=texts))["identical texts"] == "look"
-    assert grades(data(TRAIN, VALID, [*TEST, [9, 10]], texts=texts))["identical texts"] == "bad"
-    assert grades(data(TRAIN, VALID, TEST, texts=["", *TEXTS[1:]]))["items without text"] == "look"
-    assert grades(data(TRAIN, VALID, TEST, texts=[TEXTS[0], *[""] * 11]))["items without text"] == "bad"
+    assert severities(data(TRAIN, VALID, TEST, texts=TEXTS))["identical texts"] == "fine"
+    assert severities(data(TRAIN, VALID, TEST, texts=texts))["identical texts"] == "look"
+    assert severities(data(TRAIN, VALID, [*TEST, [9, 10]], texts=texts))["identical texts"] == "bad"
+    assert severities(data(TRAIN, VALID, TEST, texts=["", *TEXTS[1:]]))["items without text"] == "look"
+    assert severities(data(TRAIN, VALID, TEST, texts=[TEXTS[0], *[""] * 11]))["items without text"] == "bad"
 
 
 def test_jensen_shannon_by_hand() -> None:
@@ -167,7 +173,7 @@ def test_jensen_shannon_by_hand() -> None:
     assert jensen_shannon([0, 0], [3, 1]) == 0.0
 
 
-def test_drift_is_held_against_sessions_of_train() -> None:
+def test_drift_is_compared_with_sessions_of_train() -> None:
     rng = np.random.default_rng(4)
     draw = [rng.integers(0, ITEMS, 6).tolist() for _ in range(200)]
     same = drift(data(draw[:150], draw[150:155], draw[155:]), "test")
@@ -178,10 +184,10 @@ def test_drift_is_held_against_sessions_of_train() -> None:
 
 def test_repeated_and_unseen_targets() -> None:
     repeated = data(TRAIN, VALID, [*TEST[:3], [1, 2, 1]])
-    assert grades(repeated)["repeated targets"] == "look"
-    assert grades(data(TRAIN, VALID, TEST))["repeated targets"] == "fine"
+    assert severities(repeated)["repeated targets"] == "look"
+    assert severities(data(TRAIN, VALID, TEST))["repeated targets"] == "fine"
     unseen = data([row for row in TRAIN if 4 not in row], VALID, TEST)
-    assert grades(unseen)["unseen targets"] == "bad"
+    assert severities(unseen)["unseen targets"] == "bad"
 
 
 GAIN, NONE = Difference(0.01, 0.004, 0.016, 0.001), Difference(0.001, -0.004, 0.006, 0.7)
@@ -198,21 +204,25 @@ GAIN, NONE = Difference(0.01, 0.004, 0.016, 0.001), Difference(0.001, -0.004, 0.
         (
             {"cold": 0.1, "cold_with_text": 0.1, "cold_found": 0.3},
             "yes",
-            "with items that training does not know",
+            "with items that do not occur in training",
         ),
         # Cold targets that text finds no better than popularity finds targets are no help.
-        ({"cold": 0.1, "cold_with_text": 0.1, "cold_found": 0.05}, "perhaps", "network may"),
-        ({"items_with_text": 0.3}, "no", r"Hardly: 30\.0% of the items have any"),
-        ({"text_alone": 0.035}, "no", r"No sign of it: .* would reach 23\.5% against 20\.0%"),
+        ({"cold": 0.1, "cold_with_text": 0.1, "cold_found": 0.05}, "perhaps", "network may do better"),
+        ({"items_with_text": 0.3}, "no", r"Hardly: only 30\.0% of the items have a text"),
+        ({"text_alone": 0.035}, "no", r"no sign of it: .* would reach 23\.5% instead of 20\.0%"),
         # So wide an interval does not exclude a gain of a point.
-        ({"text_alone": 0.035, "gain": Difference(0.005, -0.001, 0.011, 0.1)}, "perhaps", "network may"),
+        (
+            {"text_alone": 0.035, "gain": Difference(0.005, -0.001, 0.011, 0.1)},
+            "perhaps",
+            "network may do better",
+        ),
         ({}, "perhaps", "a plain sum does not show it"),
     ],
 )
-def test_the_verdict_in_words(changes: dict[str, float], answer: str, says: str) -> None:
+def test_whether_text_can_help(changes: dict[str, float], answer: str, says: str) -> None:
     facts = {"items_with_text": 1.0, "both": 0.1, "text_alone": 0.08, "counted_alone": 0.1}
     facts |= {"popular_alone": 0.03, "cold": 0.0, "cold_with_text": 0.0, "cold_found": 0.0, "weight": 0.1}
-    text = TextReach(**{"gain": NONE, **facts, **changes})  # type: ignore[arg-type]
+    text = TextBenefit(**{"gain": NONE, **facts, **changes})  # type: ignore[arg-type]
     reach = {
         "popularity": {"hits@20": 0.05},
         "item-kNN": {"hits@20": 0.2},
@@ -225,7 +235,7 @@ def test_the_verdict_in_words(changes: dict[str, float], answer: str, says: str)
 
 
 def test_no_text_no_help() -> None:
-    assert can_text_help(None, {}) == ("no", "Can text help here? No: there is none.")
+    assert can_text_help(None, {}) == ("no", "Can text help here? No: the data has no text.")
 
 
 def spoil(shop: Path) -> None:
@@ -246,10 +256,10 @@ def test_planted_faults_are_found(shop: Path, tmp_path: Path, alterrec: Callable
     code, out, _ = alterrec("audit", "--data", shop, "--out", tmp_path / "out")
     assert code == 0
     assert "bad · copies of train in test" in out
-    assert "for instance copied" in out
+    assert "for example copied" in out
     assert "bad · order in time" in out
     assert "1 test sessions (4.5%) end before training does" in out
-    assert "2 items share their text with another one" in out
+    assert "2 items have the same text as another item" in out
     assert "Can text help here?" in out
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert page.count("<svg") == 6

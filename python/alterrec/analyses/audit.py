@@ -1,20 +1,34 @@
-"""Look a data set over before anything is trained: what may be wrong, what is easy, whether text can help."""
+"""Audit a data set before training: look for faults of the splits and texts, and measure simple baselines.
+
+Legend of shapes: T interactions, V items.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
 
-from alterrec.analyses.audit_checks import checks
-from alterrec.analyses.audit_grades import TextReach
-from alterrec.analyses.audit_page import Audit, Reach
+from alterrec.analyses.audit_page import (
+    EXAMPLES,
+    Audit,
+    BaselineResult,
+    Checks,
+    Copies,
+    Drift,
+    SimilarTexts,
+    TextBenefit,
+    TimeOrder,
+)
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.data.statistics import seen_excluded, statistics
+from alterrec.data.statistics import joined_texts, last_places, seen_excluded, statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.choose import choose_system
@@ -26,13 +40,20 @@ from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained
 from alterrec.recipe import resolve
 from alterrec.report.tables import BASELINE_NAMES
 from alterrec.results import Group
+from alterrec.sessions import SessionStore
 
-COUNTED = ("popularity", "itemknn", "vsknn")
-CHOSEN_BY, FOUND = "ndcg@20", "hits@20"
-# Decay by which all items of a prefix but the last one count nothing.
-LAST_ALONE = 1e-9
-WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-LONGEST_READ = 50
+# Two shorter sessions may well be equal by chance.
+LONG = 4
+# In shorter texts a single different word makes a different item.
+MIN_WORDS = 5
+DRAWS = 3
+
+BASELINES = ("popularity", "itemknn", "vsknn")
+CHOSEN_BY, FOUND_BY = "ndcg@20", "hits@20"
+# With this decay, items before the last one have practically no weight.
+LAST_ONLY = 1e-9
+TEXT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+MAX_LEN = 50
 
 
 def audit(
@@ -45,11 +66,11 @@ def audit(
     command: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Audit:
-    """Look for leaks, copies, texts that tie and drift, and measure what needs no training.
+    """Check a data set for leaks, duplicates, tied texts and drift, and measure what needs no training.
 
-    Targets are the last items of test sessions, ranked among the whole catalogue; items of the prefix are
-    candidates unless fewer than 0.5 % of training targets repeat one (the rule ``auto``). Settings of
-    neighbour systems are chosen on validation.
+    Targets are the last items of test sessions, ranked among the whole catalogue. Items of the prefix are
+    candidates unless fewer than 0.5 % of the training targets repeat one (the rule ``auto``). Settings of
+    the neighbour systems are chosen on validation.
 
     Args:
         data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
@@ -57,8 +78,8 @@ def audit(
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
         format: format of the data, a name from ``alterrec list formats``; None recognises it.
-        command: what makes it again, for the page.
-        progress: called with a line for each thing that is begun.
+        command: the command that makes the audit, shown on its page.
+        progress: called with a line before each step.
 
     Raises:
         InputError: the data cannot be read.
@@ -66,20 +87,21 @@ def audit(
     Example:
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> found = audit(synthetic_dataset(items=300, sessions=900))
-        >>> [row.name for row in found.reach]
+        >>> [baseline.name for baseline in found.baselines]
         ['popularity', 'last item', 'item-kNN', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
-    dataset = DataSource(data, columns or {}, drop_unknown, format).read(resolve(COUNTED[0]))
-    progress("looking for copies, late sessions and texts that tie")
-    found = checks(dataset)
+    source = DataSource(data, columns or {}, drop_unknown, format)
+    dataset = source.read(resolve(BASELINES[0]))
+    progress("checking sessions, timestamps and texts")
+    found = check_data(dataset)
     exclude_seen = seen_excluded("auto", dataset.train.repeat_share())
-    protocol = Protocol("last", exclude_seen, LONGEST_READ)
-    systems = dict(_counted(dataset, protocol, progress))
+    protocol = Protocol("last", exclude_seen, MAX_LEN)
+    systems = dict(_baselines(dataset, protocol, progress))
     vectors = _vectors(dataset, text_encoder, progress)
     if vectors is not None:
         text = TextNeighbours(torch.from_numpy(np.array(vectors, np.float32)))
         progress("measuring text neighbours")
-        blends = (Blend(systems["item-kNN"], text, weight) for weight in WEIGHTS)
+        blends = (Blend(systems["item-kNN"], text, weight) for weight in TEXT_WEIGHTS)
         systems["text neighbours"] = text
         systems["item-kNN + text"] = choose_system(blends, dataset.valid, protocol, CHOSEN_BY)
     ranks = {name: evaluate(system, dataset.test, protocol) for name, system in systems.items()}
@@ -89,10 +111,11 @@ def audit(
         statistics=statistics(dataset),
         checks=found,
         groups=_groups(dataset, ranks),
-        reach=tuple(
-            Reach(name, part.metrics() or dict.fromkeys(METRICS, 0.0)) for name, part in ranks.items()
+        baselines=tuple(
+            BaselineResult(name, part.metrics() or dict.fromkeys(METRICS, 0.0))
+            for name, part in ranks.items()
         ),
-        text=None if vectors is None else _text_reach(dataset, ranks, systems["item-kNN + text"]),
+        text=None if vectors is None else _text_benefit(dataset, ranks, systems["item-kNN + text"]),
         text_encoder="given vectors" if dataset.vectors is not None else text_encoder,
         exclude_seen=exclude_seen,
         notes=dataset.notes,
@@ -100,17 +123,173 @@ def audit(
     )
 
 
-def _counted(
+# Checks
+
+
+def check_data(data: Dataset) -> Checks:
+    """Look for what would spoil a comparison or make it look better than it is.
+
+    Example:
+        >>> from alterrec.data.synthetic import synthetic_dataset
+        >>> found = check_data(synthetic_dataset(items=300, sessions=900))
+        >>> [(each.earlier, each.later) for each in found.copies]
+        [('train', 'valid'), ('train', 'test'), ('valid', 'test')]
+    """
+    pairs = combinations(("train", "valid", "test"), 2)
+    targets = data.test.items[last_places(data.test)] if data.test.num_sessions else np.empty(0, np.int64)
+    return Checks(
+        copies=[copied_sessions(data, earlier, later) for earlier, later in pairs],
+        order=time_order(data),
+        alike=similar_texts(joined_texts(data.text), targets) if data.text else None,
+        drift=[drift(data, split) for split in ("valid", "test") if data.splits[split].num_sessions],
+    )
+
+
+def copied_sessions(data: Dataset, earlier: str, later: str) -> Copies:
+    """Sessions of ``later`` that also occur in ``earlier``."""
+    known = {_key(data.splits[earlier], row) for row in range(data.splits[earlier].num_sessions)}
+    store, names = data.splits[later], data.session_names.get(later, [])
+    rows = [row for row in range(store.num_sessions) if _key(store, row) in known]
+    by_length = sorted(rows, key=lambda row: -int(store.lengths[row]))
+    return Copies(
+        earlier=earlier,
+        later=later,
+        sessions=len(rows),
+        share=len(rows) / max(store.num_sessions, 1),
+        long=sum(int(store.lengths[row]) >= LONG for row in rows),
+        named=len(set(names) & set(data.session_names.get(earlier, []))),
+        examples=[names[row] for row in by_length[:EXAMPLES]] if names else [],
+    )
+
+
+def time_order(data: Dataset) -> list[TimeOrder]:
+    """Compare the times of validation and test with the end of training; empty without timestamps."""
+    train_times = data.train.timestamps
+    if train_times is None:
+        return []
+    ends = int(np.asarray(train_times).max())
+    found = []
+    for split in ("valid", "test"):
+        store = data.splits[split]
+        if store.timestamps is not None and store.num_sessions:
+            times = np.asarray(store.timestamps)
+            last, first = times[last_places(store)], times[store.offsets[:-1]]
+            ended, begun = int((last <= ends).sum()), int((first <= ends).sum())
+            found.append(TimeOrder(split, ended, begun, ended / store.num_sessions))
+    return found
+
+
+def similar_texts(texts: Sequence[str], targets: ArrayLike) -> SimilarTexts:
+    """Find texts that are identical, have the same words, or differ in one word.
+
+    Sums of word hashes represent multisets of words, so a catalogue of 100,000 items takes seconds.
+
+    Example:
+        >>> texts = ["Red Mug", "red, mug", "Mug red", "Mug red", "a b c d e", "a b c d f"]
+        >>> found = similar_texts(texts, [2])
+        >>> found.identical, found.same_words, found.one_word, found.targets
+        (2, 4, 2, 1.0)
+    """
+    frame = pl.DataFrame({"item": np.arange(len(texts)), "text": list(texts)})
+    counted = frame.filter(pl.col("text") != "").with_columns(same=pl.len().over("text"))
+    identical = counted.filter(pl.col("same") > 1)
+    groups = identical.group_by("text").len().sort(["len", "text"], descending=[True, False])
+    words = (
+        frame.with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(r"\w+"))
+        .explode("word")
+        .drop_nulls("word")
+        .select("item", own=pl.col("word").hash(seed=0))
+    )
+    sum_V, count_V = _hash_sums(words["item"].to_numpy(), words["own"].to_numpy(), len(texts))
+    same = pl.DataFrame({"sum": sum_V, "words": count_V}).filter(pl.col("words") > 0)
+    same_words = same.filter(pl.len().over("sum") > 1)
+    near = _one_word_apart(words["item"].to_numpy(), words["own"].to_numpy(), sum_V, count_V)
+    rows = near.unique("item", maintain_order=True).group_by("key", maintain_order=True).agg("item")
+    pairs = [row for row in rows["item"].to_list() if len(row) > 1][:EXAMPLES]
+    wanted = np.asarray(targets)
+    return SimilarTexts(
+        identical=len(identical),
+        same_words=len(same_words),
+        one_word=near["item"].n_unique(),
+        targets=float(np.isin(wanted, identical["item"].to_numpy()).mean()) if len(wanted) else 0.0,
+        groups=[(text, number) for text, number in groups.head(EXAMPLES).iter_rows()],
+        near=[[texts[item] for item in row[:EXAMPLES]] for row in pairs],
+    )
+
+
+def drift(data: Dataset, split: str) -> Drift:
+    """Distance of a split's item distribution from train's, and that of random train sessions."""
+    store = data.splits[split]
+    train_V = np.asarray(data.train.item_counts(), np.float64)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(DRAWS):
+        rows = rng.choice(
+            data.train.num_sessions, min(store.num_sessions, data.train.num_sessions // 2), replace=False
+        )
+        chosen_R = np.isin(np.arange(data.train.num_sessions), rows)
+        items = data.train.items[np.repeat(chosen_R, data.train.lengths)]
+        part_V = np.bincount(items, minlength=data.num_items)
+        drawn.append(jensen_shannon(part_V, train_V - part_V))
+    return Drift(split, jensen_shannon(store.item_counts(), train_V), float(np.mean(drawn)))
+
+
+def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
+    """Jensen-Shannon distance of two distributions given as counts: 0 if equal, 1 if they share nothing.
+
+    The square root of the divergence in bits (Endres and Schindelin 2003); 0 if all counts of one are 0.
+
+    Example:
+        >>> jensen_shannon([2, 2], [1, 1]), jensen_shannon([1, 0], [0, 3])
+        (0.0, 1.0)
+    """
+    counts = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    return float(jensenshannon(*counts, base=2)) if all(each.sum() for each in counts) else 0.0
+
+
+def _key(store: SessionStore, row: int) -> bytes:
+    return bytes(store.session(row).tobytes())
+
+
+def _hash_sums(
+    items: NDArray[np.int64], hashes: NDArray[np.uint64], size: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Sum of hashes (it wraps around) and number of words of each item; ``items`` is in ascending order."""
+    counts = np.bincount(items, minlength=size)
+    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
+    stops = np.cumsum(counts)
+    return running[stops] - running[stops - counts], counts
+
+
+def _one_word_apart(
+    items: NDArray[np.int64],
+    hashes: NDArray[np.uint64],
+    sum_V: NDArray[np.uint64],
+    count_V: NDArray[np.int64],
+) -> pl.DataFrame:
+    """Rows (item, key): unchanged or without one of its words, the item has the words of another item."""
+    long = count_V[items] >= MIN_WORDS
+    complete = np.flatnonzero(count_V >= MIN_WORDS - 1)
+    every = np.concatenate([items[long], complete])
+    keys = np.concatenate([sum_V[items[long]] - hashes[long], sum_V[complete]])
+    rows = pl.DataFrame({"item": every, "key": keys, "sum": sum_V[every]})
+    return rows.filter(pl.col("sum").n_unique().over("key") > 1).select("item", "key")
+
+
+# Baselines and text
+
+
+def _baselines(
     dataset: Dataset, protocol: Protocol, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Untrained]]:
-    """Systems that count, by the names that people read; settings chosen on validation."""
-    for name in COUNTED:
+    """Non-neural baselines by displayed name, with settings chosen on validation."""
+    for name in BASELINES:
         progress(f"measuring {name}")
         candidates = lookup(name).candidates
         assert candidates is not None
         chosen = choose_system(candidates(dataset.train), dataset.valid, protocol, CHOSEN_BY)
         if isinstance(chosen, ItemKnn):
-            yield "last item", ItemKnn(chosen.neighbours, dataset.num_items, LAST_ALONE)
+            yield "last item", ItemKnn(chosen.neighbours, dataset.num_items, LAST_ONLY)
         yield BASELINE_NAMES[name], chosen
 
 
@@ -124,9 +303,9 @@ def _vectors(dataset: Dataset, encoder: str, progress: Callable[[str], None]) ->
 
 
 def _groups(dataset: Dataset, ranks: Mapping[str, Ranks]) -> list[Group]:
-    """Targets by popularity: what item-kNN and text find of each group."""
-    shown = {"neighbours": "item-kNN", "text": "text neighbours"}
-    views = {view: ranks[name] for view, name in shown.items() if name in ranks}
+    """Metrics of item-kNN and of text neighbours by popularity of the target."""
+    names = {"neighbours": "item-kNN", "text": "text neighbours"}
+    views = {view: ranks[name] for view, name in names.items() if name in ranks}
     targets = next(iter(ranks.values())).targets
     masks = saved.popularity_groups(dataset.train_counts[targets])
     return [
@@ -137,37 +316,35 @@ def _groups(dataset: Dataset, ranks: Mapping[str, Ranks]) -> list[Group]:
     ]
 
 
-def _text_reach(dataset: Dataset, ranks: Mapping[str, Ranks], blend: Untrained) -> TextReach:
-    """What text finds that counting does not, and whether their sum gains by it."""
-
+def _text_benefit(dataset: Dataset, ranks: Mapping[str, Ranks], blend: Untrained) -> TextBenefit:
     def values(name: str, metric: str) -> NDArray[np.float64]:
         return metric_values(*ranks[name].views["score"], metric)
 
-    counted, text = values("item-kNN", FOUND), values("text neighbours", FOUND)
-    popular = values("popularity", FOUND)
+    knn, text = values("item-kNN", FOUND_BY), values("text neighbours", FOUND_BY)
+    popular = values("popularity", FOUND_BY)
     targets = ranks["item-kNN"].targets
     cold = ~dataset.trained[targets]
-    worded = _worded(dataset)
+    has_text = _has_text(dataset)
     assert isinstance(blend, Blend)
     (gain,) = paired_differences(
         values("item-kNN + text", CHOSEN_BY)[:, None], values("item-kNN", CHOSEN_BY)[:, None]
     )
-    return TextReach(
-        items_with_text=float(worded.mean()),
-        both=float((counted * text).mean()),
-        text_alone=float((text * (1 - counted)).mean()),
-        counted_alone=float((counted * (1 - text)).mean()),
-        popular_alone=float((popular * (1 - counted)).mean()),
+    return TextBenefit(
+        items_with_text=float(has_text.mean()),
+        both=float((knn * text).mean()),
+        text_alone=float((text * (1 - knn)).mean()),
+        counted_alone=float((knn * (1 - text)).mean()),
+        popular_alone=float((popular * (1 - knn)).mean()),
         cold=float(cold.mean()),
-        cold_with_text=float((cold & worded[targets]).mean()),
+        cold_with_text=float((cold & has_text[targets]).mean()),
         cold_found=float(text[cold].mean()) if cold.any() else 0.0,
         weight=blend.weight,
         gain=gain,
     )
 
 
-def _worded(dataset: Dataset) -> NDArray[np.bool_]:
-    """Items that have a text, or a vector in its place."""
+def _has_text(dataset: Dataset) -> NDArray[np.bool_]:
+    """Items that have a text, or a vector that replaces it, (V,) bool."""
     if dataset.vectors is not None:
         return np.asarray(np.any(np.asarray(dataset.vectors) != 0, axis=1))
     assert dataset.text is not None

@@ -1,31 +1,159 @@
-"""What an audit of a data set shows: graded findings, pictures, and whether text can help."""
+"""The result of an audit: the severity of each check, whether text can help, and the page that shows both."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from alterrec.analyses.audit_checks import Checks
-from alterrec.analyses.audit_grades import Answer, Finding, TextReach, can_text_help, graded
 from alterrec.analyses.run_sections import METRICS, few
 from alterrec.data.statistics import Statistics
-from alterrec.report.figures.bars import SystemBars, bars, system_panels
-from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
-from alterrec.report.figures.groups import group_lines, view_panels
+from alterrec.evaluation.significance import Difference
+from alterrec.report.plots_data import distributions_plot
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
-from alterrec.report.tables import (
-    METRIC_NAMES,
-    Table,
-    count,
-    listed,
-    metric_table,
-    percent,
-)
+from alterrec.report.tables import METRIC_NAMES, Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
 
+Severity = Literal["fine", "look", "bad"]
+SEVERITIES: tuple[Severity, ...] = ("bad", "look", "fine")
+Answer = Literal["yes", "perhaps", "no"]
 
-class Reach(NamedTuple):
-    """What a system without training reaches on the test targets."""
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+EXAMPLES = 3  # sessions or texts shown as examples
+# Limits of the checks, most as shares. Copies of 4 items or more are hardly chance: more of them than
+# LONG_COPIES are a fault of the split.
+LONG_COPIES, SHORT_COPIES = 0.01, 0.05
+LATE = 0.01
+REPEATED, REPEATED_GAP = 0.005, 0.1
+UNSEEN = (0.001, 0.2)
+TIED = 0.1
+WITHOUT_TEXT = 0.5
+DRIFT = (0.1, 0.3)
+# A share of targets, or a gain, below which text adds practically nothing.
+NEGLIGIBLE = 0.01
+COLD_TARGETS = 0.01
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Sessions of a later split that also occur in an earlier one.
+
+    Attributes:
+        sessions, share: those with the same items in the same order.
+        long: those of them with 4 items or more, which are hardly chance.
+        named: session ids that occur in both splits.
+        examples: ids of some copies, long ones first.
+    """
+
+    earlier: str
+    later: str
+    sessions: int
+    share: float
+    long: int
+    named: int
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class TimeOrder:
+    """How many sessions of a split end, or begin, no later than training ends."""
+
+    split: str
+    ended: int
+    begun: int
+    ended_share: float
+
+
+@dataclass(frozen=True)
+class SimilarTexts:
+    """Items whose texts a reader, or an encoder, cannot tell from each other.
+
+    Attributes:
+        identical: items with the same text as another item, letter by letter.
+        same_words: items with the same words as another item, in any order, case and punctuation.
+        one_word: items of at least 5 words that differ from another item in one word.
+        targets: share of test targets (last items) among the identical ones; their text scores tie.
+        groups: the largest groups of identical texts: text and number of items.
+        near: examples of texts that differ in one word.
+    """
+
+    identical: int
+    same_words: int
+    one_word: int
+    targets: float
+    groups: list[tuple[str, int]]
+    near: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Distance of the item distribution of a split from that of train.
+
+    Attributes:
+        distance: Jensen-Shannon distance, 0 to 1.
+        expected: distance of as many random train sessions from the rest of train, that is without drift.
+    """
+
+    split: str
+    distance: float
+    expected: float
+
+
+@dataclass(frozen=True)
+class Checks:
+    """All checks of a data set; ``order`` is empty without timestamps, ``alike`` None without texts."""
+
+    copies: list[Copies]
+    order: list[TimeOrder]
+    alike: SimilarTexts | None
+    drift: list[Drift]
+
+
+class Finding(NamedTuple):
+    """The result of one check in words."""
+
+    severity: Severity
+    check: str
+    text: str
+
+    def record(self) -> dict[str, str]:
+        """The finding for JSON and CSV."""
+        return {"grade": self.severity, "check": self.check, "says": self.text}
+
+
+@dataclass(frozen=True)
+class TextBenefit:
+    """What text neighbours find in addition to item-kNN, as shares of test targets (Hits@20).
+
+    Attributes:
+        items_with_text: share of items.
+        both, text_alone, counted_alone: targets found by both, by text only, by item-kNN only.
+        popular_alone: targets found by popularity but not by item-kNN: what any second list adds.
+        cold, cold_with_text: targets that never occur in train; those of them that have a text.
+        cold_found: share of cold targets that text finds.
+        weight: weight of text in the sum with item-kNN, chosen on validation; 0 if it does not help there.
+        gain: NDCG@20 of that sum minus that of item-kNN.
+    """
+
+    items_with_text: float
+    both: float
+    text_alone: float
+    counted_alone: float
+    popular_alone: float
+    cold: float
+    cold_with_text: float
+    cold_found: float
+    weight: float
+    gain: Difference
+
+    @property
+    def ceiling(self) -> float:
+        """Hits@20 of an oracle that picks the better of the two lists for every target."""
+        return self.both + self.text_alone + self.counted_alone
+
+
+class BaselineResult(NamedTuple):
+    """Metrics of a system without training on the test targets."""
 
     name: str
     metrics: Metrics
@@ -33,11 +161,11 @@ class Reach(NamedTuple):
 
 @dataclass(frozen=True)
 class Audit(Presented):
-    """A data set looked over: prints as tables, draws itself, shows itself in a notebook.
+    """The audit of a data set: prints as tables, draws its figures, shows itself in a notebook.
 
     Attributes:
-        groups: targets by popularity, found by item-kNN (``neighbours``) and by ``text``.
-        reach: systems without training.
+        groups: targets by popularity, with metrics of item-kNN (``neighbours``) and of ``text``.
+        baselines: systems without training.
         text: None where the data has no text.
     """
 
@@ -46,8 +174,8 @@ class Audit(Presented):
     statistics: Statistics
     checks: Checks
     groups: list[Group]
-    reach: tuple[Reach, ...]
-    text: TextReach | None
+    baselines: tuple[BaselineResult, ...]
+    text: TextBenefit | None
     text_encoder: str
     exclude_seen: bool
     notes: tuple[str, ...] = ()
@@ -55,13 +183,13 @@ class Audit(Presented):
 
     @property
     def findings(self) -> list[Finding]:
-        """Every check with its grade, the worst first."""
-        return graded(self.checks, self.statistics)
+        """Every check with its severity, the worst first."""
+        return check_findings(self.checks, self.statistics)
 
     @property
     def answer(self) -> tuple[Answer, str]:
         """Whether text can help here, and why."""
-        return can_text_help(self.text, {row.name: row.metrics for row in self.reach})
+        return can_text_help(self.text, {row.name: row.metrics for row in self.baselines})
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, for JSON."""
@@ -72,8 +200,8 @@ class Audit(Presented):
             "data": self.name,
             "fingerprint": self.fingerprint,
             "can_text_help": {"answer": answer, "why": why},
-            "findings": [finding._asdict() for finding in self.findings],
-            "reach": {row.name: dict(row.metrics) for row in self.reach},
+            "findings": [finding.record() for finding in self.findings],
+            "reach": {row.name: dict(row.metrics) for row in self.baselines},
             "text": text,
             "checks": asdict(self.checks),
             "statistics": asdict(self.statistics),
@@ -81,136 +209,284 @@ class Audit(Presented):
         }
 
     def presentation(self) -> Presentation:
-        """The verdict, the checks, what is easy, what text finds, and how the data look."""
+        """Whether text can help, the checks, the baselines, and how the data is distributed."""
         test = self.statistics.splits["test"]
         seen = f"items of the session are {'not ' if self.exclude_seen else ''}candidates (rule: auto)"
         return Presentation(
             name="audit",
-            title=f"{self.name}, looked over",
+            title=f"Audit of {self.name}",
             meta=f"{count(test.last.count)} test targets, the last item of each session · {seen} · "
             f"text vectors: {self.text_encoder}",
             findings=[self.answer[1], self._summary()],
             caveats=self._caveats(),
             sections=[
-                self._checks_part(),
-                self._reach_part(),
-                *self._text_part(),
+                self._checks_section(),
+                self._baselines_section(),
+                *self._text_section(),
                 Section(
-                    "Lengths and popularity",
+                    "Session length and item popularity",
                     [
-                        "Left: sessions by length; grey bars are train, orange dots validation, green "
-                        "triangles test. Right: items by their interactions in train, both axes logarithmic."
+                        "Left: sessions by length (grey bars: train; orange dots: validation; green "
+                        "triangles: test). Right: items by number of interactions in train, on logarithmic "
+                        "axes."
                     ],
-                    {"distributions": Plot.of(distributions, PANELS, CAPTION, of=self.statistics)},
+                    {"distributions": distributions_plot(self.statistics)},
                 ),
-                *self._alike_part(),
+                *self._similar_texts_section(),
             ],
             command=self.command,
         )
 
     def _summary(self) -> str:
-        graded = {
-            grade: [finding.check for finding in self.findings if finding.grade == grade]
-            for grade in ("bad", "look")
+        names = {
+            severity: [finding.check for finding in self.findings if finding.severity == severity]
+            for severity in ("bad", "look")
         }
-        said = [f"{listed(names)} {SAID[grade]}" for grade, names in graded.items() if names]
-        if not said:
+        parts = [f"{listed(own)} {CONSEQUENCES[severity]}" for severity, own in names.items() if own]
+        if not parts:
             return f"All {len(self.findings)} checks of the data are fine."
-        return f"Of {len(self.findings)} checks of the data: {'; '.join(said)}."
+        return f"Of {len(self.findings)} checks of the data, {'; '.join(parts)}."
 
     def _caveats(self) -> list[str]:
-        said = list(self.notes)
+        caveats = list(self.notes)
         test = self.statistics.splits["test"].last.count
         if test < 500:
-            said.append(f"{count(test)} test targets are few: shares are known to a few percent alone.")
-        if self.text is not None:
-            said.append(
-                "Text is judged by the nearest neighbours of the last item's vector. A trained text network "
-                "reads more than that, and a better encoder may, too (--text-encoder): this is a lower bound."
+            caveats.append(
+                f"There are only {count(test)} test targets: shares are uncertain by a few percentage points."
             )
-        return said
+        if self.text is not None:
+            caveats.append(
+                "Text is measured by the nearest neighbours of the last item's vector. This is a lower "
+                "bound: a trained text network uses more, and another encoder (--text-encoder) may be better."
+            )
+        return caveats
 
-    def _checks_part(self) -> Section:
+    def _checks_section(self) -> Section:
         found = self.findings
-        rows = tuple((f"{finding.grade} · {finding.check}", finding.says) for finding in found)
-        bad = frozenset(place for place, finding in enumerate(found) if finding.grade == "bad")
-        table = Table(("grade and check", "what was seen"), rows, prose=True, strong=bad)
-        data = DataTable(table, [finding._asdict() for finding in found])
-        return Section("Is anything wrong?", [CHECKS_SAY], tables={"checks": data})
+        rows = tuple((f"{finding.severity} · {finding.check}", finding.text) for finding in found)
+        bad = frozenset(place for place, finding in enumerate(found) if finding.severity == "bad")
+        table = Table(("severity and check", "result"), rows, prose=True, strong=bad)
+        data = DataTable(table, [finding.record() for finding in found])
+        return Section("Checks of the data", [CHECKS_NOTE], tables={"checks": data})
 
-    def _reach_part(self) -> Section:
+    def _baselines_section(self) -> Section:
+        from alterrec.report import plots
+
         kinds = {"text neighbours": "text", "item-kNN + text": "score", "item-kNN": "neighbours"}
-        systems = [
-            SystemBars(
+        bars = [
+            plots.Bar(
                 row.name,
                 {metric: [row.metrics[metric]] for metric in METRICS},
                 kinds.get(row.name, "baseline"),
-                bold=row.name == "item-kNN + text",
+                highlight=row.name == "item-kNN + text",
             )
-            for row in self.reach
+            for row in self.baselines
         ]
-        best = max(self.reach, key=lambda row: row.metrics["hits@20"])
-        plot = Plot.of(
-            bars,
-            system_panels(systems, METRICS),
-            f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; "
-            f"{best.name} is highest.",
+        best = max(self.baselines, key=lambda row: row.metrics["hits@20"])
+        plot = Plot(
+            plots.systems(bars),
+            [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS],
+            f"Bars of Hits@20 and NDCG@20 for {len(bars)} systems without training; {best.name} is highest.",
         )
-        table = metric_table({row.name: row.metrics for row in self.reach}, tuple(METRIC_NAMES))
-        records = [{"system": row.name, **row.metrics} for row in self.reach]
-        return Section("What is easy", [REACH_SAYS], {"reach": plot}, {"reach": DataTable(table, records)})
+        table = metric_table({row.name: row.metrics for row in self.baselines}, tuple(METRIC_NAMES))
+        data = DataTable(table, [{"system": row.name, **row.metrics} for row in self.baselines])
+        return Section("Systems without training", [BASELINES_NOTE], {"reach": plot}, {"reach": data})
 
-    def _text_part(self) -> list[Section]:
+    def _text_section(self) -> list[Section]:
         if self.text is None:
             return []
+        from alterrec.report import plots
+
         text = self.text
         rows = (
             ("items with text", percent(text.items_with_text)),
-            ("targets that both find", percent(text.both)),
-            ("targets that text finds and item-kNN does not", percent(text.text_alone)),
-            ("targets that item-kNN finds and text does not", percent(text.counted_alone)),
-            ("ceiling: found by one of the two", percent(text.ceiling)),
-            ("for comparison: found by popularity and not by item-kNN", percent(text.popular_alone)),
-            ("cold targets (never seen in train)", percent(text.cold)),
+            ("targets found by both", percent(text.both)),
+            ("targets found by text only", percent(text.text_alone)),
+            ("targets found by item-kNN only", percent(text.counted_alone)),
+            ("found by at least one of them (oracle)", percent(text.ceiling)),
+            ("for comparison: found by popularity but not by item-kNN", percent(text.popular_alone)),
+            ("cold targets (never in train)", percent(text.cold)),
             ("cold targets with text", percent(text.cold_with_text)),
-            ("cold targets that text finds", percent(text.cold_found) if text.cold else "-"),
-            ("weight of text in the sum, by validation", f"{text.weight:g}"),
+            ("cold targets found by text", percent(text.cold_found) if text.cold else "-"),
+            ("weight of text in the sum, chosen on validation", f"{text.weight:g}"),
             (
-                "NDCG@20 of the sum less that of item-kNN, points",
+                "NDCG@20 of the sum minus that of item-kNN, points",
                 f"{100 * text.gain.mean:+.2f} [{100 * text.gain.low:+.2f}, {100 * text.gain.high:+.2f}]",
             ),
         )
-        plot = Plot.of(
-            group_lines,
-            view_panels(self.groups, METRICS),
-            "What item-kNN and text neighbours find of the targets, by how often train has them.",
-            groups=self.groups,
+        plot = Plot(
+            plots.longtail(self.groups),
+            [plots.longtail(self.groups, [metric]) for metric in METRICS],
+            "Metrics of item-kNN and of text neighbours by number of interactions of the target in train.",
         )
-        notes = [" ".join([TEXT_SAYS, *few(self.groups)])]
+        notes = [" ".join([TEXT_NOTE, *few(self.groups)])]
         data = DataTable(Table(("Hits@20, shares of test targets", ""), rows), [asdict(text)])
         return [Section("Can text help?", notes, {"text": plot}, {"text": data})]
 
-    def _alike_part(self) -> list[Section]:
+    def _similar_texts_section(self) -> list[Section]:
         alike = self.checks.alike
         if alike is None or not (alike.groups or alike.near):
             return []
         rows = [("identical", f"{count(number)} items", text) for text, number in alike.groups]
-        rows += [("one word apart", f"{len(texts)} items", " | ".join(texts)) for texts in alike.near]
-        table = Table(("texts", "items", "for instance"), tuple(rows), prose=True)
-        return [Section("Texts alike", tables={"alike": DataTable(table)}, folded=True)]
+        rows += [("one word differs", f"{len(texts)} items", " | ".join(texts)) for texts in alike.near]
+        table = Table(("similarity", "items", "examples"), tuple(rows), prose=True)
+        return [Section("Similar texts", tables={"alike": DataTable(table)}, folded=True)]
 
 
-SAID = {"bad": "would spoil a comparison", "look": "deserve a look"}
-CHECKS_SAY = (
-    "bad: numbers on these data would mislead; look: know it before you read numbers; fine: as it should be. "
-    "Copies are sessions with the same items in the same order."
+CONSEQUENCES = {"bad": "would spoil a comparison", "look": "deserve a look"}
+CHECKS_NOTE = (
+    "bad: results on this data would be misleading; look: know this before you read results; fine: as it "
+    "should be. A copy is a session with the same items in the same order."
 )
-REACH_SAYS = (
-    "Systems that train no network, on the test targets. Last item: co-occurrence with the last item alone; "
-    "item-kNN: with all items of the session; text neighbours: texts nearest to that of the last item. A "
-    "trained system that is not above these has not learned what counting knows."
+BASELINES_NOTE = (
+    "Systems that train no network, on the test targets. Last item: co-occurrence with the last item only; "
+    "item-kNN: co-occurrence with all items of the session; text neighbours: items whose texts are nearest "
+    "to that of the last item. A trained system should exceed these."
 )
-TEXT_SAYS = (
-    "Text is worth its trouble where it finds what counting misses: on the left, where targets are rare or "
-    "new. A second list of any kind finds something, so what popularity adds stands beside it."
+TEXT_NOTE = (
+    "Text is worth its cost where it finds what co-occurrence misses: on the left, where targets are rare or "
+    "new. Any second list finds something, so the table also gives what popularity adds."
 )
+
+
+def check_findings(found: Checks, statistics: Statistics) -> list[Finding]:
+    """Every check with its severity, the worst first."""
+    findings = [
+        *_copy_findings(found.copies),
+        _order_finding(found, statistics),
+        *_target_findings(statistics),
+        *_text_findings(found, statistics),
+        *_drift_findings(found),
+    ]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def can_text_help(text: TextBenefit | None, baselines: Mapping[str, Metrics]) -> tuple[Answer, str]:
+    """Answer and reason, from what was measured; a lower bound, as no text network was trained."""
+    if text is None:
+        return "no", "Can text help here? No: the data has no text."
+    alone, popular = baselines["text neighbours"]["hits@20"], baselines["popularity"]["hits@20"]
+    extra = text.text_alone - text.popular_alone
+    found = (
+        f"text neighbours find {percent(alone)} of the targets and {percent(text.text_alone)} that item-kNN "
+        f"misses (popularity: {percent(text.popular_alone)}); an oracle that picks the better of text and "
+        f"item-kNN for every target would reach {percent(text.ceiling)} instead of "
+        f"{percent(baselines['item-kNN']['hits@20'])} (Hits@20)"
+    )
+    gain = (
+        f"adding text to item-kNN changes NDCG@20 by {points(text.gain.mean)} points "
+        f"[{points(text.gain.low)}, {points(text.gain.high)}]"
+    )
+    cold = (
+        f"{percent(text.cold_with_text)} of the targets are cold and have a text, and text finds "
+        f"{percent(text.cold_found)} of the cold ones"
+    )
+    if text.gain.mean > 0 and text.gain.p <= 0.05:
+        return "yes", f"Can text help here? Yes: {gain} without any training, and {found}."
+    if text.cold_with_text >= COLD_TARGETS and text.cold_found > 2 * popular:
+        return "yes", f"Can text help here? Yes, with items that do not occur in training: {cold}; {gain}."
+    if text.items_with_text < WITHOUT_TEXT:
+        share = percent(text.items_with_text)
+        return "no", f"Can text help here? Hardly: only {share} of the items have a text; {found}."
+    if extra < NEGLIGIBLE and text.gain.high < NEGLIGIBLE:
+        return (
+            "no",
+            f"Can text help here? There is no sign of it: {found}; {gain}. What text finds in addition to "
+            "item-kNN, a list of popular items finds as well.",
+        )
+    return (
+        "perhaps",
+        f"Can text help here? Perhaps: {found}; but {gain}, so a plain sum does not show it. A trained text "
+        "network may do better.",
+    )
+
+
+def _severity(value: float, look: float, bad: float) -> Severity:
+    return "bad" if value > bad else "look" if value > look else "fine"
+
+
+def _copy_findings(found: Sequence[Copies]) -> list[Finding]:
+    findings = []
+    for each in found:
+        long = each.long / max(each.sessions, 1) * each.share
+        severity: Severity = "bad" if each.named or long > LONG_COPIES else "fine"
+        if severity == "fine" and (each.long or each.share > SHORT_COPIES):
+            severity = "look"
+        earlier = SPLITS[each.earlier]
+        text = f"{count(each.sessions)} sessions ({percent(each.share)}) also occur in {earlier}"
+        if each.sessions:
+            text += f", {count(each.long)} of them with 4 items or more"
+        if each.named:
+            text += f"; {count(each.named)} session ids occur in both"
+        if each.examples and severity != "fine":
+            text += f"; for example {', '.join(each.examples)}"
+        findings.append(Finding(severity, f"copies of {earlier} in {SPLITS[each.later]}", f"{text}."))
+    return findings
+
+
+def _order_finding(found: Checks, statistics: Statistics) -> Finding:
+    check = "order in time"
+    if statistics.splits["train"].first_time is None:
+        return Finding("look", check, "Without timestamps it is unknown whether the split is by time.")
+    late = [each for each in found.order if each.ended]
+    if not late:
+        begun = sum(each.begun for each in found.order)
+        overlap = f" {count(begun)} of them begin before training ends." if begun else ""
+        return Finding("fine", check, f"All validation and test sessions end after training.{overlap}")
+    sessions = " and ".join(
+        f"{count(each.ended)} {SPLITS[each.split]} sessions ({percent(each.ended_share)})" for each in late
+    )
+    worst = max(each.ended_share for each in late)
+    return Finding(
+        "bad" if worst > LATE else "look",
+        check,
+        f"{sessions} end before training does, so training contains their future.",
+    )
+
+
+def _target_findings(statistics: Statistics) -> list[Finding]:
+    train, test = statistics.splits["train"].every, statistics.splits["test"].last
+    gap = abs(train.repeated - test.repeated)
+    advice = (
+        "The two shares differ, so a rule that fits one does not fit the other."
+        if gap > REPEATED_GAP
+        else "Exclude items of the session from the candidates (data.exclude_seen)."
+        if max(train.repeated, test.repeated) < REPEATED
+        else "Systems that exclude items of the session cannot find these targets."
+    )
+    repeated = (
+        f"{percent(test.repeated)} of the test targets and {percent(train.repeated)} of the training targets "
+        f"(at every position) repeat an item of their session. {advice}"
+    )
+    unseen = f"{percent(test.cold)} of the test targets never occur in train: only text can rank them."
+    return [
+        Finding("look" if max(gap, test.repeated) > REPEATED else "fine", "repeated targets", repeated),
+        Finding(_severity(test.cold, *UNSEEN), "unseen targets", unseen),
+    ]
+
+
+def _text_findings(found: Checks, statistics: Statistics) -> list[Finding]:
+    if found.alike is None or statistics.text is None:
+        return [Finding("look", "texts", "The data has no texts.")]
+    alike, share = found.alike, statistics.text.share
+    similar = (
+        f"{count(alike.identical)} items have the same text as another item, {count(alike.same_words)} the "
+        f"same words, and {count(alike.one_word)} differ from another item in one word. "
+        f"{percent(alike.targets)} of the test targets have the text of another item: their text scores tie."
+    )
+    ties: Severity = "bad" if alike.targets > TIED else "look" if alike.identical else "fine"
+    missing = f"{percent(share)} of the items have a text, of {statistics.text.words:.1f} words on average."
+    severity: Severity = "bad" if share < WITHOUT_TEXT else "look" if share < 0.99 else "fine"
+    return [Finding(ties, "identical texts", similar), Finding(severity, "items without text", missing)]
+
+
+def _drift_findings(found: Checks) -> list[Finding]:
+    return [
+        Finding(
+            _severity(each.distance - each.expected, *DRIFT),
+            f"drift to {SPLITS[each.split]}",
+            f"The Jensen-Shannon distance (0 to 1) of its item distribution from that of train is "
+            f"{each.distance:.2f}; for as many random train sessions it is {each.expected:.2f}.",
+        )
+        for each in found.drift
+    ]

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alterrec.evaluation.contrasts import GROUPED, Contrast
-from alterrec.report.figures.forest import Interval, forest
-from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import (
     METRIC_NAMES,
@@ -263,17 +261,16 @@ class ComparisonReport(Presented):
 
 
 def _drawn(panels: Mapping[str, Sequence[tuple[str, Contrast]]], says: str) -> Plot:
-    drawn = [
-        Panel(
-            title,
-            [
-                Interval(label, each.mean, each.low, each.high, each.verdict != "not shown", each.view)
-                for label, each in lines
-            ],
-        )
+    from alterrec.report.plots_gains import Gain, gains
+
+    drawn = {
+        title: [
+            Gain(label, each.mean, each.low, each.high, each.verdict != "not shown", each.view)
+            for label, each in lines
+        ]
         for title, lines in panels.items()
-    ]
-    return Plot.of(forest, drawn, says)
+    }
+    return Plot(gains(drawn), [gains({title: lines}) for title, lines in drawn.items()], says)
 
 
 def _pair(each: Contrast) -> str:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from alterrec.report.figures.bars import SystemBars, bars, system_panels
-from alterrec.report.figures.forest import Interval, forest
-from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.results import Comparison, RowResult
@@ -21,20 +18,22 @@ INTERVALS_SAY = (
 
 def systems_plot(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) -> Plot:
     """Bars of every row that has numbers, best first; ``colour`` gives a name of the palette."""
-    systems = [
-        SystemBars(
+    from alterrec.report import plots
+
+    bars = [
+        plots.Bar(
             row.label,
             {metric: row.values(metric) for metric in PICTURED},
             colour(row),
-            bold=row.kind == "ours",
+            highlight=row.kind == "ours",
         )
         for row in rows
         if row.runs
     ]
-    return Plot.of(
-        bars,
-        system_panels(systems, PICTURED, PICTURED[1]),
-        f"Bars of {' and '.join(map(metric_name, PICTURED))} on test for {len(systems)} systems, best first.",
+    return Plot(
+        plots.systems(bars, PICTURED, PICTURED[1]),
+        [plots.systems(bars, [metric], PICTURED[1]) for metric in PICTURED],
+        f"Bars of {' and '.join(map(metric_name, PICTURED))} on test for {len(bars)} systems, best first.",
     )
 
 
@@ -50,17 +49,19 @@ def gains_part(
     """
     if not gains:
         return []
-    panels = [
-        Panel(
-            metric_name(metric),
-            [
-                Interval(words, each.mean, each.low, each.high, each.verdict != "not shown", colour)
-                for words, colour, each in gains
-                if each.metric == metric
-            ],
-        )
+    from alterrec.report import plots_gains as plots
+
+    panels = {
+        metric_name(metric): [
+            plots.Gain(words, each.mean, each.low, each.high, each.verdict != "not shown", colour)
+            for words, colour, each in gains
+            if each.metric == metric
+        ]
         for metric in PICTURED
-    ]
-    names = listed([panel.title for panel in panels])
-    plot = Plot.of(forest, panels, f"{title}: differences in {names} with their intervals.")
+    }
+    plot = Plot(
+        plots.gains(panels),
+        [plots.gains({name: lines}) for name, lines in panels.items()],
+        f"{title}: differences in {listed(list(panels))} with their intervals.",
+    )
     return [Section(title, [*says, INTERVALS_SAY], {"gains": plot})]
