@@ -1,47 +1,62 @@
-"""The files of finished runs and studies as typed records: what is written, and how it is read back."""
+"""The records of the files of runs and studies, and how they are read.
+
+``result.json``, ``curves.jsonl``, ``examples.json`` and ``study.json`` are written by :func:`to_json` and
+read by :func:`from_json` alone. A new number of a run is a field of :class:`RunResult` with a default, so
+that folders of earlier versions can still be read.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import statistics
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
-from alterrec.evaluation.significance import Verdict, verdict
+from alterrec.evaluation.comparisons import Comparison
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
 Views = dict[str, Metrics]
+
+# Order of the views wherever they are listed.
+VIEWS = ("score", "fused", "id", "text", "neighbours")
+
+# Schema 1 (version 0.1.0) wrote ``trained`` as a list of one name.
+SCHEMA = 2
+
+# Metrics over fewer targets than these are marked as uncertain.
+FEW_TARGETS = 30
+
+# The file that an unfinished run resumes from.
+CHECKPOINT = "checkpoint/progress.safetensors"
 
 
 def _one_name(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-# Version 0.1.0 wrote the name of the trained network as a list of one name.
+Schema = Annotated[int, Field(ge=1)]
 NetworkName = Annotated[str, BeforeValidator(_one_name)]
-
-# Order of the views wherever they are listed.
-VIEWS = ("score", "fused", "id", "text", "neighbours")
-
-SCHEMA = 1
-
-# A group of fewer targets says little.
-FEW_TARGETS = 30
-
-# What an unfinished training goes on from.
-CHECKPOINT = "checkpoint/progress.safetensors"
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What the run was trained and tested on; counts of items and sessions."""
+    """The data of a run, and how its targets were ranked; counts are of items and sessions.
+
+    Attributes:
+        seen_rule: the recipe's ``data.exclude_seen``; ``exclude_seen`` is what it came to on these data.
+        repeat_share: share of training targets that occur earlier in their session.
+        targets: ``last`` or ``every`` item of a session.
+        notes: remarks of the reader, such as rows that were dropped.
+    """
 
     name: str
     fingerprint: str
@@ -54,11 +69,12 @@ class DataSummary:
     seen_rule: str = ""
     repeat_share: float | None = None
     targets: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class TargetCounts:
-    """Targets of one split: how many, how many of them cold, and the share tied with other items by view."""
+    """Targets of a split, cold ones among them, and the share that ties with other items by view."""
 
     count: int
     cold: int = 0
@@ -67,7 +83,7 @@ class TargetCounts:
 
 @dataclass(frozen=True)
 class Group:
-    """Targets of like popularity in the training data (`cold`, `1-5`, ...) and the metrics over them."""
+    """Targets of similar popularity in training (``cold``, ``1-5``, ...) and the metrics over them."""
 
     name: str
     count: int
@@ -77,7 +93,7 @@ class Group:
 
 @dataclass(frozen=True)
 class AlphaMetrics:
-    """Metrics of the sum of ID and text where ID has the weight ``alpha``."""
+    """Metrics of the sum of ID and text scores where ID has the weight ``alpha``."""
 
     alpha: Share
     valid: Metrics
@@ -86,20 +102,28 @@ class AlphaMetrics:
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """Epochs `first` to `last` (counted from 1, both ends included) that trained the same network."""
+    """Epochs ``first`` to ``last`` (counted from 1, both included) that trained one network."""
 
     first: Annotated[int, Field(alias="from")]
     last: Annotated[int, Field(alias="to")]
     trained: NetworkName
     negatives: str
     teacher: str | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """`result.json`, schema 1; metrics are fractions between 0 and 1, times seconds, memory bytes."""
+    """``result.json``; metrics are fractions between 0 and 1, times seconds, memory bytes.
 
-    schema: Literal[1]
+    Attributes:
+        stopped: ``finished``, ``patience`` or ``interrupted``.
+        fusion: weights of the parts of the score, where there are several networks.
+        baselines: name -> split -> metrics.
+        profile: seconds of each part of a training step, where they were measured.
+    """
+
+    schema: Schema
     model: str
     data: DataSummary
     valid: Views
@@ -118,6 +142,7 @@ class RunResult:
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     phases: list[PhaseRecord] = field(default_factory=list)
     seconds_by_part: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     warnings: list[str] = field(default_factory=list)
     threads: int | None = None
@@ -125,7 +150,7 @@ class RunResult:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views worth showing: `fused` is left out where it is the score itself."""
+        """Views to show, in the order of ``VIEWS``; ``fused`` is left out where it equals the score."""
         same = self.valid.get("fused") == self.valid.get("score") and self.test.get("fused") == self.test.get(
             "score"
         )
@@ -135,17 +160,18 @@ class RunResult:
 
 
 def reported_split(result: RunResult) -> str:
-    """The split to speak of: `test`, or `valid` where the run has no test numbers."""
+    """Return ``test``, or ``valid`` if the run has no test targets."""
     return "test" if result.test.get("score") else "valid"
 
 
 @dataclass(frozen=True)
 class PartLoss:
-    """What the score or a part of it has learned after an epoch, on a fixed sample of training prefixes.
+    """Training loss of the score, or of a part of it, on a fixed sample of training prefixes.
 
     Attributes:
-        loss: its cross-entropy over the catalogue, in nats.
-        gradient: norm of the gradient that its columns of the item table get; None of a sum of networks.
+        loss: cross-entropy over the catalogue, in nats.
+        gradient: norm of the gradient with respect to the part's columns of the item table; None for a sum
+            of networks.
     """
 
     loss: float
@@ -154,7 +180,13 @@ class PartLoss:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of `curves.jsonl`."""
+    """One line of ``curves.jsonl``.
+
+    Attributes:
+        trained: the network that was trained.
+        valid: validation metrics after the epoch.
+        parts: training loss by view.
+    """
 
     epoch: int
     phase: str
@@ -162,6 +194,8 @@ class Epoch:
     negatives: str
     loss: float | None
     valid: Views
+    teacher: str | None = None
+    objective: str = "next"
     samples: int = 0
     seconds: float = 0.0
     seconds_eval: float = 0.0
@@ -188,7 +222,7 @@ class Example:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder as read; `recipe` is the text of `recipe.toml`."""
+    """The files of a run folder; ``recipe`` is the text of ``recipe.toml``."""
 
     path: Path
     result: RunResult
@@ -205,27 +239,69 @@ class RunFolder:
 T = TypeVar("T")
 
 
-RESULT = TypeAdapter(RunResult)
-EPOCH = TypeAdapter(Epoch)
-EXAMPLES = TypeAdapter(tuple[Example, ...])
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
-def parse_json(kind: TypeAdapter[T], text: str, where: str) -> T:
-    """Checked JSON; InputError that names the place in ``where`` that is damaged."""
+def to_json(record: Any) -> Any:
+    """Return a record as plain values for :func:`json.dumps`, under the names that the files use.
+
+    Example:
+        >>> to_json(PhaseRecord(1, 2, "id", "full"))["from"]
+        1
+    """
+    kind: Any = type(record)
+    return _adapter(kind).dump_python(record, mode="json", by_alias=True)
+
+
+def from_json(kind: type[T], text: str, where: str) -> T:
+    """Parse and check a record.
+
+    Args:
+        kind: the record's class.
+        text: JSON of this version or of an earlier one.
+        where: file (and line) to name in errors.
+
+    Raises:
+        InputError: the text is damaged (the message names the place), or a later version wrote it.
+
+    Example:
+        >>> from_json(Item, '{"item_id": "a"}', "examples.json")
+        Item(item_id='a', text='')
+    """
+    if kind in (RunResult, StudyResult):
+        _refuse_later_schema(text, where)
     try:
-        return kind.validate_json(text)
+        return cast(T, _adapter(cast(Any, kind)).validate_json(text))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         found = "" if isinstance(first["input"], (dict, list)) else f" (found {str(first['input'])[:60]!r})"
         raise InputError(
             f"{where} is damaged: {place + ': ' if place else ''}{first['msg']}{found}; "
-            "copy the run folder again or train it anew"
+            "copy the folder again or repeat the run"
         ) from None
 
 
+def _refuse_later_schema(text: str, where: str) -> None:
+    try:
+        schema = json.loads(text).get("schema")
+    except (ValueError, AttributeError):
+        return
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise InputError(
+            f"{where} has schema {schema}, and this version of alterrec reads schemas 1 to {SCHEMA}; "
+            "upgrade alterrec"
+        )
+
+
 def read_text(path: Path) -> str:
-    """A file of a run or study folder; InputError where it cannot be read."""
+    """Return the text of a file of a run or study folder.
+
+    Raises:
+        InputError: the file is missing, not UTF-8 or cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -233,19 +309,19 @@ def read_text(path: Path) -> str:
             f"no {path.name} in {str(path.parent)!r}; it is written when a run has ended"
         ) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; train the run anew") from None
+        raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; repeat the run") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_run(path: Path) -> RunFolder:
-    """A run folder's files, checked.
+    """Read and check the files of a run folder.
 
     Args:
-        path: a folder with at least `result.json` and, for models that train, `curves.jsonl`.
+        path: a folder with at least ``result.json`` and, for models that train, ``curves.jsonl``.
 
     Raises:
-        InputError: a file is missing or damaged; the message names it and the place in it.
+        InputError: a file is missing or damaged, or a later version wrote it; the message names it.
 
     Example:
         >>> read_run(Path("no-such-folder"))
@@ -256,24 +332,23 @@ def read_run(path: Path) -> RunFolder:
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"no run folder {str(path)!r}; give the folder that training printed last")
-    result = parse_json(RESULT, read_text(path / "result.json"), str(path / "result.json"))
-    curves = path / "curves.jsonl"
+    result = from_json(RunResult, read_text(path / "result.json"), str(path / "result.json"))
+    curves, examples, recipe = (path / name for name in ("curves.jsonl", "examples.json", "recipe.toml"))
     lines = read_text(curves).splitlines() if result.epochs or curves.exists() else []
-    epochs = tuple(
-        parse_json(EPOCH, line, f"{curves} line {number}") for number, line in enumerate(lines, start=1)
-    )
-    examples = path / "examples.json"
-    recipe = path / "recipe.toml"
     recipe_text = read_text(recipe) if recipe.exists() else ""
     try:
         tomllib.loads(recipe_text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{recipe} is damaged: {error}; copy the run folder again") from None
+        raise InputError(f"{recipe} is damaged: {error}; copy the folder again or repeat the run") from None
     return RunFolder(
         path=path,
         result=result,
-        epochs=epochs,
-        examples=parse_json(EXAMPLES, read_text(examples), str(examples)) if examples.exists() else (),
+        epochs=tuple(
+            from_json(Epoch, line, f"{curves} line {number}") for number, line in enumerate(lines, start=1)
+        ),
+        examples=from_json(tuple[Example, ...], read_text(examples), str(examples))
+        if examples.exists()
+        else (),
         recipe=recipe_text,
     )
 
@@ -283,13 +358,14 @@ Kind = Literal["baseline", "ablation", "ours"]
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One finished run of a row.
+    """One finished run of a row of a study.
 
     Attributes:
+        valid, test: metrics of the score.
         views: split -> view -> metrics.
-        groups: of test, by popularity of the target.
-        alphas: of the sum of two networks, by the weight of ID.
-        curve: what the run was after each epoch, in studies that draw it.
+        groups: test metrics by popularity of the target.
+        alphas: metrics of the sum of two networks by the weight of ID.
+        curve: the epochs, in studies that draw them.
     """
 
     run: str
@@ -313,7 +389,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class TriedSetting:
-    """One setting of a row's search; `validation` is None until its run is finished."""
+    """One setting of a row's search; ``validation`` is None until its run is finished."""
 
     run: str
     setting: dict[str, Any]
@@ -323,14 +399,15 @@ class TriedSetting:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A system or a setting of one: what validation chose for it, and its runs by seed.
+    """A row of a study: a system or a setting of one, and its runs by seed.
 
     Attributes:
         label: its name.
         settings: what the study set for it.
-        refused: its input was refused, so that it has no numbers on these data (N/A).
-        reason: why it has none.
-        setting: `lr` and, where it changes anything, `dropout`; empty for systems that count.
+        refused: the data or settings do not suit the system, so it has no numbers (N/A).
+        reason: why it has no numbers.
+        setting: the chosen ``lr`` and, if it has an effect, ``dropout``; empty for non-neural baselines.
+        tried: all settings of its search.
     """
 
     label: str
@@ -345,42 +422,18 @@ class RowResult:
     runs: list[SeedResult]
 
     def values(self, metric: str) -> list[float]:
-        """Test values of the metric by seed."""
+        """Return the test values of a metric by seed."""
         return [run.test[metric] for run in self.runs if metric in run.test]
 
     def view(self, view: str, metric: str) -> list[float]:
-        """Test values of a view by seed."""
+        """Return the test values of a view by seed."""
         known = [run.views.get("test", {}).get(view, {}) for run in self.runs]
         return [values[metric] for values in known if metric in values]
 
     def mean(self, metric: str) -> float | None:
-        """Their mean, None where there are none."""
+        """Return the mean of the test values over seeds, None if there are none."""
         values = self.values(metric)
         return statistics.fmean(values) if values else None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row against a rival in one metric; fractions, p two-sided.
-
-    Attributes:
-        group: of targets by popularity, empty for all.
-    """
-
-    model: str
-    metric: str
-    rival: str
-    mean: float
-    low: float
-    high: float
-    p: float
-    p_adjusted: float
-    group: str = ""
-
-    @property
-    def verdict(self) -> Verdict:
-        """What may be said at the level 0.05, p adjusted over all comparisons of the row."""
-        return verdict(self.mean, self.p_adjusted)
 
 
 @dataclass(frozen=True)
@@ -393,15 +446,18 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """`study.json`, schema 1.
+    """``study.json``.
 
     Attributes:
-        metric: by which validation chose.
-        pictured: drawn where a study draws one metric.
+        quick: the settings of ``--quick``; empty without it.
+        grid: what was searched: recipe key -> values.
+        over: fields of a sweep and their values.
+        metric: the metric by which validation chose.
+        pictured: the metric that is drawn, in studies that draw one.
         statistics: in studies of the data themselves.
     """
 
-    schema: Literal[1]
+    schema: Schema
     study: str
     command: str
     complete: bool
@@ -423,18 +479,19 @@ class StudyResult:
     statistics: Statistics | None = None
 
     def kinds(self, kind: Kind) -> list[RowResult]:
-        """Rows of a kind that have numbers."""
+        """Return the rows of a kind that have numbers."""
         return [row for row in self.rows if row.kind == kind and row.runs]
 
     def row(self, label: str) -> RowResult | None:
-        """The row of that name, if it has numbers."""
+        """Return the row of that label, None if it has no numbers."""
         return next((row for row in self.rows if row.label == label and row.runs), None)
 
 
-STUDY = TypeAdapter(StudyResult)
-
-
 def read_study(folder: Path) -> StudyResult:
-    """The study of a folder; InputError where its file is missing or damaged."""
+    """Read and check the ``study.json`` of a folder.
+
+    Raises:
+        InputError: the file is missing or damaged, or a later version wrote it.
+    """
     path = folder / "study.json"
-    return parse_json(STUDY, read_text(path), str(path))
+    return from_json(StudyResult, read_text(path), str(path))

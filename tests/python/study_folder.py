@@ -45,6 +45,8 @@ def finish(
         {
             "split": ["test"] * len(ranks),
             "session_id": [f"s{place}" for place in range(len(ranks))],
+            "position": [1] * len(ranks),
+            "target_id": ["x"] * len(ranks),
             "train_count": list(counts) or [1] * len(ranks),
             "greater_score": ranks,
             "tied_score": [1] * len(ranks),

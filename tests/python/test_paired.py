@@ -19,7 +19,7 @@ from scipy.stats import binom
 
 import alterrec
 from alterrec.errors import InputError
-from alterrec.evaluation.contrasts import System, contrasts
+from alterrec.evaluation.comparisons import System, compare_systems, pairings
 from alterrec.evaluation.saved import SavedRanks
 from alterrec.evaluation.significance import bootstrap_interval, outcomes, seed_error, sign_flip_p
 
@@ -68,27 +68,27 @@ def test_two_runs_by_hand(tmp_path: Path) -> None:
     found = alterrec.compare([base, other])
     assert [system.name for system in found.systems] == ["sasrec", "alterrec"]
     assert (found.sessions, found.targets, found.split) == (4, 4, "test")
-    hits = only(found.contrasts, metric="hits@20", of="all")
-    assert (hits.system, hits.base, hits.view) == ("alterrec", "sasrec", "score")
-    assert (hits.ours, hits.theirs, hits.mean) == (3 / 4, 3 / 4, 0.0)
+    hits = only(found.comparisons, metric="hits@20", group="")
+    assert (hits.system, hits.baseline, hits.view) == ("alterrec", "sasrec", "score")
+    assert (hits.system_mean, hits.baseline_mean, hits.mean) == (3 / 4, 3 / 4, 0.0)
     assert hits.outcomes == (1, 2, 1)
     assert (hits.p, hits.verdict) == (1.0, "not shown")
-    ndcg = only(found.contrasts, metric="ndcg@20", of="all")
+    ndcg = only(found.comparisons, metric="ndcg@20", group="")
     by_session = [1 / log2(3) - 1, 0.0, 1.0, -1 / log2(3)]
     assert ndcg.mean == pytest.approx(sum(by_session) / 4, abs=1e-15)
     # Their sum is 0 on paper, so all 2^3 signs of what moved are as extreme.
     assert ndcg.p == 1.0
-    mrr = only(found.contrasts, metric="mrr@20", of="all")
+    mrr = only(found.comparisons, metric="mrr@20", group="")
     assert mrr.mean == pytest.approx((1 / 2 - 1 + 0 + 1 - 1 / 2) / 4, abs=1e-15)
     assert mrr.outcomes == (1, 1, 2)
-    assert all(each.seed_error is None for each in found.contrasts)
+    assert all(each.seed_error is None for each in found.comparisons)
 
 
 def test_groups_by_hand(tmp_path: Path) -> None:
     base = run(tmp_path / "base", [0, 2, 29, 1], "sasrec")
     other = run(tmp_path / "other", [1, 2, 0, 39], "alterrec")
-    found = alterrec.compare([base, other]).contrasts
-    groups = {(each.of, each.group): each for each in found if each.of != "all"}
+    found = alterrec.compare([base, other]).comparisons
+    groups = {(each.group_kind, each.group): each for each in found if each.group}
     assert list(groups) == [
         ("popularity", "1-5"),
         ("popularity", ">100"),
@@ -109,7 +109,7 @@ def test_targets_are_matched_whatever_their_order(tmp_path: Path) -> None:
     straight = alterrec.compare([base, other])
     turned = pl.read_parquet(other / "ranks.parquet").reverse()
     turned.write_parquet(other / "ranks.parquet")
-    assert alterrec.compare([base, other]).contrasts == straight.contrasts
+    assert alterrec.compare([base, other]).comparisons == straight.comparisons
 
 
 def test_seeds_of_a_recipe_are_one_system(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_seeds_of_a_recipe_are_one_system(tmp_path: Path) -> None:
     ]
     system = found.systems[1]
     assert system.means["score"]["hits@10"] == [0.5, 1.0]
-    hits = only(found.contrasts, metric="hits@10", of="all")
+    hits = only(found.comparisons, metric="hits@10", group="")
     # By session: 0, 1, 1/2, 1/2.
     assert hits.mean == pytest.approx(0.5)
     assert hits.outcomes == (3, 1, 0)
@@ -150,7 +150,11 @@ def test_what_seeds_may_undo_is_said() -> None:
 
     base = System("base", (ranks(np.full(60, 9)), ranks(np.full(60, 9))))
     ours = System("ours", (ranks(np.zeros(60, int)), ranks(np.where(rng.random(60) < 0.3, 1, 12))))
-    hits = only(contrasts([(ours, base)], ["score"], ["ndcg@10", "ndcg@20"]), metric="ndcg@10", of="all")
+    hits = only(
+        compare_systems(pairings([(ours, base)], ["score"], ["ndcg@10", "ndcg@20"])),
+        metric="ndcg@10",
+        group="",
+    )
     assert hits.verdict == "above"
     assert hits.seed_error is not None
     assert abs(hits.mean) < 2 * hits.seed_error
@@ -158,10 +162,12 @@ def test_what_seeds_may_undo_is_said() -> None:
 
 def test_all_pairs(tmp_path: Path) -> None:
     runs = [run(tmp_path / name, [0, 1, 2, 3], name) for name in ("sasrec", "core", "alterrec")]
-    held = [(each.system, each.base) for each in alterrec.compare(runs).contrasts if each.metric == "mrr@20"]
+    held = [
+        (each.system, each.baseline) for each in alterrec.compare(runs).comparisons if each.metric == "mrr@20"
+    ]
     assert held == [("core", "sasrec"), ("alterrec", "sasrec")]
     every = alterrec.compare(runs, all_pairs=True)
-    pairs = [(each.system, each.base) for each in every.contrasts if each.metric == "mrr@20"]
+    pairs = [(each.system, each.baseline) for each in every.comparisons if each.metric == "mrr@20"]
     assert pairs == [("core", "sasrec"), ("alterrec", "sasrec"), ("alterrec", "core")]
 
 
@@ -174,7 +180,7 @@ def test_holm_is_over_all_that_is_printed(tmp_path: Path) -> None:
     for folder, above in ((base, 30), (other, 0)):
         columns = {"split": ["test"] * 10, **many, "greater_score": [above] * 10, "tied_score": [1] * 10}
         pl.DataFrame(columns).write_parquet(folder / "ranks.parquet")
-    found = alterrec.compare([base, other]).contrasts
+    found = alterrec.compare([base, other]).comparisons
     assert len(found) == 7
     assert {each.p for each in found} == {2 / 1024}
     assert {each.p_adjusted for each in found} == {7 * 2 / 1024}
@@ -187,12 +193,12 @@ def test_views_are_chosen(tmp_path: Path) -> None:
     other = run(tmp_path / "other", [1, 2, 0, 39], "alterrec", columns=columns)
     third = run(tmp_path / "third", [1, 2, 0, 39], "core")
     text = alterrec.compare([base, other], views=["text"])
-    assert {each.view for each in text.contrasts} == {"text"}
-    assert {each.mean for each in text.contrasts} == {0.0}
+    assert {each.view for each in text.comparisons} == {"text"}
+    assert {each.mean for each in text.comparisons} == {0.0}
     every = alterrec.compare([base, other, third], views=["each"])
-    held = {(each.system, each.view) for each in every.contrasts}
+    held = {(each.system, each.view) for each in every.comparisons}
     assert held == {("alterrec", "score"), ("alterrec", "text"), ("core", "score")}
-    with pytest.raises(InputError, match=r"'text': sasrec alone has it; allowed: .*\(score\), or each"):
+    with pytest.raises(InputError, match=r"'text': only sasrec has it; choose .*\(score\), or each"):
         alterrec.compare([base, third], views=["text"])
     with pytest.raises(InputError, match=r"'txt': no run has it; did you mean 'text'\?"):
         alterrec.compare([base, other], views=["txt"])
@@ -214,7 +220,7 @@ def test_other_data_or_rules_are_refused(tmp_path: Path, data: dict[str, Any], m
     other = run(tmp_path / "other", [0, 2, 29, 1], "alterrec", data=data)
     with pytest.raises(InputError, match=message) as caught:
         alterrec.compare([base, other])
-    assert "other cannot be held against base" in str(caught.value)
+    assert "other cannot be compared with base" in str(caught.value)
 
 
 def test_other_sessions_are_counted(tmp_path: Path) -> None:
@@ -222,7 +228,7 @@ def test_other_sessions_are_counted(tmp_path: Path) -> None:
     moved = {"session_id": ["a", "b", "c"], "position": [1, 2, 3]}
     other = run(tmp_path / "other", [0, 2, 29], "alterrec", columns=moved)
     with pytest.raises(
-        InputError, match=r"other test sessions \(1 targets are in it alone, 2 in the other alone\)"
+        InputError, match=r"other test sessions \(1 targets are only in other, 2 only in base\)"
     ):
         alterrec.compare([base, other])
 
@@ -232,14 +238,14 @@ def test_what_is_no_comparison_is_refused(tmp_path: Path) -> None:
     again = run(tmp_path / "again", [0, 2, 29, 1], "sasrec")
     seed = run(tmp_path / "seed", [0, 2, 29, 1], "sasrec", seed=1)
     other = run(tmp_path / "other", [0, 2, 29, 1], "alterrec")
-    with pytest.raises(InputError, match="one run given to compare"):
+    with pytest.raises(InputError, match="at least two systems; got one run"):
         alterrec.compare([base])
-    with pytest.raises(InputError, match="runs of one recipe given to compare"):
+    with pytest.raises(InputError, match="got runs of one recipe"):
         alterrec.compare([base, seed])
-    with pytest.raises(InputError, match="base and again are sasrec with seed 0, the same run twice"):
+    with pytest.raises(InputError, match="base and again are both sasrec with seed 0"):
         alterrec.compare([base, again, other])
     stopped = run(tmp_path / "stopped", [0, 2, 29, 1], "core", stopped="interrupted")
-    with pytest.raises(InputError, match=r"stopped cannot .* interrupted; go on with it by --resume"):
+    with pytest.raises(InputError, match=r"stopped cannot .* interrupted \(resume it with --resume\)"):
         alterrec.compare([base, stopped])
     with pytest.raises(InputError, match="one of them was interrupted"):
         alterrec.compare([stopped, base])
@@ -262,8 +268,8 @@ def test_the_object_says_draws_and_saves(tmp_path: Path) -> None:
     found = alterrec.compare([base, other])
     assert found.findings() == [
         "alterrec against sasrec: not shown in all 5 metrics. NDCG@20 differs by +0.00 points, 95% interval "
-        f"[{100 * only(found.contrasts, metric='ndcg@20', of='all').low:+.2f}, "
-        f"{100 * only(found.contrasts, metric='ndcg@20', of='all').high:+.2f}]; alterrec is better in 1 "
+        f"[{100 * only(found.comparisons, metric='ndcg@20', group='').low:+.2f}, "
+        f"{100 * only(found.comparisons, metric='ndcg@20', group='').high:+.2f}]; alterrec is better in 1 "
         "sessions, equal in 1 and worse in 2."
     ]
     said = " ".join(found.caveats())

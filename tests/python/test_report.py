@@ -219,8 +219,8 @@ def test_runs_beside_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: 
         ("result.json", b'{"schema": 1', r"result\.json is damaged: Invalid JSON"),
         (
             "result.json",
-            b'{"schema": 2}',
-            r"result\.json is damaged: schema: Input should be 1 \(found '2'\)",
+            b'{"schema": 3}',
+            r"result\.json has schema 3, and this version of alterrec reads schemas 1 to 2; upgrade alterrec",
         ),
         ("result.json", b"[]", r"result\.json is damaged"),
         ("result.json", b"\xff\xfe", r"result\.json is damaged: not UTF-8 at byte 0"),

@@ -162,7 +162,7 @@ def test_a_reference_of_ones_own_is_run_and_held_against(
     found = read_study(tmp_path / "out")
     assert [each.label for each in found.rows] == ["sasrec", "popularity"]
     assert found.reference == "popularity"
-    assert {each.rival for each in found.comparisons} == {"popularity"}
+    assert {each.baseline for each in found.comparisons} == {"popularity"}
     assert {each.group for each in found.comparisons} == {"", *(group.name for group in groups_of(found))}
     assert "sasrec less popularity in NDCG@20: all targets" in out
 
@@ -177,7 +177,7 @@ def test_fusion_from_end_to_end(alterrec: Command, shop: Path, tmp_path: Path) -
     assert "Does fusing in NFRec-concat beat the better part? " in out
     found = read_study(tmp_path / "out")
     assert found.complete
-    assert {(each.model, each.rival) for each in found.comparisons} == {
+    assert {(each.system, each.baseline) for each in found.comparisons} == {
         ("nfrec_concat", "id_only"),
         ("nfrec_concat", "text_only"),
         ("text_only", "id_only"),

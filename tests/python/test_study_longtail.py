@@ -11,17 +11,18 @@ from study_folder import METRICS, difference, finish, row, write_study
 from test_report import Outline
 
 from alterrec.data.readers import DataSource
+from alterrec.evaluation.comparisons import Comparison
 from alterrec.evaluation.significance import paired_differences
 from alterrec.report.plots import colour
 from alterrec.report.plots_longtail import GainLine, improvements
-from alterrec.results import Comparison, Group, StudyResult, read_study
+from alterrec.results import Group, StudyResult, read_study
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
 from alterrec.studies.queue import Runs
 from alterrec.studies.rivals import pairs
 from alterrec.studies.study import load_study
-from alterrec.studies.study_facts import comparisons
-from alterrec.studies.tables import comparison_table
+from alterrec.studies.study_result import study_comparisons
+from alterrec.studies.tables import row_comparison_table
 
 GROUPS = (("cold", 10), ("1-5", 40), (">100", 150))
 
@@ -162,26 +163,26 @@ def test_rows_are_held_against_the_reference_group_by_group(runs: Runs) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("sasrec", "bert4rec")]
     finish(runs, rows[0].seeds[0], greater=[0, 0, 50, 50], counts=counts)
     finish(runs, rows[1].seeds[0], greater=[50, 0, 0, 50], counts=counts)
-    found = comparisons(rows, runs, pairs({"sasrec": ("bert4rec",)}), grouped=True)
-    hits = {each["group"]: each for each in found if each["metric"] == "hits@20"}
-    assert {group: each["mean"] for group, each in hits.items()} == {
+    found = study_comparisons(rows, runs, pairs({"sasrec": ("bert4rec",)}), grouped=True)
+    hits = {each.group: each for each in found if each.metric == "hits@20"}
+    assert {group: each.mean for group, each in hits.items()} == {
         "": 0.0,
         "cold": 1.0,
         "1-5": -0.5,
         ">100": 0.0,
     }
-    assert hits["cold"]["p"] == paired_differences([[1.0]], [[0.0]])[0].p == 1.0
-    assert {each["rival"] for each in found} == {"bert4rec"}
+    assert hits["cold"].p == paired_differences([[1.0]], [[0.0]])[0].p == 1.0
+    assert {each.baseline for each in found} == {"bert4rec"}
     assert len(found) == len(METRICS) * 4
-    alone = comparisons(rows, runs, pairs({"sasrec": ("bert4rec",)}))
-    assert [each["group"] for each in alone] == [""] * len(METRICS)
+    alone = study_comparisons(rows, runs, pairs({"sasrec": ("bert4rec",)}))
+    assert [each.group for each in alone] == [""] * len(METRICS)
 
 
 def test_a_table_of_groups_names_them() -> None:
     whole = Comparison("alterrec", "hits@20", "sasrec", 0.01, 0.0, 0.02, 0.01, 0.04)
     rare = Comparison("alterrec", "hits@20", "sasrec", 0.01, 0.0, 0.02, 0.01, 0.04, "1-5")
-    assert comparison_table([whole]).columns[:2] == ("system", "metric")
-    table = comparison_table([whole, rare])
+    assert row_comparison_table([whole]).columns[:2] == ("system", "metric")
+    table = row_comparison_table([whole, rare])
     assert [cells[:3] for cells in (table.columns, *table.rows)] == [
         ("system", "targets", "metric"),
         ("alterrec", "all", "Hits@20"),

@@ -14,14 +14,14 @@ from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.significance import holm, sign_flip_p
 from alterrec.recipe import recipe_names, resolve
-from alterrec.results import STUDY
+from alterrec.results import StudyResult, from_json, to_json
 from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
 from alterrec.studies.plan import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
 from alterrec.studies.queue import Failure, Runs
 from alterrec.studies.rivals import best_baseline
 from alterrec.studies.scheduler import describe, seconds_left
 from alterrec.studies.study import QUICK, QUICK_ROWS, lookup
-from alterrec.studies.study_facts import row_facts, study_facts
+from alterrec.studies.study_result import row_result, study_result
 
 GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
 
@@ -81,7 +81,7 @@ def test_a_row_without_dropout_tells_of_none(runs: Runs) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("srgnn", "sasrec", "itemknn")]
     for row in rows:
         finish(runs, row.seeds[0])
-    settings = [row_facts(row, runs)["setting"] for row in rows]
+    settings = [row_result(row, runs).setting for row in rows]
     assert settings == [{"lr": 0.001}, {"lr": 0.001, "dropout": 0.3}, {}]
 
 
@@ -268,29 +268,29 @@ def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs
     for row in rows:
         for run, greater in zip(row.seeds, above[row.model], strict=True):
             finish(runs, run, greater=greater)
-    facts = study_facts("table1", order(*models, seeds=2), rows, runs, best_baseline)
-    assert [row["kind"] for row in facts["rows"]] == ["ours", "ablation", "baseline", "baseline"]
-    assert facts["complete"]
-    found = {each["metric"]: each for each in facts["comparisons"]}
-    assert {each["model"] for each in facts["comparisons"]} == {"alterrec"}
+    facts = study_result("table1", order(*models, seeds=2), rows, runs, best_baseline)
+    assert [row.kind for row in facts.rows] == ["ours", "ablation", "baseline", "baseline"]
+    assert facts.complete
+    found = {each.metric: each for each in facts.comparisons}
+    assert {each.system for each in facts.comparisons} == {"alterrec"}
     # Within the first 10: text_only 3 of 12, id_only none; within 20: id_only 8 of 12.
-    assert (found["hits@10"]["rival"], found["hits@20"]["rival"]) == ("text_only", "id_only")
-    assert found["hits@10"]["mean"] == pytest.approx(9 / 12 - 3 / 12)
-    assert found["hits@20"]["mean"] == pytest.approx(9 / 12 - 8 / 12)
+    assert (found["hits@10"].baseline, found["hits@20"].baseline) == ("text_only", "id_only")
+    assert found["hits@10"].mean == pytest.approx(9 / 12 - 3 / 12)
+    assert found["hits@20"].mean == pytest.approx(9 / 12 - 8 / 12)
     # Means over seeds less id_only's: 0 1 1 0 -1/2 -1.
-    assert found["hits@20"]["p"] == sign_flip_p(np.array([[0.0], [1], [1], [0], [-0.5], [-1]]))[0]
-    assert [each["p_adjusted"] for each in facts["comparisons"]] == pytest.approx(
-        holm([each["p"] for each in facts["comparisons"]])
+    assert found["hits@20"].p == sign_flip_p(np.array([[0.0], [1], [1], [0], [-0.5], [-1]]))[0]
+    assert [each.p_adjusted for each in facts.comparisons] == pytest.approx(
+        holm([each.p for each in facts.comparisons])
     )
-    STUDY.validate_json(json.dumps(facts))
+    assert from_json(StudyResult, json.dumps(to_json(facts)), "study.json") == facts
 
 
 def test_without_a_rival_nothing_is_compared(runs: Runs) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
     finish(runs, rows[0].seeds[0])
-    facts = study_facts("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
-    assert facts["comparisons"] == []
-    assert not facts["complete"]
+    facts = study_result("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
+    assert facts.comparisons == []
+    assert not facts.complete
 
 
 def test_damaged_ranks_are_named(runs: Runs) -> None:
@@ -299,7 +299,7 @@ def test_damaged_ranks_are_named(runs: Runs) -> None:
         finish(runs, row.seeds[0])
     (runs.path(rows[1].seeds[0]) / "ranks.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"id_only-.*ranks\.parquet is damaged"):
-        study_facts("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
+        study_result("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
 
 
 def test_every_system_is_a_baseline_but_alterrec_and_its_variants() -> None:

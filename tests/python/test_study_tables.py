@@ -134,7 +134,7 @@ def fused(tmp_path: Path) -> StudyResult:
 def test_fused_models_are_held_against_their_better_part(fused: StudyResult) -> None:
     # ID of NFRec, 31 against 20; text of FDSA, 38 against 35; UniSRec's parts are not there yet.
     better = {
-        each.name: found and (found.rival, found.mean)
+        each.name: found and (found.baseline, found.mean)
         for each in fusion.FUSIONS
         for found in [fusion.better_part(fused, each, "ndcg@20")]
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
-from alterrec.results import Comparison, RowResult, StudyResult
+from alterrec.results import RowResult, StudyResult
 from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part, systems_plot
 from alterrec.studies.tables import metric_data, notes, rival_marks
 from alterrec.studies.words import answer, compared, differences, held, shown

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from alterrec.evaluation.comparisons import Comparison
+from alterrec.report.comparisons import forest_plot
 from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import listed, metric_name
-from alterrec.results import Comparison, RowResult
+from alterrec.results import RowResult
 
 PICTURED = ("hits@20", "ndcg@20")
 SEEDS_SAY = "Mean on test; with several seeds the whisker is one standard deviation and each dot a seed."
@@ -49,19 +51,8 @@ def gains_part(
     """
     if not gains:
         return []
-    from alterrec.report import plots_gains as plots
-
     panels = {
-        metric_name(metric): [
-            plots.Gain(words, each.mean, each.low, each.high, each.verdict != "not shown", colour)
-            for words, colour, each in gains
-            if each.metric == metric
-        ]
-        for metric in PICTURED
+        metric_name(metric): [line for line in gains if line[2].metric == metric] for metric in PICTURED
     }
-    plot = Plot(
-        plots.gains(panels),
-        [plots.gains({name: lines}) for name, lines in panels.items()],
-        f"{title}: differences in {listed(list(panels))} with their intervals.",
-    )
+    plot = forest_plot(panels, f"{title}: differences in {listed(list(panels))} with their intervals.")
     return [Section(title, [*says, INTERVALS_SAY], {"gains": plot})]

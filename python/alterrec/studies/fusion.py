@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed, metric_name
-from alterrec.results import Comparison, StudyResult
+from alterrec.results import StudyResult
 from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part
 from alterrec.studies.tables import metric_data, notes
 from alterrec.studies.words import answer, compared, differences, held, shown
@@ -130,7 +131,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _gain(study: StudyResult, each: Fusion) -> str:
     own = [found for metric in PICTURED if (found := better_part(study, each, metric))]
-    gains = ", ".join(f"{differences([found])} over {found.rival}" for found in own)
+    gains = ", ".join(f"{differences([found])} over {found.baseline}" for found in own)
     asked = f"Does fusing in {each.name} beat the better part?"
     return f"{asked} {answer(own)}. In percentage points: {gains}." if own else ""
 

@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from alterrec.evaluation.comparisons import Comparison
+from alterrec.report.comparisons import interval
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name, percent
-from alterrec.results import FEW_TARGETS, Comparison, Group, RowResult, StudyResult
+from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
 from alterrec.studies.figures import PICTURED
-from alterrec.studies.tables import interval
 from alterrec.studies.words import compared, held, shown
 
 COLOURS = {

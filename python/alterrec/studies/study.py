@@ -7,7 +7,7 @@ was stopped, or is worked on by several processes, goes on by being asked once m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from alterrec.studies.plan import PAPER_GRID, Grid, Order, Row, plan_of, plan_ro
 from alterrec.studies.queue import Failure, Runs, Settings
 from alterrec.studies.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.studies.scheduler import work
-from alterrec.studies.study_facts import METRICS, data_facts, study_facts
+from alterrec.studies.study_result import METRICS, data_summary, study_result
 from alterrec.studies.sweep import sweep
 from alterrec.studies.sweep_rows import PAPER_SWEEPS, Resolved, sweep_axes, sweep_rows
 from alterrec.studies.table1 import table1
@@ -271,10 +271,18 @@ def run_study(
     failed = {run.label: failure for run, failure in kept.failures.items() if not failure.refused}
     if rows and not finished:
         return StudyReport(name, path, failed, stopped)
-    facts = study_facts(name, order, rows, kept, study.rivals, curves=study.curves, grouped=study.grouped)
-    if study.measured is not None:
-        facts |= {"data": data_facts(known), "statistics": asdict(study.measured(known))}
-    write_json(path / "study.json", facts)
+    result = study_result(
+        name,
+        order,
+        rows,
+        kept,
+        study.rivals,
+        curves=study.curves,
+        grouped=study.grouped,
+        data=data_summary(known) if study.measured else None,
+        statistics=study.measured(known) if study.measured else None,
+    )
+    write_json(path / "study.json", results.to_json(result))
     shown = load_study(path).presentation()
     shown.write(path)
     return StudyReport(name, path, failed, stopped, shown)

@@ -41,7 +41,7 @@ def findings(study: StudyResult) -> list[str]:
 def _claim(study: StudyResult, label: str) -> str:
     own = held(study, label)
     number = len(study.kinds("baseline"))
-    each_of_them = "; ".join(f"{differences([each])} ({each.rival})" for each in own)
+    each_of_them = "; ".join(f"{differences([each])} ({each.baseline})" for each in own)
     asked = f"Is {label} above {f'all {number} baselines' if number > 1 else 'the one baseline'}?"
     return (
         f"{asked} {answer(own)}. "

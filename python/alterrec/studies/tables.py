@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
+from alterrec.evaluation.comparisons import Comparison
+from alterrec.report.comparisons import comparison_table
 from alterrec.report.presentation import DataTable
 from alterrec.report.tables import METRIC_NAMES, Table, count, duration, mean_and_spread, memory, metric_name
-from alterrec.results import Comparison, RowResult, StudyResult
+from alterrec.results import RowResult, StudyResult
 
 METRICS = tuple(METRIC_NAMES)
 ORDER = "ndcg@20"
@@ -31,13 +33,13 @@ def ordered(study: StudyResult) -> list[RowResult]:
 
 def marks(study: StudyResult) -> Marks:
     """The mark of each row that was held against another."""
-    return {(each.model, each.metric): MARKS[each.verdict] for each in study.comparisons}
+    return {(each.system, each.metric): MARKS[each.verdict] for each in study.comparisons}
 
 
 def rival_marks(study: StudyResult) -> Marks:
     """The mark of each row that another was held against, as seen from that rival."""
     opposite = {"above": "below", "below": "above", "not shown": "not shown"}
-    return {(each.rival, each.metric): MARKS[opposite[each.verdict]] for each in study.comparisons}
+    return {(each.baseline, each.metric): MARKS[opposite[each.verdict]] for each in study.comparisons}
 
 
 def metric_rows(
@@ -110,31 +112,11 @@ def _letters(rows: Sequence[RowResult]) -> dict[str, str]:
     return dict(zip([row.label for row in rows if not row.runs], ascii_lowercase, strict=False))
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Each difference with its interval and p, in percentage points."""
-    by_group = any(each.group for each in comparisons)
-    rows = tuple(
-        (
-            each.model,
-            *([each.group or "all"] if by_group else []),
-            metric_name(each.metric),
-            each.rival,
-            f"{100 * each.mean:+.2f}",
-            interval(each),
-            _p(each.p),
-            _p(each.p_adjusted),
-            each.verdict,
-        )
-        for each in comparisons
-    )
-    group = ["targets"] if by_group else []
+def row_comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Return the differences of rows and their baselines, by group of targets if there are groups."""
+    by_group = ["targets"] if any(each.group for each in comparisons) else []
     columns = ("metric", "against", "difference", "95% interval", "p", "p (Holm)", "verdict")
-    return Table(("system", *group, *columns), rows)
-
-
-def interval(each: Comparison) -> str:
-    """The 95 % interval in percentage points."""
-    return f"[{100 * each.low:+.2f}, {100 * each.high:+.2f}]"
+    return comparison_table(comparisons, ["system", *by_group, *columns])
 
 
 def cost_data(study: StudyResult) -> DataTable:
@@ -228,10 +210,6 @@ def _spread(values: Sequence[float]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}%"
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from alterrec.evaluation.comparisons import Comparison
+from alterrec.report.comparisons import interval
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table, count, listed, metric_name
-from alterrec.results import Comparison, StudyResult
-from alterrec.studies.tables import comparison_table, cost_data, interval, search_table
+from alterrec.results import StudyResult
+from alterrec.studies.tables import cost_data, row_comparison_table, search_table
 
 COMPARED = (
     "Differences are in percentage points. p is two-sided, from a paired permutation test on per-session "
@@ -86,7 +88,7 @@ def held(study: StudyResult, model: str, rival: str = "", group: str = "") -> li
     return [
         each
         for each in study.comparisons
-        if each.model == model and rival in ("", each.rival) and each.group == group
+        if each.system == model and rival in ("", each.baseline) and each.group == group
     ]
 
 
@@ -162,7 +164,7 @@ def compared(study: StudyResult, title: str, says: str = "") -> list[Section]:
     """The section of paired tests, where there are any."""
     if not study.comparisons:
         return []
-    table = comparison_table(study.comparisons)
+    table = row_comparison_table(study.comparisons)
     return [
         Section(title, [part for part in (says, COMPARED) if part], tables={"comparisons": DataTable(table)})
     ]
