@@ -28,7 +28,7 @@ import torch
 from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.runs.facts import peak_memory_bytes
@@ -69,7 +69,7 @@ def catalogue(num_items: int) -> dict[str, float]:
     recipe = resolve("alterrec", overrides=settings | {"run.memory_budget": BUDGET})
     with tempfile.TemporaryDirectory() as folder:
         vectors = torch.from_numpy(texts(Path(folder), num_items))
-        model = build_model(recipe, Items(num_items, vectors, torch.ones(num_items, dtype=torch.bool)))
+        model = build_model(recipe, ModelInputs(num_items, vectors, torch.ones(num_items, dtype=torch.bool)))
         store = sessions_of(2_000, num_items)
         batches = list(PrefixBatches(store, SAMPLES, 50, layout="by_session"))[:4]
         phase = Phase("id taught by text", "id", 1, "window", "text")

@@ -24,7 +24,7 @@ from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model
-from alterrec.models.parts import Items
+from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.recipe import Recipe, resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
@@ -77,8 +77,8 @@ def system(size: Size, session: str = "transformer") -> tuple[Recommender, Recip
     )
     torch.manual_seed(0)
     vectors = torch.randn(size.items, size.text)
-    items = Items(size.items, vectors, torch.ones(size.items, dtype=torch.bool))
-    return build_model(recipe, items), recipe
+    inputs = ModelInputs(size.items, vectors, torch.ones(size.items, dtype=torch.bool))
+    return build_model(recipe, inputs), recipe
 
 
 def plain_scores(network: Any, items: Any, lengths: Any, table: Any) -> Any:
