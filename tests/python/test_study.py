@@ -258,8 +258,8 @@ def test_killed_at_random_moments_a_study_loses_no_finished_run(
     finished: dict[str, int] = {}
     for kill in range(kills):
         with at_work(study(*asked, "--out", out)) as process:
-            # From before the first run has begun to after it is over: a run takes some seconds. Every other kill
-            # waits for a finished run, however slow the machine is.
+            # From before the first run has begun to after it is over: a run takes some seconds. Every other
+            # kill waits for a finished run, however slow the machine is.
             if kill % 2:
                 wait_for(lambda: results(out))
             time.sleep(moments.uniform(1.0, 9.0))
