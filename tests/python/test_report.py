@@ -20,10 +20,13 @@ from rich.console import Console
 from alterrec.analyses.run_page import write_report
 from alterrec.analyses.run_summary import caveats, opening
 from alterrec.errors import InputError
-from alterrec.report import plots
+from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.groups import group_lines, view_panels
+from alterrec.report.figures.lines import Line, bands, epoch_lines
+from alterrec.report.figures.style import Panel, png, spread_out, svg
 from alterrec.report.markup import element
 from alterrec.report.tables import Table, markdown, mean_and_spread, metric_table, plain, show
-from alterrec.results import Group, read_run
+from alterrec.results import Epoch, Group, read_run
 
 
 class Outline(HTMLParser):
@@ -313,11 +316,18 @@ def test_fused_is_shown_only_where_it_differs_from_the_score(tmp_path: Path) -> 
     assert read_run(write_run(tmp_path / "other")).result.views == tuple(LEVELS)
 
 
+def trained(*epochs: tuple[str, str]) -> list[Epoch]:
+    """Epochs that trained a network against negatives."""
+    return [
+        Epoch(number, "", network, negatives, 6.0, {})
+        for number, (network, negatives) in enumerate(epochs, start=1)
+    ]
+
+
 def test_training_marks_phases_negatives_and_the_best_epoch() -> None:
-    phases = plots.bands(["id", "text", "id"], ["full", "full", "window"])
-    drawn = plots.svg(
-        plots.training([1, 2, 3], {"hits@20": {"score": [0.1, 0.3, 0.2]}}, phases=phases, best=2), "training"
-    )
+    phases = bands(trained(("id", "full"), ("text", "full"), ("id", "window")))
+    panel = Panel("Hits@20", [Line("final score", "score", [[0.1, 0.3, 0.2]])])
+    drawn = svg(epoch_lines([panel], phases=phases, best=[2]), "training")
     text = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     assert [text.count(word) for word in ("ID", "text", "negatives: window →", "epoch 2: 30.0%")] == [
         2,
@@ -328,39 +338,36 @@ def test_training_marks_phases_negatives_and_the_best_epoch() -> None:
 
 
 def test_thirty_short_phases_are_labelled_once_a_network() -> None:
-    trained = ["id", "text"] * 15
-    drawn = plots.svg(
-        plots.training(
-            list(range(1, 31)), {"hits@20": {"score": [0.1] * 30}}, phases=plots.bands(trained, ["full"] * 30)
-        ),
-        "training",
-    )
+    phases = bands(trained(*[("id", "full"), ("text", "full")] * 15))
+    panel = Panel("Hits@20", [Line("final score", "score", [[0.1] * 30])])
+    drawn = svg(epoch_lines([panel], phases=phases), "training")
     text = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     assert (text.count("ID"), text.count("text")) == (1, 1)
 
 
 def test_systems_are_sorted_and_seeds_averaged() -> None:
-    bars = [
-        plots.Bar("low", {"hits@20": [0.1]}, "baseline"),
-        plots.Bar("seeds", {"hits@20": [0.2, 0.4]}, "other"),
-        plots.Bar("high", {"hits@20": [0.35]}, "score", highlight=True),
+    systems = [
+        SystemBars("low", {"hits@20": [0.1]}, "baseline"),
+        SystemBars("seeds", {"hits@20": [0.2, 0.4]}, "other"),
+        SystemBars("high", {"hits@20": [0.35]}, "score", bold=True),
     ]
-    (axes,) = plots.systems(bars, ["hits@20"]).axes
+    (axes,) = bars(system_panels(systems, ["hits@20"])).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["high", "seeds", "low"]
     assert [text.get_text() for text in axes.texts] == ["35.0%", "30.0%", "10.0%"]
 
 
 def test_systems_that_all_fail_are_drawn() -> None:
-    assert plots.png(plots.systems([plots.Bar("none", {"hits@20": [0.0]}, "score")], ["hits@20"]))
+    assert png(bars(system_panels([SystemBars("none", {"hits@20": [0.0]}, "score")], ["hits@20"])))
 
 
 def test_longtail_of_cold_targets_alone_is_drawn() -> None:
-    assert plots.png(plots.longtail([Group("cold", 3, 1.0, {"text": {"hits@20": 0.0}})], ["hits@20"]))
+    groups = [Group("cold", 3, 1.0, {"text": {"hits@20": 0.0}})]
+    assert png(group_lines(view_panels(groups, ["hits@20"]), groups=groups))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_labels_keep_their_order_gap_and_bounds(values: list[float]) -> None:
-    placed = plots.spread_out(values, 0.1, 0.0, 1.0)
+    placed = spread_out(values, 0.1, 0.0, 1.0)
     inside = sorted(placed)
     assert inside[0] >= -1e-9
     assert inside[-1] <= 1 + 1e-9

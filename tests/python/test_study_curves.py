@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from study_folder import METRICS, row, write_study
 
+from alterrec.report.figures.lines import Line
 from alterrec.report.presentation import Presentation
-from alterrec.report.training_curves import CurveLine, exceeds_seed_noise
+from alterrec.report.training_curves import exceeds_seed_noise
 from alterrec.results import read_study
 from alterrec.studies.alternation import alternation
 from alterrec.studies.imbalance import imbalance
@@ -176,6 +177,6 @@ def test_a_training_without_hard_negatives_says_only_its_best_epoch(tmp_path: Pa
 
 
 def test_a_band_ends_where_the_first_seed_did() -> None:
-    line = CurveLine("ID", "id", [[1.0, 2.0, 9.0], [3.0, 2.0]])
+    line = Line("ID", "id", [[1.0, 2.0, 9.0], [3.0, 2.0]])
     assert (line.means, line.spreads) == ([2.0, 2.0], [pytest.approx(2**0.5), 0.0])
     assert not exceeds_seed_noise([0.1, 0.1, -0.2])

@@ -14,7 +14,7 @@ from study_folder import write_study
 from test_report import Outline
 
 from alterrec.data.statistics import PopularityStatistics, Split, Statistics, TargetStatistics, Texts
-from alterrec.report.plots_data import length_shares
+from alterrec.report.figures.distributions import length_shares
 from alterrec.studies.dataset import caveats, findings
 from alterrec.studies.study import load_study
 

@@ -13,8 +13,8 @@ from test_report import Outline
 from alterrec.data.readers import DataSource
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.evaluation.significance import paired_differences
-from alterrec.report.plots import colour
-from alterrec.report.plots_longtail import GainLine, improvements
+from alterrec.report.figures.groups import GroupLine, group_lines
+from alterrec.report.figures.style import Panel, colour
 from alterrec.results import Group, StudyResult, read_study
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
@@ -137,8 +137,8 @@ def test_without_the_reference_nothing_is_gained(tmp_path: Path) -> None:
 
 def test_small_groups_are_hollow_and_no_line_leads_to_them() -> None:
     groups = [Group("1-5", 29, 0.1), Group("6-30", 30, 0.4), Group(">100", 50, 0.5)]
-    line = GainLine("alterrec", "score", {"1-5": (0.9, 0.0), "6-30": (0.02, 0.01), ">100": (0.01, 0.01)})
-    top = improvements(groups, {"Hits@20": [line]}, "bert4rec").axes[0]
+    line = GroupLine("alterrec", "score", {"1-5": (0.9, 0.0), "6-30": (0.02, 0.01), ">100": (0.01, 0.01)})
+    top = group_lines([Panel("Hits@20", [line])], groups=groups, reference="bert4rec").axes[0]
     markers = [each for each in top.lines if each.get_marker() == "o"]
     assert [each.get_markerfacecolor() for each in markers] == ["white", colour("score"), colour("score")]
     (joined,) = (

@@ -10,7 +10,7 @@ import pytest
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
-from alterrec.report.plots import colour
+from alterrec.report.figures.style import colour
 from alterrec.report.presentation import Presentation
 from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion

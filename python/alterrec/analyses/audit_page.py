@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 from alterrec.analyses.run_sections import METRICS, few
 from alterrec.data.statistics import Statistics
 from alterrec.evaluation.significance import Difference
-from alterrec.report.plots_data import distributions_plot
+from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
+from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import METRIC_NAMES, Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
@@ -230,7 +232,7 @@ class Audit(Presented):
                         "triangles: test). Right: items by number of interactions in train, on logarithmic "
                         "axes."
                     ],
-                    {"distributions": distributions_plot(self.statistics)},
+                    {"distributions": Plot.of(distributions, PANELS, CAPTION, of=self.statistics)},
                 ),
                 *self._similar_texts_section(),
             ],
@@ -270,23 +272,22 @@ class Audit(Presented):
         return Section("Checks of the data", [CHECKS_NOTE], tables={"checks": data})
 
     def _baselines_section(self) -> Section:
-        from alterrec.report import plots
-
         kinds = {"text neighbours": "text", "item-kNN + text": "score", "item-kNN": "neighbours"}
-        bars = [
-            plots.Bar(
+        systems = [
+            SystemBars(
                 row.name,
                 {metric: [row.metrics[metric]] for metric in METRICS},
                 kinds.get(row.name, "baseline"),
-                highlight=row.name == "item-kNN + text",
+                bold=row.name == "item-kNN + text",
             )
             for row in self.baselines
         ]
         best = max(self.baselines, key=lambda row: row.metrics["hits@20"])
-        plot = Plot(
-            plots.systems(bars),
-            [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS],
-            f"Bars of Hits@20 and NDCG@20 for {len(bars)} systems without training; {best.name} is highest.",
+        plot = Plot.of(
+            bars,
+            system_panels(systems, METRICS),
+            f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; "
+            f"{best.name} is highest.",
         )
         table = metric_table({row.name: row.metrics for row in self.baselines}, tuple(METRIC_NAMES))
         data = DataTable(table, [{"system": row.name, **row.metrics} for row in self.baselines])
@@ -295,8 +296,6 @@ class Audit(Presented):
     def _text_section(self) -> list[Section]:
         if self.text is None:
             return []
-        from alterrec.report import plots
-
         text = self.text
         rows = (
             ("items with text", percent(text.items_with_text)),
@@ -314,10 +313,11 @@ class Audit(Presented):
                 f"{100 * text.gain.mean:+.2f} [{100 * text.gain.low:+.2f}, {100 * text.gain.high:+.2f}]",
             ),
         )
-        plot = Plot(
-            plots.longtail(self.groups),
-            [plots.longtail(self.groups, [metric]) for metric in METRICS],
+        plot = Plot.of(
+            group_lines,
+            view_panels(self.groups, METRICS),
             "Metrics of item-kNN and of text neighbours by number of interactions of the target in train.",
+            groups=self.groups,
         )
         notes = [" ".join([TEXT_NOTE, *few(self.groups)])]
         data = DataTable(Table(("Hits@20, shares of test targets", ""), rows), [asdict(text)])

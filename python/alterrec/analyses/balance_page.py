@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alterrec.analyses.balance_report import LEAD, PARTS, WHO, BalanceFacts, Sign
+from alterrec.report.figures.bars import Bar, labelled_bars
+from alterrec.report.figures.lines import epoch_lines
+from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name
 from alterrec.report.training_curves import (
@@ -16,6 +19,7 @@ from alterrec.report.training_curves import (
     loss,
     metric_of,
     panel,
+    phases_of,
     points,
     trained_jointly,
 )
@@ -163,8 +167,6 @@ def signs_data(facts: BalanceFacts) -> DataTable:
 
 def curves_plot(facts: BalanceFacts) -> dict[str, Plot]:
     """Metric, loss and gradient by epoch."""
-    from alterrec.report.plots_curves import curves, phases_of
-
     phases = phases_of(facts.inside("score").curves)
     parts = [facts.inside(part) for part in PARTS]
     panels = [
@@ -176,38 +178,34 @@ def curves_plot(facts: BalanceFacts) -> dict[str, Plot]:
         return {}
     titles, labels = [each.title for each in panels], [each.label for each in facts.members]
     says = f"{listed(titles)} by epoch of {listed(labels)}."
-    return {
-        "curves": Plot(
-            curves(panels, phases=phases), [curves([each], phases=phases) for each in panels], says
-        )
-    }
+    return {"curves": Plot.of(epoch_lines, panels, says, phases=phases)}
 
 
 def found_plot(facts: BalanceFacts) -> dict[str, Plot]:
     """What both parts, one of them or neither find, and what a perfect chooser between them reaches."""
-    from alterrec.report.plots_balance import BalanceBar, BarPanel, balance_bars
-
     if not facts.found:
         return {}
     found = [
-        BalanceBar(
+        Bar(
             _bar_words(who, [each.shares[place] for each in facts.found.values()], _kept(facts, place)),
-            view,
             [each.shares[place] for each in facts.found.values()],
-            statistics.fmean(each.shares[place] * (each.kept[place] or 0.0) for each in facts.found.values()),
+            view,
+            solid=statistics.fmean(
+                each.shares[place] * (each.kept[place] or 0.0) for each in facts.found.values()
+            ),
         )
         for place, (who, view) in enumerate(zip(WHO, ("fused", "id", "text", "other"), strict=True))
     ]
     views = {"id": "id", "text": "text", "score": "score", "chooser": "other"}
     reached = {view: [*facts.chooser[facts.metric][view].values()] for view in views}
     levels = [
-        BalanceBar(f"{NAMES[view]}: {mean_and_spread(values)}", colour, values)
+        Bar(f"{NAMES[view]}: {mean_and_spread(values)}", values, colour, bold=colour == "score")
         for (view, colour), values in zip(views.items(), reached.values(), strict=True)
     ]
     name = metric_name(facts.metric)
-    panels = [BarPanel("Test targets found by ...", found), BarPanel(f"{name} on test", levels)]
+    panels = [Panel("Test targets found by ...", found), Panel(f"{name} on test", levels)]
     says = f"Bars of test targets that both parts, one or neither find; and bars of {name}."
-    return {"found": Plot(balance_bars(panels), [balance_bars([each]) for each in panels], says)}
+    return {"found": Plot.of(labelled_bars, panels, says)}
 
 
 def _bar_words(who: str, shares: Sequence[float], kept: Sequence[float]) -> str:

@@ -17,6 +17,7 @@ from alterrec.evaluation.saved import (
     read_ranks,
     read_top,
 )
+from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Section
 from alterrec.report.tables import METRIC_NAMES, VIEW_NAMES, Table, count, metric_name, percent
 from alterrec.results import Group, Metrics, RunFolder, reported_split
@@ -127,13 +128,13 @@ def group_table(of: str, groups: Sequence[Group], title: str = "") -> Table:
 
 
 def _lengths_plot(groups: Sequence[Group]) -> Plot:
-    from alterrec.report import plots
-
     shares = ", ".join(f"{group.name}: {percent(group.share)}" for group in groups)
-    return Plot(
-        plots.longtail(groups, METRICS, LENGTH),
-        [plots.longtail(groups, [metric], LENGTH) for metric in METRICS],
+    return Plot.of(
+        group_lines,
+        view_panels(groups, METRICS),
         f"Metrics by the number of items before the target. Share of targets in each group: {shares}.",
+        groups=groups,
+        of=LENGTH,
     )
 
 

@@ -53,7 +53,7 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
     Raises:
         InputError: a file of one of these folders is missing or damaged, or the disk is full.
     """
-    from alterrec.report import plots
+    from alterrec.report.figures import style
 
     folder = read_run(Path(run))
     rivals, left_out = _comparable(folder, beside)
@@ -65,7 +65,7 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
     ]
     for part in parts:
         for name, plot in part.figures.items():
-            plots.save(plot.whole, folder.path / "figures", name)
+            style.save(plot.whole, folder.path / "figures", name)
     target = folder.path / "report.html"
     write_text(target, _page(folder, rivals, parts))
     return target

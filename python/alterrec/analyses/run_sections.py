@@ -8,6 +8,10 @@ from dataclasses import replace
 from alterrec.analyses.run_summary import HEADLINE, baselines_of, split_name, views_of
 from alterrec.comparable import folder_name, recipe_without_seed, system_label
 from alterrec.evaluation.saved import COLD
+from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.groups import group_lines, view_panels
+from alterrec.report.figures.lines import Line, bands, epoch_lines
+from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import VIEW_NAMES, metric_name, percent
 from alterrec.results import FEW_TARGETS, Group, RunFolder, RunResult
@@ -96,17 +100,15 @@ def few(groups: Sequence[Group]) -> list[str]:
 
 
 def _systems_plot(run: RunFolder, rivals: Sequence[RunFolder]) -> Plot | None:
-    from alterrec.report import plots
-
-    def bar(label: str, runs: Sequence[Mapping[str, float]], kind: str, highlight: bool = False) -> None:
+    def bar(label: str, runs: Sequence[Mapping[str, float]], kind: str, bold: bool = False) -> None:
         if all(metric in values for values in runs for metric in METRICS):
             values = {metric: [values[metric] for values in runs] for metric in METRICS}
-            bars.append(plots.Bar(label, values, kind, highlight))
+            systems.append(SystemBars(label, values, kind, bold))
 
-    bars: list[plots.Bar] = []
+    systems: list[SystemBars] = []
     for view, values in views_of(run.result).items():
         name = run.result.model if view == "score" else VIEW_NAMES.get(view, view)
-        bar(f"this run: {name}", [values], view, highlight=view == "score")
+        bar(f"this run: {name}", [values], view, bold=view == "score")
     for name, values in baselines_of(run.result).items():
         bar(name, [values], "baseline")
     groups: dict[str, list[RunFolder]] = {}
@@ -120,21 +122,19 @@ def _systems_plot(run: RunFolder, rivals: Sequence[RunFolder]) -> Plot | None:
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         scores = [views_of(each.result).get("score", {}) for each in group]
         bar(f"{label}{apart}{seeds}", scores, "other")
-    if not bars:
+    if not systems:
         return None
-    best = max(bars, key=lambda bar: sum(bar.values[HEADLINE]) / len(bar.values[HEADLINE]))
+    best = max(systems, key=lambda bar: sum(bar.values[HEADLINE]) / len(bar.values[HEADLINE]))
     says = (
         f"Bars of {metric_name(METRICS[0])} and {metric_name(METRICS[1])} on {split_name(run.result)} for "
-        f"{len(bars)} systems, best first; the highest is {best.label}."
+        f"{len(systems)} systems, best first; the highest is {best.label}."
     )
-    return Plot(plots.systems(bars), [plots.systems(bars, [metric], METRICS[0]) for metric in METRICS], says)
+    return Plot.of(bars, system_panels(systems, METRICS), says)
 
 
 def _training_plot(run: RunFolder) -> Plot | None:
-    from alterrec.report import plots
-
     epochs = [epoch.epoch for epoch in run.epochs]
-    panels = {}
+    panels: list[Panel[Line]] = []
     for metric in METRICS:
         views = {
             view: [epoch.valid[view][metric] for epoch in run.epochs]
@@ -144,28 +144,23 @@ def _training_plot(run: RunFolder) -> Plot | None:
         if epochs and "score" in views:
             if views.get("fused") == views["score"]:
                 del views["fused"]
-            panels[metric] = views
+            names = {view: VIEW_NAMES.get(view, view).removesuffix(" alone") for view in views}
+            lines = [Line(names[view], view, [values]) for view, values in views.items()]
+            panels.append(Panel(f"{metric_name(metric)} on validation", lines))
     if not panels:
         return None
-    phases = plots.bands([epoch.trained for epoch in run.epochs], [epoch.negatives for epoch in run.epochs])
     best = run.result.best_epoch
-    lines = ", ".join(VIEW_NAMES.get(view, view) for view in next(iter(panels.values())))
-    says = f"Lines of validation metrics over {len(epochs)} epochs: {lines}."
+    named = ", ".join(line.label for line in panels[0].marks)
+    says = f"Lines of validation metrics over {len(epochs)} epochs: {named}."
     if best in epochs:
         says += f" The best epoch is {best}."
-    return Plot(
-        plots.training(epochs, panels, phases=phases, best=best),
-        [plots.training(epochs, {name: panel}, phases=phases, best=best) for name, panel in panels.items()],
-        says,
-    )
+    return Plot.of(epoch_lines, panels, says, phases=bands(run.epochs), best=[best] if best in epochs else [])
 
 
 def _longtail_plot(run: RunFolder) -> Plot | None:
-    from alterrec.report import plots
-
     groups = shown_groups(run.result, run.result.groups.get("test", []))
     if not groups:
         return None
     shares = ", ".join(f"{group.name} {percent(group.share)}" for group in groups)
     says = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
-    return Plot(plots.longtail(groups), [plots.longtail(groups, [metric]) for metric in METRICS], says)
+    return Plot.of(group_lines, view_panels(groups, METRICS), says, groups=groups)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.report.figures.forest import Interval, forest
+from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot
 from alterrec.report.tables import VIEW_NAMES, Table, count, metric_name
 
@@ -97,13 +99,14 @@ def forest_plot(panels: Mapping[str, Sequence[tuple[str, str, Comparison]]], cap
         panels: title -> (label, name of a colour, comparison) of each row.
         caption: of the plot.
     """
-    from alterrec.report.plots_gains import Gain, gains
-
-    rows = {
-        title: [
-            Gain(label, each.mean, each.low, each.high, each.verdict != "not shown", colour)
-            for label, colour, each in lines
-        ]
-        for title, lines in panels.items()
-    }
-    return Plot(gains(rows), [gains({title: lines}) for title, lines in rows.items()], caption)
+    drawn = [
+        Panel(
+            title,
+            [
+                Interval(label, each.mean, each.low, each.high, each.verdict != "not shown", colour)
+                for label, colour, each in rows
+            ],
+        )
+        for title, rows in panels.items()
+    ]
+    return Plot.of(forest, drawn, caption)

@@ -82,17 +82,17 @@ def fold(title: str, body: Html, open_: bool = False) -> Html:
 
 def figure(name: str, plot: Plot) -> Html:
     """The panels side by side where there is room; the words are for those who cannot see them."""
-    from alterrec.report import plots
+    from alterrec.report.figures.style import svg
 
     drawn = [
-        Html(plots.svg(panel, f"{name}-{place}").replace("<svg", '<svg aria-hidden="true"', 1))
+        Html(svg(panel, f"{name}-{place}").replace("<svg", '<svg aria-hidden="true"', 1))
         for place, panel in enumerate(plot.panels)
     ]
     return element("div", *drawn, class_="panels", role="img", aria_label=plot.caption)
 
 
 def _style() -> str:
-    from alterrec.report.plots import PALETTE
+    from alterrec.report.figures.style import PALETTE
 
     own = {"page": ("#ffffff", "#0d1117"), "soft": ("#f4f6f8", "#171d25")}
 

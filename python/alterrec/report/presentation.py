@@ -9,7 +9,7 @@ import base64
 import csv
 import io
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -55,11 +55,16 @@ class DataTable:
 
 
 class Plot(NamedTuple):
-    """One figure with all panels for files, one figure a panel for the page, and a caption."""
+    """A figure with all panels for files, one figure per panel for the page, and a caption."""
 
     whole: Figure
     panels: Sequence[Figure]
     caption: str
+
+    @classmethod
+    def of(cls, painter: Callable[..., Figure], panels: Sequence[Any], caption: str, **options: Any) -> Plot:
+        """Let a painter draw all panels together and each on its own."""
+        return cls(painter(panels, **options), [painter([panel], **options) for panel in panels], caption)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class Presentation:
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
-        from alterrec.report import plots
+        from alterrec.report.figures import style
 
         for section in self.sections:
             for name, data in section.tables.items():
@@ -158,7 +163,7 @@ class Presentation:
                 write_text(out / f"{name}.tex", f"{head}{latex(data.table)}\n\n\\medskip\n{tex(below)}\n")
                 write_text(out / f"{name}.csv", data.csv())
         for name, plot in self.figures().items():
-            plots.save(plot.whole, out / "figures", name)
+            style.save(plot.whole, out / "figures", name)
         write_text(out / f"{self.name}.md", self.markdown())
         # Last, for whoever waits for the page finds all else there.
         write_text(out / "report.html", self.page())
@@ -184,7 +189,7 @@ class Presented:
         return Path(out) / "report.html"
 
     def _repr_html_(self) -> str:
-        from alterrec.report import plots
+        from alterrec.report.figures import style
 
         shown = self.presentation()
         body = [element("h3", shown.title), *(element("p", line) for line in shown.findings)]
@@ -193,7 +198,7 @@ class Presented:
                 continue
             body += [element("h4", section.title)]
             for plot in section.figures.values():
-                data = base64.b64encode(plots.png(plot.whole)).decode()
+                data = base64.b64encode(style.png(plot.whole)).decode()
                 body.append(
                     Html(
                         f'<img alt="{escape(plot.caption)}" style="max-width: 100%" '

@@ -1,76 +1,37 @@
-"""What trainings learned epoch by epoch, part by part: lines of a picture, numbers at the best epoch."""
+"""Training curves of models and of their parts: lines by epoch, numbers at the best epoch, differences."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from alterrec.report.figures.lines import Band, Line, bands
+from alterrec.report.figures.style import Panel, Unit
 from alterrec.report.presentation import DataTable
 from alterrec.report.tables import Table, mean_and_spread, metric_name
 from alterrec.results import Epoch, StudyResult, Views
 
 BANDS = (
-    "Mean over seeds in a band of one standard deviation, as far as all seeds trained; a dotted line leads "
-    "to the name of one that ended earlier."
+    "Lines are means over seeds in a band of one standard deviation, up to the last epoch that all seeds "
+    "reached. A dotted line leads from a line that ended earlier to its name."
 )
 BY_EPOCH = (
-    f"{BANDS} The paper draws test by epoch; here validation stands in its place, and test is measured once, "
-    "after the epoch that validation chose."
+    f"{BANDS} The paper plots the test metric by epoch. Here the plot shows validation, and test is measured "
+    "once, at the epoch that validation chose."
 )
-Unit = Literal["percent", "nats", "norm"]
-# What a view had after an epoch; None where it is not known.
+# Value of a view after an epoch; None where it is not known.
 Measure = Callable[[Epoch, str], float | None]
 
 
-class CurveLine(NamedTuple):
-    """A quantity by epoch.
-
-    Attributes:
-        label: its name, at its end.
-        view: what it is of, which gives colour and marker.
-        seeds: of each seed, one value an epoch.
-        alone: it is of a model trained for that part alone, and dashed.
-    """
-
-    label: str
-    view: str
-    seeds: Sequence[Sequence[float]]
-    alone: bool = False
-
-    @property
-    def means(self) -> list[float]:
-        """Mean over seeds of each epoch that all of them reached.
-
-        Example:
-            >>> CurveLine("ID", "id", [[1.0, 2.0, 5.0], [3.0, 4.0]]).means
-            [2.0, 3.0]
-        """
-        return [statistics.fmean(values) for values in zip(*self.seeds, strict=False)]
-
-    @property
-    def spreads(self) -> list[float]:
-        """Standard deviation over seeds of the same epochs, 0 where there is one seed."""
-        columns = list(zip(*self.seeds, strict=False))
-        return [statistics.stdev(values) if len(values) > 1 else 0.0 for values in columns]
-
-
-class CurvePanel(NamedTuple):
-    """Lines over the same epochs, fractions where ``unit`` is percent."""
-
-    title: str
-    lines: Sequence[CurveLine]
-    unit: Unit = "percent"
-
-
 class TrainingCurve(NamedTuple):
-    """One training.
+    """The training of one run.
 
     Attributes:
-        seed: of the run.
+        seed: seed of the run.
         best: the epoch that validation chose, counted from 1.
-        epochs: all of them.
-        test: view -> metrics of the best one.
+        epochs: all epochs.
+        test: view -> test metrics at the best epoch.
     """
 
     seed: int
@@ -80,14 +41,14 @@ class TrainingCurve(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A model, or a part of one, by its trainings.
+    """A model, or a part of one, with the training curves of its runs.
 
     Attributes:
-        label: its name.
-        part: ``score``, ``id`` or ``text``, which gives its colour.
-        view: what it is called in its run.
-        courses: a training a seed.
-        alone: it was trained for that part alone.
+        label: name in figures and tables.
+        part: ``score``, ``id`` or ``text``, which gives the colour.
+        view: name of the part in its run.
+        curves: one training curve per seed.
+        alone: whether the model was trained for that part only.
     """
 
     label: str
@@ -96,15 +57,15 @@ class Member(NamedTuple):
     curves: Sequence[TrainingCurve]
     alone: bool = False
 
-    def line(self, measure: Measure) -> CurveLine | None:
-        """By epoch and seed; None where an epoch has no value."""
+    def line(self, measure: Measure) -> Line | None:
+        """Return the measure by epoch and seed; None where an epoch has no value."""
         seeds = [[measure(epoch, self.view) for epoch in curve.epochs] for curve in self.curves]
         known = [[value for value in seed if value is not None] for seed in seeds]
         whole = all(few and len(few) == len(seed) for few, seed in zip(known, seeds, strict=True))
-        return CurveLine(self.label, self.part, known, self.alone) if known and whole else None
+        return Line(self.label, self.part, known, self.alone) if known and whole else None
 
     def at_best(self, measure: Measure) -> dict[int, float]:
-        """Seed -> value after the best epoch, as far as it is known."""
+        """Return seed -> value after the best epoch, for seeds where it is known."""
         return {
             curve.seed: value
             for curve in self.curves
@@ -113,7 +74,7 @@ class Member(NamedTuple):
         }
 
     def until_best(self, measure: Measure) -> dict[int, float]:
-        """Seed -> mean over the epochs up to the best one, as far as all are known."""
+        """Return seed -> mean over the epochs up to the best one, for seeds where all are known."""
         found = {}
         for curve in self.curves:
             values = [measure(each, self.view) for each in curve.epochs if each.epoch <= (curve.best or 0)]
@@ -123,7 +84,7 @@ class Member(NamedTuple):
         return found
 
     def on_test(self, metric: str) -> dict[int, float]:
-        """Seed -> the metric on test."""
+        """Return seed -> the metric on test."""
         return {
             curve.seed: curve.test[self.view][metric]
             for curve in self.curves
@@ -132,7 +93,7 @@ class Member(NamedTuple):
 
 
 def training_curves_of(study: StudyResult, label: str) -> list[TrainingCurve]:
-    """The trainings of a row by seed; none where it has no finished run."""
+    """Return one training curve per finished run of a row."""
     row = study.row(label)
     return [
         TrainingCurve(run.seed, run.best_epoch, run.curve, run.views.get("test", {}))
@@ -142,22 +103,22 @@ def training_curves_of(study: StudyResult, label: str) -> list[TrainingCurve]:
 
 
 def metric_of(metric: str) -> Measure:
-    """A metric on validation."""
+    """Return the measure that reads a metric on validation."""
     return lambda epoch, view: epoch.valid.get(view, {}).get(metric)
 
 
 def loss(epoch: Epoch, view: str) -> float | None:
-    """The loss on the sample of training prefixes; runs of earlier versions have none."""
+    """Return the loss on the sample of training prefixes; None for runs of earlier versions."""
     return epoch.parts[view].loss if view in epoch.parts else None
 
 
 def gradient(epoch: Epoch, view: str) -> float | None:
-    """The norm of the gradient that the columns of a part get; runs of earlier versions have none."""
+    """Return the gradient norm of the columns of a part; None for runs of earlier versions."""
     return epoch.parts[view].gradient if view in epoch.parts else None
 
 
 def gradient_share(epoch: Epoch, view: str) -> float | None:
-    """The part's share of the norms of ID and text.
+    """Return the share of a part in the sum of the gradient norms of ID and text.
 
     Example:
         >>> from alterrec.results import PartLoss
@@ -171,22 +132,35 @@ def gradient_share(epoch: Epoch, view: str) -> float | None:
 
 
 def trained_jointly(curves: Sequence[TrainingCurve]) -> bool:
-    """Whether one loss trains ID and text at once, rather than each its own network."""
+    """Return whether one loss trains ID and text together, rather than a network each."""
     trained = {epoch.trained for curve in curves for epoch in curve.epochs}
     return trained.isdisjoint(("id", "text"))
 
 
+def phases_of(curves: Sequence[TrainingCurve]) -> list[Band]:
+    """Return the phases of the epochs that all seeds reached; empty if the same was trained throughout.
+
+    Example:
+        >>> from alterrec.results import Epoch
+        >>> epochs = [Epoch(1, "", "id", "full", 6.0, {}), Epoch(2, "", "text", "full", 6.0, {})]
+        >>> [phase.trained for phase in phases_of([TrainingCurve(0, 2, epochs, {})])]
+        ['id', 'text']
+    """
+    phases = bands(min((curve.epochs for curve in curves), key=len))
+    return phases if len(phases) > 1 else []
+
+
 def panel(
     title: str, members: Sequence[Member], measure: Measure, unit: Unit = "percent"
-) -> list[CurvePanel]:
-    """A panel of the members that have the measure; none where no member has."""
+) -> list[Panel[Line]]:
+    """Return a panel of the members that have the measure; empty if no member has."""
     lines = [line for member in members if (line := member.line(measure)) is not None]
-    return [CurvePanel(title, lines, unit)] if lines else []
+    return [Panel(title, lines, unit)] if lines else []
 
 
 def best_epoch_table(members: Sequence[Member], metric: str) -> DataTable:
-    """Each member at the best epoch of its runs: validation, test, loss, and its share of the gradient."""
-    together = trained_jointly(members[0].curves) if members else False
+    """Return validation, test, loss and share of the gradient of each member at its best epoch."""
+    joint = trained_jointly(members[0].curves) if members else False
     name = metric_name(metric)
     head = ["", f"validation {name}", f"test {name}", "loss (nats)", "share of gradient", "best epoch"]
     rows, records = [], []
@@ -195,7 +169,7 @@ def best_epoch_table(members: Sequence[Member], metric: str) -> DataTable:
             f"validation {metric}": member.at_best(metric_of(metric)),
             f"test {metric}": member.on_test(metric),
             "training_loss": member.at_best(loss),
-            "gradient_share": member.until_best(gradient_share) if together and not member.alone else {},
+            "gradient_share": member.until_best(gradient_share) if joint and not member.alone else {},
             "best_epoch": {curve.seed: float(curve.best) for curve in member.curves if curve.best},
         }
         valid, test, nats, share, best = ([*values.values()] for values in columns.values())
@@ -209,7 +183,7 @@ def best_epoch_table(members: Sequence[Member], metric: str) -> DataTable:
 
 
 def number(values: Sequence[float], digits: int) -> str:
-    """Mean and deviation over seeds of what is no fraction; a dash where there is none.
+    """Return mean and deviation over seeds of numbers that are no fractions; a dash for no numbers.
 
     Example:
         >>> number([6.0, 6.2], 2), number([], 2)
@@ -219,7 +193,7 @@ def number(values: Sequence[float], digits: int) -> str:
 
 
 def points(differences: Sequence[float]) -> str:
-    """Differences of fractions by seed, in percentage points: mean with its sign, and deviation.
+    """Return the mean with its sign and the deviation of differences by seed, in percentage points.
 
     Example:
         >>> points([0.01, 0.03]), points([-0.004])
@@ -229,7 +203,7 @@ def points(differences: Sequence[float]) -> str:
 
 
 def exceeds_seed_noise(differences: Sequence[float]) -> bool:
-    """Whether their mean over seeds is farther from nothing than their deviation; never with one seed.
+    """Return whether the mean of differences by seed exceeds their deviation; False for one seed.
 
     Example:
         >>> exceeds_seed_noise([0.02, 0.03]), exceeds_seed_noise([-0.01, 0.03]), exceeds_seed_noise([0.5])
@@ -239,7 +213,7 @@ def exceeds_seed_noise(differences: Sequence[float]) -> bool:
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
-    """First less second, of each seed that both have.
+    """Return first minus second for each seed that both have.
 
     Example:
         >>> paired({0: 3.0, 1: 5.0}, {1: 4.0, 2: 9.0})
@@ -249,7 +223,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[floa
 
 
 def ratios(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """First as a share of second, of each seed that both have.
+    """Return first divided by second for each seed that both have.
 
     Example:
         >>> ratios({0: 3.0, 1: 5.0}, {1: 4.0, 2: 9.0})

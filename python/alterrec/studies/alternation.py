@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
+from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.report.training_curves import (
@@ -17,6 +18,7 @@ from alterrec.report.training_curves import (
     metric_of,
     paired,
     panel,
+    phases_of,
     points,
     training_curves_of,
 )
@@ -60,8 +62,6 @@ def members(study: StudyResult) -> list[Member]:
 
 def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     """The metric and the loss by epoch, phases shaded."""
-    from alterrec.report.plots_curves import curves, phases_of
-
     panels = [
         *panel(f"{metric_name(metric)} on validation", known, metric_of(metric)),
         *panel("Training loss (nats)", known, loss, "nats"),
@@ -72,13 +72,7 @@ def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     phases = phases_of(runs)
     best = [curve.best for curve in runs if curve.best]
     says = f"{metric_name(metric)} and loss of {listed([member.label for member in known])} by epoch."
-    return {
-        "alternation": Plot(
-            curves(panels, phases=phases, best=best),
-            [curves([each], phases=phases, best=best) for each in panels],
-            says,
-        )
-    }
+    return {"alternation": Plot.of(epoch_lines, panels, says, phases=phases, best=best)}
 
 
 def findings(study: StudyResult) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date
-from alterrec.report.presentation import DataTable, Presentation, Section
+from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
+from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, percent
 from alterrec.results import StudyResult
 
@@ -28,12 +29,11 @@ def dataset(study: StudyResult) -> Presentation:
     Raises:
         ValueError: the study has no statistics.
     """
-    from alterrec.report.plots_data import distributions_plot
-
     found = study.statistics
     if found is None:
         raise ValueError(f"study {study.study!r} has no statistics; allowed: a study of the data themselves")
     texts = [Section("Texts", [TEXTS_SAY], tables={"texts": _texts(found)})] if found.text else []
+    drawn = Plot.of(distributions, PANELS, CAPTION, of=found)
     return Presentation(
         name="dataset",
         title=f"{study.data.name} in numbers",
@@ -44,7 +44,11 @@ def dataset(study: StudyResult) -> Presentation:
             Section(
                 "Sessions (Table 3)", tables={"table3": table3(study, found), "sessions": _sessions(found)}
             ),
-            Section("Lengths and popularity", [PICTURE_SAYS], {"distributions": distributions_plot(found)}),
+            Section(
+                "Lengths and popularity",
+                [PICTURE_SAYS],
+                {"distributions": drawn},
+            ),
             Section("Targets", [TARGETS_SAY], tables={"targets": _targets(found)}),
             Section("Popularity", tables={"popularity": _popularity(found)}),
             *texts,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.comparisons import forest_plot
+from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.presentation import Plot, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.results import RowResult
@@ -20,22 +21,20 @@ INTERVALS_SAY = (
 
 def systems_plot(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) -> Plot:
     """Bars of every row that has numbers, best first; ``colour`` gives a name of the palette."""
-    from alterrec.report import plots
-
-    bars = [
-        plots.Bar(
+    systems = [
+        SystemBars(
             row.label,
             {metric: row.values(metric) for metric in PICTURED},
             colour(row),
-            highlight=row.kind == "ours",
+            bold=row.kind == "ours",
         )
         for row in rows
         if row.runs
     ]
-    return Plot(
-        plots.systems(bars, PICTURED, PICTURED[1]),
-        [plots.systems(bars, [metric], PICTURED[1]) for metric in PICTURED],
-        f"Bars of {' and '.join(map(metric_name, PICTURED))} on test for {len(bars)} systems, best first.",
+    return Plot.of(
+        bars,
+        system_panels(systems, PICTURED, PICTURED[1]),
+        f"Bars of {' and '.join(map(metric_name, PICTURED))} on test for {len(systems)} systems, best first.",
     )
 
 

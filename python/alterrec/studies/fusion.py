@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.report.figures.bars import Bar, BarCluster, clustered_bars
+from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed, metric_name
 from alterrec.results import StudyResult
@@ -83,24 +85,29 @@ def better_part(study: StudyResult, each: Fusion, metric: str) -> Comparison | N
 
 def bars(study: StudyResult) -> Plot:
     """A cluster of three bars a model."""
-    from alterrec.report import plots_fusion as plots
-
-    clusters = [
-        plots.Cluster(each.name, {part: row for part in plots.PARTS if (row := _values(study, each, part))})
-        for each in FUSIONS
-        if study.row(each.fused)
+    known = [each for each in FUSIONS if study.row(each.fused)]
+    panels = [
+        Panel(f"{metric_name(metric)} in percent", [_cluster(study, each, metric) for each in known])
+        for metric in PICTURED
     ]
-    return Plot(
-        plots.clusters(clusters, PICTURED),
-        [plots.clusters(clusters, [metric]) for metric in PICTURED],
+    return Plot.of(
+        clustered_bars,
+        panels,
         f"Bars of {listed([*map(metric_name, PICTURED)])} on test: fused, ID alone and text alone of "
-        f"{listed([each.name for each in clusters])}.",
+        f"{listed([each.name for each in known])}.",
     )
 
 
-def _values(study: StudyResult, each: Fusion, part: str) -> dict[str, list[float]]:
-    row = study.row(each._asdict()[part])
-    return {metric: row.values(metric) for metric in PICTURED} if row else {}
+def _cluster(study: StudyResult, each: Fusion, metric: str) -> BarCluster:
+    parts = (("fused", each.fused, "score"), ("ID", each.id, "id"), ("text", each.text, "text"))
+    return BarCluster(
+        each.name,
+        [
+            Bar(name, row.values(metric), colour, bold=name == "fused")
+            for name, label, colour in parts
+            if (row := study.row(label))
+        ],
+    )
 
 
 def _gains(study: StudyResult) -> list[tuple[str, str, Comparison]]:

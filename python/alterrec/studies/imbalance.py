@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import mean_and_spread, metric_name, percent
 from alterrec.report.training_curves import (
@@ -68,8 +69,6 @@ def members(study: StudyResult) -> list[Member]:
 
 def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     """The metric and the loss by epoch."""
-    from alterrec.report.plots_curves import curves
-
     panels = [
         *panel(f"{metric_name(metric)} on validation", known, metric_of(metric)),
         *panel("Training loss (nats)", known, loss, "nats"),
@@ -77,7 +76,7 @@ def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     if not panels:
         return {}
     says = f"Lines by epoch of {', '.join(member.label for member in known)}: {metric_name(metric)} and loss."
-    return {"imbalance": Plot(curves(panels), [curves([each]) for each in panels], says)}
+    return {"imbalance": Plot.of(epoch_lines, panels, says)}
 
 
 def findings(study: StudyResult) -> list[str]:

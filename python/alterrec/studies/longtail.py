@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.comparisons import interval
+from alterrec.report.figures.groups import GroupLine, group_lines
+from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name, percent
 from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
@@ -182,12 +184,10 @@ def _spread(found: Sequence[float]) -> str:
 
 
 def _plot(study: StudyResult, groups: Sequence[Group]) -> Plot:
-    from alterrec.report import plots_longtail as plots
-
     reference = study.row(study.reference)
-    panels = {
+    metrics = {
         metric_name(metric): [
-            plots.GainLine(row.label, COLOURS.get(row.model, "other"), gains)
+            GroupLine(row.label, COLOURS.get(row.model, "other"), gains)
             for row in study.rows
             if reference is not None and row.label != study.reference
             for gains in [gains_of(row, reference, groups, metric)]
@@ -195,9 +195,14 @@ def _plot(study: StudyResult, groups: Sequence[Group]) -> Plot:
         ]
         for metric in PICTURED
     }
-    return Plot(
-        plots.improvements(groups, panels, study.reference),
-        [plots.improvements(groups, {name: lines}, study.reference) for name, lines in panels.items()],
-        f"Gain over {study.reference} in {listed(list(panels))} by popularity of the target, above the share "
-        "of targets in each group.",
+    return Plot.of(
+        group_lines,
+        [
+            Panel(f"{name}, percentage points above {study.reference}", lines)
+            for name, lines in metrics.items()
+        ],
+        f"Gain over {study.reference} in {listed(list(metrics))} by popularity of the target, above the "
+        "share of targets in each group.",
+        groups=groups,
+        reference=study.reference,
     )

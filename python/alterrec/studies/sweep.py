@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from alterrec.report.figures.sweeps import HeatPanel, SweepPanel, heat_maps, sweep_lines
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, listed, mean_and_spread, metric_name, percent
 from alterrec.results import StudyResult
 from alterrec.studies.sweeps import ALPHA, Point, base_row, points_of
 from alterrec.studies.words import shown
-
-if TYPE_CHECKING:
-    from alterrec.report.plots_sweep import HeatPanel, SweepPanel
 
 # What the paper calls them.
 SYMBOLS = {
@@ -144,20 +142,17 @@ def _spoken(point: Point) -> str:
 
 def _lines(study: StudyResult) -> Iterator[Section]:
     """One panel for each field that is swept alone."""
-    from alterrec.report.plots_sweep import sweeps
-
     single = [(next(iter(axes)), points) for axes, points in known(study) if len(axes) == 1]
     if not single:
         return
     panels = {key: _panel(study, key, points) for key, points in single}
     trained = [panel.range for key, panel in panels.items() if key != ALPHA]
     shared = (min(low for low, _ in trained), max(high for _, high in trained)) if trained else (0.0, 1.0)
-    limits = [panel.range if key == ALPHA else shared for key, panel in panels.items()]
     own = "; the weight of ID, which needs none, has its own." if ALPHA in panels and trained else "."
     says = f"{metric_name(study.pictured)} on validation and test over values of {listed([*panels])}."
-    plot = Plot(
-        sweeps([*panels.values()], limits),
-        [sweeps([panel], [limit]) for panel, limit in zip(panels.values(), limits, strict=True)],
+    plot = Plot.of(
+        sweep_lines,
+        [panel if key == ALPHA else panel._replace(limits=shared) for key, panel in panels.items()],
         says,
     )
     title = f"{metric_name(study.pictured)} by value"
@@ -165,8 +160,6 @@ def _lines(study: StudyResult) -> Iterator[Section]:
 
 
 def _panel(study: StudyResult, key: str, points: Sequence[Point]) -> SweepPanel:
-    from alterrec.report.plots_sweep import SweepPanel
-
     return SweepPanel(
         named(key),
         base_row(study, {key: ()}).model,
@@ -179,23 +172,19 @@ def _panel(study: StudyResult, key: str, points: Sequence[Point]) -> SweepPanel:
 
 def _maps(study: StudyResult) -> Iterator[Section]:
     """A pair of maps for each two fields that are swept together."""
-    from alterrec.report.plots_sweep import heat
-
     for number, (axes, points) in enumerate(
         (axes, points) for axes, points in known(study) if len(axes) == 2
     ):
         panels = [_map(study, axes, points, split) for split in ("validation", "test")]
         says = f"{metric_name(study.pictured)} over {listed([*axes])}, each pair of values a cell."
         name = "map" if not number else f"map_{number + 1}"
-        plot = Plot(heat(panels), [heat([panel]) for panel in panels], says)
+        plot = Plot.of(heat_maps, panels, says)
         yield Section(
             f"{metric_name(study.pictured)} by {' and '.join(map(named, axes))}", [HEAT_SAYS], {name: plot}
         )
 
 
 def _map(study: StudyResult, axes: Axes, points: Sequence[Point], split: str) -> HeatPanel:
-    from alterrec.report.plots_sweep import HeatPanel
-
     rows, columns = axes.values()
     means = {
         point.values: statistics.fmean(point.test if split == "test" else point.valid) for point in points

@@ -1,24 +1,35 @@
-"""Pictures of a metric over values of recipe fields: plain data in, a matplotlib Figure out."""
+"""A metric over values of recipe fields: lines for one field, a heat map for two."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullLocator
+from alterrec.report.figures.style import (
+    DASHED,
+    PANEL_INCHES,
+    EndLabel,
+    canvas,
+    colour,
+    deviation,
+    end_labels,
+    line,
+    value_axis,
+)
 
-from alterrec.report.plots import PANEL_INCHES, STYLE, colour, end_labels, percent_axis
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMNS = 3
 # Largest over smallest value from which an axis is logarithmic.
 LOG_FROM = 20
-LINES = {"test": ("score", "o", "-"), "validation": ("fused", "D", (0, (4, 2)))}
+LINES: dict[str, dict[str, Any]] = {
+    "test": {"own": colour("score"), "marker": "o", "linestyle": "-"},
+    "validation": {"own": colour("fused"), "marker": "D", "linestyle": DASHED},
+}
 
 
 class SweepPanel(NamedTuple):
@@ -26,10 +37,11 @@ class SweepPanel(NamedTuple):
 
     Attributes:
         title: the field.
-        system: whose it is.
-        values: numbers, or names that stand in their order.
-        valid, test: of each value, the fractions of its seeds.
-        base: place of the recipe's own value, None where it is not among them.
+        system: the system that has it.
+        values: numbers, or names in their order.
+        valid, test: for each value, the fractions of its seeds.
+        base: index of the recipe's own value, None where it is not among them.
+        limits: lowest and highest value of the vertical axis; by default those of its own bands.
     """
 
     title: str
@@ -38,25 +50,27 @@ class SweepPanel(NamedTuple):
     valid: Sequence[Sequence[float]]
     test: Sequence[Sequence[float]]
     base: int | None
+    limits: tuple[float, float] | None = None
 
     @property
     def range(self) -> tuple[float, float]:
-        """From the lowest to the highest edge of its bands."""
+        """Lowest and highest edge of its bands."""
         seeds = [*self.valid, *self.test]
         return (
-            min(statistics.fmean(each) - _deviation(each) for each in seeds),
-            max(statistics.fmean(each) + _deviation(each) for each in seeds),
+            min(statistics.fmean(each) - deviation(each) for each in seeds),
+            max(statistics.fmean(each) + deviation(each) for each in seeds),
         )
 
 
 class HeatPanel(NamedTuple):
-    """Means over two fields: ``cells[row][column]``, None where nothing is known.
+    """Means over two fields.
 
     Attributes:
-        title: of the metric and split.
+        title: metric and split.
         fields: the field of the rows and that of the columns.
         rows, columns: their values.
-        base, best: places (row, column) of the recipe's own values and of the best on validation.
+        cells: ``cells[row][column]``, None where there is no run.
+        base, best: (row, column) of the recipe's own values and of the best on validation.
     """
 
     title: str
@@ -68,47 +82,45 @@ class HeatPanel(NamedTuple):
     best: tuple[int, int]
 
 
-def sweeps(panels: Sequence[SweepPanel], limits: Sequence[tuple[float, float]]) -> Figure:
-    """A small panel a field: means over seeds in bands of one standard deviation (Figures 7, 10 and 11).
+def sweep_lines(panels: Sequence[SweepPanel]) -> Figure:
+    """Draw a small panel per field: means over seeds in bands of one deviation (Figures 7, 10 and 11).
 
-    The axis is logarithmic where the values are positive and the largest is more than 20 times the smallest.
+    The axis is logarithmic where all values are positive and the largest is more than 20 times the smallest.
 
     Example:
         >>> panel = SweepPanel("k1", "alterrec", [1, 6], [[0.1], [0.2]], [[0.1], [0.2]], base=1)
-        >>> len(sweeps([panel], [panel.range]).axes)
+        >>> len(sweep_lines([panel]).axes)
         1
     """
     columns = min(len(panels), COLUMNS)
     rows = math.ceil(len(panels) / columns)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(PANEL_INCHES * columns * 0.85, 3.1 * rows), layout="constrained")
-        every = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, panel, limit in zip(every, panels, limits, strict=False):
-            _sweep_panel(axes, panel, limit)
+    with canvas(columns, 3.1 * rows, rows, width=PANEL_INCHES * 0.85) as (figure, grid):
+        every = [axes for row in grid for axes in row]
+        for axes, panel in zip(every, panels, strict=False):
+            _sweep_panel(axes, panel)
         for axes in every[len(panels) :]:
             axes.remove()
     return figure
 
 
-def _sweep_panel(axes: Axes, panel: SweepPanel, limits: tuple[float, float]) -> None:
+def _sweep_panel(axes: Axes, panel: SweepPanel) -> None:
+    from matplotlib.ticker import NullLocator
+
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in panel.values)
     places = [float(value) for value in panel.values] if numbers else [*map(float, range(len(panel.values)))]
     if numbers and min(places) > 0 and max(places) / min(places) > LOG_FROM:
         axes.set_xscale("log")
-    for (kind, marker, dashes), seeds in zip(LINES.values(), (panel.test, panel.valid), strict=True):
+    ends = []
+    for (name, style), seeds in zip(LINES.items(), (panel.test, panel.valid), strict=True):
         means = [statistics.fmean(each) for each in seeds]
-        spreads = [_deviation(each) for each in seeds]
-        if any(spreads):
-            lows = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
-            highs = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-            axes.fill_between(places, lows, highs, color=colour(kind), alpha=0.16, linewidth=0, zorder=2)
-        axes.plot(places, means, color=colour(kind), marker=marker, markersize=5, linestyle=dashes, zorder=3)
-    low, high = limits
+        line(axes, places, means, [*map(deviation, seeds)], markersize=5, **style)
+        ends.append(EndLabel(name, means[-1], style["own"]))
+    low, high = panel.limits or panel.range
     margin = 0.1 * max(high - low, 0.01)
     axes.set_ylim(max(low - margin, 0.0), high + 1.5 * margin)
     axes.set_xticks(places, [f"{value:g}" if numbers else str(value) for value in panel.values])
     axes.xaxis.set_minor_locator(NullLocator())
-    percent_axis(axes, "y")
+    value_axis(axes, "y", "percent")
     axes.set_title(panel.title)
     axes.set_xlabel(panel.system)
     if panel.base is not None:
@@ -124,25 +136,22 @@ def _sweep_panel(axes: Axes, panel: SweepPanel, limits: tuple[float, float]) -> 
             fontsize=8.5,
             color=colour("muted"),
         )
-    last = zip(LINES, (panel.test[-1], panel.valid[-1]), strict=True)
-    ends = {name: statistics.fmean(seeds) for name, seeds in last}
-    end_labels(axes, ends, {name: colour(kind) for name, (kind, _, _) in LINES.items()})
+    end_labels(axes, ends)
 
 
-def heat(panels: Sequence[HeatPanel]) -> Figure:
-    """A map a panel with the number in each cell: the stronger the colour, the higher.
+def heat_maps(panels: Sequence[HeatPanel]) -> Figure:
+    """Draw a map per panel with the number in each cell: the stronger the colour, the higher.
 
-    The recipe's own cell has a dashed frame, the best by validation a whole one and a bold number.
+    The recipe's own cell has a dashed frame, the best on validation a solid frame and a bold number.
 
     Example:
         >>> panel = HeatPanel("test", ("k1", "k2"), [1, 6], [0.1], [[0.1], [None]], base=None, best=(0, 0))
-        >>> len(heat([panel]).axes)
+        >>> len(heat_maps([panel]).axes)
         1
     """
-    with mpl.rc_context(STYLE):
-        tall = 1.3 + 0.5 * max(len(panel.rows) for panel in panels)
-        figure = Figure(figsize=(PANEL_INCHES * len(panels), tall), layout="constrained")
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    tall = 1.3 + 0.5 * max(len(panel.rows) for panel in panels)
+    with canvas(len(panels), tall) as (figure, rows):
+        for axes, panel in zip(rows[0], panels, strict=True):
             _heat_panel(axes, panel)
     return figure
 
@@ -174,8 +183,6 @@ def _heat_panel(axes: Axes, panel: HeatPanel) -> None:
 
 
 def _cell(axes: Axes, y: int, x: int, **style: Any) -> None:
+    from matplotlib.patches import Rectangle
+
     axes.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **style))
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0

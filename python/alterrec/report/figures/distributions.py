@@ -1,73 +1,44 @@
-"""Pictures of a data set: how long sessions are, and how interactions fall on items."""
+"""Session lengths of a data set, and how its interactions are distributed over items."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from typing import TYPE_CHECKING
 
 from alterrec.data.statistics import Statistics
-from alterrec.report.plots import STYLE, colour, panel_row, percent_axis
-from alterrec.report.presentation import Plot
+from alterrec.report.figures.style import canvas, colour, value_axis
 from alterrec.report.tables import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Upper ends of the bars of session lengths.
 LENGTHS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
-# Split -> colour and marker beside the bars of train.
-BESIDE = {"valid": ("id", "o"), "test": ("text", "^")}
+# Split -> colour and marker next to the bars of train.
+OTHER_SPLITS = {"valid": ("id", "o"), "test": ("text", "^")}
 
-Panel = Literal["lengths", "popularity"]
+PANELS = ("lengths", "popularity")
+CAPTION = "Share of sessions by length in each split, and interactions of items by popularity."
 
 
-def distributions(
-    lengths: Mapping[str, Mapping[int, int]],
-    curve: Sequence[tuple[int, int]],
-    top: Mapping[int, tuple[str, float]],
-    panels: Sequence[Panel] = ("lengths", "popularity"),
-) -> Figure:
-    """Session lengths by split, and interactions of items by popularity rank with both axes logarithmic.
-
-    Args:
-        lengths: split -> session length -> sessions.
-        curve: (rank, interactions) of items.
-        top: rank -> its name and the share of interactions that falls on items up to it.
-        panels: which to draw.
-
-    Example:
-        >>> shape = distributions({"train": {2: 10, 3: 5}}, [(1, 20), (2, 10)], {1: ("50%", 0.67)})
-        >>> len(shape.axes)
-        2
-    """
-    with mpl.rc_context(STYLE):
-        figure, rows = panel_row(len(panels), 3.6)
+def distributions(panels: Sequence[str] = PANELS, *, of: Statistics) -> Figure:
+    """Draw session lengths by split, and interactions by popularity rank with both axes logarithmic."""
+    with canvas(len(panels), 3.6) as (figure, rows):
         for axes, panel in zip(rows[0], panels, strict=True):
             if panel == "lengths":
-                _lengths(axes, lengths)
+                _lengths(axes, {split: each.lengths for split, each in of.splits.items()})
             else:
-                _popularity(axes, curve, top)
+                top = {
+                    max(round(part * of.items), 1): (f"{100 * part:g}%", share)
+                    for part, share in of.popularity.top.items()
+                }
+                _popularity(axes, of.popularity.curve, top)
     return figure
 
 
-def distributions_plot(found: Statistics) -> Plot:
-    """Session lengths and popularity of a data set, as one picture with two panels."""
-    lengths = {split: each.lengths for split, each in found.splits.items()}
-    top = {
-        max(round(of * found.items), 1): (f"{100 * of:g}%", has) for of, has in found.popularity.top.items()
-    }
-    panels: tuple[Panel, ...] = ("lengths", "popularity")
-    return Plot(
-        distributions(lengths, found.popularity.curve, top),
-        [distributions(lengths, found.popularity.curve, top, [panel]) for panel in panels],
-        "Share of sessions by length in each split, and interactions of items by popularity.",
-    )
-
-
 def length_shares(lengths: Mapping[int, int]) -> dict[str, float]:
-    """Share of sessions by length, neighbouring lengths together.
+    """Return the share of sessions by length, with neighbouring lengths together.
 
     Example:
         >>> shares = length_shares({2: 3, 6: 1})
@@ -88,18 +59,20 @@ def _lengths(axes: Axes, lengths: Mapping[str, Mapping[int, int]]) -> None:
     used = [name for name in shares["train"] if any(own[name] for own in shares.values())]
     places = range(len(used))
     axes.bar(places, [shares["train"][name] for name in used], width=0.72, color=colour("baseline"), zorder=1)
-    for split, (own, marker) in BESIDE.items():
+    for split, (own, marker) in OTHER_SPLITS.items():
         if split in shares:
             heights = [shares[split][name] for name in used]
             axes.plot(places, heights, marker, color=colour(own), markersize=6, zorder=3)
     axes.set_xticks(places, used, fontsize=9)
     axes.set_xlabel("items in a session")
     axes.set_title("Share of sessions by length")
-    percent_axis(axes, "y")
+    value_axis(axes, "y", "percent")
     axes.set_ylim(bottom=0)
 
 
 def _popularity(axes: Axes, curve: Sequence[tuple[int, int]], top: Mapping[int, tuple[str, float]]) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     ranks, counts = [rank for rank, _ in curve], [count for _, count in curve]
     axes.loglog(ranks, counts, color=colour("score"), linewidth=2.4, zorder=3)
     for rank, (name, share) in top.items():

@@ -1,0 +1,259 @@
+"""What all figures share: colours, markers, axes, labels at line ends, and how a figure is written.
+
+The hues are those of Okabe and Ito (2008), darkened or lightened until they read on a light and on a dark
+page. Series differ by line style and marker as well as by colour. matplotlib is imported on the first figure.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import statistics
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from alterrec.files import atomic_write, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# name -> (light, dark); the page declares them as CSS variables.
+PALETTE = {
+    "ink": ("#1f2328", "#e6edf3"),
+    "muted": ("#59636e", "#9da7b3"),
+    "grid": ("#d8dee4", "#30363d"),
+    "score": ("#0072b2", "#5cb8f0"),
+    "fused": ("#444c56", "#c3ccd5"),
+    "id": ("#cc5500", "#ff9248"),
+    "text": ("#00855f", "#34cfa2"),
+    "neighbours": ("#a1478a", "#e595cd"),
+    "other": ("#7a8899", "#8496a9"),
+    "baseline": ("#aeb7c0", "#57616c"),
+}
+MARKERS = {"score": "o", "fused": "D", "id": "s", "text": "^", "neighbours": "v"}
+DASHED = (0, (4, 2))
+DASHES: dict[str, Any] = {"fused": DASHED, "neighbours": (0, (1, 1.5))}
+# Colours of names that the palette does not have, in turn.
+SPARE = ("other", "id", "text", "neighbours", "fused")
+
+PANEL_INCHES = 5.4
+STYLE: Any = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": PALETTE["muted"][0],
+    "axes.labelcolor": PALETTE["muted"][0],
+    "axes.titlecolor": PALETTE["ink"][0],
+    "axes.axisbelow": True,
+    "text.color": PALETTE["ink"][0],
+    "xtick.color": PALETTE["muted"][0],
+    "ytick.color": PALETTE["muted"][0],
+    "ytick.major.size": 0,
+    "grid.color": PALETTE["grid"][0],
+    "grid.linewidth": 0.8,
+    "figure.facecolor": "white",
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+    # A name with two dollar signs is no formula.
+    "text.parse_math": False,
+}
+
+# percent: fractions shown in percent; points: differences of fractions shown in percentage points.
+Unit = Literal["percent", "points", "nats", "norm"]
+M = TypeVar("M")
+
+
+class Panel(NamedTuple, Generic[M]):
+    """Axes under a title: lines, bars or intervals in one unit."""
+
+    title: str
+    marks: Sequence[M]
+    unit: Unit = "percent"
+
+
+class EndLabel(NamedTuple):
+    """The name of a line, and where the line ends."""
+
+    label: str
+    height: float
+    colour: str
+    bold: bool = False
+
+
+def colour(name: str, place: int = 0) -> str:
+    """Return the light colour of a view or kind; names that are not in the palette take turns by ``place``.
+
+    Example:
+        >>> colour("id"), colour("sasrec", 1)
+        ('#cc5500', '#cc5500')
+    """
+    return PALETTE[name if name in PALETTE else SPARE[place % len(SPARE)]][0]
+
+
+def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return the positions nearest to ``values`` (least squares), ``gap`` apart and between low and high.
+
+    Minus the gaps below it, each position may only increase from one to the next, which is isotonic
+    regression.
+
+    Example:
+        >>> spread_out([0.5, 0.5, 0.0], 0.25, 0.0, 1.0)
+        [0.375, 0.625, 0.0]
+        >>> spread_out([1.0, 1.0], 0.25, 0.0, 1.0)
+        [0.75, 1.0]
+    """
+    from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
+
+    if not values:
+        return []
+    order = np.argsort(values, kind="stable")
+    gaps = gap * np.arange(len(values))
+    levels = isotonic_regression(np.asarray(values, np.float64)[order] - gaps).x
+    placed = np.empty(len(values))
+    placed[order] = np.clip(levels, low, high - gaps[-1]) + gaps
+    return [float(height) for height in placed]
+
+
+@contextmanager
+def canvas(
+    columns: int, height: float, rows: int = 1, width: float = PANEL_INCHES, **grid: Any
+) -> Iterator[tuple[Figure, list[list[Axes]]]]:
+    """Yield a figure and its axes by row, with our style in force; sizes in inches."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        yield figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, **grid)]
+
+
+def value_axis(axes: Axes, which: Literal["x", "y"], unit: Unit, ticks: int = 5) -> None:
+    """Write the values of an axis in their unit, with grid lines."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_locator(MaxNLocator(ticks))
+    if unit == "percent":
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+    elif unit == "points":
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}" if value else "0"))
+    axes.grid(axis=which)
+
+
+def line(
+    axes: Axes,
+    places: Sequence[float],
+    means: Sequence[float],
+    spreads: Sequence[float],
+    own: str,
+    **style: Any,
+) -> None:
+    """Draw a line in a band of one standard deviation; no band where every deviation is 0."""
+    if any(spreads):
+        low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+        high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+        axes.fill_between(places, low, high, color=own, alpha=0.17, linewidth=0, zorder=2)
+    axes.plot(places, means, **{"color": own, "linewidth": 1.6, "zorder": 3, **style})
+
+
+def end_labels(axes: Axes, ends: Sequence[EndLabel]) -> None:
+    """Write the name of each line to the right of the panel where the line ends; names do not overlap."""
+    low, high = axes.get_ylim()
+    heights = spread_out([end.height for end in ends], (high - low) * 0.075, low, high)
+    for end, height in zip(ends, heights, strict=True):
+        axes.annotate(
+            end.label,
+            (1.0, height),
+            xytext=(6, 0),
+            textcoords="offset points",
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=end.colour,
+            fontweight="bold" if end.bold else "normal",
+            annotation_clip=False,
+        )
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the sample standard deviation, 0 for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A name may be in any script: the fonts of the page have it, a PNG shows boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure on white as the bytes of a PNG file.
+
+    Example:
+        >>> from alterrec.report.figures.lines import Line, epoch_lines
+        >>> png(epoch_lines([Panel("Hits@20", [Line("ID", "id", [[0.1]])])]))[:4]
+        b'\\x89PNG'
+    """
+    buffer = io.BytesIO()
+    with _saving():
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write the figure as ``NAME.png`` and, for print, ``NAME.svg``, both on white.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+    import matplotlib as mpl
+
+    vector = io.StringIO()
+    with _saving(), mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(vector, format="svg", metadata={"Date": None})
+    with atomic_write(folder / f"{name}.png") as temporary:
+        temporary.write_bytes(png(figure))
+    write_text(folder / f"{name}.svg", vector.getvalue())
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Return the figure as an `<svg>` element for a page; the same figure gives the same bytes.
+
+    Each colour of `PALETTE` becomes the CSS variable `--<its name>`; the page sets width and height. ``name``
+    keeps the ids of several figures on one page distinct.
+
+    Example:
+        >>> from alterrec.report.figures.lines import Line, epoch_lines
+        >>> svg(epoch_lines([Panel("Hits@20", [Line("ID", "id", [[0.1]])])]), "training")[:4]
+        '<svg'
+    """
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with _saving(), mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata={"Creator": None, "Date": None, "Format": None, "Type": None},
+        )
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r' (?:width|height)="[\d.]+pt"', "", drawn, count=2)
+    drawn = re.sub(r'(?<= id=")|(?<=url\(#)|(?<=href="#)', f"{name}-", drawn)
+    for key, (light, _) in PALETTE.items():
+        drawn = drawn.replace(light, f"var(--{key})")
+    return drawn.replace("#ffffff", "var(--page)")
