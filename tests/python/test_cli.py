@@ -21,7 +21,9 @@ import typer.main
 from conftest import TINY, Outcome
 from safetensors.numpy import load_file
 
-from alterrec import cli
+from alterrec import __version__, cli
+from alterrec.cli import listings
+from alterrec.data.readers import READERS
 from alterrec.recipe import recipe_fields, recipe_names
 
 Command = Callable[..., Outcome]
@@ -30,6 +32,7 @@ SURFACE = {
     "train": {
         "model",
         "--data",
+        "--format",
         "--out",
         "--seed",
         "--preset",
@@ -41,11 +44,12 @@ SURFACE = {
         "--memory-budget",
         "--profile",
     },
-    "evaluate": {"run", "--data", "--column", "--drop-unknown", "--json"},
+    "evaluate": {"run", "--data", "--format", "--column", "--drop-unknown", "--json"},
     "recommend": {"run", "--sessions", "-k", "--out", "--column"},
     "study": {
         "name",
         "--data",
+        "--format",
         "--out",
         "--runs",
         "--quick",
@@ -66,6 +70,7 @@ SURFACE = {
         "model",
         "--search",
         "--data",
+        "--format",
         "--trials",
         "--out",
         "--seed",
@@ -77,7 +82,7 @@ SURFACE = {
     },
     "compare": {"runs", "--view", "--all-pairs", "--out", "--json"},
     "balance": {"runs", "--out", "--metric", "--json"},
-    "audit": {"--data", "--out", "--text-encoder", "--column", "--drop-unknown", "--json"},
+    "audit": {"--data", "--format", "--out", "--text-encoder", "--column", "--drop-unknown", "--json"},
     "plan": {"model", "--preset", "--set"},
     "list": {"what", "--json"},
 }
@@ -90,7 +95,12 @@ def options(command: object) -> set[str]:
 def test_the_surface_grows_by_decision_alone() -> None:
     group = typer.main.get_command(cli.app)
     assert {name: options(command) for name, command in group.commands.items()} == SURFACE  # type: ignore[attr-defined]
+    assert options(group) == {"--version"}
     assert options(typer.main.get_command(cli.train_app)) == SURFACE["train"]
+
+
+def test_the_version_is_that_of_the_package(alterrec: Command) -> None:
+    assert alterrec("--version") == (0, f"alterrec {__version__}\n", "")
 
 
 def program(*arguments: object, name: str = "main") -> list[str]:
@@ -235,7 +245,7 @@ def test_a_failure_of_ours_is_one_line_and_1(alterrec: Command, monkeypatch: pyt
     def broken(*_: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(cli, "recipe_names", broken)
+    monkeypatch.setattr(listings, "recipe_names", broken)
     code, _, err = alterrec("list", "recipes")
     assert code == 1
     assert err.count("\n") == 1
@@ -276,7 +286,14 @@ def test_lists_are_complete_in_json_and_in_print(alterrec: Command) -> None:
     assert [row["key"] for row in recipes["keys"]] == list(recipe_fields())
     encoders = json.loads(alterrec("list", "encoders", "--json").out)["encoders"]
     assert {row["name"] for row in encoders} >= {"lsa", "all-MiniLM-L6-v2"}
-    for what, listing in (("models", models), ("recipes", recipes["keys"]), ("encoders", encoders)):
+    formats = json.loads(alterrec("list", "formats", "--json").out)["formats"]
+    assert [row["name"] for row in formats] == list(READERS)
+    for what, listing in (
+        ("models", models),
+        ("recipes", recipes["keys"]),
+        ("encoders", encoders),
+        ("formats", formats),
+    ):
         printed = alterrec("list", what).out
         assert all(str(next(iter(row.values()))) in printed for row in listing)
 
@@ -446,7 +463,8 @@ def test_ctrl_c_ends_with_130_and_the_best_so_far(shop_source: Path, tmp_path: P
 
 KILLED = """
 import os, signal, sys
-from alterrec import cli
+from alterrec import __version__, cli
+from alterrec.cli import listings
 from alterrec.console import Watcher
 
 def killing(self, event, show=Watcher.__call__):

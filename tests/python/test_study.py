@@ -240,7 +240,7 @@ def test_a_killed_study_loses_nothing_and_leaves_nothing_at_work(shop: Path, tmp
         process.send_signal(signal.SIGINT)
         said, err = process.communicate(timeout=200)
     assert process.returncode == 130
-    assert err == "stopped; the same command goes on\n"
+    assert err == "stopped; run the same command again to resume\n"
     assert "2 runs, 1 finished" in said
     assert not list(out.parent.glob("study-runs/*.lock"))
     assert results(out) == finished

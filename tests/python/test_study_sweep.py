@@ -11,7 +11,7 @@ import pytest
 from conftest import Outcome
 from study_folder import METRICS, row, write_study
 
-from alterrec.cli import _axes
+from alterrec.cli.options import parse_axes
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import CURVE
@@ -73,7 +73,7 @@ def test_values_are_read_as_the_recipe_reads_them_with_its_own_among_them() -> N
 
 
 def test_two_fields_are_every_pair_of_their_values(runs: Runs) -> None:
-    order = asked(_axes("window.first=1,20:window.last=0.05"))
+    order = asked(parse_axes("window.first=1,20:window.last=0.05"))
     assert order.over == [{"window.first": [1, 6, 20], "window.last": [0.05, 0.5]}]
     rows = sweep_rows(order, runs)
     assert len(rows) == 6
@@ -113,8 +113,8 @@ def test_options_of_sweeps_are_refused_elsewhere() -> None:
         run_study("table1", metric="mrr@20")
     with pytest.raises(InputError, match="did you mean 'ndcg@20'"):
         run_study("sweep", metric="ndcg@2")
-    with pytest.raises(InputError, match=r"--over window\.last has no value in '1,,2'"):
-        _axes("window.last=1,,2")
+    with pytest.raises(InputError, match=r"--over window\.last has an empty value in '1,,2'"):
+        parse_axes("window.last=1,,2")
 
 
 def swept(settings: dict[str, Any], valid: list[float], test: list[float], **changes: Any) -> dict[str, Any]:

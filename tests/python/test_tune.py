@@ -300,7 +300,7 @@ def test_killed_and_stopped_trials_go_on(shop: Path, tmp_path: Path, monkeypatch
     wait_for(lambda: at_work(1))
     stopped.send_signal(signal.SIGINT)
     said, err = stopped.communicate(timeout=200)
-    assert (stopped.returncode, err) == (130, "stopped; the same command goes on\n")
+    assert (stopped.returncode, err) == (130, "stopped; run the same command again to resume\n")
     assert said.splitlines()[2].startswith("trial 0: ")
     assert said.splitlines()[2].endswith(": goes on")
     assert not list((tmp_path / "out").rglob("*.lock"))

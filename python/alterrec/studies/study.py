@@ -195,6 +195,7 @@ def run_study(
     search: bool = False,
     quick: bool = False,
     jobs: int = 1,
+    format: str | None = None,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     command: str = "",
@@ -220,6 +221,7 @@ def run_study(
         search: the settings of every row are searched, as ``table1`` does by itself.
         quick: a coarse answer by the settings ``QUICK``.
         jobs: runs at a time.
+        format: format of the data, a name from ``alterrec list formats``; None recognises it.
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
         command: what re-makes the study, to be written down.
@@ -244,7 +246,7 @@ def run_study(
     elif over:
         raise InputError(f"--over is for a sweep, {name} has no fields to vary; allowed: study sweep")
     recipes = [resolve(model, presets, fixed) for model in order.models]
-    source = DataSource(data or None, columns or {}, drop_unknown)
+    source = DataSource(data or None, columns or {}, drop_unknown, format)
     known = source.read(recipes[0])
     path = Path(out or Path("studies") / f"{name}-{file_name(known.name)}{'-quick' if quick else ''}")
     folder = Path(runs or path.parent / "study-runs")

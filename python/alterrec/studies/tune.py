@@ -150,6 +150,7 @@ def tune(
     presets: Sequence[str] = ("best",),
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
+    format: str | None = None,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     command: str = "",
@@ -166,7 +167,7 @@ def tune(
         out: folder of the search; default ``studies/tune-MODEL-DATA``.
         presets, overrides: of every trial.
         seed: of the search, and of every trial.
-        columns, drop_unknown: as for :func:`~alterrec.fit`.
+        format, columns, drop_unknown: as for :func:`~alterrec.fit`.
         command: what re-makes the search, to be written down.
         listen: told how far it is.
 
@@ -185,7 +186,7 @@ def tune(
     if recipe.schedule.regime == "none":
         raise InputError(f"{model} has nothing to train; allowed: a system that trains")
     spaces = read_search(model, presets, fixed, search or {})
-    source = DataSource(data, columns or {}, drop_unknown)
+    source = DataSource(data, columns or {}, drop_unknown, format)
     dataset = source.read(recipe)
     if not dataset.valid.num_sessions:
         raise InputError(f"{dataset.name} has no validation sessions; allowed: data with some, to choose by")

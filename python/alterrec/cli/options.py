@@ -1,0 +1,108 @@
+"""Options that several commands share, and how their values are parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alterrec.errors import InputError
+
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Folder with items and sessions; default: built-in data."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Data format; `alterrec list formats` shows all. Default: recognised."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="Name of a column in your files; ours are session_id, item_id, timestamp, user_id. Repeatable.",
+    ),
+]
+DropUnknown = Annotated[
+    bool,
+    typer.Option("--drop-unknown", help="Drop and count session rows whose item is not in the items file."),
+]
+TextEncoder = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a recipe key; repeatable. `alterrec list recipes` shows all keys.",
+    ),
+]
+Presets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="best (default), paper or authors; original for a baseline's own paper; hd and amazon-m2 for "
+        "data sets. Repeatable or a,b; later presets override earlier ones.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="System; `alterrec list models` shows all.")]
+
+SETTING_EXAMPLE = "schedule.gap=4"
+
+
+def parse_pairs(given: Iterable[str] | None, option: str, example: str) -> dict[str, str]:
+    """Parse ``key=value`` texts; InputError if there is no ``=`` or a key occurs twice."""
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{option} is {text!r}; expected key=value, for example {option} {example}")
+        if key.strip() in pairs:
+            raise InputError(f"{option} {key.strip()} is given twice; give it once")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def parse_columns(given: Iterable[str] | None) -> dict[str, str]:
+    """Parse the values of ``--column``."""
+    return parse_pairs(given, "--column", "session_id=visit")
+
+
+def parse_axes(text: str) -> dict[str, list[str]]:
+    """Parse ``key=v1,v2``, or two of these joined by a colon, into the values of each key.
+
+    Example:
+        >>> parse_axes("window.last=0.1,0.3:window.first=1,6")
+        {'window.last': ['0.1', '0.3'], 'window.first': ['1', '6']}
+    """
+    pairs = parse_pairs(re.split(r":(?=[\w.]+=)", text), "--over", "window.last=0.1,0.3:window.first=1,6")
+    axes = {key: [value.strip() for value in values.split(",")] for key, values in pairs.items()}
+    for key, values in axes.items():
+        if not all(values):
+            raise InputError(
+                f"--over {key} has an empty value in {pairs[key]!r}; expected values separated by commas"
+            )
+    return axes
+
+
+def parse_overrides(
+    text_encoder: str | None, settings: Iterable[str] | None, example: str = SETTING_EXAMPLE
+) -> dict[str, Any]:
+    """Join ``--text-encoder`` and ``--set``, which has precedence."""
+    encoder = {"text.encoder": text_encoder} if text_encoder else {}
+    return encoder | parse_pairs(settings, "--set", example)
+
+
+def parse_presets(given: Iterable[str] | None, default: str = "best") -> tuple[str, ...]:
+    """Parse repeated or comma-separated preset names; ``default`` if there are none."""
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    return tuple(name for name in names if name) or (default,)

@@ -1,0 +1,233 @@
+"""Commands for one run: train, plan, evaluate and recommend."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alterrec.cli import options
+from alterrec.cli.application import DONE, INTERRUPTED, app, guarded, train_app
+from alterrec.console import Watcher, print_line, show_evaluation, show_profile, show_result, warn
+from alterrec.errors import InputError
+from alterrec.recipe import differences, resolve
+
+if TYPE_CHECKING:
+    from alterrec.data.assemble import Sessions
+    from alterrec.runs.recommend import SavedRun
+
+
+@app.command()
+@train_app.command()
+@guarded
+def train(
+    model: options.ModelName = "alterrec",
+    data: options.Data = None,
+    format: options.Format = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run; default: a new one under runs/.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers; default 0.")] = None,
+    preset: options.Presets = None,
+    text_encoder: options.TextEncoder = None,
+    settings: options.Settings = None,
+    column: options.Columns = None,
+    drop_unknown: options.DropUnknown = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted run in --out.")] = False,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Memory limit, e.g. 4GiB; scores are computed in chunks to stay below it."
+        ),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print how long each part of a training step takes.")
+    ] = False,
+) -> int:
+    """Train a system, evaluate it and write a report.
+
+    The folder given by --data contains items.csv (item_id and any text columns) and either train.csv,
+    valid.csv and test.csv or one interactions.csv (session_id, item_id, optionally timestamp and user_id).
+    Parquet files work too. The last line of the output is the folder of the run, which contains report.html.
+
+    Ctrl-C stops training and keeps the best epoch so far; --resume continues.
+
+    \b
+    Examples:
+      alterrec train
+      alterrec train --data my_sessions --text-encoder all-MiniLM-L6-v2
+      alterrec train alterrec_aug --data my_sessions --set schedule.gap=4 --seed 1
+      alterrec train --data my_sessions --out runs/mine --resume
+    """
+    overrides = {"run.memory_budget": memory_budget} if memory_budget else {}
+    overrides |= options.parse_overrides(text_encoder, settings)
+    columns = options.parse_columns(column)
+    presets = options.parse_presets(preset)
+    # Names and values are checked before torch is imported, which takes seconds.
+    resolve(model, presets, overrides)
+    from alterrec.runs.fit import fit
+
+    with Watcher(live=sys.stdout.isatty()) as watch:
+        run = fit(
+            data,
+            model,
+            out=out,
+            presets=presets,
+            overrides=overrides,
+            seed=seed,
+            resume=resume,
+            format=format,
+            columns=columns,
+            drop_unknown=drop_unknown,
+            profile=profile,
+            progress=watch,
+        )
+    for warning in run.result["warnings"]:
+        warn(f"warning: {warning}")
+    print_line("")
+    show_result(run.result)
+    if profile:
+        print_line("")
+        show_profile(run.result["profile"])
+    if run.recipe.run.report:
+        print_line(f"\nreport: {run.path / 'report.html'}")
+    if run.stopped == "interrupted":
+        epoch = run.result["epochs"] + 1
+        warn(f"stopped in epoch {epoch}; the run folder has the best epoch so far, and --resume continues")
+    print_line(str(run.path))
+    return INTERRUPTED if run.stopped == "interrupted" else DONE
+
+
+@app.command()
+@guarded
+def plan(
+    model: options.ModelName = "alterrec", preset: options.Presets = None, settings: options.Settings = None
+) -> int:
+    """Show the training phases of a recipe without training.
+
+    Lists the epochs of each phase and the settings that differ from the defaults.
+
+    \b
+    Examples:
+      alterrec plan
+      alterrec plan alterrec_aug --preset paper --set schedule.gap=4
+    """
+    recipe = resolve(
+        model, options.parse_presets(preset), options.parse_pairs(settings, "--set", options.SETTING_EXAMPLE)
+    )
+    from alterrec.training.schedule import describe, phases
+
+    print_line(f"{recipe.model_name}, preset {' + '.join(recipe.presets)}")
+    for line in describe(phases(recipe)) or ["nothing to train"]:
+        print_line(f"  {line}")
+    changed = list(differences(recipe, resolve("alterrec")))
+    print_line("settings that differ from the defaults:" if changed else "all settings are the defaults")
+    for line in changed:
+        print_line(f"  {line}")
+    return DONE
+
+
+@app.command()
+@guarded
+def evaluate(
+    run: options.RunFolder,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Data with the same items as the run; default: built-in data."),
+    ] = None,
+    format: options.Format = None,
+    column: options.Columns = None,
+    drop_unknown: options.DropUnknown = False,
+    as_json: options.Json = False,
+) -> int:
+    """Evaluate a saved run by view and by popularity of the target.
+
+    Every target is ranked among the whole catalogue.
+
+    \b
+    Example:
+      alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions
+    """
+    columns = options.parse_columns(column)
+    from alterrec.runs.fit import evaluate_run
+
+    numbers = evaluate_run(run, data, format=format, columns=columns, drop_unknown=drop_unknown)
+    if as_json:
+        print_line(json.dumps(numbers, indent=2))
+    else:
+        show_evaluation(numbers)
+    return DONE
+
+
+@app.command()
+@guarded
+def recommend(
+    run: options.RunFolder,
+    sessions: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="CSV or Parquet: session_id, item_id, optionally timestamp, user_id."
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", help="Number of items for each session.")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a .csv or .parquet file; default: CSV on standard output."),
+    ] = None,
+    column: options.Columns = None,
+) -> int:
+    """Recommend the next items of sessions.
+
+    Reads and writes the ids of your own files and needs no training data. Items that were not in training
+    are scored by their text. Rows with items unknown to the run are skipped, and standard error says how
+    many. Systems that use user ids read the column user_id and also report how many users are unknown.
+
+    \b
+    Example:
+      alterrec recommend runs/alterrec-my_sessions-seed0 --sessions today.csv -k 20
+    """
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out is {str(out)!r}; use a name that ends in .csv or .parquet")
+    columns = options.parse_columns(column)
+    from alterrec.data.assemble import load_sessions
+    from alterrec.runs.recommend import load
+
+    saved = load(run)
+    loaded = load_sessions(
+        sessions, saved.loaded.vocabulary, users=saved.loaded.users, columns=columns, drop_unknown=True
+    )
+    for note in loaded.notes:
+        warn(note)
+    _write_recommendations(saved, loaded, k, out)
+    return DONE
+
+
+def _write_recommendations(saved: SavedRun, sessions: Sessions, k: int, out: Path | None) -> None:
+    import numpy as np
+    import polars as pl
+
+    from alterrec.files import atomic_write
+
+    numbers = [sessions.store.session(i).astype(np.int64) for i in range(len(sessions.store))]
+    ids, scores = saved.recommend_numbers(numbers, k, sessions.store.users)
+    item_ids = np.array(saved.loaded.vocabulary.item_ids, dtype=object)
+    frame = pl.DataFrame(
+        {
+            "session_id": np.repeat(np.array(sessions.names, dtype=object), k),
+            "rank": np.tile(np.arange(1, k + 1), len(sessions.names)),
+            "item_id": item_ids[ids.ravel()],
+            "score": scores.ravel(),
+        },
+        schema={"session_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32},
+    )
+    if out is None:
+        print_line(frame.write_csv().rstrip("\n"))
+        return
+    with atomic_write(out) as temporary:
+        if out.suffix == ".csv":
+            frame.write_csv(temporary)
+        else:
+            frame.write_parquet(temporary)
