@@ -7,6 +7,8 @@ that of its own paper (``recipes/original``), ``--set key=value``.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +40,14 @@ from alterrec.recipe_settings import (
     UnisrecSettings,
     WindowSettings,
 )
+
+# The number of the recipe's schema, raised when a key is renamed or removed. ``recipes/schema-1.json`` has
+# the keys and defaults of the first one. Digests cover what differs from those, so that a new field, whose
+# default is what runs did before, changes no digest.
+RECIPE_SCHEMA = 1
+# Keys of earlier schemas: the key that replaced one, and the only value that a removed one may have had.
+RENAMED: Mapping[str, str] = {}
+REMOVED: Mapping[str, Any] = {}
 
 # The preset whose delta is another for every model: the setting of the model's own paper.
 ORIGINAL = "original"
@@ -150,13 +160,123 @@ def resolve(
 def load_recipe(path: Path) -> Recipe:
     """The resolved recipe beside a result; InputError if the file is missing or damaged."""
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = _upgraded(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); allowed: a run folder") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); give the folder of a run") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a recipe ({error})") from None
+        raise InputError(f"{path} is not a recipe ({error}); copy the run folder again") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     tables["presets"] = tuple(tables.get("presets", ()))
     return _validated(tables)
+
+
+def recipe_tables(text: str) -> dict[str, Any]:
+    """Return the tables of a ``recipe.toml``, unchecked; fields that are newer than it have their defaults.
+
+    Example:
+        >>> recipe_tables("[schedule]\\ngap = 2")["schedule"]["gap"]
+        2
+    """
+    tables = _upgraded(tomllib.loads(text))
+    for key, (_, default) in recipe_fields().items():
+        table, field = key.split(".")
+        if default is not None:
+            plain = list(default) if isinstance(default, tuple) else default
+            tables.setdefault(table, {}).setdefault(field, plain)
+    return tables
+
+
+def recipe_changes(old: str, new: str) -> list[str]:
+    """Return what differs between two ``recipe.toml``, one of which may be of an earlier version.
+
+    Example:
+        >>> recipe_changes("[schedule]\\ngap = 2", "[schedule]\\ngap = 1")
+        ['schedule.gap was 2, now 1']
+    """
+    rows = []
+    for text in (old, new):
+        tables = recipe_tables(text)
+        flat = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+        for table, row in tables.items():
+            if isinstance(row, dict):
+                flat |= {f"{table}.{field}": value for field, value in row.items()}
+        rows.append(flat)
+    keys = dict.fromkeys((*rows[0], *rows[1]))
+    return [
+        f"{key} was {rows[0].get(key)!r}, now {rows[1].get(key)!r}"
+        for key in keys
+        if rows[0].get(key) != rows[1].get(key)
+    ]
+
+
+def recipe_digest(recipe: Recipe, data: str) -> str:
+    """Return a short digest of a recipe and the fingerprint of the data; a study names runs by it.
+
+    It covers what differs from the defaults of the first schema, under the names of that schema.
+
+    Example:
+        >>> recipe_digest(resolve("sasrec"), "data") == recipe_digest(resolve("sasrec"), "other data")
+        False
+    """
+    first, changed = _first_schema(), {}
+    names = {new: old for old, new in RENAMED.items()}
+    for key, (_, default) in recipe_fields().items():
+        value, name = _plain(recipe.value(key)), names.get(key, key)
+        if value != first.get(name, _plain(default)):
+            changed[name] = value
+    changed |= {name: value for name, value in REMOVED.items() if value != first.get(name, value)}
+    return _digest(json.dumps([recipe.model_name, list(recipe.presets), changed, data], sort_keys=True))
+
+
+def first_release_digest(recipe: Recipe, data: str) -> str:
+    """Return the digest that version 0.1.0 gave to a run, so that studies find its folders."""
+    lines = [f"model_name = {_toml(recipe.model_name)}", f"presets = {_toml(recipe.presets)}"]
+    table = ""
+    for name in _first_schema():
+        if name.partition(".")[0] != table:
+            table = name.partition(".")[0]
+            lines += ["", f"[{table}]"]
+        value = REMOVED[name] if name in REMOVED else recipe.value(RENAMED.get(name, name))
+        if value is not None:
+            lines.append(f"{name.partition('.')[2]} = {_toml(value)}")
+    return _digest("\n".join(lines) + "\n" + data)
+
+
+@functools.cache
+def _first_schema() -> dict[str, Any]:
+    text = (resources.files("alterrec") / "recipes" / "schema-1.json").read_text("utf-8")
+    return {
+        f"{table}.{field}": value for table, row in json.loads(text).items() for field, value in row.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a ``recipe.toml`` with keys of earlier schemas brought to those of this one."""
+    schema = tables.pop("schema", 1)
+    if schema > RECIPE_SCHEMA:
+        raise InputError(
+            f"its schema is {schema}, this version reads up to {RECIPE_SCHEMA}; install a newer alterrec"
+        )
+    for old, new in RENAMED.items():
+        table, field = old.split(".")
+        if field in tables.get(table, {}):
+            to_table, to_field = new.split(".")
+            tables.setdefault(to_table, {}).setdefault(to_field, tables[table].pop(field))
+    for old, only in REMOVED.items():
+        table, field = old.split(".")
+        found = tables.get(table, {}).pop(field, only)
+        if found != only:
+            raise InputError(f"{old} is {found!r}, but this version can only do {only!r}; use an earlier one")
+    return {name: table for name, table in tables.items() if table != {}}
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -168,6 +288,7 @@ def dump_recipe(recipe: Recipe) -> str:
     """
     tables = recipe.model_dump(exclude_none=True)
     lines = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    lines.append(f"schema = {RECIPE_SCHEMA}")
     for name, table in tables.items():
         if isinstance(table, dict):
             lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]

@@ -15,18 +15,24 @@ from pydantic import (
     model_validator,
 )
 
-SessionName = Literal[
-    "mean",
-    "recency",
-    "transformer",
-    "sasrec",
-    "sasrec_original",
-    "bidirectional",
-    "weighted",
-    "gru",
-    "frequency",
-    "graph",
-]
+from alterrec.errors import nearest
+
+_TRANSFORMER = ("model.layers", "model.heads", "model.inner", "model.init", "dropout")
+# Session encoders by name, and the settings that each one reads. A setting without a table is that of the
+# network that the encoder belongs to. An encoder that reads ``dropout`` falls back on ``model.dropout``; one
+# that reads ``model.init`` has no starting values of its own.
+SESSION_ENCODERS: dict[str, tuple[str, ...]] = {
+    "mean": ("input_dropout",),
+    "recency": (),
+    "transformer": _TRANSFORMER,
+    "sasrec": _TRANSFORMER,
+    "sasrec_original": _TRANSFORMER,
+    "bidirectional": (*_TRANSFORMER, "model.faithful"),
+    "weighted": (*_TRANSFORMER, "input_dropout"),
+    "gru": ("gru.hidden", "model.layers", "dropout"),
+    "frequency": (*_TRANSFORMER, "frequency.alpha", "frequency.low", "model.faithful"),
+    "graph": ("graph.steps", "model.init"),
+}
 Negatives = Literal["full", "random", "window"]
 MetricName = Literal["hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"]
 
@@ -141,7 +147,7 @@ class ModelSettings(SettingsTable):
 class NetworkSettings(SettingsTable):
     """What the ID and the text network choose on their own; empty = as in ``model`` and ``optim``."""
 
-    session: SessionName = Field(default="recency", description="session encoder")
+    session: str = Field(default="recency", description=f"session encoder: {', '.join(SESSION_ENCODERS)}")
     temperature: float | Literal["learned"] = Field(
         default="learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
     )
@@ -166,6 +172,13 @@ class NetworkSettings(SettingsTable):
     decay_every: int | None = Field(
         default=None, ge=1, description="own epochs between two decays of its rate"
     )
+
+    @field_validator("session")
+    @classmethod
+    def _known_encoder(cls, name: str) -> str:
+        if name not in SESSION_ENCODERS:
+            raise ValueError(f"choose one of {', '.join(SESSION_ENCODERS)}{nearest(name, SESSION_ENCODERS)}")
+        return name
 
     @field_validator("temperature")
     @classmethod

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.recipe import recipe_tables
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
@@ -233,7 +234,7 @@ class RunFolder:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The resolved recipe as nested tables."""
-        return tomllib.loads(self.recipe)
+        return recipe_tables(self.recipe)
 
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 from alterrec.data.dataset import Dataset
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.models.base import Recommender
-from alterrec.models.catalogue import MODELS, build_model, popularity_candidates
+from alterrec.models.catalogue import MODELS, build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
@@ -22,7 +22,7 @@ from alterrec.training.trainer import Trainer
 
 # Rows of AlterRec's own paper; all others are trained baselines.
 OWN = {"independent", "id_only", "text_only", *(name for name in MODELS if name[:5] in ("alter", "nfrec"))}
-BASELINES = [name for name, entry in MODELS.items() if entry.build and name not in OWN]
+BASELINES = [name for name, entry in MODELS.items() if entry.trains and name not in OWN]
 TINY: dict[str, Any] = {
     "model.dim": 16,
     "model.layers": 1,
@@ -72,7 +72,7 @@ def learn(
 def test_a_baseline_beats_popularity_clearly(name: str, exclude_seen: bool, tmp_path: Path) -> None:
     data, recipe = small_dataset(users=9), tiny_recipe(name)
     progress = learn(tiny_model(recipe, data), recipe, data, tmp_path / "progress", exclude_seen)
-    (popularity,) = popularity_candidates(data.train)
+    (popularity,) = MODELS["popularity"].candidates(data.train)
     protocol = Protocol("every", exclude_seen, recipe.model.max_len)
     known = evaluate(popularity, data.valid, protocol).metrics()["ndcg@20"]
     assert progress.best_value > known + 0.2

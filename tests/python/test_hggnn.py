@@ -206,8 +206,8 @@ def test_users_without_names_are_known_by_number(tmp_path: Path) -> None:
 
 def test_data_without_users_is_said_in_one_sentence(tmp_path: Path) -> None:
     message = (
-        r"^model 'hggnn' reads who clicked, but the data has no users, for which the paper prints N/A; "
-        r"allowed: a column user_id in sessions, or a model without users such as srgnn$"
+        r"^model 'hggnn' requires user ids, but the data has none \(the paper prints N/A here\); "
+        r"give a column user_id in sessions, or choose a model without users such as srgnn$"
     )
     with pytest.raises(InputError, match=message):
         fit(small_dataset(), "hggnn", out=tmp_path / "run", overrides=SMALL)

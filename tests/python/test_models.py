@@ -22,8 +22,8 @@ from alterrec.sessions import SessionStore
 from alterrec.studies.plan import has_dropout, plan_row
 from alterrec.studies.queue import Runs
 
-TRAINED = sorted(name for name, entry in MODELS.items() if entry.build)
-UNTRAINED = sorted(name for name, entry in MODELS.items() if entry.candidates)
+TRAINED = sorted(name for name, entry in MODELS.items() if entry.trains)
+UNTRAINED = sorted(name for name, entry in MODELS.items() if not entry.trains)
 SMALL = {"model.dim": 8, "window.first": 1, "window.last": 0.2}
 
 BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
@@ -52,7 +52,7 @@ def built(
 
 def system(name: str) -> Scorer:
     entry = lookup(name)
-    return built(name) if entry.build else next(entry.candidates(small_dataset().train))
+    return built(name) if entry.trains else next(entry.candidates(small_dataset().train))
 
 
 def total(model: Scorer, batch: SessionBatch) -> torch.Tensor:

@@ -6,10 +6,11 @@ import copy
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
 from alterrec.nn.item_encoders import IdTable, JoinedItems
+from alterrec.nn.layers import SessionEncoder
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.session_encoders import Mean
 from alterrec.sessions import PrefixBatches, SessionStore
@@ -73,7 +74,7 @@ def test_output_dropout_leaves_what_is_read_and_evaluation_alone() -> None:
 
 
 def test_encoders_that_read_users_get_them() -> None:
-    class UserNumber(nn.Module):
+    class UserNumber(SessionEncoder):
         reads_prefixes, reads_users = True, True
 
         def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor, user_N: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ import pytest
 from alterrec.errors import InputError
 from alterrec.studies.search_space import Choices, Range, Space, read_search
 
+# With this encoder alterrec reads every key that is searched here.
+TRANSFORMER = {"id.session": "transformer"}
+
 
 def read(**search: str) -> dict[str, Space]:
     return read_search(
-        "alterrec", ["best"], {}, {key.replace("__", "."): text for key, text in search.items()}
+        "alterrec", ["best"], TRANSFORMER, {key.replace("__", "."): text for key, text in search.items()}
     )
 
 
@@ -37,11 +40,11 @@ def read(**search: str) -> dict[str, Space]:
     ],
 )
 def test_a_space_has_the_type_of_its_field(key: str, text: str, space: Space) -> None:
-    (found,) = read_search("alterrec", ["best"], {}, {key: text}).values()
+    (found,) = read_search("alterrec", ["best"], TRANSFORMER, {key: text}).values()
     assert found == space
     # 1 and 1.0 are equal, but train other models where a whole number is a rank.
     assert [type(part) for part in found] == [type(part) for part in space]
-    assert read_search("alterrec", ["best"], {}, {key: str(found)}) == {key: space}
+    assert read_search("alterrec", ["best"], TRANSFORMER, {key: str(found)}) == {key: space}
     if isinstance(space, Range):
         assert isinstance(found, Range)
         assert found.whole == isinstance(space.low, int) == isinstance(found.low, int)
@@ -76,7 +79,7 @@ def test_a_space_has_the_type_of_its_field(key: str, text: str, space: Space) ->
 )
 def test_what_is_no_space_is_refused_in_words(key: str, text: str, parts: list[str]) -> None:
     with pytest.raises(InputError) as refused:
-        read_search("alterrec", ["best"], {}, {key: text})
+        read_search("alterrec", ["best"], TRANSFORMER, {key: text})
     assert all(part in str(refused.value) for part in parts), str(refused.value)
 
 

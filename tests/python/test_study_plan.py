@@ -13,10 +13,11 @@ from study_folder import finish
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.significance import holm, sign_flip_p
+from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
 from alterrec.results import StudyResult, from_json, to_json
 from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
-from alterrec.studies.plan import PAPER_GRID, Order, failure_of, kind_of, plan_of, plan_row
+from alterrec.studies.plan import PAPER_GRID, Order, failure_of, plan_of, plan_row
 from alterrec.studies.queue import Failure, Runs
 from alterrec.studies.rivals import best_baseline
 from alterrec.studies.scheduler import describe, seconds_left
@@ -172,10 +173,10 @@ def test_folders_are_named_by_recipe_and_data(runs: Runs, tmp_path: Path) -> Non
 
 
 def test_a_command_says_all_and_goes_on_where_there_is_a_checkpoint(runs: Runs, tmp_path: Path) -> None:
-    runs.settings = {"text.encoder": "all-MiniLM-L6-v2"}
-    run = runs.make("id_only", {"optim.lr": 0.01}, 2)
+    runs.settings = {"text.encoder": "all-MiniLM-L6-v2", "cloze.ratio": 0.3}
+    run = runs.make("text_only", {"optim.lr": 0.01}, 2)
     command = runs.command(run)
-    assert command[1:5] == ["-m", "alterrec.worker", "train", "id_only"]
+    assert command[1:5] == ["-m", "alterrec.worker", "train", "text_only"]
     assert {
         f"--data={tmp_path / 'shop'}",
         f"--out={runs.path(run)}",
@@ -303,11 +304,11 @@ def test_damaged_ranks_are_named(runs: Runs) -> None:
 
 
 def test_every_system_is_a_baseline_but_alterrec_and_its_variants() -> None:
-    assert {model for model in recipe_names("models") if kind_of(model) == "ours"} == {
+    assert {model for model in recipe_names("models") if MODELS[model].kind == "ours"} == {
         "alterrec",
         "alterrec_aug",
     }
-    assert {model for model in recipe_names("models") if kind_of(model) == "ablation"} == {
+    assert {model for model in recipe_names("models") if MODELS[model].kind == "ablation"} == {
         "alterrec_random",
         "alterrec_wo_id",
         "alterrec_wo_text",

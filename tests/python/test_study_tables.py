@@ -10,18 +10,18 @@ import pytest
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
+from alterrec.models.catalogue import lookup
 from alterrec.report.figures.style import colour
 from alterrec.report.presentation import Presentation
 from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
-from alterrec.studies.plan import kind_of
 from alterrec.studies.study import STUDIES, load_study
 from alterrec.studies.tables import metric_rows, rival_marks
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:
     """A row of two seeds a model, all metrics alike: the mean less and plus one."""
-    return [row(model, kind_of(model), [mean - 1] * 5, [mean + 1] * 5) for model, mean in means.items()]
+    return [row(model, lookup(model).kind, [mean - 1] * 5, [mean + 1] * 5) for model, mean in means.items()]
 
 
 def all_metrics(model: str, rival: str, mean: float, p: float) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ from alterrec.evaluation.choose import choose_system
 from alterrec.evaluation.evaluate import METRICS, Protocol, Ranks, evaluate
 from alterrec.evaluation.significance import paired_differences
 from alterrec.metrics import metric_values
-from alterrec.models.catalogue import lookup
+from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained
 from alterrec.recipe import resolve
 from alterrec.report.tables import BASELINE_NAMES
@@ -48,7 +48,6 @@ LONG = 4
 MIN_WORDS = 5
 DRAWS = 3
 
-BASELINES = ("popularity", "itemknn", "vsknn")
 CHOSEN_BY, FOUND_BY = "ndcg@20", "hits@20"
 # With this decay, items before the last one have practically no weight.
 LAST_ONLY = 1e-9
@@ -91,7 +90,7 @@ def audit(
         ['popularity', 'last item', 'item-kNN', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
     source = DataSource(data, columns or {}, drop_unknown, format)
-    dataset = source.read(resolve(BASELINES[0]))
+    dataset = source.read(resolve(UNTRAINED[0]))
     progress("checking sessions, timestamps and texts")
     found = check_data(dataset)
     exclude_seen = seen_excluded("auto", dataset.train.repeat_share())
@@ -283,11 +282,10 @@ def _baselines(
     dataset: Dataset, protocol: Protocol, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Untrained]]:
     """Non-neural baselines by displayed name, with settings chosen on validation."""
-    for name in BASELINES:
+    for name in UNTRAINED:
         progress(f"measuring {name}")
-        candidates = lookup(name).candidates
-        assert candidates is not None
-        chosen = choose_system(candidates(dataset.train), dataset.valid, protocol, CHOSEN_BY)
+        candidates = lookup(name).candidates(dataset.train)
+        chosen = choose_system(candidates, dataset.valid, protocol, CHOSEN_BY)
         if isinstance(chosen, ItemKnn):
             yield "last item", ItemKnn(chosen.neighbours, dataset.num_items, LAST_ONLY)
         yield BASELINE_NAMES[name], chosen

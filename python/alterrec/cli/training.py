@@ -13,6 +13,7 @@ from alterrec.cli import options
 from alterrec.cli.application import DONE, INTERRUPTED, app, guarded, train_app
 from alterrec.console import Watcher, print_line, show_evaluation, show_profile, show_result, warn
 from alterrec.errors import InputError
+from alterrec.models.reads import resolve_read
 from alterrec.recipe import differences, resolve
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def train(
     columns = options.parse_columns(column)
     presets = options.parse_presets(preset)
     # Names and values are checked before torch is imported, which takes seconds.
-    resolve(model, presets, overrides)
+    resolve_read(model, presets, overrides)
     from alterrec.runs.fit import fit
 
     with Watcher(live=sys.stdout.isatty()) as watch:
@@ -115,7 +116,7 @@ def plan(
       alterrec plan
       alterrec plan alterrec_aug --preset paper --set schedule.gap=4
     """
-    recipe = resolve(
+    recipe = resolve_read(
         model, options.parse_presets(preset), options.parse_pairs(settings, "--set", options.SETTING_EXAMPLE)
     )
     from alterrec.training.schedule import describe, phases

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.nn.graph_encoders import PrefixGraphs
-from alterrec.nn.layers import Dropout
+from alterrec.nn.layers import Dropout, SessionEncoder
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.sequences import append, on_device, real_places
-from alterrec.nn.transformer import Transformer
 from alterrec.ranking import uniform_items
+from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import Batch, derive_seed
 
 
@@ -157,13 +157,9 @@ class Objective(Protocol):
 class Network(nn.Module):
     """A two-tower network: item encoder, session encoder, inner product over a temperature.
 
-    The session encoder gives a state (R, L, D) at every place of a session, the vector of the prefix that
-    ends there; one with ``reads_prefixes`` gets prefixes and their lengths (with ``reads_users`` their users
-    too, with ``reads_graphs`` their graphs) and gives vectors (N, D).
-
     Args:
         items: gives the table (V, D) that sessions are read through, and that is scored.
-        session: the session encoder.
+        session: the session encoder; what it reads is declared by its class.
         temperature: scores are divided by it.
         blocks: names of column ranges whose products are reported as parts of the score (Eq. 8).
         outputs: gives the table that is scored, where it is another: a module, or a method of a module in
@@ -173,6 +169,8 @@ class Network(nn.Module):
         output_dropout: on scored rows, before that.
         objectives: modules that are an :class:`Objective`, by the name that phases know; parameters that
             only they use are theirs.
+        settings: the recipe's table for this network, from which its learning rate is taken; None for the
+            common one.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -186,7 +184,7 @@ class Network(nn.Module):
     def __init__(
         self,
         items: nn.Module,
-        session: nn.Module,
+        session: SessionEncoder,
         temperature: float | Literal["learned"],
         blocks: Mapping[str, slice] | None = None,
         *,
@@ -194,8 +192,10 @@ class Network(nn.Module):
         cosine: bool = False,
         output_dropout: float = 0.0,
         objectives: Mapping[str, nn.Module] | None = None,
+        settings: NetworkSettings | None = None,
     ) -> None:
         super().__init__()
+        self.settings = settings
         self.items = items
         self.session = session
         self.outputs = outputs
@@ -212,8 +212,8 @@ class Network(nn.Module):
 
     @property
     def reads_prefixes(self) -> bool:
-        """Whether the session encoder wants prefixes, not whole sessions."""
-        return getattr(self.session, "reads_prefixes", False)
+        """Whether the session encoder reads prefixes instead of whole sessions."""
+        return self.session.reads_prefixes
 
     def item_tables(self, ids_U: Tensor | None = None) -> Tables:
         """Both tables, often one and the same: (V, D), or (U, D) of these items alone."""
@@ -224,11 +224,11 @@ class Network(nn.Module):
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Session vectors (N, E), already over the temperature."""
         if self.reads_prefixes:
-            more: list[Any] = [batch.user_N] if getattr(self.session, "reads_users", False) else []
-            if getattr(self.session, "reads_graphs", False):
+            more: list[Any] = [batch.user_N] if self.session.reads_users else []
+            if self.session.reads_graphs:
                 more.append(batch.graphs(len(tables.inputs)))
             vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *more)
-        elif len(batch.row_N) <= len(batch.items_RL) and isinstance(self.session, Transformer):
+        elif len(batch.row_N) <= len(batch.items_RL) and self.session.encodes_last:
             vector_ND = self.session.last(tables.inputs, batch.items_RL[batch.row_N], batch.length_N)
         else:
             vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]

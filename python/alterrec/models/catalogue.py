@@ -1,85 +1,143 @@
-"""The table of systems: name -> what it is and how it is built.
+"""The catalogue of systems: what each one is, how it is built and which settings it reads.
 
-A system of existing blocks is one line here and one recipe in ``recipes/models``.
+A system made of existing blocks is one entry here and one recipe in ``recipes/models``. The entries need no
+torch, so that studies are planned without it; a builder is imported when a system is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from alterrec.errors import InputError, nearest
-from alterrec.models import fdsa, graphs, sequential, unisrec
-from alterrec.models.base import Recommender
-from alterrec.models.bert4rec import bert4rec
-from alterrec.models.llm2 import llm2bert4rec, llm2sasrec, start_from_text
-from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn, Untrained
-from alterrec.models.parts import (
-    ModelInputs,
-    alone,
-    id_items,
-    network_of,
-    only_id,
-    only_text,
-    text_items,
-    two_networks,
-)
-from alterrec.models.s3rec import s3rec
-from alterrec.nn.item_encoders import JoinedItems, SummedItems
-from alterrec.nn.layers import initialise
 from alterrec.recipe import Recipe
-from alterrec.sessions import SessionStore
+from alterrec.recipe_settings import SESSION_ENCODERS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from alterrec.models.base import Recommender
+    from alterrec.models.neighbours import Untrained
+    from alterrec.models.parts import ModelInputs
+    from alterrec.sessions import SessionStore
+
+Kind = Literal["baseline", "ablation", "ours"]
 
 
-class Entry(NamedTuple):
-    """A row of the catalogue; exactly one of ``build`` and ``candidates`` is given.
+@dataclass(frozen=True)
+class Entry:
+    """One system.
 
-    ``build`` makes a model to train; ``candidates`` makes systems without training, one for each
-    setting, among which validation chooses; ``restore`` rebuilds the chosen one from a run folder.
-    ``reads_categories``: it makes use of categories where the data has some. ``reads_shortened``: its
-    pretraining reads texts that have lost words. ``reads_users``: it is not to be had without users.
+    Attributes:
+        summary: one line for ``alterrec list models``.
+        builder: the function that builds it, or the class of a system without training, as
+            ``module.name`` within ``alterrec.models``.
+        kind: its role in a comparison.
+        networks: the recipe tables that describe its networks, ``id`` or ``text``; empty for a system
+            without training. Two networks are trained in turn and their scores are summed.
+        items: the item encoders that it is made of, ``id`` (a table) and ``text`` (projected text vectors).
+        session_reads: the settings that its own session encoder reads; None if the recipe chooses the encoder
+            (``SESSION_ENCODERS`` has the settings of those).
+        own_start: whether the item table has starting values of its own, whatever ``model.init`` is.
+        reads: further recipe tables and keys that the system reads.
+        pretrains: likewise, those that its pretraining reads; empty if it has none.
+        parts: the systems that are its ID part and its text part trained alone, if there are any.
+        quick: whether the quick study of all systems includes it.
+        reads_text: whether it is built from text vectors.
+        reads_users: whether it requires user ids.
+        reads_categories: whether it uses the categories of items, if the data has any.
+        reads_shortened: whether its pretraining reads texts from which words were removed.
+        text_unless: recipe key -> the value with which the system reads categories in place of text.
     """
 
     summary: str
-    reads_text: bool
-    build: Callable[[Recipe, ModelInputs], Recommender] | None = None
-    candidates: Callable[[SessionStore], Iterator[Untrained]] | None = None
-    restore: Callable[[dict[str, Tensor]], Untrained] | None = None
-    reads_categories: bool = False
+    builder: str
+    kind: Kind = "baseline"
+    networks: tuple[str, ...] = ("id",)
+    items: tuple[str, ...] = ("id",)
+    session_reads: tuple[str, ...] | None = None
+    own_start: bool = False
+    reads: tuple[str, ...] = ()
+    pretrains: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    quick: bool = False
+    reads_text: bool = False
     reads_users: bool = False
+    reads_categories: bool = False
     reads_shortened: bool = False
+    text_unless: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the system has parameters to train."""
+        return bool(self.networks)
+
+    @property
+    def regime(self) -> str:
+        """The training regime that fits its networks."""
+        return {0: "none", 1: "together", 2: "alternate"}[len(self.networks)]
+
+    def build(self, recipe: Recipe, inputs: ModelInputs) -> Recommender:
+        """Return the model of a recipe; its starting values are still to be drawn."""
+        model: Recommender = self._load()(recipe, inputs)
+        return model
+
+    def candidates(self, train: SessionStore) -> Iterator[Untrained]:
+        """Yield the settings of a system without training, among which validation chooses."""
+        found: Iterator[Untrained] = self._load().candidates(train)
+        return found
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> Untrained:
+        """Return the system without training that a run folder holds."""
+        found: Untrained = self._load().from_tensors(tensors)
+        return found
+
+    def _load(self) -> Any:
+        module, _, name = self.builder.partition(".")
+        return getattr(importlib.import_module(f"alterrec.models.{module}"), name)
+
+
+def lookup(name: str) -> Entry:
+    """Return the entry of a system; InputError with the nearest name if there is none."""
+    if name not in MODELS:
+        known = ", ".join(MODELS)
+        raise InputError(f"model {name!r} is unknown; choose one of {known}{nearest(name, MODELS)}")
+    return MODELS[name]
 
 
 def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """The untrained model of a recipe, its parameters drawn from torch's global generator.
+    """Return the untrained model of a recipe, its parameters drawn from torch's global generator.
 
     Raises:
-        InputError: the system reads text and there is none, it needs what the data has not, or the recipe
-            names an objective that it has not.
+        InputError: the data lacks what the system reads (text, users), or the recipe names an objective that
+            the system does not have.
 
     Example:
         >>> import torch
+        >>> from alterrec.models.parts import ModelInputs
         >>> from alterrec.recipe import resolve
         >>> inputs = ModelInputs(5, None, torch.ones(5, dtype=torch.bool))
         >>> list(build_model(resolve("id_only"), inputs).networks)
         ['model']
     """
+    from alterrec.models.llm2 import start_from_text
+    from alterrec.nn.layers import initialise
+
     entry = lookup(recipe.model_name)
     if reads_text(recipe) and inputs.vectors_VF is None:
         what = "model" if entry.reads_text else f"id.start={recipe.id.start} of model"
         raise InputError(
-            f"{what} {recipe.model_name!r} reads item text, but the data has none; allowed: text columns in "
-            "items, --set data.vectors=FILE, or a model without text such as id_only"
+            f"{what} {recipe.model_name!r} reads item text, but the data has none; give text columns in "
+            "items or --set data.vectors=FILE, or choose a model without text such as id_only"
         )
     if entry.reads_users and (inputs.train is None or not inputs.train.has_users):
         raise InputError(
-            f"model {recipe.model_name!r} reads who clicked, but the data has no users, for which the paper "
-            "prints N/A; allowed: a column user_id in sessions, or a model without users such as srgnn"
+            f"model {recipe.model_name!r} requires user ids, but the data has none (the paper prints N/A "
+            "here); give a column user_id in sessions, or choose a model without users such as srgnn"
         )
-    model = assemble(recipe, inputs)
+    model = entry.build(recipe, inputs)
     _check_objectives(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     start_from_text(model, recipe, inputs)
@@ -94,149 +152,200 @@ def reads_text(recipe: Recipe) -> bool:
         >>> reads_text(resolve("sasrec")), reads_text(resolve("sasrec", overrides={"id.start": "pca"}))
         (False, True)
     """
-    by_categories = {
-        "fdsa": recipe.fdsa.features == "attributes",
-        "s3rec": recipe.s3rec.attributes == "categories",
-    }
-    described = lookup(recipe.model_name).reads_text and not by_categories.get(recipe.model_name, False)
-    return described or recipe.id.start != "drawn"
+    entry = lookup(recipe.model_name)
+    by_categories = any(recipe.value(key) == value for key, value in entry.text_unless.items())
+    return (entry.reads_text and not by_categories) or recipe.id.start != "drawn"
 
 
 def _check_objectives(model: Recommender, recipe: Recipe) -> None:
     known = {name for network in model.networks for name in model.network(network).objectives}
-    asked = {
-        "schedule.objective": (recipe.schedule.objective, recipe.schedule.objective, "next"),
-        "schedule.pretrain": (
-            recipe.schedule.pretrain,
-            "pretrain" if recipe.schedule.pretrain else "next",
-            0,
-        ),
-    }
-    for key, (value, objective, without) in asked.items():
+    plan = recipe.schedule
+    for key, value, objective, without in (
+        ("schedule.objective", plan.objective, plan.objective, "next"),
+        ("schedule.pretrain", plan.pretrain, "pretrain" if plan.pretrain else "next", 0),
+    ):
         if objective != "next" and objective not in known:
             raise InputError(
                 f"{key} is {value!r}, but {recipe.model_name} with id.session={recipe.id.session} has no "
-                f"such objective; allowed: {key}={without}, or a system that has it, as bert4rec has "
-                "cloze with id.session=bidirectional"
+                f"such objective; set {key}={without}, or choose a system that has it (bert4rec has cloze "
+                "with id.session=bidirectional)"
             )
 
 
-def assemble(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """The model of a recipe with parameters that are still to be set."""
-    build = lookup(recipe.model_name).build
-    assert build is not None
-    return build(recipe, inputs)
-
-
-def lookup(name: str) -> Entry:
-    """The catalogue row of a model name; InputError with the nearest name otherwise."""
-    if name not in MODELS:
-        raise InputError(f"model {name!r} is unknown; allowed: {', '.join(MODELS)}{nearest(name, MODELS)}")
-    return MODELS[name]
-
-
-def _nfrec_sum(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    fused = SummedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
-    return alone(network_of(recipe, recipe.id, fused))
-
-
-def _nfrec_concat(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    fused = JoinedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
-    width = recipe.model.dim
-    blocks = {"id": slice(0, width), "text": slice(width, 2 * width)}
-    return alone(network_of(recipe, recipe.id, fused, blocks=blocks))
-
-
-def popularity_candidates(train: SessionStore) -> Iterator[Untrained]:
-    """Popularity has nothing to choose."""
-    yield Popularity(torch.from_numpy(train.item_counts()))
-
-
-def itemknn_candidates(train: SessionStore) -> Iterator[Untrained]:
-    """Item-kNN over shrinkage and decay."""
-    for shrinkage in (0.0, 10.0, 50.0):
-        first = ItemKnn.fit(train, shrinkage, decay=1.0)
-        for decay in (0.5, 0.7, 0.8, 0.9, 1.0):
-            yield ItemKnn(first.neighbours, train.num_items, decay)
-
-
-def vsknn_candidates(train: SessionStore) -> Iterator[Untrained]:
-    """V-SKNN over the number of neighbour sessions."""
-    for k in (100, 500):
-        yield SessionKnn(train, k)
-
+_TWO_NETWORKS: dict[str, Any] = {
+    "builder": "parts.two_networks",
+    "networks": ("id", "text"),
+    "items": ("id", "text"),
+    "reads_text": True,
+}
+_CLOZE = ("cloze", "schedule.objective")
+_UNISREC = ("unisrec", "model.faithful")
 
 MODELS: dict[str, Entry] = {
     "alterrec": Entry(
-        "ID and text network, alternating, each on the other's hard negatives", True, two_networks
+        "ID and text network trained in turn, each on hard negatives of the other",
+        kind="ours",
+        quick=True,
+        **_TWO_NETWORKS,
     ),
-    "alterrec_aug": Entry("alterrec with the other's top items as further positives", True, two_networks),
-    "alterrec_random": Entry("alterrec's schedule with random negatives", True, two_networks),
-    "alterrec_wo_text": Entry("alterrec's ID network alone", False, only_id),
-    "alterrec_wo_id": Entry("alterrec's text network alone", True, only_text),
-    "independent": Entry("ID and text network trained apart, scores summed", True, two_networks),
-    "nfrec_sum": Entry("naive fusion: item vectors summed", True, _nfrec_sum),
-    "nfrec_concat": Entry("naive fusion: item vectors joined", True, _nfrec_concat),
-    "id_only": Entry("the ID part of naive fusion alone", False, only_id),
-    "text_only": Entry("the text part of naive fusion alone", True, only_text),
-    "gru4rec": Entry("gated recurrent units over IDs (Hidasi et al., 2016)", False, sequential.gru4rec),
-    "core": Entry("weighted mean of ID rows, scored by cosine (Hou et al., 2022)", False, sequential.core),
+    "alterrec_aug": Entry(
+        "alterrec with the other network's top items as further positives",
+        kind="ours",
+        quick=True,
+        **_TWO_NETWORKS,
+    ),
+    "alterrec_random": Entry("alterrec's schedule with random negatives", kind="ablation", **_TWO_NETWORKS),
+    "alterrec_wo_text": Entry("alterrec's ID network alone", "parts.only_id", kind="ablation"),
+    "alterrec_wo_id": Entry(
+        "alterrec's text network alone",
+        "parts.only_text",
+        kind="ablation",
+        networks=("text",),
+        items=("text",),
+        reads_text=True,
+    ),
+    "independent": Entry(
+        "ID and text network trained without each other, scores summed", quick=True, **_TWO_NETWORKS
+    ),
+    "nfrec_sum": Entry(
+        "naive fusion: ID and text vectors of an item summed",
+        "parts.nfrec_sum",
+        items=("id", "text"),
+        parts={"id": "id_only", "text": "text_only"},
+        reads_text=True,
+    ),
+    "nfrec_concat": Entry(
+        "naive fusion: ID and text vectors of an item joined",
+        "parts.nfrec_concat",
+        items=("id", "text"),
+        parts={"id": "id_only", "text": "text_only"},
+        quick=True,
+        reads_text=True,
+    ),
+    "id_only": Entry("the ID part of naive fusion alone", "parts.only_id", quick=True),
+    "text_only": Entry(
+        "the text part of naive fusion alone",
+        "parts.only_text",
+        networks=("text",),
+        items=("text",),
+        reads_text=True,
+    ),
+    "gru4rec": Entry(
+        "gated recurrent units over item ids (Hidasi et al., 2016)",
+        "sequential.gru4rec",
+        own_start=True,
+        quick=True,
+    ),
+    "core": Entry(
+        "weighted mean of ID rows, scored by cosine (Hou et al., 2022)",
+        "sequential.core",
+        own_start=True,
+        quick=True,
+    ),
     "bsarec": Entry(
-        "causal Transformer over IDs with frequency filters (Shin et al., 2024)", False, sequential.bsarec
+        "causal Transformer over item ids with frequency filters (Shin et al., 2024)",
+        "sequential.bsarec",
+        quick=True,
     ),
-    "sasrec": Entry("causal Transformer over IDs (Kang and McAuley, 2018)", False, sequential.sasrec),
-    "srgnn": Entry("gated graph network over each session's graph (Wu et al., 2019)", False, graphs.srgnn),
+    "sasrec": Entry(
+        "causal Transformer over item ids (Kang and McAuley, 2018)", "sequential.sasrec", quick=True
+    ),
+    "srgnn": Entry(
+        "gated graph network over the graph of each session (Wu et al., 2019)", "graphs.srgnn", quick=True
+    ),
     "unisrec": Entry(
         "item rows plus text through a mixture of experts, pretrained by contrast (Hou et al., 2022)",
-        True,
-        unisrec.unisrec,
+        "unisrec.unisrec",
+        items=("id", "text"),
+        reads=("model.init_from",),
+        pretrains=_UNISREC,
+        parts={"id": "unisrec_id", "text": "unisrec_text"},
+        quick=True,
+        reads_text=True,
         reads_shortened=True,
     ),
     "unisrec_pretrained": Entry(
-        "unisrec whose text adaptor and encoder were pretrained elsewhere", True, unisrec.unisrec
+        "unisrec whose text adaptor and encoder were pretrained elsewhere",
+        "unisrec.unisrec",
+        items=("id", "text"),
+        reads=("model.init_from",),
+        pretrains=_UNISREC,
+        reads_text=True,
     ),
-    "unisrec_id": Entry("the item rows of unisrec alone", False, unisrec.unisrec_id),
+    "unisrec_id": Entry("the item rows of unisrec alone", "unisrec.unisrec_id"),
     "unisrec_text": Entry(
-        "the text of unisrec alone, pretrained as there", True, unisrec.unisrec_text, reads_shortened=True
+        "the text part of unisrec alone, pretrained as in unisrec",
+        "unisrec.unisrec_text",
+        items=("text",),
+        reads=("model.init_from",),
+        pretrains=_UNISREC,
+        reads_text=True,
+        reads_shortened=True,
     ),
     "fdsa": Entry(
         "items and their text, or categories, in two Transformers (Zhang et al., 2019)",
-        True,
-        fdsa.fdsa,
+        "fdsa.fdsa",
+        items=("id", "text"),
+        session_reads=SESSION_ENCODERS["sasrec"],
+        reads=("fdsa",),
+        parts={"id": "fdsa_id", "text": "fdsa_text"},
+        quick=True,
+        reads_text=True,
         reads_categories=True,
+        text_unless={"fdsa.features": "attributes"},
     ),
-    "fdsa_id": Entry("the item stream of fdsa alone", False, fdsa.fdsa_id),
-    "fdsa_text": Entry("the text stream of fdsa alone", True, fdsa.fdsa_text),
-    "bert4rec": Entry("two-way Transformer over IDs, masked items (Sun et al., 2019)", False, bert4rec),
+    "fdsa_id": Entry("the item stream of fdsa alone", "fdsa.fdsa_id"),
+    "fdsa_text": Entry("the text stream of fdsa alone", "fdsa.fdsa_text", items=("text",), reads_text=True),
+    "bert4rec": Entry(
+        "two-way Transformer over item ids, masked items (Sun et al., 2019)",
+        "bert4rec.bert4rec",
+        reads=_CLOZE,
+        quick=True,
+    ),
     "hggnn": Entry(
         "graph of all items and users, sessions read with their user (Pang et al., 2022)",
-        False,
-        graphs.hggnn,
+        "graphs.hggnn",
+        items=(),
+        session_reads=("dropout", "model.init"),
+        reads=("graph.predecessors",),
+        quick=True,
         reads_users=True,
     ),
     "llm2sasrec": Entry(
-        "sasrec with a head, its table started from text (Boz et al., 2024)", True, llm2sasrec
+        "sasrec with a head, its table started from text (Boz et al., 2024)",
+        "llm2.llm2sasrec",
+        quick=True,
+        reads_text=True,
     ),
-    "llm2bert4rec": Entry("bert4rec, its table started from text (Harte et al., 2023)", True, llm2bert4rec),
+    "llm2bert4rec": Entry(
+        "bert4rec, its table started from text (Harte et al., 2023)",
+        "llm2.llm2bert4rec",
+        reads=_CLOZE,
+        reads_text=True,
+    ),
     "s3rec": Entry(
         "sasrec after four pretraining tasks on attributes, items and segments (Zhou et al., 2020)",
-        True,
-        s3rec,
+        "s3rec.s3rec",
+        items=("id", "text"),
+        pretrains=("s3rec", "model.faithful"),
+        quick=True,
+        reads_text=True,
         reads_categories=True,
+        text_unless={"s3rec.attributes": "categories"},
     ),
     "popularity": Entry(
-        "most frequent items first", False, candidates=popularity_candidates, restore=Popularity.from_tensors
+        "most frequent items first", "neighbours.Popularity", networks=(), items=(), quick=True
     ),
     "itemknn": Entry(
-        "items that share sessions with the prefix's items",
-        False,
-        candidates=itemknn_candidates,
-        restore=ItemKnn.from_tensors,
+        "items that share sessions with items of the prefix",
+        "neighbours.ItemKnn",
+        networks=(),
+        items=(),
+        quick=True,
     ),
     "vsknn": Entry(
-        "items of the most similar sessions",
-        False,
-        candidates=vsknn_candidates,
-        restore=SessionKnn.from_tensors,
+        "items of the most similar sessions", "neighbours.SessionKnn", networks=(), items=(), quick=True
     ),
 }
+# The systems without training: every run can report them as baselines.
+UNTRAINED = tuple(name for name, entry in MODELS.items() if not entry.trains)

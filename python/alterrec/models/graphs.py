@@ -66,5 +66,6 @@ def hggnn(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         outputs=nodes.items,
         cosine=choices.cosine,
         output_dropout=choices.output_dropout,
+        settings=choices,
     )
     return alone(network)

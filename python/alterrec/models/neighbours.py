@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import numpy as np
@@ -55,8 +55,13 @@ class Popularity(Untrained):
         super().__init__()
         self.counts_V = counts_V.to(torch.float32)
 
+    @classmethod
+    def candidates(cls, train: SessionStore) -> Iterator[Self]:
+        """Yield the only setting."""
+        yield cls(torch.from_numpy(train.item_counts()))
+
     def scores(self, batch: SessionBatch) -> Tensor:
-        """The same scores (N, V) for every session."""
+        """Return the same scores (N, V) for every session."""
         return self.counts_V.expand(len(batch.length_N), -1).contiguous()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -87,6 +92,14 @@ class ItemKnn(Untrained):
         self.neighbours = neighbours
         self.num_items = num_items
         self.decay = decay
+
+    @classmethod
+    def candidates(cls, train: SessionStore) -> Iterator[Self]:
+        """Yield systems over shrinkage and decay."""
+        for shrinkage in (0.0, 10.0, 50.0):
+            first = cls.fit(train, shrinkage, decay=1.0)
+            for decay in (0.5, 0.7, 0.8, 0.9, 1.0):
+                yield cls(first.neighbours, train.num_items, decay)
 
     @classmethod
     def fit(cls, train: SessionStore, shrinkage: float, decay: float, k: int = 500) -> Self:
@@ -136,6 +149,12 @@ class SessionKnn(Untrained):
         self.train = train
         self.k = k
         self.neighbours = SessionNeighbours(train, k)
+
+    @classmethod
+    def candidates(cls, train: SessionStore) -> Iterator[Self]:
+        """Yield systems over the number of neighbour sessions."""
+        for k in (100, 500):
+            yield cls(train, k)
 
     def scores(self, batch: SessionBatch) -> Tensor:
         """Scores (N, V); 0 for items of no neighbour session."""

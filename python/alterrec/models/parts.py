@@ -14,7 +14,15 @@ from alterrec.graphs import Adjacency
 from alterrec.models.base import Network, Recommender
 from alterrec.nn.frequency import FrequencyTransformer
 from alterrec.nn.graph_encoders import GatedGraph
-from alterrec.nn.item_encoders import IdTable, MixtureAdapter, TextItems, TextProjection
+from alterrec.nn.item_encoders import (
+    IdTable,
+    JoinedItems,
+    MixtureAdapter,
+    SummedItems,
+    TextItems,
+    TextProjection,
+)
+from alterrec.nn.layers import SessionEncoder
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
 from alterrec.nn.transformer import (
     AUTHORS,
@@ -82,7 +90,7 @@ def transformer_sizes(recipe: Recipe, network: NetworkSettings, dim: int) -> Tra
 
 
 # Session encoders by the name that `id.session` and `text.session` know.
-SESSIONS: dict[str, Callable[[Recipe, NetworkSettings, int], nn.Module]] = {
+SESSIONS: dict[str, Callable[[Recipe, NetworkSettings, int], SessionEncoder]] = {
     "mean": lambda recipe, network, dim: Mean(network.input_dropout),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
     "transformer": lambda *choices: Transformer(transformer_sizes(*choices), AUTHORS),
@@ -113,7 +121,7 @@ def network_of(
     encoder: nn.Module,
     *,
     blocks: dict[str, slice] | None = None,
-    session: nn.Module | None = None,
+    session: SessionEncoder | None = None,
     outputs: Callable[[Tensor | None], Tensor] | None = None,
     objectives: dict[str, nn.Module] | None = None,
 ) -> Network:
@@ -128,6 +136,7 @@ def network_of(
         cosine=choices.cosine,
         output_dropout=choices.output_dropout,
         objectives=objectives,
+        settings=choices,
     )
 
 
@@ -163,3 +172,17 @@ def two_networks(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     alpha = recipe.fusion.alpha
     cold = ~inputs.trained_V if recipe.fusion.cold_by_text and not bool(inputs.trained_V.all()) else None
     return Recommender(networks, {"id": alpha, "text": 1 - alpha}, cold)
+
+
+def nfrec_sum(recipe: Recipe, inputs: ModelInputs) -> Recommender:
+    """Naive fusion (Appendix A): the ID and the text vector of an item are summed."""
+    fused = SummedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
+    return alone(network_of(recipe, recipe.id, fused))
+
+
+def nfrec_concat(recipe: Recipe, inputs: ModelInputs) -> Recommender:
+    """Naive fusion (Eq. 7-8): the ID and the text vector of an item are joined."""
+    fused = JoinedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
+    width = recipe.model.dim
+    blocks = {"id": slice(0, width), "text": slice(width, 2 * width)}
+    return alone(network_of(recipe, recipe.id, fused, blocks=blocks))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout
+from alterrec.nn.layers import Dropout, SessionEncoder
 from alterrec.nn.sequences import at_places, left_padded, real_places
 from alterrec.nn.transformer import RECBOLE, Attention, FeedForward, InputLayer, TransformerSizes
 
@@ -92,7 +92,7 @@ class FrequencyBlock(nn.Module):
         return out_NKD
 
 
-class FrequencyTransformer(nn.Module):
+class FrequencyTransformer(SessionEncoder):
     """A causal Transformer with frequency filters over each prefix, as long as it is.
 
     A filter lets every place see the whole prefix, also what comes later, so prefixes are read one by one.

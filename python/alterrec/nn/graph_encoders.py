@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency, session_graphs
-from alterrec.nn.layers import Dropout
+from alterrec.nn.layers import Dropout, SessionEncoder
 from alterrec.nn.sequences import on_device, real_places
 
 
@@ -113,7 +113,7 @@ class Messages(nn.Module):
         return neighbour_mean(self.linear(states_TD), edges, turned) + self.bias
 
 
-class GatedGraph(nn.Module):
+class GatedGraph(SessionEncoder):
     """States of a prefix's items after ``steps`` rounds of messages along its transitions, summed by weights
     that the last item asks for (no softmax: they are no shares), joined with the last item's own state.
 
@@ -238,7 +238,7 @@ class AttentionSum(nn.Module):
         return summed_ND
 
 
-class PersonalSession(nn.Module):
+class PersonalSession(SessionEncoder):
     """A prefix's items as their order and mean ask for them, and as its user does, gated, beside the user.
 
     Reads the table of :class:`GraphNodes` and makes node states of it: half a node's own row, half what a

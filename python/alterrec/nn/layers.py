@@ -10,6 +10,31 @@ from torch import Tensor, nn
 STEPS = 2**16
 
 
+class SessionEncoder(nn.Module):
+    """Base class of session encoders; class attributes declare what an encoder reads.
+
+    By default ``forward(table_VD, items_RL)`` gets the item table and whole right-padded sessions and returns
+    a state (R, L, D) at every place: the vector of the prefix that ends there.
+
+    Attributes:
+        reads_prefixes: ``forward(table_VD, items_NL, length_N)`` gets prefixes with their lengths and returns
+            vectors (N, D).
+        reads_users: the users of the prefixes (N,) are passed as a further argument.
+        reads_graphs: the graphs of the prefixes are passed as a further argument.
+        encodes_last: ``last(table_VD, items_NL, length_N)`` returns the vectors of prefixes faster than
+            ``forward``.
+    """
+
+    reads_prefixes: bool = False
+    reads_users: bool = False
+    reads_graphs: bool = False
+    encodes_last: bool = False
+
+    def last(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
+        """Return the vectors (N, D) of prefixes; only for encoders that declare ``encodes_last``."""
+        raise NotImplementedError
+
+
 class Dropout(nn.Module):
     """While it learns, values become 0 with chance ``share`` and the others grow by ``1 / (1 - share)``.
 

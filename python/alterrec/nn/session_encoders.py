@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, keep_start
+from alterrec.nn.layers import Dropout, SessionEncoder, keep_start
 from alterrec.nn.transformer import Transformer
 
 
-class Mean(nn.Module):
+class Mean(SessionEncoder):
     """The mean of the prefix's item rows (Section 4.1.2; Eq. 7), as a cumulative sum.
 
     ``dropout`` is on the item rows.
@@ -37,7 +37,7 @@ class Mean(nn.Module):
         return rows_RLD.cumsum(1) / counts_L1
 
 
-class Recency(nn.Module):
+class Recency(SessionEncoder):
     """A mean with one learned weight for each distance to the prefix's end.
 
     On Online Retail it equals a 2-layer Transformer at a third of the time (docs/results.md).
@@ -65,7 +65,7 @@ class Recency(nn.Module):
         return logits_LL.softmax(1) @ F.embedding(items_RL, table_VD)
 
 
-class Weighted(nn.Module):
+class Weighted(SessionEncoder):
     """A mean of item rows, as they are, by weights that a Transformer's states give: the encoder of CORE.
 
     Session vectors so stay in the space of the items. Weights are a softmax over the prefix of one number a
@@ -105,7 +105,7 @@ class Weighted(nn.Module):
         return logits_RL1.mT.expand(-1, length, -1).masked_fill(behind_LL, -torch.inf).softmax(2)
 
 
-class Gru(nn.Module):
+class Gru(SessionEncoder):
     """Gated recurrent units without biases, then a linear layer back to the items' width: GRU4Rec's encoder.
 
     Its start is its own: matrices of the first layer within sqrt(6 / (rows + columns)) (Xavier), the others

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, keep_start
+from alterrec.nn.layers import Dropout, SessionEncoder, keep_start
 from alterrec.nn.sequences import append, at_places, real_places
 
 
@@ -146,7 +146,7 @@ class InputLayer(nn.Module):
         return x_RLD
 
 
-class Transformer(nn.Module):
+class Transformer(SessionEncoder):
     """A post-norm Transformer; the state at the last place is the session vector (Section 4.1.2).
 
     Example:
@@ -155,6 +155,8 @@ class Transformer(nn.Module):
         >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
         torch.Size([1, 3, 4])
     """
+
+    encodes_last = True
 
     def __init__(self, sizes: TransformerSizes, style: Style = AUTHORS) -> None:
         super().__init__()
@@ -204,7 +206,7 @@ class Head(nn.Module):
         return vectors
 
 
-class EncoderWithHead(nn.Module):
+class EncoderWithHead(SessionEncoder):
     """A session encoder with an output layer behind it.
 
     Example:
@@ -213,12 +215,12 @@ class EncoderWithHead(nn.Module):
         torch.Size([1, 2, 4])
     """
 
-    def __init__(self, encoder: nn.Module, head: Head) -> None:
+    def __init__(self, encoder: SessionEncoder, head: Head) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
-        self.reads_prefixes: bool = getattr(encoder, "reads_prefixes", False)
-        self.reads_graphs: bool = getattr(encoder, "reads_graphs", False)
+        self.reads_prefixes = encoder.reads_prefixes
+        self.reads_graphs = encoder.reads_graphs
 
     def forward(self, table_VD: Tensor, *sessions: Any) -> Tensor:
         """What the encoder gives, through the head."""
@@ -247,7 +249,7 @@ class SasrecBlock(nn.Module):
         return out_RLD
 
 
-class SasrecTransformer(nn.Module):
+class SasrecTransformer(SessionEncoder):
     """The causal Transformer of SASRec's own code: item rows times sqrt(D) plus positions, a norm at the end.
 
     Matrices start within sqrt(6 / (rows + columns)) (Glorot), as there. Kang and McAuley, "Self-Attentive
@@ -284,7 +286,7 @@ class SasrecTransformer(nn.Module):
         return states_RLD
 
 
-class TwoStreams(nn.Module):
+class TwoStreams(SessionEncoder):
     """Items through one Transformer, their features through another, both last states joined.
 
     The table has the rows of items in its first half of columns, those of features in its second. Both
@@ -320,7 +322,7 @@ class TwoStreams(nn.Module):
         return out_RLD
 
 
-class Bidirectional(nn.Module):
+class Bidirectional(SessionEncoder):
     """A prefix is read with a mask token behind it; what the encoder says at that place is its vector.
 
     Every place sees all places that are not padding. The mask token is a parameter and no item, so it cannot

@@ -27,11 +27,12 @@ from alterrec.evaluation.choose import choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import build_model, lookup, reads_text
+from alterrec.models.catalogue import UNTRAINED, build_model, lookup, reads_text
 from alterrec.models.parts import ModelInputs
+from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
-from alterrec.recipe import Recipe, dump_recipe, resolve
+from alterrec.recipe import Recipe, dump_recipe
 from alterrec.results import CHECKPOINT
 from alterrec.runs import facts
 from alterrec.runs import saved_model as run_folder
@@ -45,8 +46,6 @@ from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 
 if TYPE_CHECKING:
     from alterrec.runs.recommend import Recommendation
-
-BASELINES = ("popularity", "itemknn", "vsknn")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def fit(
     """
     began = time.perf_counter()
     overrides = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
-    recipe = resolve(model, presets, overrides)
+    recipe = resolve_read(model, presets, overrides)
     _check_out(out, resume)
     _set_up(recipe)
     plan = phases(recipe)
@@ -271,7 +270,7 @@ def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude
 def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender | None:
     """The model to train, or None for a system without training."""
     entry = lookup(recipe.model_name)
-    if entry.build is None:
+    if not entry.trains:
         return None
     vectors, shortened = None, None
     if reads_text(recipe):
@@ -370,9 +369,8 @@ def _train(
     progress: Listener,
 ) -> tuple[Scorer, TrainingState, str]:
     if model is None:
-        candidates = lookup(recipe.model_name).candidates
-        assert candidates is not None
-        chosen = choose_system(candidates(dataset.train), dataset.valid, protocol, recipe.schedule.metric)
+        candidates = lookup(recipe.model_name).candidates(dataset.train)
+        chosen = choose_system(candidates, dataset.valid, protocol, recipe.schedule.metric)
         return chosen, TrainingState(dump_recipe(recipe)), "finished"
 
     def validate() -> dict[str, dict[str, float]]:
@@ -402,15 +400,14 @@ def _train(
 def _baselines(
     recipe: Recipe, dataset: Dataset, protocol: Protocol, fitted: Scorer, progress: Listener
 ) -> dict[str, Scorer]:
-    wanted = [name for name in BASELINES if recipe.run.baselines and name != recipe.model_name]
+    wanted = [name for name in UNTRAINED if recipe.run.baselines and name != recipe.model_name]
     if _takes_neighbours(fitted, recipe) and "itemknn" not in wanted:
         wanted.append("itemknn")
     rows: dict[str, Scorer] = {}
     for name in wanted:
         progress(Event("notice", f"measuring {name}"))
-        candidates = lookup(name).candidates
-        assert candidates is not None
-        rows[name] = choose_system(candidates(dataset.train), dataset.valid, protocol, recipe.schedule.metric)
+        candidates = lookup(name).candidates(dataset.train)
+        rows[name] = choose_system(candidates, dataset.valid, protocol, recipe.schedule.metric)
     return rows
 
 

@@ -22,7 +22,7 @@ from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks
 from alterrec.files import atomic_write, write_json, write_text
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import assemble, lookup
+from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
@@ -117,9 +117,9 @@ def _read_users(path: Path) -> Vocabulary | None:
 
 
 def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, Tensor]) -> Scorer:
-    restore = lookup(recipe.model_name).restore
-    if restore is not None:
-        return restore(_under("untrained/", tensors))
+    entry = lookup(recipe.model_name)
+    if not entry.trains:
+        return entry.restore(_under("untrained/", tensors))
     state = _under("model/", tensors)
     vectors, categories, offsets, ids = (
         next((value for name, value in state.items() if name.endswith(buffer)), None)
@@ -134,7 +134,7 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
             categories_VCK=categories,
             graph=graph,
         )
-        model = assemble(recipe, items)
+        model = entry.build(recipe, items)
     model.load_state_dict(state)
     if any(name.startswith("neighbours/") for name in tensors):
         model.neighbours = ItemKnn.from_tensors(_under("neighbours/", tensors))

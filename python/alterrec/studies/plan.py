@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from alterrec.recipe import Recipe, resolve
+from alterrec.models.catalogue import lookup
+from alterrec.models.reads import keys_read
+from alterrec.recipe import Recipe
 from alterrec.studies.queue import Failure, Plan, Run, Runs, Settings
 
-Kind = Literal["baseline", "ablation", "ours"]
 Grid = Mapping[str, Sequence[Any]]
 
 # Appendix F: what the paper searched for every system.
 PAPER_GRID: Grid = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.3, 0.5)}
-# Systems whose dropouts are all those of an ID and a text network as a recipe describes them, and which of
-# the two they have. Any other has layers of its own with ``model.dropout``.
-NETWORKS: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(("alterrec", "alterrec_aug", "alterrec_random", "independent"), ("id", "text")),
-    **dict.fromkeys(("nfrec_sum", "nfrec_concat"), ("id", "text")),
-    **dict.fromkeys(("alterrec_wo_text", "id_only", "srgnn"), ("id",)),
-    **dict.fromkeys(("alterrec_wo_id", "text_only"), ("text",)),
-}
-# Session encoders without ``model.dropout``.
-WITHOUT_DROPOUT = ("mean", "recency", "graph")
-# The rows of the paper's claim; their other variants are ablations, everything else is a baseline.
-OURS = ("alterrec", "alterrec_aug")
 
 
 class Order(NamedTuple):
@@ -75,31 +63,10 @@ class Row(NamedTuple):
     later: int
 
 
-def kind_of(model: str) -> Kind:
-    """What a system is in a comparison.
-
-    Example:
-        >>> kind_of("alterrec"), kind_of("alterrec_random"), kind_of("independent")
-        ('ours', 'ablation', 'baseline')
-    """
-    if model in OURS:
-        return "ours"
-    return "ablation" if model.startswith("alterrec_") else "baseline"
-
-
-@functools.cache
-def trains(model: str) -> bool:
-    """Whether a system learns, rather than counts.
-
-    Example:
-        >>> trains("alterrec"), trains("itemknn")
-        (True, False)
-    """
-    return resolve(model).schedule.regime != "none"
-
-
 def has_dropout(recipe: Recipe, fixed: Collection[str]) -> bool:
-    """Whether ``model.dropout`` changes what a system learns, text's moving with it unless it is ``fixed``.
+    """Whether ``model.dropout`` changes what a system learns.
+
+    The dropout of text changes together with it unless it is ``fixed``.
 
     Example:
         >>> [has_dropout(resolve(model, ["paper"]), ()) for model in ("srgnn", "sasrec", "alterrec")]
@@ -107,12 +74,8 @@ def has_dropout(recipe: Recipe, fixed: Collection[str]) -> bool:
         >>> has_dropout(resolve("alterrec", ["paper"]), ("text.dropout",))
         False
     """
-    by_network = {
-        "id": recipe.id.dropout is None and recipe.id.session not in WITHOUT_DROPOUT,
-        "text": recipe.text.dropout is None or _text_moves(recipe, fixed),
-    }
-    networks = NETWORKS.get(recipe.model_name)
-    return networks is None or any(by_network[network] for network in networks)
+    known = keys_read(recipe)
+    return "model.dropout" in known or ("text.dropout" in known and _text_moves(recipe, fixed))
 
 
 def plan_row(
@@ -131,7 +94,7 @@ def plan_row(
         settings: fixed for this row.
         label: its name, default that of the system.
     """
-    if not trains(model):
+    if not lookup(model).trains:
         grid, seeds = {}, 1
     own = dict(settings or {})
     row = Row(label or model, model, own, (), None, (), 0)

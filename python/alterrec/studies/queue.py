@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 
 from alterrec.data.readers import DataSource
 from alterrec.errors import WRONG_INPUT
-from alterrec.recipe import Recipe, dump_recipe, resolve
+from alterrec.models.reads import settings_read
+from alterrec.recipe import Recipe, first_release_digest, recipe_digest, resolve
 from alterrec.results import CHECKPOINT, RunFolder, read_run
 from alterrec.studies.guess import Sizes
 
@@ -98,13 +98,15 @@ class Runs:
         """
         key = json.dumps([model, dict(settings), seed])
         if key not in self._made:
-            recipe = resolve(model, self.presets, {**self.settings, **ALWAYS, **settings, "run.seed": seed})
-            digest = hashlib.blake2b(
-                (dump_recipe(recipe) + self.fingerprint).encode(), digest_size=5
-            ).hexdigest()
+            given = {**self.settings, **ALWAYS, **settings, "run.seed": seed}
+            recipe = resolve(model, self.presets, given)
+            name = f"{model}-{recipe_digest(recipe, self.fingerprint)}"
+            earlier = f"{model}-{first_release_digest(recipe, self.fingerprint)}"
+            if (self.folder / earlier / "result.json").exists():
+                name = earlier
             short = {name.partition(".")[2]: value for name, value in settings.items()}
             label = ", ".join([model, *(f"{name} {value}" for name, value in short.items()), f"seed {seed}"])
-            self._made[key] = Run(f"{model}-{digest}", recipe, settings, label)
+            self._made[key] = Run(name, recipe, settings, label)
         return self._made[key]
 
     def result(self, run: Run) -> RunFolder | None:
@@ -125,7 +127,8 @@ class Runs:
 
     def command(self, run: Run) -> list[str]:
         """The command line that trains a run in a process of its own, or goes on with it."""
-        pairs = {**self.settings, **ALWAYS, **run.settings, "run.seed": run.recipe.run.seed}
+        given = {**self.settings, **ALWAYS, **run.settings, "run.seed": run.recipe.run.seed}
+        pairs = settings_read(run.recipe.model_name, self.presets, given)
         return [
             *(sys.executable, "-m", "alterrec.worker", "train", run.recipe.model_name),
             *(f"--out={self.path(run)}", f"--preset={','.join(self.presets)}"),

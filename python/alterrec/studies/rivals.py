@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from alterrec.evaluation.significance import Floats
-from alterrec.studies.plan import Kind
+from alterrec.models.catalogue import Kind
 
 # From the kind of every row, and per-session values (N, K) of those that have any, to (row, a rival for each
 # metric).

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alterrec.models.catalogue import lookup
 from alterrec.progress import Event, Listener, ignore
 from alterrec.report.tables import duration
 from alterrec.studies.guess import guess_seconds
 from alterrec.studies.locks import LockFile
-from alterrec.studies.plan import trains
 from alterrec.studies.queue import Plan, Run, Runs
 
 POLL_SECONDS = 0.25
@@ -96,7 +96,7 @@ def seconds_left(plan: Plan, runs: Runs, jobs: int, elapsed: dict[Run, float]) -
 
     def expected(model: str) -> list[float]:
         same = [result.seconds for result in finished if result.model == model]
-        known = same or [result.seconds for result in finished if result.epochs or not trains(model)]
+        known = same or [result.seconds for result in finished if result.epochs or not lookup(model).trains]
         return [statistics.fmean(known)] if known else []
 
     to_go = [(run.recipe.model_name, elapsed.get(run, 0.0)) for run in plan.runs if not runs.ended(run)]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from alterrec.errors import InputError
+from alterrec.models.reads import check_settings
 from alterrec.recipe import Recipe, recipe_fields, resolve
 
 EXAMPLE = "optim.lr=0.0001..0.01:log"
@@ -111,6 +112,7 @@ ones, the lower one first
                 spaces[key] = _choices([low_or_first, *others])
         except InputError as error:
             raise InputError(f"--search {key}={text}: {error}") from None
+    check_settings([model], presets, settings, {key: _texts(key, text) for key, text in search.items()})
     return spaces
 
 

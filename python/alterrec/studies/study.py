@@ -17,6 +17,8 @@ from alterrec.data.readers import DataSource
 from alterrec.data.statistics import Statistics, statistics
 from alterrec.errors import InputError, nearest
 from alterrec.files import file_name, write_json
+from alterrec.models.catalogue import MODELS
+from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import recipe_names, resolve
 from alterrec.report.presentation import Presentation, Presented
@@ -38,11 +40,7 @@ from alterrec.studies.table1 import table1
 
 # A coarse answer: these settings, one seed, no search.
 QUICK: Settings = {"model.dim": 32, "schedule.epochs": 12, "data.prefixes": 4, "optim.lr": 0.01}
-QUICK_ROWS = (
-    *("popularity", "itemknn", "vsknn", "id_only", "nfrec_concat", "independent"),
-    *("sasrec", "bert4rec", "bsarec", "srgnn", "hggnn", "core", "gru4rec"),
-    *("unisrec", "fdsa", "s3rec", "llm2sasrec", "alterrec", "alterrec_aug"),
-)
+QUICK_ROWS = tuple(name for name, entry in MODELS.items() if entry.quick)
 SEEDS = 3
 
 
@@ -245,6 +243,7 @@ def run_study(
         order = order._replace(over=axes)
     elif over:
         raise InputError(f"--over is for a sweep, {name} has no fields to vary; allowed: study sweep")
+    check_settings(order.models, presets, settings or {})
     recipes = [resolve(model, presets, fixed) for model in order.models]
     source = DataSource(data or None, columns or {}, drop_unknown, format)
     known = source.read(recipes[0])

@@ -19,6 +19,7 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import Mask, SavedRanks, popularity_groups, read_ranks
+from alterrec.models.catalogue import lookup
 from alterrec.report.tables import METRIC_NAMES
 from alterrec.results import (
     SCHEMA,
@@ -29,7 +30,7 @@ from alterrec.results import (
     StudyResult,
     TriedSetting,
 )
-from alterrec.studies.plan import Order, Row, failure_of, has_dropout, kind_of, trains, validation
+from alterrec.studies.plan import Order, Row, failure_of, has_dropout, validation
 from alterrec.studies.queue import Run, Runs
 from alterrec.studies.rivals import Rivals
 
@@ -110,7 +111,7 @@ def row_result(row: Row, runs: Runs, *, curves: bool = False) -> RowResult:
     """Return a row: the settings that were tried and chosen, and the run of each seed."""
     failure = failure_of(row, runs)
     setting = {}
-    if row.chosen is not None and trains(row.model):
+    if row.chosen is not None and lookup(row.model).trains:
         chosen = row.chosen.recipe
         setting["lr"] = chosen.optim.lr
         if has_dropout(chosen, {*runs.settings, *row.settings}):
@@ -119,8 +120,8 @@ def row_result(row: Row, runs: Runs, *, curves: bool = False) -> RowResult:
         label=row.label,
         model=row.model,
         settings=dict(row.settings),
-        kind=kind_of(row.model),
-        trains=trains(row.model),
+        kind=lookup(row.model).kind,
+        trains=lookup(row.model).trains,
         refused=failure is not None and failure.refused,
         reason=failure.reason if failure else "",
         setting=setting,
@@ -149,7 +150,7 @@ def study_comparisons(
         for row in rows
         if (finished := _finished(row, runs))
     }
-    kinds = {row.label: kind_of(row.model) for row in rows}
+    kinds = {row.label: lookup(row.model).kind for row in rows}
     families: dict[str, list[Pairing]] = {}
     for group in ["", *(_groups(systems) if grouped else ())]:
         masks = {label: _mask(system, group) for label, system in systems.items()}

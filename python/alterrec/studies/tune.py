@@ -24,6 +24,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.files import file_name, write_json, write_text
+from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, resolve
 from alterrec.recipe_settings import DataSettings
@@ -399,7 +400,7 @@ class _Search:
                 recipe.model_name,
                 out=folder,
                 presets=recipe.presets,
-                overrides=overrides,
+                overrides=settings_read(recipe.model_name, recipe.presets, overrides),
                 resume=goes_on,
                 progress=self._watch(trial, plan),
             )
@@ -563,6 +564,7 @@ def _facts(study: optuna.Study) -> tuple[TrialFacts, ...]:
 def _train_command(recipe: Recipe, settings: Mapping[str, Any], source: DataSource) -> str:
     """The study that trains one setting with several seeds; what it would search besides is fixed."""
     fixed = {**{key: recipe.value(key) for key in PAPER_GRID}, **settings}
+    fixed = settings_read(recipe.model_name, recipe.presets, fixed)
     parts = [
         *("alterrec", "study", "table1", f"--only={recipe.model_name}", f"--seeds={SEEDS}"),
         f"--preset={','.join(recipe.presets)}",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
+from alterrec.recipe import recipe_changes
 
 
 @dataclass
@@ -77,15 +78,14 @@ class TrainingState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:
             raise InputError(f"{path} is not a checkpoint ({error}); start again without --resume") from None
-        if metadata["recipe"] != recipe:
-            old, new = metadata["recipe"].splitlines(), recipe.splitlines()
-            changed = next(
-                (f"{a!r} then, {b!r} now" for a, b in zip(old, new, strict=False) if a != b), "length"
+        changed = recipe_changes(metadata["recipe"], recipe)
+        if changed:
+            raise InputError(
+                f"{path} belongs to another recipe ({changed[0]}); use the same options to resume"
             )
-            raise InputError(f"{path} belongs to another recipe ({changed}); use the same options to resume")
         if metadata["data"] != data:
             raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
-        state = cls(**metadata)
+        state = cls(**metadata | {"recipe": recipe})
         for record in state.curves:
             # Version 0.1.0 wrote the name of the trained network as a list of one name.
             if isinstance(record["trained"], list):

@@ -15,6 +15,7 @@ from alterrec.models.base import Recommender
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, dump_recipe
+from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import TrainingState, parameters_of, set_parameters
 from alterrec.training.schedule import Phase, first_epochs
@@ -139,7 +140,8 @@ class Trainer:
             record["trained"] == phase.train and record["objective"] == phase.objective
             for record in state.curves
         )
-        optimiser.param_groups[0]["lr"] = _learning_rate(recipe, phase.train, earlier_epochs)
+        own = self.model.network(phase.train).settings
+        optimiser.param_groups[0]["lr"] = _learning_rate(recipe, own, earlier_epochs)
         self.listen(Event("epoch_start", done=epoch - 1, total=epochs, epoch=epoch, phase=phase.name))
         began = time.perf_counter()
         torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
@@ -241,7 +243,7 @@ class Trainer:
     def _optimiser(self, name: str) -> torch.optim.Optimizer:
         return torch.optim.Adam(
             self.model.network(name).parameters(),
-            lr=_learning_rate(self.recipe, name, 0),
+            lr=_learning_rate(self.recipe, self.model.network(name).settings, 0),
             weight_decay=self.recipe.optim.weight_decay,
             fused=True,
         )
@@ -273,8 +275,7 @@ class Trainer:
             self.listen(Event("notice", message))
 
 
-def _learning_rate(recipe: Recipe, name: str, earlier_epochs: int) -> float:
-    own = {"id": recipe.id, "text": recipe.text}.get(name)
+def _learning_rate(recipe: Recipe, own: NetworkSettings | None, earlier_epochs: int) -> float:
     lr = (own and own.lr) or recipe.optim.lr
     every = (own and own.decay_every) or recipe.optim.decay_every
     return float(lr * recipe.optim.decay ** (earlier_epochs // every))
