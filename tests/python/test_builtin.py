@@ -14,6 +14,7 @@ SMALL: dict[str, Any] = {
     "schedule.epochs": 8,
     "fusion.neighbours": False,
     "run.baselines": False,
+    "run.report": False,
     "run.threads": 1,
 }
 

@@ -17,6 +17,7 @@ SMALL = {
     "model.dim": 8,
     "schedule.epochs": 1,
     "run.baselines": False,
+    "run.report": False,
     "run.threads": 1,
 }
 

@@ -29,7 +29,7 @@ from alterrec.training.step import restrict_to_step_items
 from alterrec.training.supervision import Supervision
 
 USERS = 9
-SMALL = {"model.dim": 8, "schedule.epochs": 2, "run.baselines": False}
+SMALL = {"model.dim": 8, "schedule.epochs": 2, "run.baselines": False, "run.report": False}
 BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
 
 

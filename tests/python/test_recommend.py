@@ -11,7 +11,8 @@ from alterrec import fit, load
 from alterrec.errors import InputError
 from alterrec.runs.recommend import SavedRun
 
-SMALL = {"model.dim": 8, "schedule.epochs": 4, "run.baselines": False, "fusion.neighbours": False}
+QUICK = {"run.baselines": False, "run.report": False}
+SMALL = QUICK | {"model.dim": 8, "schedule.epochs": 4, "fusion.neighbours": False}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def saved(shop_source: Path, tmp_path_factory: pytest.TempPathFactory) -> SavedR
 @pytest.fixture(scope="module")
 def popular(shop_source: Path, tmp_path_factory: pytest.TempPathFactory) -> SavedRun:
     """Most frequent items, with the prefix's items left out."""
-    overrides = {"run.baselines": False, "data.exclude_seen": "always"}
+    overrides = QUICK | {"data.exclude_seen": "always"}
     run = fit(shop_source, "popularity", out=tmp_path_factory.mktemp("popular") / "run", overrides=overrides)
     return load(run.path)
 

@@ -122,6 +122,7 @@ def test_text_is_asked_for(name: str, overrides: dict[str, str], words: str) -> 
 
 
 def test_a_run_that_started_from_text_recommends_without_it(tmp_path: Path) -> None:
-    overrides = {"model.dim": 8, "schedule.epochs": 1, "run.baselines": False, "id.start": "pca"}
+    overrides = {"model.dim": 8, "schedule.epochs": 1, "run.baselines": False, "run.report": False}
+    overrides["id.start"] = "pca"
     fitted = fit(small_dataset(), "sasrec", out=tmp_path / "run", overrides=overrides)
     assert len(load(fitted.path).recommend([["item03", "item04"]], k=5)[0]) == 5

@@ -40,6 +40,7 @@ RUN = SIZES | {
     "text.standardise": False,
     "schedule.epochs": 2,
     "run.baselines": False,
+    "run.report": False,
     "run.threads": 1,
 }
 
