@@ -1,4 +1,4 @@
-"""Who drowns whom: signs, verdicts, overlap and ceiling of made runs, worked by hand."""
+"""Modality dominance: indicators, verdicts, overlap and oracle of made runs, worked by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 from conftest import Outcome
 from report_folder import METRICS, result, write_run
 
-from alterrec.analyses.balance import balance, found_by
-from alterrec.analyses.balance_page import signs_data
-from alterrec.analyses.balance_report import Sign
+from alterrec.analyses.balance import balance, overlap
+from alterrec.analyses.balance_page import Indicator
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import SavedRanks
 
@@ -62,77 +61,81 @@ def made(
     return run
 
 
-def test_id_drowns_text_by_three_signs(tmp_path: Path) -> None:
-    weighed = balance([made(tmp_path / f"n{seed}", "nfrec_concat", FUSED, seed=seed) for seed in (0, 1)])
-    assert weighed.facts.verdict() == "id"
+def test_id_dominates_text_by_three_indicators(tmp_path: Path) -> None:
+    found = balance([made(tmp_path / f"n{seed}", "nfrec_concat", FUSED, seed=seed) for seed in (0, 1)])
+    assert found.verdict() == "id"
     # Shares of 3 / 4 and 1 / 2; losses 1.8 and 0.2 of 2 below guessing; metrics 0.18 and 0.05 of 0.20.
-    assert signs_data(weighed.facts).table.rows == (
+    assert found.indicator_table().table.rows == (
         ("share of gradient", "62 ± 0%", "38 ± 0%", "ID"),
-        ("progress of loss against the whole", "90 ± 0%", "10 ± 0%", "ID"),
-        ("NDCG@20 against the whole", "90 ± 0%", "25 ± 0%", "ID"),
+        ("progress of loss, relative to the whole model", "90 ± 0%", "10 ± 0%", "ID"),
+        ("NDCG@20, relative to the whole model", "90 ± 0%", "25 ± 0%", "ID"),
     )
-    verdict, found, chooser = weighed.presentation().findings
-    assert verdict.startswith("ID drowns text in nfrec_concat. Signs: share of gradient ID 62 ± 0%, text 38")
-    assert verdict.endswith("Without runs of each part alone, a weak part looks like a drowned one.")
-    assert found == (
+    verdict, by_part, oracle = found.presentation().findings
+    assert verdict.startswith(
+        "ID dominates text in nfrec_concat. Indicators: share of gradient: ID 62 ± 0%, text 38"
+    )
+    assert verdict.endswith(
+        "Without runs of each part alone, a part that is weak in itself looks like a dominated one."
+    )
+    assert by_part == (
         "Of 4 test targets both parts find 25.0% among their first 20 items, only ID 25.0%, only text 25.0%, "
         "neither 25.0%. The score finds 100% of those that only ID finds and 0% of those that only text "
         "finds."
     )
     # Three targets are first by a part, and three by the score.
-    assert chooser.endswith("75.0 ± 0.0% test NDCG@20, the score reaches 75.0 ± 0.0%: 0.00 ± 0.00 points.")
-    assert any("No run of ID alone and text alone was given" in caveat for caveat in weighed.facts.caveats)
+    assert oracle.endswith("75.0 ± 0.0% test NDCG@20; the score reaches 75.0 ± 0.0%: 0.00 ± 0.00 points.")
+    assert any("No run of ID alone and text alone was given" in caveat for caveat in found.caveats)
 
 
-def test_beside_runs_of_each_part_alone_a_weak_part_is_no_drowned_one(tmp_path: Path) -> None:
+def test_with_runs_of_each_part_alone_a_weak_part_is_not_a_dominated_one(tmp_path: Path) -> None:
     runs = [
         made(tmp_path / "whole", "nfrec_concat", FUSED),
         made(tmp_path / "id", "id_only", {"score": (6.0, 0.20)}),
         made(tmp_path / "text", "text_only", {"score": (7.75, 0.05)}),
     ]
-    weighed = balance(runs)
+    found = balance(runs)
     # Text alone comes down by 0.25 and reaches 0.05: inside it has 80 % and all of that.
-    assert signs_data(weighed.facts).table.rows[1:] == (
-        ("progress of loss against the part alone", "90%", "80%", "neither"),
-        ("NDCG@20 against the part alone", "90%", "100%", "neither"),
+    assert found.indicator_table().table.rows[1:] == (
+        ("progress of loss, relative to the part alone", "90%", "80%", "neither"),
+        ("NDCG@20, relative to the part alone", "90%", "100%", "neither"),
     )
-    # The gradient speaks for ID, and nothing else does.
-    assert weighed.facts.verdict() == "not shown"
-    assert weighed.presentation().findings[0].startswith("Neither part is shown to drown the other")
-    assert [line.label for line in weighed.facts.members] == [
+    # The gradient favours ID, and no other indicator does.
+    assert found.verdict() == "not shown"
+    assert found.presentation().findings[0].startswith("It is not shown that one modality dominates")
+    assert [line.label for line in found.members] == [
         *("the whole", "ID inside", "ID only", "text inside", "text only")
     ]
-    assert weighed.facts.caveats == ["One seed: how far another seed would move the numbers is not shown."]
+    assert found.caveats == ["There is one seed only, so the variation over seeds is unknown."]
 
 
-def test_networks_of_their_own_do_not_compete_for_a_gradient(tmp_path: Path) -> None:
+def test_separate_networks_do_not_compete_for_a_gradient(tmp_path: Path) -> None:
     even = {"score": (6.0, 0.20), "id": (6.4, 0.17), "text": (6.5, 0.16)}
-    weighed = balance([made(tmp_path / "run", "alterrec", even, trained="id")])
-    assert [sign.name for sign in weighed.facts.signs()] == [
-        "progress of loss against the whole",
-        "NDCG@20 against the whole",
+    found = balance([made(tmp_path / "run", "alterrec", even, trained="id")])
+    assert [indicator.name for indicator in found.indicators()] == [
+        "progress of loss, relative to the whole model",
+        "NDCG@20, relative to the whole model",
     ]
-    assert weighed.facts.verdict() == "neither"
+    assert found.verdict() == "neither"
 
 
-def test_signs_against_each_other_show_nothing_and_older_runs_have_one(tmp_path: Path) -> None:
+def test_contradicting_indicators_show_nothing_and_older_runs_have_one_indicator(tmp_path: Path) -> None:
     crossed = {"score": (6.0, 0.20), "id": (6.2, 0.05), "text": (7.8, 0.18)}
-    assert balance([made(tmp_path / "a", "nfrec_concat", crossed)]).facts.verdict() == "not shown"
+    assert balance([made(tmp_path / "a", "nfrec_concat", crossed)]).verdict() == "not shown"
     old = made(tmp_path / "b", "nfrec_concat", FUSED)
     lines = [
         json.loads(line) | {"parts": {}} for line in (old / "curves.jsonl").read_text("utf-8").splitlines()
     ]
     (old / "curves.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    weighed = balance([old])
-    assert [sign.name for sign in weighed.facts.signs()] == ["NDCG@20 against the whole"]
-    assert weighed.facts.verdict() == "not shown"
-    assert any("an earlier version" in caveat for caveat in weighed.facts.caveats)
-    assert len(weighed.presentation().figures()["curves"].panels) == 1
+    found = balance([old])
+    assert [indicator.name for indicator in found.indicators()] == ["NDCG@20, relative to the whole model"]
+    assert found.verdict() == "not shown"
+    assert any("an earlier version" in caveat for caveat in found.caveats)
+    assert len(found.presentation().figures()["curves"].panels) == 1
 
 
-def test_a_sign_that_seeds_do_not_agree_on_is_none() -> None:
-    assert Sign("m", {0: 0.9, 1: 0.9}, {0: 0.1, 1: 0.8}).speaks_for == ""
-    assert Sign("m", {0: 0.1, 1: 0.2}, {0: 0.9, 1: 0.8}).speaks_for == "text"
+def test_an_indicator_on_which_seeds_disagree_favours_neither() -> None:
+    assert Indicator("m", {0: 0.9, 1: 0.9}, {0: 0.1, 1: 0.8}).favours == ""
+    assert Indicator("m", {0: 0.1, 1: 0.2}, {0: 0.9, 1: 0.8}).favours == "text"
 
 
 def test_ties_count_by_expectation() -> None:
@@ -144,7 +147,7 @@ def test_ties_count_by_expectation() -> None:
             for view in ("id", "text")
         }
     )
-    found = found_by(SavedRanks(frame.with_columns(greater_score=0, tied_score=1)))
+    found = overlap(SavedRanks(frame.with_columns(greater_score=0, tied_score=1)))
     assert found.shares == (0.25, 0.25, 0.25, 0.25)
     assert found.kept == (1.0, 1.0, 1.0, 1.0)
 
@@ -158,14 +161,19 @@ def test_ties_count_by_expectation() -> None:
             [{"model": "id_only", "seed": 0}, {"model": "alterrec_wo_text", "seed": 0}],
             "ID alone has several recipes",
         ),
-        ([{"model": "sasrec", "seed": 0}], "0 is of sasrec, neither a fusion of ID and text nor one of them"),
+        (
+            [{"model": "sasrec", "seed": 0}],
+            "0 is a run of sasrec, neither a fusion of ID and text nor one of them",
+        ),
         (
             [{"model": "id_only", "seed": 0, "data": DATA | {"fingerprint": "other"}}],
-            "0 does not compare with run: other data",
+            "0 cannot be compared with run: other data",
         ),
     ],
 )
-def test_runs_that_do_not_go_together(tmp_path: Path, others: list[dict[str, Any]], said: str) -> None:
+def test_runs_that_cannot_be_analysed_together(
+    tmp_path: Path, others: list[dict[str, Any]], said: str
+) -> None:
     runs = [made(tmp_path / "run", "nfrec_concat", FUSED)]
     for number, other in enumerate(others):
         parts = FUSED if other["model"] in ("nfrec_concat", "independent") else {"score": (6.0, 0.2)}
@@ -174,7 +182,7 @@ def test_runs_that_do_not_go_together(tmp_path: Path, others: list[dict[str, Any
         balance(runs)
 
 
-def test_what_is_no_fusion_has_no_balance(tmp_path: Path) -> None:
+def test_runs_without_two_parts(tmp_path: Path) -> None:
     run = made(tmp_path / "run", "id_only", {"score": (6.0, 0.2)})
     with pytest.raises(InputError, match=r"no run has the parts id and text: run \(id_only\)"):
         balance([run])
@@ -192,7 +200,7 @@ def test_the_command(alterrec: Callable[..., Outcome], tmp_path: Path) -> None:
     assert not (run / "balance").exists()
     code, out, err = alterrec("balance", run)
     assert code == 0
-    assert "ID drowns text in nfrec_concat. Signs: share of gradient" in out
+    assert "ID dominates text in nfrec_concat. Indicators: share of gradient" in out
     assert out.splitlines()[-1] == f"report: {run / 'balance' / 'report.html'}"
     assert {path.name for path in (run / "balance").iterdir()} >= {"report.html", "balance.md", "signs.csv"}
     assert alterrec("balance", tmp_path / "none").code == 2

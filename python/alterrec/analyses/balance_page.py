@@ -1,246 +1,403 @@
-"""The page of `alterrec balance`: who drowns whom, curves, what each part finds, a perfect chooser."""
+"""The result of ``alterrec balance``: indicators of modality dominance, the verdict, and their page."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from alterrec.analyses.balance_report import LEAD, PARTS, WHO, BalanceFacts, Sign
 from alterrec.report.figures.bars import Bar, labelled_bars
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.figures.style import Panel
-from alterrec.report.presentation import DataTable, Plot, Presentation, Section
+from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name
 from alterrec.report.training_curves import (
     BANDS,
+    Measure,
+    Member,
     best_epoch_table,
+    exceeds_seed_noise,
     gradient,
+    gradient_share,
     loss,
     metric_of,
+    paired,
     panel,
     phases_of,
     points,
+    ratios,
     trained_jointly,
 )
+from alterrec.results import Epoch
+
+PARTS = {"id": "ID", "text": "text"}
+# An indicator favours a part that leads by more than this.
+LEAD = 0.2
+FOUND_BY = ("both", "only ID", "only text", "neither")
+NAMES = {"id": "ID inside", "text": "text inside", "score": "the score", "chooser": "oracle"}
+Dominance = Literal["id", "text", "neither", "not shown"]
 
 RULES = (
-    f"A sign speaks for a part that is ahead by more than {100 * LEAD:.0f} points and by more than its "
-    "deviation over seeds. Two signs or more for one part and none for the other: it drowns the other. No "
-    "sign: neither does. Anything else: neither is shown to."
+    f"An indicator favours a part that leads by more than {100 * LEAD:.0f} points and by more than the "
+    "deviation over seeds. If at least two indicators favour one part and none favours the other, that part "
+    "dominates. If no indicator favours a part, neither dominates. In all other cases dominance is not shown."
 )
-PROGRESS_SAYS = (
-    "Progress of loss: how far it has come down from that of guessing, the logarithm of the number of items."
+PROGRESS_NOTE = (
+    "Progress of loss: the decrease of the training loss from that of uniform guessing, which is the "
+    "logarithm of the number of items."
 )
-GRADIENT_SAYS = (
-    "Share of gradient: of the norms that the one loss sends to the columns of ID and of text in the item "
-    "table, mean over epochs up to the best."
+SHARED_GRADIENT_NOTE = (
+    "Share of gradient: the share of the gradient norm that the common loss sends to the ID and to the text "
+    "columns of the item table, averaged over the epochs up to the best one."
 )
-APART_SAYS = (
-    "ID and text are trained apart here, each by its own loss: no gradient is shared. Shaded "
-    "epochs train the network of that colour while the other rests."
+NO_SHARED_GRADIENT_NOTE = (
+    "ID and text are trained separately here, each by its own loss, so they share no gradient. Shaded epochs "
+    "train the network of that colour, while the other does not change."
 )
-CURVES_SAY = (
-    "Loss: cross-entropy over the whole catalogue on one sample of training prefixes, without dropout. "
-    "Gradient: its norm over the columns of the item table that a part scores by. Dashed: trained alone."
+CURVES_NOTE = (
+    "Loss: cross-entropy over the whole catalogue on a fixed sample of training prefixes, without dropout. "
+    "Gradient: its norm over the columns of the item table that belong to a part. Dashed: trained alone."
 )
-FOUND_SAYS = (
-    "A part finds a target that it ranks among its first 20 items. Where items tie, each order is equally "
-    "likely, and the orders of the two parts are taken as independent. Full colour: what the score finds, "
-    "too; pale: what it misses."
+FOUND_NOTE = (
+    "A part finds a target if it ranks it among its first 20 items. Tied items are taken in every order with "
+    "equal probability, independently for the two parts. Full colour: targets that the score finds as well; "
+    "pale: targets that it misses."
 )
-CHOOSER_SAYS = (
-    "A perfect chooser takes for each target the part that ranks it higher, which nobody can "
-    "know beforehand: it bounds what switching between the parts can reach. A sum may pass it where both "
-    "parts rank an item fairly high."
+ORACLE_NOTE = (
+    "An oracle takes the ranking of the better part for every target. It cannot be built, because the better "
+    "part is not known in advance, but it bounds every method that switches between the parts. A sum of "
+    "scores may exceed it where both parts rank an item fairly high."
 )
-NAMES = {"id": "ID inside", "text": "text inside", "score": "the score", "chooser": "perfect chooser"}
 
 
-def balance_page(facts: BalanceFacts) -> Presentation:
-    """Everything that is known of the balance of ID and text."""
-    together = trained_jointly(facts.inside("score").curves)
-    says = [RULES, GRADIENT_SAYS if together else APART_SAYS, PROGRESS_SAYS]
-    seeds = len(facts.inside("score").curves)
-    return Presentation(
-        name="balance",
-        title=f"Balance of ID and text in {facts.model} on {facts.data}",
-        meta=f"{count(facts.items)} items, {count(facts.targets)} test targets · seeds: {seeds}",
-        findings=findings(facts),
-        caveats=facts.caveats,
-        sections=[
-            Section("Who drowns whom", says, tables={"signs": signs_data(facts)}),
-            Section("By epoch", [BANDS, CURVES_SAY], curves_plot(facts)),
-            Section("At the best epoch", tables={"parts": best_epoch_table(facts.members, facts.metric)}),
-            Section(
-                "What each part finds, and a perfect chooser",
-                [FOUND_SAYS, CHOOSER_SAYS],
-                found_plot(facts),
-                {"found": found_data(facts), "chooser": chooser_data(facts)},
+class Indicator(NamedTuple):
+    """A measure of both parts that is higher for the part that has learned more.
+
+    Attributes:
+        name: displayed name.
+        id, text: seed -> value.
+    """
+
+    name: str
+    id: Mapping[int, float]
+    text: Mapping[int, float]
+
+    @property
+    def favours(self) -> Literal["id", "text", ""]:
+        """The part that leads by more than ``LEAD`` and by more than the noise of seeds, or an empty string.
+
+        Example:
+            >>> Indicator("metric", {0: 0.9, 1: 1.0}, {0: 0.3, 1: 0.2}).favours
+            'id'
+            >>> Indicator("metric", {0: 0.5}, {0: 0.6}).favours
+            ''
+        """
+        gaps = paired(self.id, self.text)
+        if not gaps or abs(statistics.fmean(gaps)) <= LEAD:
+            return ""
+        if len(gaps) > 1 and not exceeds_seed_noise(gaps):
+            return ""
+        return "id" if statistics.fmean(gaps) > 0 else "text"
+
+
+class Overlap(NamedTuple):
+    """How many test targets of a run both parts, one of them or neither finds, in the order of ``FOUND_BY``.
+
+    Attributes:
+        shares: share of all targets.
+        kept: share of these that the score finds as well; None where there are none.
+    """
+
+    shares: tuple[float, ...]
+    kept: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Balance(Presented):
+    """Modality dominance in runs of one recipe: prints as tables, draws figures, shows in a notebook.
+
+    Attributes:
+        model, data: names of the system and of the data set.
+        items: size of the catalogue.
+        targets: number of test targets.
+        metric: the metric that compares the parts.
+        members: the whole model, its parts, and each part trained alone where such runs were given.
+        found: seed -> which test targets the parts find.
+        chooser: metric -> ``id``, ``text``, ``score`` or ``chooser`` (an oracle) -> seed -> test value.
+        folder: default folder of the page, inside the first run's folder.
+        caveats: what to keep in mind, one sentence each.
+        command: the command that makes the analysis.
+    """
+
+    model: str
+    data: str
+    items: int
+    targets: int
+    metric: str
+    members: Sequence[Member]
+    found: Mapping[int, Overlap]
+    chooser: Mapping[str, Mapping[str, Mapping[int, float]]]
+    folder: Path
+    caveats: Sequence[str] = ()
+    command: str = ""
+
+    def inside(self, part: str) -> Member:
+        """The whole model (``score``) or a part of it."""
+        return next(member for member in self.members if member.part == part and not member.alone)
+
+    def alone(self, part: str) -> Member | None:
+        """A part trained alone, or None if no such runs were given."""
+        return next((member for member in self.members if member.part == part and member.alone), None)
+
+    @property
+    def has_parts_alone(self) -> bool:
+        """Whether runs of both parts alone were given."""
+        return all(self.alone(part) is not None for part in PARTS)
+
+    def indicators(self) -> list[Indicator]:
+        """Share of gradient, progress of loss and metric of both parts, as far as the runs have them.
+
+        The share of gradient exists only if one loss trains both parts. Loss and metric are relative to what
+        the part reaches alone if runs of both parts alone were given, else to what the whole model reaches.
+        Progress of loss is the decrease from the loss of uniform guessing, the logarithm of the number of
+        items.
+        """
+        start = math.log(self.items)
+
+        def progress(epoch: Epoch, view: str) -> float | None:
+            nats = loss(epoch, view)
+            return None if nats is None else start - nats
+
+        indicators = []
+        if trained_jointly(self.inside("score").curves):
+            shares = [self.inside(part).until_best(gradient_share) for part in PARTS]
+            indicators.append(Indicator("share of gradient", *shares))
+        reference = "the part alone" if self.has_parts_alone else "the whole model"
+        indicators.append(Indicator(f"progress of loss, relative to {reference}", *self._relative(progress)))
+        name = f"{metric_name(self.metric)}, relative to {reference}"
+        indicators.append(Indicator(name, *self._relative(metric_of(self.metric))))
+        return [indicator for indicator in indicators if indicator.id and indicator.text]
+
+    def verdict(self) -> Dominance:
+        """The dominant part: two or more indicators favour it, and none favours the other part.
+
+        ``neither`` if no indicator favours a part; ``not shown`` in all other cases.
+        """
+        favoured = [indicator.favours for indicator in self.indicators() if indicator.favours]
+        if not favoured:
+            return "neither"
+        return favoured[0] if len(favoured) > 1 and len(set(favoured)) == 1 else "not shown"
+
+    def _relative(self, measure: Measure) -> list[dict[int, float]]:
+        """Each part at its best epoch, as a share of its mean alone or of the whole model of the same run."""
+        shares = []
+        for part in PARTS:
+            own = self.inside(part).at_best(measure)
+            alone = self.alone(part) if self.has_parts_alone else None
+            reference = (alone or self.inside("score")).at_best(measure)
+            if alone is not None and reference:
+                reference = dict.fromkeys(own, statistics.fmean(reference.values()))
+            shares.append(ratios(own, reference))
+        return shares
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "data": self.data,
+            "items": self.items,
+            "targets": self.targets,
+            "metric": self.metric,
+            "verdict": self.verdict(),
+            "signs": [{**each._asdict(), "speaks_for": each.favours} for each in self.indicators()],
+            "parts": list(best_epoch_table(self.members, self.metric).records),
+            "found": {
+                seed: {
+                    which: {"share": share, "kept": kept}
+                    for which, share, kept in zip(FOUND_BY, *each, strict=True)
+                }
+                for seed, each in self.found.items()
+            },
+            "chooser": self.chooser,
+            "epochs": {member.label: self._epochs(member) for member in self.members},
+            "doubts": list(self.caveats),
+        }
+
+    def _epochs(self, member: Member) -> dict[int, list[dict[str, float | None]]]:
+        measures = {self.metric: metric_of(self.metric), "loss": loss, "gradient": gradient}
+        return {
+            curve.seed: [
+                {name: measure(epoch, member.view) for name, measure in measures.items()}
+                for epoch in curve.epochs
+            ]
+            for curve in member.curves
+        }
+
+    def presentation(self) -> Presentation:
+        """The verdict and its indicators, training curves, targets found by each part, and an oracle."""
+        curves = self.inside("score").curves
+        gradient_note = SHARED_GRADIENT_NOTE if trained_jointly(curves) else NO_SHARED_GRADIENT_NOTE
+        return Presentation(
+            name="balance",
+            title=f"Balance of ID and text in {self.model} on {self.data}",
+            meta=f"{count(self.items)} items, {count(self.targets)} test targets · seeds: {len(curves)}",
+            findings=[self._verdict_sentence(), *self._found_sentence(), *self._oracle_sentence()],
+            caveats=self.caveats,
+            sections=[
+                Section(
+                    "Modality dominance",
+                    [RULES, gradient_note, PROGRESS_NOTE],
+                    tables={"signs": self.indicator_table()},
+                ),
+                Section("Training curves", [BANDS, CURVES_NOTE], self._curves_plot()),
+                Section("At the best epoch", tables={"parts": best_epoch_table(self.members, self.metric)}),
+                Section(
+                    "Targets found by each part",
+                    [FOUND_NOTE, ORACLE_NOTE],
+                    self._found_plot(),
+                    {"found": self._found_table(), "chooser": self._oracle_table()},
+                ),
+            ],
+            command=self.command,
+        )
+
+    def _verdict_sentence(self) -> str:
+        verdicts = {
+            "id": f"ID dominates text in {self.model}.",
+            "text": f"Text dominates ID in {self.model}.",
+            "neither": f"Neither modality dominates in {self.model}.",
+            "not shown": f"It is not shown that one modality dominates in {self.model}.",
+        }
+        indicators = [
+            f"{each.name}: ID {_percent(each.id)}, text {_percent(each.text)}" for each in self.indicators()
+        ]
+        numbers = f" Indicators: {'; '.join(indicators)}." if indicators else ""
+        weak = (
+            ""
+            if self.has_parts_alone
+            else " Without runs of each part alone, a part that is weak in itself looks like a dominated one."
+        )
+        return f"{verdicts[self.verdict()]}{numbers}{weak}"
+
+    def _found_sentence(self) -> Iterator[str]:
+        if not self.found:
+            return
+        shares = [statistics.fmean(self._shares(place)) for place in range(len(FOUND_BY))]
+        kept = [_mean(self._kept(place)) for place in range(len(FOUND_BY))]
+        others = [f"{who} {100 * share:.1f}%" for who, share in zip(FOUND_BY[1:], shares[1:], strict=True)]
+        found = [
+            f"{100 * value:.0f}% of those that {who} finds"
+            for who, value in zip(FOUND_BY[1:3], kept[1:3], strict=True)
+            if value is not None
+        ]
+        yield (
+            f"Of {count(self.targets)} test targets both parts find {100 * shares[0]:.1f}% among their first "
+            f"20 items, {', '.join(others)}." + (f" The score finds {listed(found)}." if found else "")
+        )
+
+    def _oracle_sentence(self) -> Iterator[str]:
+        values = self.chooser.get(self.metric, {})
+        if not values:
+            return
+        oracle, score = values["chooser"], values["score"]
+        gap = [score[seed] - oracle[seed] for seed in score]
+        reached = mean_and_spread([*oracle.values()])
+        yield (
+            f"An oracle that picks the better part for every target would reach {reached}"
+            f" test {metric_name(self.metric)}; the score reaches {mean_and_spread([*score.values()])}: "
+            f"{points(gap)}."
+        )
+
+    def indicator_table(self) -> DataTable:
+        """Each indicator, its values of both parts, and the part that it favours."""
+        rows, records = [], []
+        for each in self.indicators():
+            favours = PARTS.get(each.favours, "neither")
+            rows.append((each.name, _percent(each.id), _percent(each.text), favours))
+            means = {"id": _mean([*each.id.values()]), "text": _mean([*each.text.values()])}
+            records.append({"sign": each.name, **means, "speaks_for": favours})
+        return DataTable(Table(("indicator", "ID", "text", "favours"), tuple(rows)), records)
+
+    def _curves_plot(self) -> dict[str, Plot]:
+        phases = phases_of(self.inside("score").curves)
+        parts = [self.inside(part) for part in PARTS]
+        panels = [
+            *panel(f"{metric_name(self.metric)} on validation", self.members, metric_of(self.metric)),
+            *panel("Training loss (nats)", self.members, loss, "nats"),
+            *panel("Gradient norm", parts, gradient, "norm"),
+        ]
+        if not panels:
+            return {}
+        titles, labels = [each.title for each in panels], [each.label for each in self.members]
+        caption = f"{listed(titles)} by epoch of {listed(labels)}."
+        return {"curves": Plot.of(epoch_lines, panels, caption, phases=phases)}
+
+    def _found_plot(self) -> dict[str, Plot]:
+        if not self.found:
+            return {}
+        colours = ("fused", "id", "text", "other")
+        found = [self._found_bar(place, colour) for place, colour in enumerate(colours)]
+        views = {"id": "id", "text": "text", "score": "score", "chooser": "other"}
+        reached = {view: [*self.chooser[self.metric][view].values()] for view in views}
+        levels = [
+            Bar(f"{NAMES[view]}: {mean_and_spread(values)}", values, colour, bold=colour == "score")
+            for (view, colour), values in zip(views.items(), reached.values(), strict=True)
+        ]
+        name = metric_name(self.metric)
+        panels = [Panel("Test targets found by ...", found), Panel(f"{name} on test", levels)]
+        caption = f"Bars of test targets that both parts, one or neither finds; and bars of {name}."
+        return {"found": Plot.of(labelled_bars, panels, caption)}
+
+    def _found_bar(self, place: int, colour: str) -> Bar:
+        shares, kept = self._shares(place), self._kept(place)
+        also = f", the score finds {100 * statistics.fmean(kept):.0f}% of these" if kept else ""
+        return Bar(
+            f"{FOUND_BY[place]}: {100 * statistics.fmean(shares):.1f}%{also}",
+            shares,
+            colour,
+            solid=statistics.fmean(
+                each.shares[place] * (each.kept[place] or 0.0) for each in self.found.values()
             ),
-        ],
-        command=facts.command,
-    )
+        )
+
+    def _shares(self, place: int) -> list[float]:
+        return [each.shares[place] for each in self.found.values()]
+
+    def _kept(self, place: int) -> list[float]:
+        return [value for each in self.found.values() if (value := each.kept[place]) is not None]
+
+    def _found_table(self) -> DataTable:
+        rows, records = [], []
+        for place, who in enumerate(FOUND_BY):
+            shares, kept = self._shares(place), self._kept(place)
+            if shares:
+                rows.append((who, mean_and_spread(shares), mean_and_spread(kept) if kept else "-"))
+                records.append({"found_by": who, "share": _mean(shares), "score_finds": _mean(kept)})
+        columns = ("found by", "share of targets", "of these, found by the score")
+        return DataTable(Table(columns, tuple(rows)), records)
+
+    def _oracle_table(self) -> DataTable:
+        """Each part, the score and an oracle in every metric."""
+        rows, records = [], []
+        for view, name in NAMES.items():
+            columns = {
+                metric: [*values[view].values()] for metric, values in self.chooser.items() if view in values
+            }
+            if columns:
+                rows.append((name, *(mean_and_spread(values, 2, "") for values in columns.values())))
+                means = {metric: _mean(values) for metric, values in columns.items()}
+                records.append({"of": view, **means})
+        strong = frozenset({2}) if len(rows) > 2 else frozenset()
+        return DataTable(Table(("", *map(metric_name, self.chooser)), tuple(rows), strong=strong), records)
 
 
-def findings(facts: BalanceFacts) -> list[str]:
-    """The verdict with its signs, what each part finds, and how far the score is from a perfect chooser."""
-    return [verdict(facts), *_found(facts), *_chooser(facts)]
-
-
-def verdict(facts: BalanceFacts) -> str:
-    """Who drowns whom, in a plain sentence."""
-    leads = {
-        "id": f"ID drowns text in {facts.model}",
-        "text": f"Text drowns ID in {facts.model}",
-        "neither": f"Neither part drowns the other in {facts.model}",
-        "not shown": f"Neither part is shown to drown the other in {facts.model}",
-    }
-    signs = [f"{sign.name} {_both(sign)}" for sign in facts.signs()]
-    said = f" Signs: {'; '.join(signs)}." if signs else ""
-    weak = (
-        "" if facts.alone_known else " Without runs of each part alone, a weak part looks like a drowned one."
-    )
-    return f"{leads[facts.verdict()]}.{said}{weak}"
-
-
-def _both(sign: Sign) -> str:
-    return f"ID {_share(sign.id)}, text {_share(sign.text)}"
-
-
-def _share(by_seed: Mapping[int, float]) -> str:
+def _percent(by_seed: Mapping[int, float]) -> str:
     return mean_and_spread([*by_seed.values()], 0)
 
 
-def _found(facts: BalanceFacts) -> Iterator[str]:
-    if not facts.found:
-        return
-    shares = [
-        statistics.fmean(each.shares[place] for each in facts.found.values()) for place in range(len(WHO))
-    ]
-    kept = [_mean([each.kept[place] for each in facts.found.values()]) for place in range(len(WHO))]
-    said = [f"{who} {100 * share:.1f}%" for who, share in zip(WHO[1:], shares[1:], strict=True)]
-    missed = [
-        f"{100 * value:.0f}% of those that {who} finds"
-        for who, value in zip(WHO[1:3], kept[1:3], strict=True)
-        if value is not None
-    ]
-    yield (
-        f"Of {count(facts.targets)} test targets both parts find {100 * shares[0]:.1f}% among their first 20 "
-        f"items, {', '.join(said)}." + (f" The score finds {listed(missed)}." if missed else "")
-    )
-
-
-def _chooser(facts: BalanceFacts) -> Iterator[str]:
-    values = facts.chooser.get(facts.metric, {})
-    if not values:
-        return
-    best, score = values["chooser"], values["score"]
-    gap = [score[seed] - best[seed] for seed in score]
-    yield (
-        f"A perfect chooser between the two would reach {mean_and_spread([*best.values()])} test "
-        f"{metric_name(facts.metric)}, the score reaches {mean_and_spread([*score.values()])}: {points(gap)}."
-    )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
-
-
-def signs_data(facts: BalanceFacts) -> DataTable:
-    """Each sign, its value of both parts, and for whom it speaks."""
-    rows, records = [], []
-    for sign in facts.signs():
-        speaks = PARTS.get(sign.speaks_for, "neither")
-        rows.append((sign.name, _share(sign.id), _share(sign.text), speaks))
-        records.append(
-            {
-                "sign": sign.name,
-                "id": _mean([*sign.id.values()]),
-                "text": _mean([*sign.text.values()]),
-                "speaks_for": speaks,
-            }
-        )
-    return DataTable(Table(("sign", "ID", "text", "speaks for"), tuple(rows)), records)
-
-
-def curves_plot(facts: BalanceFacts) -> dict[str, Plot]:
-    """Metric, loss and gradient by epoch."""
-    phases = phases_of(facts.inside("score").curves)
-    parts = [facts.inside(part) for part in PARTS]
-    panels = [
-        *panel(f"{metric_name(facts.metric)} on validation", facts.members, metric_of(facts.metric)),
-        *panel("Training loss (nats)", facts.members, loss, "nats"),
-        *panel("Gradient norm", parts, gradient, "norm"),
-    ]
-    if not panels:
-        return {}
-    titles, labels = [each.title for each in panels], [each.label for each in facts.members]
-    says = f"{listed(titles)} by epoch of {listed(labels)}."
-    return {"curves": Plot.of(epoch_lines, panels, says, phases=phases)}
-
-
-def found_plot(facts: BalanceFacts) -> dict[str, Plot]:
-    """What both parts, one of them or neither find, and what a perfect chooser between them reaches."""
-    if not facts.found:
-        return {}
-    found = [
-        Bar(
-            _bar_words(who, [each.shares[place] for each in facts.found.values()], _kept(facts, place)),
-            [each.shares[place] for each in facts.found.values()],
-            view,
-            solid=statistics.fmean(
-                each.shares[place] * (each.kept[place] or 0.0) for each in facts.found.values()
-            ),
-        )
-        for place, (who, view) in enumerate(zip(WHO, ("fused", "id", "text", "other"), strict=True))
-    ]
-    views = {"id": "id", "text": "text", "score": "score", "chooser": "other"}
-    reached = {view: [*facts.chooser[facts.metric][view].values()] for view in views}
-    levels = [
-        Bar(f"{NAMES[view]}: {mean_and_spread(values)}", values, colour, bold=colour == "score")
-        for (view, colour), values in zip(views.items(), reached.values(), strict=True)
-    ]
-    name = metric_name(facts.metric)
-    panels = [Panel("Test targets found by ...", found), Panel(f"{name} on test", levels)]
-    says = f"Bars of test targets that both parts, one or neither find; and bars of {name}."
-    return {"found": Plot.of(labelled_bars, panels, says)}
-
-
-def _bar_words(who: str, shares: Sequence[float], kept: Sequence[float]) -> str:
-    these = f", the score finds {100 * statistics.fmean(kept):.0f}% of these" if kept else ""
-    return f"{who}: {100 * statistics.fmean(shares):.1f}%{these}"
-
-
-def _kept(facts: BalanceFacts, place: int) -> list[float]:
-    return [value for each in facts.found.values() if (value := each.kept[place]) is not None]
-
-
-def found_data(facts: BalanceFacts) -> DataTable:
-    """The same as numbers."""
-    rows, records = [], []
-    for place, who in enumerate(WHO):
-        shares = [each.shares[place] for each in facts.found.values()]
-        kept = _kept(facts, place)
-        if shares:
-            rows.append((who, mean_and_spread(shares), mean_and_spread(kept) if kept else "-"))
-            records.append({"found_by": who, "share": _mean(shares), "score_finds": _mean(kept)})
-    return DataTable(Table(("found by", "of all targets", "the score finds of these"), tuple(rows)), records)
-
-
-def chooser_data(facts: BalanceFacts) -> DataTable:
-    """Each part, the score and a perfect chooser in every metric."""
-    rows, records = [], []
-    for view, name in NAMES.items():
-        columns = {
-            metric: [*values[view].values()] for metric, values in facts.chooser.items() if view in values
-        }
-        if columns:
-            rows.append((name, *(mean_and_spread(values, 2, "") for values in columns.values())))
-            record: dict[str, Any] = {"of": view}
-            records.append(record | {metric: _mean(values) for metric, values in columns.items()})
-    names = map(metric_name, facts.chooser)
-    return DataTable(
-        Table(("", *names), tuple(rows), strong=frozenset({2}) if len(rows) > 2 else frozenset()), records
-    )
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None

@@ -93,7 +93,7 @@ def balance(
     from alterrec.analyses.balance import balance as analyse
 
     found = analyse(runs, metric=metric, command=command_line())
-    _print_or_save(found, found.facts.numbers(), out or (None if as_json else found.folder), as_json)
+    _print_or_save(found, found.to_dict(), out or (None if as_json else found.folder), as_json)
     return DONE
 
 
