@@ -1,4 +1,4 @@
-"""What each part of a score learns: its own loss, and the gradient that the loss of the whole sends it.
+"""The loss of each part of a score, and the gradient that each part receives.
 
 Legend: N samples, V items, D width.
 """
@@ -19,14 +19,14 @@ from alterrec.nn.sequences import on_device
 from alterrec.ranking import cross_entropy_, uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore
 
-# Losses of one sample are compared with each other, so their error cancels; more samples cost time alone.
+# Losses on the same sample are compared with each other, so its error cancels; a larger one only costs time.
 SAMPLES = 512
 
 
 def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
-    """At most ``most`` samples (session, position), the same for every model: sessions evenly spread.
+    """At most ``most`` pairs (session, position) from evenly spaced sessions, the same for every model.
 
-    Each session gives one prefix, of a length that its own number draws.
+    Each session gives one prefix, whose length is drawn with the session's number as seed.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 1, 2, 2], [4, 2, 3, 1, 0])
@@ -40,13 +40,13 @@ def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
 
 
 def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
-    """Cross-entropy over the whole catalogue of the score and of each part alone, without dropout.
+    """Cross-entropy over the whole catalogue of the score and of each of its parts, without dropout.
 
-    What Figures 3 and 9 of the paper draw as training loss, on :func:`fixed_samples` of ``store``. The parts
-    are taken as they enter the sum, so each is over the temperature that it was trained with.
+    It is the training loss of Figures 3 and 9 of the paper, on :func:`fixed_samples` of ``store``. The parts
+    are the summands of the score, so each is divided by the temperature that it was trained with.
 
     Returns:
-        View -> mean loss in nats; empty where no session has two items.
+        View -> mean loss in nats; empty if no session has two items.
     """
     losses: dict[str, list[Tensor]] = {}
     for parts, seen, wanted in score_chunks(model, store, fixed_samples(store), protocol):
@@ -54,7 +54,7 @@ def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> 
         views = {"score": weighted_sum(summands, model.weights)}
         views |= summands if len(summands) > 1 else {}
         for view, scores_NV in views.items():
-            # Over the scores: another matrix of their size would be more than was planned.
+            # In place: another matrix of this size would exceed the memory plan.
             losses.setdefault(view, []).append(
                 cross_entropy_(scores_NV, wanted[:, None], torch.ones(1, device=wanted.device), exclude=seen)
             )
@@ -62,14 +62,14 @@ def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> 
 
 
 def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
-    """Norm of the gradient that each part's columns of the scored item table get, without dropout.
+    """Norm of the gradient of each part's columns of the item table, without dropout.
 
-    The gradient is that of the loss which trains the part: the catalogue's cross-entropy of its network's
-    whole score, so of the sum of all parts where one network has several (naive fusion), and of the part
-    itself where each is a network (AlterRec).
+    It is the gradient of the loss that trains the part: the cross-entropy over the catalogue of the score of
+    its network. That is the sum of all parts if one network has several (naive fusion), and the part alone if
+    each part is a network (AlterRec).
 
     Returns:
-        Part -> norm, ``score`` -> norm where there is one part alone; empty where no session has two items.
+        Part -> norm, or ``score`` -> norm if there is only one part; empty if no session has two items.
     """
     samples = fixed_samples(store)
     if not len(samples):
