@@ -26,13 +26,14 @@ def pytest_configure() -> None:
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
-# A shared machine makes single examples slow; the same examples each time keep CI's verdict about the change.
+# No deadline, because a shared machine makes single examples slow. In CI the examples are the same in every
+# run, so that a failure comes from the change and not from new examples.
 settings.register_profile("alterrec", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("alterrec")
 
-WARES = ("tent", "lamp", "mug", "knife", "rope")
+PRODUCTS = ("tent", "lamp", "mug", "knife", "rope")
 KINDS = ("red", "blue", "green", "large", "small", "light")
-# Enough of a training for every part to run, in about a second.
+# A training run in which every part of the code runs, in about a second.
 TINY = (
     "--set=model.dim=8",
     "--set=schedule.epochs=6",
@@ -43,7 +44,7 @@ TINY = (
 
 
 class Outcome(NamedTuple):
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -52,9 +53,9 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="session")
 def shop_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 items with titles, the last one cold, and 150 sessions that stay with one kind of ware."""
+    """30 items with titles, the last one cold, and 150 sessions with one kind of product each."""
     folder = tmp_path_factory.mktemp("shop")
-    titles = [f"{kind} {ware}" for ware in WARES for kind in KINDS]
+    titles = [f"{kind} {product}" for product in PRODUCTS for kind in KINDS]
     rows = "".join(f"i{number},{title}\n" for number, title in enumerate(titles))
     (folder / "items.csv").write_text("item_id,title\n" + rows, "utf-8")
     rng = np.random.default_rng(7)
@@ -62,9 +63,9 @@ def shop_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, sessions in (("train", 110), ("valid", 20), ("test", 20)):
         lines = ["session_id,item_id,timestamp"]
         for session in range(first, first + sessions):
-            ware = rng.integers(len(WARES))
-            members = len(KINDS) - (split == "train" and ware == len(WARES) - 1)
-            picks = ware * len(KINDS) + rng.choice(members, size=rng.integers(2, 5), replace=False)
+            product = rng.integers(len(PRODUCTS))
+            members = len(KINDS) - (split == "train" and product == len(PRODUCTS) - 1)
+            picks = product * len(KINDS) + rng.choice(members, size=rng.integers(2, 5), replace=False)
             lines += [f"s{session},i{item},{100 * session + place}" for place, item in enumerate(picks)]
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n", "utf-8")
         first += sessions
@@ -73,7 +74,7 @@ def shop_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(shop_source: Path, tmp_path: Path) -> Path:
-    """A copy of the shop that a test may spoil."""
+    """A copy of the shop that a test may modify."""
     return Path(shutil.copytree(shop_source, tmp_path / "shop"))
 
 
@@ -81,7 +82,7 @@ def shop(shop_source: Path, tmp_path: Path) -> Path:
 def alterrec(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Outcome]:
-    """`alterrec ARGUMENTS` in this process, in a folder of its own."""
+    """A function that runs `alterrec ARGUMENTS` in this process, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, entry: Callable[[], None] = cli.main) -> Outcome:

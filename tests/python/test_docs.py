@@ -1,8 +1,8 @@
-"""What the documentation shows is run: README, docs/*.md, and the examples of every docstring.
+"""Run the examples of the documentation: README, docs/*.md, and every docstring.
 
-Blocks of a file share one namespace and one folder, which holds a small shop as `my_sessions/` and
-`today.csv`. `python` blocks run as they are, those with prompts as doctests; of `console` blocks the
-commands of `alterrec` run, and print what stands below them (`...` stands for anything).
+The blocks of a file share one namespace and one folder, which contains a small shop as `my_sessions/` and
+`today.csv`. `python` blocks run as they are, those with prompts as doctests. In `console` blocks the commands
+of `alterrec` run, and must print the lines below them (`...` matches anything).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture
 def workplace(alterrec: Callable[..., Outcome], shop_source: Path, tmp_path: Path) -> Callable[..., Outcome]:
-    """The command line in a folder with the data that the documentation speaks of."""
+    """The command line in a folder with the data that the documentation uses."""
     shutil.copytree(shop_source, tmp_path / "my_sessions")
     (tmp_path / "today.csv").write_text("session_id,item_id\nanna,i3\nanna,i1\nben,i14\n", "utf-8")
     return alterrec

@@ -1,4 +1,4 @@
-"""What an installed wheel must do on any platform where only numpy is installed beside it.
+"""Check an installed wheel on a platform where numpy is the only dependency.
 
     pip install numpy && pip install --no-deps alterrec && python tests/python/wheel_smoke.py
 
