@@ -39,7 +39,7 @@ def test_without_categories_there_are_none() -> None:
 @pytest.mark.parametrize(
     ("fields", "part"),
     [
-        (["categry"], r"'categry' is missing; allowed: title, category; did you mean 'category'"),
+        (["categry"], r"'categry' is missing; choose among title, category; did you mean 'category'"),
         (["category"], r"column 'category' is empty"),
     ],
 )

@@ -177,9 +177,9 @@ def test_other_sizes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"items": 99}, "items is 99; allowed: 100 to 50000"),
-        ({"sessions": 5}, "sessions is 5; allowed: 50 to 10000000"),
-        ({"seed": -1}, "seed is -1; allowed: 0 to 9223372036854775807"),
+        ({"items": 99}, "items is 99; expected 100 to 50000"),
+        ({"sessions": 5}, "sessions is 5; expected 50 to 10000000"),
+        ({"seed": -1}, "seed is -1; expected 0 to 9223372036854775807"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, int], told: str) -> None:

@@ -254,7 +254,7 @@ def test_a_damaged_segment_is_named(tmp_path: Path, letters: Letters) -> None:
 
 
 def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the encoder gives values beyond float16 for 'tent'"):
+    with pytest.raises(InputError, match="the encoder returns values beyond float16 for 'tent'"):
         VectorCache(tmp_path, "big").vectors(["tent"], lambda texts: np.array([[1e9]], np.float32))
 
 
@@ -262,7 +262,7 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_field() -> None:
-    told = "text field 'titel' is missing; allowed: title, brand; did you mean 'title'?"
+    told = "text field 'titel' is missing; choose among title, brand; did you mean 'title'?"
     with pytest.raises(InputError) as caught:
         text_vectors(GOODS, fields=["titel"])
     assert str(caught.value) == told
@@ -271,7 +271,7 @@ def test_unknown_field() -> None:
 @pytest.mark.parametrize("encoder", ["lsa", "letters"])
 def test_no_text_at_all(encoder: str) -> None:
     with pytest.raises(
-        InputError, match="all 2 items are empty in title, brand; allowed: text for some items"
+        InputError, match="all 2 items are empty in title, brand; expected text for some items"
     ):
         text_vectors(ItemText({"title": ["", ""], "brand": ["", ""]}), encoder)
 
@@ -282,7 +282,7 @@ def test_no_words_at_all() -> None:
 
 
 def test_truncate_dim_out_of_range() -> None:
-    with pytest.raises(InputError, match="truncate_dim is 0; allowed: 1 or more"):
+    with pytest.raises(InputError, match="truncate_dim is 0; expected 1 or more"):
         text_vectors(GOODS, truncate_dim=0)
 
 
@@ -323,7 +323,7 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
         text_vectors(GOODS, "no-such/model", cache_dir=tmp_path)
     told = str(caught.value)
     assert told.startswith("text encoder 'no-such/model' cannot be loaded on cpu (")
-    assert "allowed: lsa, the folder of a sentence-transformers model, or the name of one" in told
+    assert "use lsa, the folder of a sentence-transformers model, or the name of one" in told
     assert list(tmp_path.rglob("*.npy")) == []
 
 

@@ -73,23 +73,25 @@ def test_not_finite(tmp_path: Path, suffix: str, wrong: float) -> None:
     vectors = GIVEN.copy()
     vectors[1, 1] = wrong
     path = save(tmp_path / f"v{suffix}", vectors)
-    refuse(path, rf", row 2 \(item 'lamp'\), column 2: is {wrong}; allowed: finite float32 numbers")
+    refuse(path, rf", row 2 \(item 'lamp'\), column 2: is {wrong}; expected finite float32 numbers")
 
 
 def test_beyond_float32(tmp_path: Path) -> None:
     path = save(tmp_path / "v.npy", np.array([[1e300], [0], [0]]))
-    refuse(path, r", row 1 \(item 'tent'\), column 1: is inf; allowed: finite float32 numbers")
+    refuse(path, r", row 1 \(item 'tent'\), column 1: is inf; expected finite float32 numbers")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
 @pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3,), (3, 2, 1), (3, 0)])
 def test_wrong_shape(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
     path = save(tmp_path / f"v{suffix}", np.zeros(shape, np.float32))
-    refuse(path, rf": its shape is {re.escape(str(shape))}; allowed: \(3, F\), a row for each of the 3 items")
+    refuse(
+        path, rf": its shape is {re.escape(str(shape))}; expected \(3, F\), one row for each of the 3 items"
+    )
 
 
 def test_wrong_type(tmp_path: Path) -> None:
-    refuse(save(tmp_path / "v.npy", np.full((3, 2), "a")), ": its type is <U1; allowed: floats or integers")
+    refuse(save(tmp_path / "v.npy", np.full((3, 2), "a")), ": its type is <U1; expected floats or integers")
 
 
 def test_damaged(tmp_path: Path) -> None:
@@ -120,12 +122,12 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
 def test_several_tensors(tmp_path: Path) -> None:
     path = tmp_path / "v.safetensors"
     save_file({"b": GIVEN, "a": GIVEN}, path)
-    refuse(path, r": has tensors \['a', 'b'\]; allowed: exactly one")
+    refuse(path, r": has tensors \['a', 'b'\]; expected exactly one")
 
 
 def test_parquet_without_an_item(tmp_path: Path) -> None:
     path = save(tmp_path / "v.parquet", GIVEN[:2])
-    refuse(path, ": 1 of 3 items have no row, the first is 'stove'; allowed: a row for every item")
+    refuse(path, ": 1 of 3 items have no row, the first is 'stove'; expected a row for every item")
 
 
 def test_parquet_without_ids(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_parquet_of_text(tmp_path: Path) -> None:
     path = tmp_path / "v.parquet"
     pl.DataFrame({"item_id": VOCABULARY.item_ids, "x": ["a", "b", "c"]}).write_parquet(path)
     refuse(
-        path, ": column 'x' is String; allowed: item_id and either one column of lists of numbers or columns"
+        path, ": column 'x' is String; expected item_id and either one column of lists of numbers or columns"
     )
 
 
@@ -148,7 +150,7 @@ def test_parquet_lists_of_different_length(tmp_path: Path) -> None:
     path = tmp_path / "v.parquet"
     pl.DataFrame({"item_id": VOCABULARY.item_ids, "v": [[1.0, 2.0], [1.0], None]}).write_parquet(path)
     refuse(
-        path, ": the vector of item 'lamp' has 1 numbers, the one of 'tent' has 2; allowed: the same length"
+        path, ": the vector of item 'lamp' has 1 numbers, the one of 'tent' has 2; expected the same length"
     )
 
 
@@ -161,10 +163,10 @@ def test_parquet_lists_with_a_gap(tmp_path: Path) -> None:
 def test_parquet_without_columns(tmp_path: Path) -> None:
     path = tmp_path / "v.parquet"
     pl.DataFrame({"item_id": VOCABULARY.item_ids}).write_parquet(path)
-    refuse(path, ": has no column beside item_id; allowed: one column of lists of numbers or columns of")
+    refuse(path, ": has no column except item_id; expected one column of lists of numbers or columns of")
 
 
 def test_wrong_path(tmp_path: Path) -> None:
     save(tmp_path / "vectors.npy", GIVEN)
     refuse(tmp_path / "vector.npy", r": no such file; did you mean 'vectors.npy'\?")
-    refuse(tmp_path / "vectors.csv", r": its suffix is '.csv'; allowed: .npy, .safetensors, .parquet")
+    refuse(tmp_path / "vectors.csv", r": its suffix is '.csv'; expected one of .npy, .safetensors, .parquet")

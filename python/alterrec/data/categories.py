@@ -1,4 +1,4 @@
-"""Text columns that hold categories -> ids of their values, item by item."""
+"""Category ids of items, from text columns that hold categories."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 from alterrec.data.dataset import ItemText
 from alterrec.errors import InputError, nearest
 
-USUAL = ("category", "categories", "brand", "taxonomy")
+CATEGORY_COLUMNS = ("category", "categories", "brand", "taxonomy")
 
 
 def category_ids(text: ItemText, fields: Sequence[str] = ()) -> NDArray[np.int64] | None:
-    """Values of categorical fields, (V, C, K) int64: of each item and field, then -1; None without fields.
+    """Return category ids, (V, C, K) int64, by item and field, padded with -1; None without such fields.
 
-    A cell holds values between commas. Those of a field count from 0 in the order of their names, and all
-    of them occur, so a field has as many as its largest id says.
+    A cell holds values separated by commas. The values of a field are numbered from 0 in alphabetical order,
+    so the number of values of a field is its largest id plus 1.
 
     Args:
         text: text fields of the catalogue.
-        fields: which of them are categories; empty for those called category, categories, brand or taxonomy.
+        fields: the fields that hold categories; if empty, those called category, categories, brand or
+            taxonomy.
 
     Raises:
-        InputError: a field that the text has not, or one without any value.
+        InputError: a field does not exist or has no value at all.
 
     Example:
         >>> text = ItemText({"title": ["Jaws", "Up"], "category": ["Horror, Drama", "Comedy"]})
@@ -34,10 +35,10 @@ def category_ids(text: ItemText, fields: Sequence[str] = ()) -> NDArray[np.int64
     for name in fields:
         if name not in text.fields:
             raise InputError(
-                f"data.categories: column {name!r} is missing; allowed: {', '.join(text.fields)}"
+                f"data.categories: column {name!r} is missing; choose among {', '.join(text.fields)}"
                 f"{nearest(name, text.fields)}"
             )
-    chosen = fields or [name for name in text.fields if name.lower() in USUAL]
+    chosen = fields or [name for name in text.fields if name.lower() in CATEGORY_COLUMNS]
     columns = [[_values(cell) for cell in text.fields[name]] for name in chosen]
     columns = [column for name, column in zip(chosen, columns, strict=True) if _filled(name, column, fields)]
     if not columns:
@@ -58,5 +59,5 @@ def _values(cell: str) -> list[str]:
 def _filled(name: str, column: list[list[str]], asked: Sequence[str]) -> bool:
     filled = any(column)
     if not filled and name in asked:
-        raise InputError(f"data.categories: column {name!r} is empty; allowed: values between commas")
+        raise InputError(f"data.categories: column {name!r} is empty; expected values separated by commas")
     return filled

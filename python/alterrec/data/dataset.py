@@ -1,4 +1,4 @@
-"""A data set in memory: sessions by split, the catalogue's ids and its texts."""
+"""A data set in memory: sessions by split, item ids and item texts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """External item ids by item number: item ``j`` of the catalogue is ``item_ids[j]``.
+    """External ids by number: item ``j`` of the catalogue has the id ``item_ids[j]``.
 
-    Users have numbers and names in the same way.
+    The ids of users are kept in the same way.
 
     Example:
         >>> vocabulary = Vocabulary(("tent", "lamp"))
@@ -39,11 +39,11 @@ class Vocabulary:
         return {item: number for number, item in enumerate(self.item_ids)}
 
     def find(self, items: Sequence[str]) -> NDArray[np.int64]:
-        """Item numbers (N,) int64; -1 for an id that is not in the catalogue."""
+        """Item numbers, (N,) int64; -1 for an id that is not in the catalogue."""
         return np.fromiter((self._numbers.get(item, -1) for item in items), np.int64, len(items))
 
     def index(self, items: Sequence[str]) -> NDArray[np.int64]:
-        """Item numbers (N,) int64; InputError that names the first unknown id and the nearest known.
+        """Item numbers, (N,) int64; InputError with the first unknown id and the most similar known one.
 
         Example:
             >>> Vocabulary(("tent", "lamp")).index(["tend"])
@@ -61,15 +61,15 @@ class Vocabulary:
         return numbers
 
     def nearest(self, unknown: str) -> str:
-        """The hint of :func:`alterrec.errors.nearest`, looked for among ids of about the same length."""
-        alike = (item for item in self.item_ids if abs(len(item) - len(unknown)) <= 1)
-        # Edit distance to a whole large catalogue would take minutes.
-        return nearest(unknown, islice(alike, 5000))
+        """The hint of :func:`alterrec.errors.nearest`, among ids of about the same length."""
+        candidates = (item for item in self.item_ids if abs(len(item) - len(unknown)) <= 1)
+        # The edit distance to all ids of a large catalogue would take minutes.
+        return nearest(unknown, islice(candidates, 5000))
 
 
 @dataclass(frozen=True)
 class ItemText:
-    """Text fields of the catalogue: field name -> one text per item, empty where there is none.
+    """Text fields of the catalogue: field name -> one text per item, an empty string if it has none.
 
     Example:
         >>> text = ItemText({"title": ["Tent", ""], "brand": ["Fernhill", "Oak"]})
@@ -92,15 +92,15 @@ class Dataset:
     """Sessions by split over one catalogue.
 
     Attributes:
-        name: the folder's name, or the built-in catalogue's.
-        train, valid, test: sessions; item ``j`` is ``vocabulary.item_ids[j]`` in all three. Where
-            there are timestamps, sessions are in the order of their last interaction.
-        vocabulary: external item ids.
+        name: name of the folder, or of the built-in catalogue.
+        train, valid, test: sessions of the splits. If they have timestamps, they are ordered by their last
+            interaction.
+        vocabulary: external item ids by item number.
         text: text fields by item, or None.
-        vectors: (V, F) float32 or float16 given in place of text, or None; they win over ``text``.
+        vectors: (V, F) float32 or float16 that replace the text, or None.
         session_names: split -> external session id by session index.
-        notes: what was cut, dropped or is worth knowing, one sentence each.
-        users: external user ids by the numbers that the sessions have, or None where users have no names.
+        notes: what was split off or dropped, and other remarks, one sentence each.
+        users: external user ids by user number, or None if the data has none.
     """
 
     name: str
@@ -116,7 +116,7 @@ class Dataset:
 
     @property
     def num_items(self) -> int:
-        """Items of the catalogue, cold ones included."""
+        """Size of the catalogue, including cold items."""
         return len(self.vocabulary)
 
     @property
@@ -131,12 +131,12 @@ class Dataset:
 
     @property
     def trained(self) -> NDArray[np.bool_]:
-        """Items with at least one interaction in train, (V,) bool; the others are cold."""
+        """Whether each item occurs in train, (V,) bool; the others are cold."""
         return self.train_counts > 0
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of the content: ids, texts, vectors and sessions, not names or paths."""
+        """Hex digest of ids, texts, vectors and sessions; it does not depend on names or paths."""
         digest = hashlib.blake2b(digest_size=16)
         _feed(digest, self.vocabulary.item_ids)
         for field, texts in (self.text.fields if self.text else {}).items():
@@ -151,13 +151,13 @@ class Dataset:
         return digest.hexdigest()
 
     def with_users(self, users: Vocabulary) -> Dataset:
-        """The same sessions with the user numbers of other data, found by name.
+        """The same sessions with the user numbers of another data set, matched by external id.
 
         Args:
             users: external user ids by number; a user who is not among them gets -1.
 
         Raises:
-            ValueError: the users of this data have no names.
+            ValueError: this data set has no user ids.
 
         Example:
             >>> store = SessionStore.from_arrays([0, 1], [0, 1], user_ids=[0, 1])
@@ -167,8 +167,8 @@ class Dataset:
             array([-1,  2])
         """
         if self.users is None:
-            raise ValueError(f"{self.name}: its users have no names; allowed: data with users")
-        # The last place is that of -1, a user who was unknown before.
+            raise ValueError(f"{self.name}: has no user ids to match")
+        # The number -1 of an unknown user indexes the appended -1.
         number_U = np.append(users.find(self.users.item_ids), -1)
         train, valid, test = (_renumbered(store, number_U) for store in self.splits.values())
         return replace(self, train=train, valid=valid, test=test, users=users)
@@ -187,7 +187,7 @@ def _renumbered(store: SessionStore, number_U: NDArray[np.int64]) -> SessionStor
 
 
 def _feed(digest: hashlib.blake2b, texts: Sequence[str]) -> None:
-    # A length before each text, so that ("ab", "c") and ("a", "bc") differ.
+    # Each text follows its length, so that ("ab", "c") and ("a", "bc") differ.
     for text in texts:
         raw = text.encode()
         digest.update(len(raw).to_bytes(8, "little"))

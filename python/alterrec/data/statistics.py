@@ -1,4 +1,4 @@
-"""What a data set is made of, in numbers: sessions, targets, texts and popularity; numpy alone.
+"""Statistics of a data set: sessions, targets, texts and popularity.
 
 Legend of shapes: R sessions, T interactions, V items.
 """
@@ -19,13 +19,13 @@ TOP_SHARES = (0.01, 0.1)
 CURVE_POINTS = 200
 # The rule auto excludes items of the prefix if fewer training targets than this repeat one.
 REPEAT_SHARE = 0.005
-# Times before 1990 and after 2100 are rather counters.
+# Timestamps outside 1990 to 2100 are taken as counters, not as dates.
 DATES = (631_152_000, 4_102_444_800)
 
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """Items to be predicted: how many, and the share that their own session has before, or train never."""
+    """Number of targets, share that repeat an item of their session, share that never occur in train."""
 
     count: int
     repeated: float
@@ -34,14 +34,14 @@ class TargetStatistics:
 
 @dataclass(frozen=True)
 class Split:
-    """Sessions of one split.
+    """Statistics of one split.
 
     Attributes:
-        items: distinct ones.
-        lengths: session length -> sessions.
+        items: distinct items.
+        lengths: session length -> number of sessions.
         first_time, last_time: None without timestamps.
-        last: targets, where the last item of each session is one.
-        every: targets, where every item but the first of each session is one.
+        last: targets if the last item of each session is one.
+        every: targets if every item except the first of each session is one.
     """
 
     sessions: int
@@ -59,7 +59,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Texts:
-    """A text field, or all of them joined: share of items that have it, mean of their words."""
+    """A text field, or all joined: share of items that have it, and their mean number of words."""
 
     share: float
     words: float
@@ -67,11 +67,11 @@ class Texts:
 
 @dataclass(frozen=True)
 class PopularityStatistics:
-    """How interactions in train fall on items.
+    """Distribution of the interactions in train over items.
 
     Attributes:
         top: share of items, most popular first -> share of interactions.
-        curve: (rank, interactions) of items, at ranks that are even on a logarithmic scale.
+        curve: (rank, interactions) of items, at ranks spaced evenly on a logarithmic scale.
     """
 
     top: dict[float, float]
@@ -80,15 +80,15 @@ class PopularityStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A data set in numbers: the columns of the paper's Table 3, and more.
+    """Statistics of a data set, among them the columns of Table 3 of the paper.
 
     Attributes:
-        users: None without user ids.
-        items: of the catalogue, cold ones included.
-        cold_items: those that train does not have.
-        splits: by name.
-        text: all fields joined, None without texts.
-        fields: each text field.
+        users: number of users, None without user ids.
+        items: size of the catalogue, including cold items.
+        cold_items: items that do not occur in train.
+        splits: split name -> statistics.
+        text: statistics of all text fields joined, None without texts.
+        fields: text field -> statistics.
     """
 
     users: int | None
@@ -101,7 +101,7 @@ class Statistics:
 
 
 def statistics(data: Dataset) -> Statistics:
-    """The data set in numbers.
+    """Return the statistics of a data set.
 
     Example:
         >>> from alterrec.data.synthetic import synthetic_dataset
@@ -124,14 +124,14 @@ def statistics(data: Dataset) -> Statistics:
 
 
 def repeats(store: SessionStore) -> NDArray[np.bool_]:
-    """Which interactions (T,) are of an item that their session has had before.
+    """Whether each interaction repeats an item of its session, (T,) bool.
 
     Example:
         >>> repeats(SessionStore.from_arrays([0, 0, 0, 1], [5, 2, 5, 5])).tolist()
         [False, False, True, False]
     """
     session_T = np.repeat(np.arange(store.num_sessions), store.lengths)
-    # Stable, so of equal pairs the earlier place comes first.
+    # The sort is stable, so equal pairs keep their order.
     order_T = np.lexsort((store.items, session_T))
     session_T, item_T = session_T[order_T], store.items[order_T]
     found = np.zeros(store.num_interactions, np.bool_)
@@ -154,7 +154,7 @@ def seen_excluded(rule: str, repeat_share: float) -> bool:
 
 
 def last_places(store: SessionStore) -> NDArray[np.int64]:
-    """Where the last interaction of each session (R,) lies in ``store.items``.
+    """Index of the last interaction of each session in ``store.items``, (R,).
 
     Example:
         >>> last_places(SessionStore.from_arrays([0, 0, 0, 1, 1], [5, 2, 5, 5, 1])).tolist()
@@ -164,7 +164,7 @@ def last_places(store: SessionStore) -> NDArray[np.int64]:
 
 
 def top_share(counts: NDArray[np.int64], share: float) -> float:
-    """Share of all interactions that falls on the most popular ``share`` of items, at least on one item.
+    """Share of all interactions that belongs to the most popular ``share`` of items, at least one item.
 
     Args:
         counts: interactions by item, (V,).
@@ -180,7 +180,7 @@ def top_share(counts: NDArray[np.int64], share: float) -> float:
 
 
 def popularity_curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Pairs (rank from 1, interactions) of items that have any; at most 200, even on a logarithmic scale.
+    """Pairs (rank from 1, interactions) of items, at most 200, spaced evenly on a logarithmic scale.
 
     Example:
         >>> popularity_curve(np.array([1, 7, 0, 2]))
@@ -194,7 +194,7 @@ def popularity_curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def joined_texts(text: ItemText) -> list[str]:
-    """All fields of each item, joined by spaces.
+    """The non-empty fields of each item, joined by spaces.
 
     Example:
         >>> joined_texts(ItemText({"title": ["Tent", ""], "brand": ["Fernhill", "Oak"]}))
@@ -204,7 +204,7 @@ def joined_texts(text: ItemText) -> list[str]:
 
 
 def as_date(time: int) -> datetime | None:
-    """A timestamp as a date, its unit (second, milli- or microsecond) judged by size; None for a counter.
+    """A timestamp as a date, or None for a counter; its size tells seconds, milli- and microseconds apart.
 
     Example:
         >>> as_date(1291191960), as_date(198501)

@@ -1,16 +1,17 @@
 """The built-in catalogue: readable products and sessions with a planted ID signal and text signal.
 
-Every item has a product type, which its text says, and belongs to a hidden set of items of other
-types that are bought together, which its text does not say. A session walks from item to item:
+Every item has a product type, which its text states, and belongs to a hidden set of items of other types
+that are bought together, which its text does not state. A session moves from item to item by these steps:
 
-* complement: another item of the same hidden set, one of the catalogue's popular half. Only
-  sessions show it.
-* substitute: an item of the same type, likely one that shares brand, material or colour, rare ones
-  first. The text shows it; the steps spread over so many pairs that item ids hardly can.
-* popular: any item by popularity (Zipf). revisit: an item from earlier in the session.
+* complement: another item of the same hidden set, from the popular half of the catalogue. Only sessions
+  show this relation.
+* substitute: an item of the same type, with preference for a shared brand, material or colour and for rare
+  items. The text shows this relation; item ids hardly can, because the steps spread over too many pairs.
+* popular: any item by popularity (Zipf).
+* revisit: an earlier item of the session.
 
-A rare item leads to a substitute more often than a popular one does. Cold items appear after the
-training time and are reached by substitute steps alone.
+Rare items lead to a substitute more often than popular ones. Cold items appear after the training period and
+are reached by substitute steps only.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ START, COMPLEMENT, SUBSTITUTE, POPULAR, REVISIT = range(len(STEPS))
 
 MAX_LENGTH = 12
 SET_SIZE = 20
-SUBSTITUTES = 48  # nearest items of the type that a substitute step can reach
+SUBSTITUTES = 48  # most similar items of the type that a substitute step can reach
 COLD_SHARE = 0.015
-COLD_PULL = 6.0  # how much more often a new item is chosen than a rare old one
+COLD_PULL = 6.0  # factor by which a new item is chosen more often than a rare old one
 FIRST_SECOND = 1_709_251_200  # 2024-03-01 00:00:00 UTC
 DAYS = 60
 
-# The first type of every department, then the second of every one: a small catalogue has all departments.
+# The first type of every department, then the second ones, so that a small catalogue has all departments.
 PRODUCT_TYPES = [
     (department, name)
     for row in zip(*(d.types for d in DEPARTMENTS), strict=True)
@@ -49,14 +50,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PlantedTruth:
-    """What was planted.
+    """The planted structure of a generated catalogue.
 
     Attributes:
-        product_type: (V,) int64, said by the text.
-        hidden_set: (V,) int64, not said by the text.
+        product_type: (V,) int64, stated by the text.
+        hidden_set: (V,) int64, not stated by the text.
         cold: (V,) bool, items without training sessions.
-        steps: split -> (N,) int64, the kind (index of ``STEPS``) of each interaction of the split's
-            store, in the order of ``store.items``.
+        steps: split -> (N,) int64, the kind of step (index of ``STEPS``) that led to each interaction, in the
+            order of ``store.items``.
     """
 
     product_type: Ints
@@ -81,15 +82,16 @@ class _Catalogue:
 
 
 def synthetic_dataset(seed: int = 0, items: int = 3000, sessions: int = 20_000) -> Dataset:
-    """The built-in catalogue, a function of its arguments.
+    """Generate the built-in catalogue; equal arguments give equal data.
 
     Args:
-        seed: whole number from 0.
-        items: catalogue size, 100 to 50000, 1.5 % of it cold.
-        sessions: sessions of 2 to 12 items, at least 50; the latest 10 % are test, those before valid.
+        seed: integer from 0.
+        items: size of the catalogue, 100 to 50,000; 1.5 % of the items are cold.
+        sessions: number of sessions of 2 to 12 items, at least 50; the latest 10 % are test, the 10 % before
+            them valid.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: an argument is outside its range.
 
     Example:
         >>> data = synthetic_dataset(items=300, sessions=500)
@@ -102,7 +104,7 @@ def synthetic_dataset(seed: int = 0, items: int = 3000, sessions: int = 20_000) 
 
 
 def planted_truth(seed: int = 0, items: int = 3000, sessions: int = 20_000) -> PlantedTruth:
-    """What :func:`synthetic_dataset` planted under the same arguments."""
+    """Return what :func:`synthetic_dataset` plants for the same arguments."""
     return _generate(seed, items, sessions)[1]
 
 
@@ -113,7 +115,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
         ("sessions", sessions, 50, 10_000_000),
     ):
         if not low <= value <= high:
-            raise InputError(f"{name} is {value}; allowed: {low} to {high}")
+            raise InputError(f"{name} is {value}; expected {low} to {high}")
     rng = np.random.default_rng(seed)
     catalogue = _draw_catalogue(rng, items)
     lengths, times = _draw_times(rng, sessions)
@@ -154,14 +156,14 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
 def _draw_catalogue(rng: np.random.Generator, items: int) -> _Catalogue:
     num_types = int(np.clip(items // 120, 4, len(PRODUCT_TYPES)))
     product_type = rng.permutation(np.arange(items) % num_types)
-    # Equal texts would be a third kind of signal; so each name is given once.
+    # Each name is used once, because equal texts would be a third kind of signal.
     names = np.empty((items, 4), dtype=np.int64)
     sizes = (len(DEPARTMENTS[0].brands), len(DEPARTMENTS[0].materials), len(COLOURS), len(CHARACTERS))
     for kind in range(num_types):
         members = np.flatnonzero(product_type == kind)
         chosen = rng.choice(np.prod(sizes), len(members), replace=False)
         names[members] = np.column_stack(np.unravel_index(chosen, sizes))
-    # Dealing items out by type puts different types into every set.
+    # Dealing the items out by type gives every set different types.
     num_sets = max(2, items // SET_SIZE)
     hidden_set = np.empty(items, dtype=np.int64)
     hidden_set[np.lexsort((rng.random(items), product_type))] = np.arange(items) % num_sets
@@ -185,7 +187,7 @@ def _draw_catalogue(rng: np.random.Generator, items: int) -> _Catalogue:
 
 
 def _draw_times(rng: np.random.Generator, sessions: int) -> tuple[Ints, Ints]:
-    """Lengths (S,) and seconds (S, MAX_LENGTH), sessions in the order of their last interaction."""
+    """Lengths (S,) and seconds (S, MAX_LENGTH); sessions are ordered by their last interaction."""
     lengths = np.minimum(2 + rng.geometric(0.32, sessions) - 1, MAX_LENGTH)
     starts = rng.integers(DAYS * 86_400, size=sessions)
     pauses = 5 + rng.exponential(80.0, (sessions, MAX_LENGTH)).astype(np.int64)
@@ -197,7 +199,7 @@ def _draw_times(rng: np.random.Generator, sessions: int) -> tuple[Ints, Ints]:
 def _walk(
     rng: np.random.Generator, catalogue: _Catalogue, lengths: Ints, first_new: int
 ) -> tuple[Ints, Ints]:
-    """Items and step kinds (S, MAX_LENGTH); cold items are open to sessions from ``first_new`` on."""
+    """Items and step kinds (S, MAX_LENGTH); sessions from ``first_new`` on may reach cold items."""
     sessions = len(lengths)
     near, old_weights, new_weights = _substitutes(rng, catalogue)
     members, member_weights = _members(catalogue)
@@ -208,7 +210,7 @@ def _walk(
     for step in range(1, MAX_LENGTH):
         alive = np.flatnonzero(lengths > step)
         past = walked[alive, :step]
-        # Mostly the item just left, sometimes an earlier one: the whole session matters.
+        # Mostly the previous item, sometimes an earlier one, so that the whole session matters.
         back = rng.integers(step, size=len(alive))
         place = np.where(rng.random(len(alive)) < 0.75, step - 1, back)
         anchor = past[np.arange(len(alive)), place]
@@ -244,7 +246,7 @@ def _draw_kinds(rng: np.random.Generator, catalogue: _Catalogue, anchor: Ints, s
 
 
 def _substitutes(rng: np.random.Generator, catalogue: _Catalogue) -> tuple[Ints, Floats, Floats]:
-    """Nearest items of the same type (V, SUBSTITUTES), and their weights before and after cold ones open."""
+    """Most similar items of the same type (V, SUBSTITUTES), and weights without and with cold items."""
     items = len(catalogue.cold)
     width = min(SUBSTITUTES, int(np.bincount(catalogue.product_type).min()) - 1)
     near = np.empty((items, width), dtype=np.int64)
@@ -274,7 +276,7 @@ def _members(catalogue: _Catalogue) -> tuple[Ints, Floats]:
 
 
 def _draw_unseen(rng: np.random.Generator, candidates: Ints, weights: Floats, past: Ints) -> Ints:
-    """One candidate (N,) a row by weight among those not in the row's past; -1 where none is left."""
+    """Draw a candidate per row by weight, (N,), among those not in its past; -1 where none is left."""
     seen = (candidates[:, :, None] == past[:, None, :]).any(axis=2)
     open_weights = np.where(seen, 0.0, weights)
     chosen = np.full(len(candidates), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The words of the built-in catalogue: departments with their brands, materials, uses and product types."""
+"""Words of the built-in catalogue: departments with their brands, materials, uses and product types."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Department(NamedTuple):
-    """What a product of one department can be called."""
+    """The words that make up the products of one department."""
 
     code: str
     brands: tuple[str, ...]

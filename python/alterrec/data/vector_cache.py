@@ -1,4 +1,4 @@
-"""Vectors of texts on disk, found again by the content of the text."""
+"""A cache of text vectors on disk, keyed by the content of the text."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
 
-PART = 65536  # items of a table averaged at a time
+PART = 65536  # items of a table that are averaged at once
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
 def default_cache_dir() -> Path:
-    """``$ALTERREC_CACHE``, else ``alterrec`` in the user's cache folder."""
+    """``$ALTERREC_CACHE``, or else ``alterrec`` in the user's cache folder."""
     if chosen := os.environ.get("ALTERREC_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alterrec"
 
 
 class VectorCache:
-    """Vectors of one encoder: what was encoded once is never encoded again.
+    """Vectors of one encoder, so that no text is encoded twice.
 
-    A folder of segments, each an ``.npy`` array of (key, float16 vector) rows that is written whole
-    or not at all and memory-mapped when read; the key is a hash of the text. An interrupted run
-    keeps its finished segments.
+    The cache is a folder of segments. A segment is an ``.npy`` array of rows (hash of the text, float16
+    vector); it is written atomically and memory-mapped when read, so an interrupted run keeps its finished
+    segments.
 
     Args:
-        folder: the cache folder; made when first written to.
-        identity: what besides the text decides the vector: weights, prompt, width.
+        folder: the cache folder, made at the first write.
+        identity: everything except the text that determines a vector: weights, prompt, width.
 
     Example:
         >>> import tempfile
@@ -59,13 +59,13 @@ class VectorCache:
         return len(self._places)
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """The distinct texts that have no vector yet, in the order of their first place."""
+        """The distinct texts that have no vector yet, in order of first occurrence."""
         return [text for text in dict.fromkeys(texts) if _digest(text) not in self._places]
 
     def vectors(self, texts: Sequence[str], encode: Encode | None) -> NDArray[np.float32]:
-        """Vectors (N, F) float32 of ``texts``; those that are missing are encoded and kept.
+        """Return the vectors of ``texts``, (N, F) float32; missing ones are encoded and stored.
 
-        Values are rounded to float16 the first time too, so that a later run sees the same ones.
+        Values are rounded to float16 before they are returned, so that later runs get the same ones.
 
         Raises:
             InputError: the cache cannot be written to, or the encoder's output is not finite or out
@@ -81,13 +81,13 @@ class VectorCache:
         return result
 
     def table(self, fields: Sequence[list[str]]) -> NDArray[np.float16]:
-        """Mean over an item's non-empty fields, (V, F) float16, memory-mapped (copy on write); else zeros.
+        """Mean vector of each item's non-empty fields, (V, F) float16, memory-mapped; zeros without text.
 
-        Made once for a catalogue and kept: at a million items of 384 columns it is 0.7 GiB that a run
-        maps and shares with other runs, where float32 in memory is 1.4 GiB for each.
+        It is made once for a catalogue and kept. For a million items of 384 columns, runs share 0.7 GiB of
+        mapped memory instead of using 1.4 GiB of float32 each.
 
         Args:
-            fields: for each field the text of every item, "" for none; all of them have a vector here.
+            fields: for each field the text of every item, "" for none; all texts have a vector in the cache.
 
         Example:
             >>> import tempfile
@@ -97,7 +97,7 @@ class VectorCache:
             >>> cache.table([["tent", "lamp", ""], ["a red tent", "", ""]]).tolist()
             [[7.0], [4.0], [0.0]]
         """
-        # Each text by its own digest, so that no two lists of texts run into one another.
+        # Digests of single texts, so that different lists of texts never have the same content.
         digests = b"".join(_digest(text) for texts in fields for text in texts)
         path = self.folder / "tables" / f"{_digest(digests + bytes([len(fields)])).hex()}.npy"
         if not path.is_file():
@@ -131,7 +131,7 @@ class VectorCache:
         if not np.isfinite(halves).all():
             row = int(np.argwhere(~np.isfinite(halves))[0, 0])
             raise InputError(
-                f"the encoder gives values beyond float16 for {texts[row]!r}; choose another one"
+                f"the encoder returns values beyond float16 for {texts[row]!r}; choose another encoder"
             )
         segment = np.empty(len(texts), dtype=[("key", "V16"), ("vector", "<f2", (vectors.shape[1],))])
         segment["key"] = np.frombuffer(b"".join(map(_digest, texts)), dtype="V16")
@@ -152,7 +152,7 @@ class VectorCache:
 
     @property
     def width(self) -> int:
-        """Columns of a vector; 0 while the cache is empty."""
+        """Number of columns of a vector; 0 while the cache is empty."""
         return int(self._segments[0]["vector"].shape[1]) if self._segments else 0
 
 

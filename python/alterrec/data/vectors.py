@@ -1,4 +1,4 @@
-"""Text vectors given by the user in place of text."""
+"""Item vectors from a file, which replace the text."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SUFFIXES = (".npy", ".safetensors", ".parquet")
 
 
 def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floating]:
-    """Vectors of the catalogue's items, (V, F) float32; a float16 ``.npy`` stays one and is memory-mapped.
+    """Read item vectors, (V, F) float32; a float16 ``.npy`` stays float16 and is memory-mapped.
 
     Args:
-        path: ``.npy`` with one (V, F) array; ``.safetensors`` with one (V, F) tensor; or
-            ``.parquet`` with a column ``item_id`` and either one column of lists or F columns of
-            numbers. Rows of the first two are in the order of the items file; rows of a Parquet
-            file are matched by id, further rows are ignored.
+        path: ``.npy`` with one (V, F) array; ``.safetensors`` with one (V, F) tensor; or ``.parquet`` with a
+            column ``item_id`` and either one column of lists or F columns of numbers. Rows of the first two
+            are in the order of the items file. Rows of a Parquet file are matched by id; rows of other items
+            are ignored.
         vocabulary: the catalogue.
 
     Raises:
-        InputError: wrong path, suffix, shape or type, an item without vector, a NaN or an infinity.
+        InputError: wrong path, suffix, shape or type, an item without a vector, a NaN or an infinity.
 
     Example:
         >>> import tempfile
@@ -38,17 +38,17 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floatin
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: its suffix is {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: its suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file{nearest(path.name, others)}")
     read = {".npy": _from_npy, ".safetensors": _from_safetensors}.get(path.suffix)
     vectors = read(path) if read else _from_parquet(path, vocabulary)
-    wanted = f"({len(vocabulary)}, F), a row for each of the {len(vocabulary)} items"
+    wanted = f"({len(vocabulary)}, F), one row for each of the {len(vocabulary)} items"
     if vectors.ndim != 2 or len(vectors) != len(vocabulary) or vectors.shape[1] == 0:
-        raise InputError(f"{path}: its shape is {vectors.shape}; allowed: {wanted}")
+        raise InputError(f"{path}: its shape is {vectors.shape}; expected {wanted}")
     if vectors.dtype.kind not in "fiu":
-        raise InputError(f"{path}: its type is {vectors.dtype}; allowed: floats or integers")
+        raise InputError(f"{path}: its type is {vectors.dtype}; expected floats or integers")
     checked: NDArray[Any] = vectors
     if not (path.suffix == ".npy" and vectors.dtype == np.float16):
         with np.errstate(over="ignore"):
@@ -58,13 +58,13 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floatin
         row, column = wrong
         raise InputError(
             f"{path}, row {row + 1} (item {vocabulary.item_ids[row]!r}), column {column + 1}: is "
-            f"{checked[row, column]}; allowed: finite float32 numbers"
+            f"{checked[row, column]}; expected finite float32 numbers"
         )
     return checked
 
 
 def _first_not_finite(vectors: NDArray[Any]) -> tuple[int, int] | None:
-    """Row and column, looked for in blocks: a mask of a mapped file would be half its size."""
+    """Row and column, searched in blocks: a mask of a whole mapped file would be half its size."""
     for first in range(0, len(vectors), 65536):
         wrong = np.argwhere(~np.isfinite(vectors[first : first + 65536]))
         if wrong.size:
@@ -74,9 +74,9 @@ def _first_not_finite(vectors: NDArray[Any]) -> tuple[int, int] | None:
 
 def _from_npy(path: Path) -> NDArray[np.generic]:
     try:
-        # Copy on write: torch takes no read-only array without a warning.
+        # Mapped copy-on-write, because torch warns about read-only arrays.
         array: NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
-    # The header is parsed as Python text, so damage shows as one of many exception types.
+    # The header is parsed as Python source, so damage raises one of many exception types.
     except Exception as error:
         raise InputError(f"{path}: damaged or not an .npy file of numbers ({error})") from None
     return array
@@ -93,7 +93,7 @@ def _from_safetensors(path: Path) -> NDArray[np.generic]:
             f"{path}: damaged, or not float16, float32, float64 or integer tensors ({error})"
         ) from None
     if len(tensors) != 1:
-        raise InputError(f"{path}: has tensors {sorted(tensors)}; allowed: exactly one")
+        raise InputError(f"{path}: has tensors {sorted(tensors)}; expected exactly one")
     array: NDArray[np.generic] = next(iter(tensors.values()))
     return array
 
@@ -110,20 +110,20 @@ def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
         first = vocabulary.item_ids[rows.is_null().arg_max() or 0]
         raise InputError(
             f"{path}: {rows.null_count()} of {len(vocabulary)} items have no row, the first is {first!r}; "
-            "allowed: a row for every item"
+            "expected a row for every item"
         )
     values = table.frame[rows].drop(ROW, column)
     if not values.width:
         raise InputError(
-            f"{path}: has no column beside {column}; allowed: one column of lists of numbers or columns of "
-            "numbers"
+            f"{path}: has no column except {column}; expected one column of lists of numbers or "
+            "columns of numbers"
         )
     listed = values.width == 1 and isinstance(values.dtypes[0], pl.List | pl.Array)
     if not listed:
         wrong = next((name for name, kind in values.schema.items() if not kind.is_numeric()), None)
         if wrong is not None:
             raise InputError(
-                f"{path}: column {wrong!r} is {values.schema[wrong]}; allowed: item_id and either one column "
+                f"{path}: column {wrong!r} is {values.schema[wrong]}; expected item_id and either one column "
                 "of lists of numbers or columns of numbers"
             )
         return values.fill_null(float("nan")).to_numpy()
@@ -134,6 +134,6 @@ def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
         row = (lengths != width).arg_max() or 0
         raise InputError(
             f"{path}: the vector of item {vocabulary.item_ids[row]!r} has {lengths[row]} numbers, the one of "
-            f"{vocabulary.item_ids[0]!r} has {width}; allowed: the same length for every item"
+            f"{vocabulary.item_ids[0]!r} has {width}; expected the same length for every item"
         )
     return lists.explode().to_numpy().reshape(len(vocabulary), width)
