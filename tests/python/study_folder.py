@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from report_folder import result, write_run
 
-from alterrec.studies.queue import Run, Runs
+from alterrec.studies.queue import RunQueue, StudyRun
 
 METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
@@ -21,8 +21,8 @@ def score(values: float | dict[str, float]) -> dict[str, dict[str, float]]:
 
 
 def finish(
-    runs: Runs,
-    run: Run,
+    runs: RunQueue,
+    run: StudyRun,
     valid: float | dict[str, float] = 0.2,
     test: float = 0.2,
     greater: Sequence[int] = (),

@@ -20,7 +20,7 @@ from alterrec.recipe import dump_recipe, recipe_names, resolve
 from alterrec.runs.saved_model import load_model, save_model, write_vocabulary
 from alterrec.sessions import SessionStore
 from alterrec.studies.plan import has_dropout, plan_row
-from alterrec.studies.queue import Runs
+from alterrec.studies.queue import RunQueue
 
 TRAINED = sorted(name for name, entry in MODELS.items() if entry.trains)
 UNTRAINED = sorted(name for name, entry in MODELS.items() if not entry.trains)
@@ -115,7 +115,7 @@ def test_every_recipe_is_built_and_learns_in_one_step(name: str, preset: str) ->
 
 @pytest.mark.parametrize(("name", "preset"), EVERY_RECIPE)
 def test_dropout_changes_what_is_learned_or_is_not_searched(name: str, preset: str, tmp_path: Path) -> None:
-    runs = Runs(tmp_path, DataSource(), "", (preset,))
+    runs = RunQueue(tmp_path, DataSource(), "", (preset,))
     first = plan_row(name, runs, {"model.dropout": (0.1, 0.5)}, 1).tried[0].settings
     tables = [key.partition(".")[0] for key in first]
     learned = []

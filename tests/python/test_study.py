@@ -20,7 +20,7 @@ from conftest import Outcome
 import alterrec as package
 from alterrec.results import read_study
 from alterrec.studies.longtail import groups_of
-from alterrec.studies.queue import Run, Runs
+from alterrec.studies.queue import RunQueue, StudyRun
 
 Command = Callable[..., Outcome]
 
@@ -108,14 +108,14 @@ def test_what_cannot_work_on_the_data_is_not_applicable(
 def test_a_run_that_breaks_stops_no_other(
     alterrec: Command, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Runs.command
+    whole = RunQueue.command
 
-    def broken(self: Runs, run: Run) -> list[str]:
+    def broken(self: RunQueue, run: StudyRun) -> list[str]:
         if run.recipe.model_name == "itemknn":
             return [sys.executable, "-c", "raise SystemExit('boom')"]
         return whole(self, run)
 
-    monkeypatch.setattr(Runs, "command", broken)
+    monkeypatch.setattr(RunQueue, "command", broken)
     asked = ["--data", shop, "--out", tmp_path / "out", "--quick", "--only=itemknn", "--only=popularity"]
     code, _, err = alterrec("study", "table1", *asked)
     assert code == 1

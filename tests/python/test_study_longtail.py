@@ -18,7 +18,7 @@ from alterrec.report.figures.style import Panel, colour
 from alterrec.results import Group, StudyResult, read_study
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
-from alterrec.studies.queue import Runs
+from alterrec.studies.queue import RunQueue
 from alterrec.studies.rivals import pairs
 from alterrec.studies.study import load_study
 from alterrec.studies.study_result import study_comparisons
@@ -154,11 +154,11 @@ def test_small_groups_are_hollow_and_no_line_leads_to_them() -> None:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
+def runs(tmp_path: Path) -> RunQueue:
+    return RunQueue(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
-def test_rows_are_held_against_the_reference_group_by_group(runs: Runs) -> None:
+def test_rows_are_held_against_the_reference_group_by_group(runs: RunQueue) -> None:
     counts = [0, 3, 3, 500]
     rows = [plan_row(model, runs, {}, 1) for model in ("sasrec", "bert4rec")]
     finish(runs, rows[0].seeds[0], greater=[0, 0, 50, 50], counts=counts)

@@ -18,7 +18,7 @@ from alterrec.recipe import recipe_names, resolve
 from alterrec.results import StudyResult, from_json, to_json
 from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
 from alterrec.studies.plan import PAPER_GRID, Order, failure_of, plan_of, plan_row
-from alterrec.studies.queue import Failure, Runs
+from alterrec.studies.queue import Failure, RunQueue
 from alterrec.studies.rivals import best_baseline
 from alterrec.studies.scheduler import describe, seconds_left
 from alterrec.studies.study import QUICK, QUICK_ROWS, lookup
@@ -28,11 +28,11 @@ GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
+def runs(tmp_path: Path) -> RunQueue:
+    return RunQueue(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
-def test_a_row_is_searched_first_then_its_seeds_are_known_by_number(runs: Runs) -> None:
+def test_a_row_is_searched_first_then_its_seeds_are_known_by_number(runs: RunQueue) -> None:
     row = plan_row("sasrec", runs, GRID, seeds=3)
     assert [run.label for run in row.tried] == [
         "sasrec, lr 0.01, dropout 0.1, seed 0",
@@ -45,7 +45,7 @@ def test_a_row_is_searched_first_then_its_seeds_are_known_by_number(runs: Runs) 
     assert plan_of([row]).later == ["sasrec", "sasrec"]
 
 
-def test_the_paper_searches_six_settings_and_the_text_network_too(runs: Runs) -> None:
+def test_the_paper_searches_six_settings_and_the_text_network_too(runs: RunQueue) -> None:
     tried = plan_row("alterrec", runs, PAPER_GRID, 3).tried
     assert len(tried) == 6
     assert [run.recipe.model.dropout for run in tried] == [run.recipe.text.dropout for run in tried]
@@ -55,7 +55,7 @@ def test_the_paper_searches_six_settings_and_the_text_network_too(runs: Runs) ->
     assert not any(run.recipe.run.baselines or run.recipe.run.report for run in tried)
 
 
-def test_a_model_that_gives_text_a_dropout_of_its_own_keeps_it(runs: Runs) -> None:
+def test_a_model_that_gives_text_a_dropout_of_its_own_keeps_it(runs: RunQueue) -> None:
     tried = plan_row("fdsa", runs, PAPER_GRID, 1).tried
     assert {run.recipe.text.dropout for run in tried} == {0.0}
     assert {run.recipe.model.dropout for run in tried} == {0.1, 0.3, 0.5}
@@ -67,7 +67,7 @@ def test_a_model_that_gives_text_a_dropout_of_its_own_keeps_it(runs: Runs) -> No
 def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
     def dropouts(model: str, **settings: Any) -> list[float]:
         given = {key.replace("__", "."): value for key, value in settings.items()}
-        tried = plan_row(model, Runs(tmp_path, DataSource(), "", settings=given), GRID, 1).tried
+        tried = plan_row(model, RunQueue(tmp_path, DataSource(), "", settings=given), GRID, 1).tried
         return sorted({run.recipe.model.dropout for run in tried})
 
     assert dropouts("srgnn") == dropouts("id_only") == [0.1]
@@ -78,7 +78,7 @@ def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
     assert dropouts("alterrec", text__dropout=0.0, id__session="transformer") == [0.1, 0.5]
 
 
-def test_a_row_without_dropout_tells_of_none(runs: Runs) -> None:
+def test_a_row_without_dropout_tells_of_none(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("srgnn", "sasrec", "itemknn")]
     for row in rows:
         finish(runs, row.seeds[0])
@@ -86,13 +86,13 @@ def test_a_row_without_dropout_tells_of_none(runs: Runs) -> None:
     assert settings == [{"lr": 0.001}, {"lr": 0.001, "dropout": 0.3}, {}]
 
 
-def test_a_setting_of_the_user_is_no_axis(runs: Runs) -> None:
+def test_a_setting_of_the_user_is_no_axis(runs: RunQueue) -> None:
     runs.settings = {"optim.lr": "0.005"}
     tried = plan_row("sasrec", runs, GRID, 1).tried
     assert [(run.recipe.optim.lr, run.recipe.model.dropout) for run in tried] == [(0.005, 0.1), (0.005, 0.5)]
 
 
-def test_validation_chooses_and_test_is_not_looked_at(runs: Runs) -> None:
+def test_validation_chooses_and_test_is_not_looked_at(runs: RunQueue) -> None:
     tried = plan_row("sasrec", runs, GRID, 3).tried
     for run, valid, test in zip(tried, (0.20, 0.31, 0.30, 0.31), (0.9, 0.1, 0.95, 0.8), strict=True):
         assert plan_row("sasrec", runs, GRID, 3).chosen is None
@@ -106,7 +106,7 @@ def test_validation_chooses_and_test_is_not_looked_at(runs: Runs) -> None:
     assert len(plan_of([row]).runs) == 6
 
 
-def test_the_recipes_own_metric_chooses(runs: Runs) -> None:
+def test_the_recipes_own_metric_chooses(runs: RunQueue) -> None:
     runs.settings = {"schedule.metric": "mrr@20", "model.dropout": 0.1}
     first, second = plan_row("sasrec", runs, GRID, 1).tried
     finish(runs, first, valid={"hits@20": 0.9, "mrr@20": 0.1})
@@ -114,19 +114,19 @@ def test_the_recipes_own_metric_chooses(runs: Runs) -> None:
     assert plan_row("sasrec", runs, GRID, 1).chosen is second
 
 
-def test_systems_that_count_have_one_run(runs: Runs) -> None:
+def test_systems_that_count_have_one_run(runs: RunQueue) -> None:
     row = plan_row("itemknn", runs, GRID, 3)
     assert len(row.tried) == 1
     assert row.seeds == row.tried
     assert row.later == 0
 
 
-def test_without_a_search_all_seeds_are_open_at_once(runs: Runs) -> None:
+def test_without_a_search_all_seeds_are_open_at_once(runs: RunQueue) -> None:
     row = plan_row("id_only", runs, {}, 3)
     assert [run.recipe.run.seed for run in row.seeds] == [0, 1, 2]
 
 
-def test_what_is_refused_once_is_not_tried_again(runs: Runs) -> None:
+def test_what_is_refused_once_is_not_tried_again(runs: RunQueue) -> None:
     tried = plan_row("alterrec", runs, GRID, 3).tried
     runs.failures[tried[2]] = Failure("no user ids", 2, refused=True)
     row = plan_row("alterrec", runs, GRID, 3)
@@ -134,7 +134,7 @@ def test_what_is_refused_once_is_not_tried_again(runs: Runs) -> None:
     assert failure_of(row, runs) == ("no user ids", 2, True)
 
 
-def test_a_setting_that_fails_is_left_out_of_the_choice(runs: Runs) -> None:
+def test_a_setting_that_fails_is_left_out_of_the_choice(runs: RunQueue) -> None:
     tried = plan_row("sasrec", runs, GRID, 1).tried
     for run in tried[:3]:
         runs.failures[run] = Failure("the loss is nan", 2)
@@ -142,7 +142,7 @@ def test_a_setting_that_fails_is_left_out_of_the_choice(runs: Runs) -> None:
     assert plan_row("sasrec", runs, GRID, 1).chosen is tried[3]
 
 
-def test_a_row_whose_settings_all_fail_ends(runs: Runs) -> None:
+def test_a_row_whose_settings_all_fail_ends(runs: RunQueue) -> None:
     for run in plan_row("sasrec", runs, GRID, 3).tried:
         runs.failures[run] = Failure("killed", -9)
     row = plan_row("sasrec", runs, GRID, 3)
@@ -150,29 +150,29 @@ def test_a_row_whose_settings_all_fail_ends(runs: Runs) -> None:
     assert failure_of(row, runs) == ("killed", -9, False)
 
 
-def test_an_interrupted_run_is_not_finished(runs: Runs) -> None:
+def test_an_interrupted_run_is_not_finished(runs: RunQueue) -> None:
     (run,) = plan_row("id_only", runs, {}, 1).tried
     finish(runs, run, stopped="interrupted")
     assert not runs.ended(run)
 
 
-def test_folders_are_named_by_recipe_and_data(runs: Runs, tmp_path: Path) -> None:
+def test_folders_are_named_by_recipe_and_data(runs: RunQueue, tmp_path: Path) -> None:
     run = runs.make("id_only", {"optim.lr": 0.01}, 0)
     assert runs.make("id_only", {"optim.lr": 0.01}, 0) is run
-    same = Runs(tmp_path / "elsewhere", DataSource(tmp_path / "moved"), "fingerprint")
+    same = RunQueue(tmp_path / "elsewhere", DataSource(tmp_path / "moved"), "fingerprint")
     assert same.make("id_only", {"optim.lr": 0.01}, 0).name == run.name
     others = [
         runs.make("id_only", {"optim.lr": 0.01}, 1),
         runs.make("id_only", {"optim.lr": 0.02}, 0),
-        Runs(runs.folder, runs.source, "other data").make("id_only", {"optim.lr": 0.01}, 0),
-        Runs(runs.folder, runs.source, "fingerprint", settings={"run.threads": 1}).make(
+        RunQueue(runs.folder, runs.source, "other data").make("id_only", {"optim.lr": 0.01}, 0),
+        RunQueue(runs.folder, runs.source, "fingerprint", settings={"run.threads": 1}).make(
             "id_only", {"optim.lr": 0.01}, 0
         ),
     ]
     assert len({run.name, *(other.name for other in others)}) == 5
 
 
-def test_a_command_says_all_and_goes_on_where_there_is_a_checkpoint(runs: Runs, tmp_path: Path) -> None:
+def test_a_command_says_all_and_goes_on_where_there_is_a_checkpoint(runs: RunQueue, tmp_path: Path) -> None:
     runs.settings = {"text.encoder": "all-MiniLM-L6-v2", "cloze.ratio": 0.3}
     run = runs.make("text_only", {"optim.lr": 0.01}, 2)
     command = runs.command(run)
@@ -193,7 +193,7 @@ def test_a_command_says_all_and_goes_on_where_there_is_a_checkpoint(runs: Runs, 
     assert "--resume" in runs.command(run)
 
 
-def test_what_a_run_left_before_its_first_epoch_is_cleared(runs: Runs) -> None:
+def test_what_a_run_left_before_its_first_epoch_is_cleared(runs: RunQueue) -> None:
     run = runs.make("id_only", {}, 0)
     runs.path(run).mkdir(parents=True)
     (runs.path(run) / "recipe.toml").touch()
@@ -217,7 +217,7 @@ def test_what_a_run_left_before_its_first_epoch_is_cleared(runs: Runs) -> None:
     ],
 )
 def test_failures_in_words(
-    runs: Runs, code: int, log: str, began: bool, failure: tuple[str, int, bool]
+    runs: RunQueue, code: int, log: str, began: bool, failure: tuple[str, int, bool]
 ) -> None:
     run = runs.make("id_only", {}, 0)
     if began:
@@ -226,7 +226,7 @@ def test_failures_in_words(
     assert runs.failure(run, code, log) == failure
 
 
-def test_the_time_left_by_hand(runs: Runs) -> None:
+def test_the_time_left_by_hand(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 2) for model in ("id_only", "text_only", "itemknn")]
     plan = plan_of(rows)
     assert describe(plan, runs, 1) == "5 runs, 0 finished; 5 to go, how long is not known yet"
@@ -244,7 +244,7 @@ def test_the_time_left_by_hand(runs: Runs) -> None:
     assert describe(plan, runs, 1) == "5 runs, 3 finished; 2 to go, about 50.0 s"
 
 
-def test_settings_not_chosen_yet_are_counted(runs: Runs) -> None:
+def test_settings_not_chosen_yet_are_counted(runs: RunQueue) -> None:
     row = plan_row("sasrec", runs, GRID, 3)
     for run in row.tried[:3]:
         finish(runs, run, seconds=10.0)
@@ -256,7 +256,7 @@ def order(*models: str, seeds: int = 1) -> Order:
     return Order(models, seeds, {}, {}, "alterrec study table1")
 
 
-def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs: Runs) -> None:
+def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs: RunQueue) -> None:
     models = ("alterrec", "alterrec_random", "id_only", "text_only")
     rows = [plan_row(model, runs, {}, 2) for model in models]
     above = {
@@ -286,7 +286,7 @@ def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs
     assert from_json(StudyResult, json.dumps(to_json(facts)), "study.json") == facts
 
 
-def test_without_a_rival_nothing_is_compared(runs: Runs) -> None:
+def test_without_a_rival_nothing_is_compared(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
     finish(runs, rows[0].seeds[0])
     facts = study_result("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
@@ -294,7 +294,7 @@ def test_without_a_rival_nothing_is_compared(runs: Runs) -> None:
     assert not facts.complete
 
 
-def test_damaged_ranks_are_named(runs: Runs) -> None:
+def test_damaged_ranks_are_named(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
     for row in rows:
         finish(runs, row.seeds[0])
@@ -330,7 +330,7 @@ def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row in said for row in QUICK_ROWS)
 
 
-def test_before_any_run_the_size_of_the_data_says_how_long(runs: Runs) -> None:
+def test_before_any_run_the_size_of_the_data_says_how_long(runs: RunQueue) -> None:
     runs.sizes = Sizes(2_000, np.full(1_000, 4), 100)
     small = plan_of([plan_row("id_only", runs, {}, 1)])
     assert "1 to go, roughly" in describe(small, runs, 1)

@@ -18,7 +18,7 @@ from alterrec.evaluation.choose import CURVE
 from alterrec.recipe import Recipe, resolve
 from alterrec.results import StudyResult, read_study
 from alterrec.studies.plan import Order
-from alterrec.studies.queue import Runs
+from alterrec.studies.queue import RunQueue
 from alterrec.studies.study import run_study
 from alterrec.studies.sweep import findings, sweep, sweep_data
 from alterrec.studies.sweep_rows import ALPHAS, PAPER_SWEEPS, sweep_axes, sweep_rows
@@ -26,8 +26,8 @@ from alterrec.studies.sweeps import points_of
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
+def runs(tmp_path: Path) -> RunQueue:
+    return RunQueue(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
 def resolved(model: str, settings: Any) -> Recipe:
@@ -39,7 +39,7 @@ def asked(*over: dict[str, Any], models: tuple[str, ...] = tuple(PAPER_SWEEPS), 
     return order._replace(over=sweep_axes(order, resolved))
 
 
-def test_by_default_the_paper_is_swept_and_its_own_values_are_trained_once(runs: Runs) -> None:
+def test_by_default_the_paper_is_swept_and_its_own_values_are_trained_once(runs: RunQueue) -> None:
     order = asked()
     assert [list(axes) for axes in order.over] == [
         ["fusion.alpha"],
@@ -72,7 +72,7 @@ def test_values_are_read_as_the_recipe_reads_them_with_its_own_among_them() -> N
     assert order.over == [{"window.last": [0.05, 0.5, 0.7]}, {"model.init": ["uniform", "normal"]}]
 
 
-def test_two_fields_are_every_pair_of_their_values(runs: Runs) -> None:
+def test_two_fields_are_every_pair_of_their_values(runs: RunQueue) -> None:
     order = asked(parse_axes("window.first=1,20:window.last=0.05"))
     assert order.over == [{"window.first": [1, 6, 20], "window.last": [0.05, 0.5]}]
     rows = sweep_rows(order, runs)
@@ -82,7 +82,7 @@ def test_two_fields_are_every_pair_of_their_values(runs: Runs) -> None:
     }
 
 
-def test_any_one_system_has_sweeps_and_augmented_positives_have_theirs(runs: Runs) -> None:
+def test_any_one_system_has_sweeps_and_augmented_positives_have_theirs(runs: RunQueue) -> None:
     assert sweep_rows(asked({"model.layers": [1, 2]}, models=("sasrec",)), runs)[0].model == "sasrec"
     rows = sweep_rows(asked({"positives.top": [1], "window.last": [0.2]}), runs)
     assert {each.model for each in rows} == {"alterrec_aug"}

@@ -16,7 +16,7 @@ from alterrec.studies.tables import metric_data, notes
 from alterrec.studies.words import answer, compared, differences, held, shown
 
 
-class Fusion(NamedTuple):
+class FusedModel(NamedTuple):
     """A model that fuses, and its parts trained alone, by the labels of their rows."""
 
     name: str
@@ -26,10 +26,10 @@ class Fusion(NamedTuple):
 
 
 FUSIONS = (
-    Fusion("NFRec-sum", "nfrec_sum", "id_only", "text_only"),
-    Fusion("NFRec-concat", "nfrec_concat", "id_only", "text_only"),
-    Fusion("UniSRec", "unisrec", "unisrec_id", "unisrec_text"),
-    Fusion("FDSA", "fdsa", "fdsa_id", "fdsa_text"),
+    FusedModel("NFRec-sum", "nfrec_sum", "id_only", "text_only"),
+    FusedModel("NFRec-concat", "nfrec_concat", "id_only", "text_only"),
+    FusedModel("UniSRec", "unisrec", "unisrec_id", "unisrec_text"),
+    FusedModel("FDSA", "fdsa", "fdsa_id", "fdsa_text"),
 )
 FUSION_MODELS = tuple(dict.fromkeys(row for each in FUSIONS for row in (each.fused, each.id, each.text)))
 # Each fused model against its parts, and each text part against its ID part.
@@ -74,7 +74,7 @@ def findings(study: StudyResult) -> list[str]:
     return [line for line in said if line]
 
 
-def better_part(study: StudyResult, each: Fusion, metric: str) -> Comparison | None:
+def better_part(study: StudyResult, each: FusedModel, metric: str) -> Comparison | None:
     """The fused model against that of its parts which has the higher mean on test; None without all three."""
     parts = [row for label in (each.id, each.text) if (row := study.row(label))]
     if len(parts) < 2:
@@ -98,7 +98,7 @@ def bars(study: StudyResult) -> Plot:
     )
 
 
-def _cluster(study: StudyResult, each: Fusion, metric: str) -> BarCluster:
+def _cluster(study: StudyResult, each: FusedModel, metric: str) -> BarCluster:
     parts = (("fused", each.fused, "score"), ("ID", each.id, "id"), ("text", each.text, "text"))
     return BarCluster(
         each.name,
@@ -136,7 +136,7 @@ def _some(names: Sequence[str]) -> str:
     return f"{len(names)} ({listed(names)})" if names else "none"
 
 
-def _gain(study: StudyResult, each: Fusion) -> str:
+def _gain(study: StudyResult, each: FusedModel) -> str:
     own = [found for metric in PICTURED if (found := better_part(study, each, metric))]
     gains = ", ".join(f"{differences([found])} over {found.baseline}" for found in own)
     asked = f"Does fusing in {each.name} beat the better part?"

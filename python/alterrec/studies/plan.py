@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from alterrec.models.catalogue import lookup
 from alterrec.models.reads import keys_read
 from alterrec.recipe import Recipe
-from alterrec.studies.queue import Failure, Plan, Run, Runs, Settings
+from alterrec.studies.queue import Failure, Plan, RunQueue, Settings, StudyRun
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -41,7 +41,7 @@ class Order(NamedTuple):
     pictured: str = "ndcg@20"
 
 
-class Row(NamedTuple):
+class PlannedRow(NamedTuple):
     """A system, or a setting of one, in a table.
 
     Attributes:
@@ -57,9 +57,9 @@ class Row(NamedTuple):
     label: str
     model: str
     settings: Settings
-    tried: tuple[Run, ...]
-    chosen: Run | None
-    seeds: tuple[Run, ...]
+    tried: tuple[StudyRun, ...]
+    chosen: StudyRun | None
+    seeds: tuple[StudyRun, ...]
     later: int
 
 
@@ -79,8 +79,8 @@ def has_dropout(recipe: Recipe, fixed: Collection[str]) -> bool:
 
 
 def plan_row(
-    model: str, runs: Runs, grid: Grid, seeds: int, *, settings: Settings | None = None, label: str = ""
-) -> Row:
+    model: str, runs: RunQueue, grid: Grid, seeds: int, *, settings: Settings | None = None, label: str = ""
+) -> PlannedRow:
     """The row as far as results allow: the search, then the seeds of what it chose.
 
     A system that counts has one run. The search's own run is that of the first seed. What was refused once
@@ -97,7 +97,7 @@ def plan_row(
     if not lookup(model).trains:
         grid, seeds = {}, 1
     own = dict(settings or {})
-    row = Row(label or model, model, own, (), None, (), 0)
+    row = PlannedRow(label or model, model, own, (), None, (), 0)
     tried = tuple(runs.make(model, own | setting, 0) for setting in _settings(model, grid, runs, own))
     refused = [run for run in tried if run in runs.failures and runs.failures[run].refused]
     if refused:
@@ -110,19 +110,19 @@ def plan_row(
     return row._replace(tried=tried, chosen=chosen, seeds=by_seed)
 
 
-def choose(tried: Sequence[Run], runs: Runs) -> Run | None:
+def choose(tried: Sequence[StudyRun], runs: RunQueue) -> StudyRun | None:
     """The finished run with the best validation score by its own ``schedule.metric``, the first of equals."""
     finished = [run for run in tried if runs.result(run) is not None]
     return max(finished, key=lambda run: validation(run, runs), default=None)
 
 
-def validation(run: Run, runs: Runs) -> float:
+def validation(run: StudyRun, runs: RunQueue) -> float:
     """The validation score of a finished run by its ``schedule.metric``; the test is not looked at."""
     read = runs.result(run)
     return read.result.valid["score"].get(run.recipe.schedule.metric, 0.0) if read else 0.0
 
 
-def failure_of(row: Row, runs: Runs) -> Failure | None:
+def failure_of(row: PlannedRow, runs: RunQueue) -> Failure | None:
     """Why a row has no numbers, if all that it tried has failed."""
     if row.chosen is not None or not all(map(runs.ended, row.tried)):
         return None
@@ -130,13 +130,13 @@ def failure_of(row: Row, runs: Runs) -> Failure | None:
     return failed[0] if failed else None
 
 
-def plan_of(rows: Sequence[Row]) -> Plan:
+def plan_of(rows: Sequence[PlannedRow]) -> Plan:
     """All runs of the rows."""
     needed = {run.name: run for row in rows for run in (*row.tried, *row.seeds)}
     return Plan(list(needed.values()), [row.model for row in rows for _ in range(row.later)])
 
 
-def _settings(model: str, grid: Grid, runs: Runs, own: Settings) -> Iterator[dict[str, Any]]:
+def _settings(model: str, grid: Grid, runs: RunQueue, own: Settings) -> Iterator[dict[str, Any]]:
     """Points of the grid; a key that the user or the row has set is no axis, and dropout that changes nothing
     has its first value alone.
 

@@ -24,7 +24,7 @@ ALWAYS = {"run.baselines": False, "run.report": False}
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class StudyRun:
     """One training of a study.
 
     Attributes:
@@ -63,12 +63,12 @@ class Plan(NamedTuple):
         later: the model of each further run, whose settings await results.
     """
 
-    runs: list[Run]
+    runs: list[StudyRun]
     later: list[str]
 
 
 @dataclass
-class Runs:
+class RunQueue:
     """The runs of one folder, which any study on the same data shares.
 
     Attributes:
@@ -86,11 +86,11 @@ class Runs:
     presets: Sequence[str] = ("paper",)
     settings: Settings = field(default_factory=dict)
     sizes: Sizes | None = None
-    failures: dict[Run, Failure] = field(default_factory=dict)
-    _made: dict[str, Run] = field(default_factory=dict)
-    _finished: dict[Run, RunFolder] = field(default_factory=dict)
+    failures: dict[StudyRun, Failure] = field(default_factory=dict)
+    _made: dict[str, StudyRun] = field(default_factory=dict)
+    _finished: dict[StudyRun, RunFolder] = field(default_factory=dict)
 
-    def make(self, model: str, settings: Settings, seed: int) -> Run:
+    def make(self, model: str, settings: Settings, seed: int) -> StudyRun:
         """The run of a model, the same object for the same arguments.
 
         Raises:
@@ -106,10 +106,10 @@ class Runs:
                 name = earlier
             short = {name.partition(".")[2]: value for name, value in settings.items()}
             label = ", ".join([model, *(f"{name} {value}" for name, value in short.items()), f"seed {seed}"])
-            self._made[key] = Run(name, recipe, settings, label)
+            self._made[key] = StudyRun(name, recipe, settings, label)
         return self._made[key]
 
-    def result(self, run: Run) -> RunFolder | None:
+    def result(self, run: StudyRun) -> RunFolder | None:
         """The folder of a finished run, or None."""
         if run not in self._finished and (self.path(run) / "result.json").exists():
             read = read_run(self.path(run))
@@ -117,15 +117,15 @@ class Runs:
                 self._finished[run] = read
         return self._finished.get(run)
 
-    def ended(self, run: Run) -> bool:
+    def ended(self, run: StudyRun) -> bool:
         """Whether a run is finished or has failed."""
         return self.result(run) is not None or run in self.failures
 
-    def path(self, run: Run) -> Path:
+    def path(self, run: StudyRun) -> Path:
         """The run's folder."""
         return self.folder / run.name
 
-    def command(self, run: Run) -> list[str]:
+    def command(self, run: StudyRun) -> list[str]:
         """The command line that trains a run in a process of its own, or goes on with it."""
         given = {**self.settings, **ALWAYS, **run.settings, "run.seed": run.recipe.run.seed}
         pairs = settings_read(run.recipe.model_name, self.presets, given)
@@ -137,7 +137,7 @@ class Runs:
             *(["--resume"] if self._goes_on(run) else []),
         ]
 
-    def clear(self, run: Run) -> None:
+    def clear(self, run: StudyRun) -> None:
         """Take away what is of no use: a finished run's checkpoint, which is larger than its model, and all
         of a run that was killed before its first epoch was whole.
         """
@@ -146,7 +146,7 @@ class Runs:
         elif not self._goes_on(run):
             shutil.rmtree(self.path(run), ignore_errors=True)
 
-    def failure(self, run: Run, code: int, log: str) -> Failure:
+    def failure(self, run: StudyRun, code: int, log: str) -> Failure:
         """What the exit code and the log of a run say."""
         lines = [line for line in log.splitlines() if line.strip()]
         said = lines[-1] if lines else "it said nothing"
@@ -159,7 +159,7 @@ class Runs:
             return Failure(f"killed by signal {-code}{memory}; the last it said: {said}", code)
         return Failure(f"exit code {code}: {said}" if code else f"no result; the last it said: {said}", code)
 
-    def _goes_on(self, run: Run) -> bool:
+    def _goes_on(self, run: StudyRun) -> bool:
         return (self.path(run) / CHECKPOINT).exists()
 
 

@@ -14,7 +14,7 @@ from alterrec.progress import Event, Listener, ignore
 from alterrec.report.tables import duration
 from alterrec.studies.guess import guess_seconds
 from alterrec.studies.locks import LockFile
-from alterrec.studies.queue import Plan, Run, Runs
+from alterrec.studies.queue import Plan, RunQueue, StudyRun
 
 POLL_SECONDS = 0.25
 
@@ -29,7 +29,7 @@ class _Active:
     began: float = field(default_factory=time.monotonic)
 
 
-def work(plan: Callable[[], Plan], runs: Runs, *, jobs: int = 1, listen: Listener = ignore) -> None:
+def work(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen: Listener = ignore) -> None:
     """Work until every run of the plan is finished or has failed, here or in another process.
 
     Args:
@@ -41,7 +41,7 @@ def work(plan: Callable[[], Plan], runs: Runs, *, jobs: int = 1, listen: Listene
     Raises:
         KeyboardInterrupt: Ctrl-C; runs at work are stopped first and go on from their last epoch next time.
     """
-    active: dict[Run, _Active] = {}
+    active: dict[StudyRun, _Active] = {}
     told_of_others = False
     try:
         listen(Event("notice", describe(plan(), runs, jobs)))
@@ -72,7 +72,7 @@ def work(plan: Callable[[], Plan], runs: Runs, *, jobs: int = 1, listen: Listene
             _stop(each)
 
 
-def describe(plan: Plan, runs: Runs, jobs: int) -> str:
+def describe(plan: Plan, runs: RunQueue, jobs: int) -> str:
     """How many runs are needed, how many finished, and about how long the rest takes.
 
     The time of a run is that of finished runs of its model, else of all; one that trains is not judged by
@@ -83,7 +83,7 @@ def describe(plan: Plan, runs: Runs, jobs: int) -> str:
     return f"{needed} runs, {finished} finished{_left(plan, runs, jobs, {})}"
 
 
-def seconds_left(plan: Plan, runs: Runs, jobs: int, elapsed: dict[Run, float]) -> float | None:
+def seconds_left(plan: Plan, runs: RunQueue, jobs: int, elapsed: dict[StudyRun, float]) -> float | None:
     """Expected seconds until all runs have ended, None where nothing is known yet.
 
     Args:
@@ -105,7 +105,7 @@ def seconds_left(plan: Plan, runs: Runs, jobs: int, elapsed: dict[Run, float]) -
     return sum(guesses) / jobs if len(guesses) == len(to_go) else None
 
 
-def _guess(plan: Plan, runs: Runs, jobs: int) -> float | None:
+def _guess(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
     """Seconds by rule of thumb; a run whose settings are open takes as long as others of its model."""
     if runs.sizes is None:
         return None
@@ -118,7 +118,7 @@ def _guess(plan: Plan, runs: Runs, jobs: int) -> float | None:
     return (sum(map(sum, known.values())) + later) / jobs
 
 
-def _left(plan: Plan, runs: Runs, jobs: int, active: dict[Run, _Active]) -> str:
+def _left(plan: Plan, runs: RunQueue, jobs: int, active: dict[StudyRun, _Active]) -> str:
     open_runs = sum(not runs.ended(run) for run in plan.runs) + len(plan.later)
     if not open_runs:
         return ""
@@ -132,7 +132,7 @@ def _left(plan: Plan, runs: Runs, jobs: int, active: dict[Run, _Active]) -> str:
     return f"; {open_runs} to go, roughly {duration(rough)} by the size of the data, better known after a run"
 
 
-def _start(run: Run, runs: Runs) -> _Active | None:
+def _start(run: StudyRun, runs: RunQueue) -> _Active | None:
     """The run at work, or None where another process has it or has just finished it."""
     lock = LockFile.try_acquire(_lock_path(run, runs))
     if lock is None:
@@ -154,7 +154,7 @@ def _start(run: Run, runs: Runs) -> _Active | None:
     return _Active(lock, process, log)
 
 
-def _ended(run: Run, active: _Active, runs: Runs) -> str | None:
+def _ended(run: StudyRun, active: _Active, runs: RunQueue) -> str | None:
     """How the run ended in words; None while it is at work."""
     code = active.process.poll()
     if code is None:
@@ -184,7 +184,7 @@ def _stop(active: _Active) -> None:
     active.lock.release()
 
 
-def _tidy(plan: Plan, runs: Runs) -> None:
+def _tidy(plan: Plan, runs: RunQueue) -> None:
     """Remove the locks of processes that were killed just after their run had finished."""
     for run in plan.runs:
         path = _lock_path(run, runs)
@@ -192,11 +192,11 @@ def _tidy(plan: Plan, runs: Runs) -> None:
             lock.release()
 
 
-def _lock_path(run: Run, runs: Runs) -> Path:
+def _lock_path(run: StudyRun, runs: RunQueue) -> Path:
     return runs.folder / f"{run.name}.lock"
 
 
-def _event(message: str, plan: Plan, runs: Runs, active: dict[Run, _Active]) -> Event:
+def _event(message: str, plan: Plan, runs: RunQueue, active: dict[StudyRun, _Active]) -> Event:
     ended = sum(map(runs.ended, plan.runs))
     now = tuple(f"{run.label}: {_last_line(each.log)}" for run, each in active.items())
     return Event("runs", message, ended, len(plan.runs) + len(plan.later), now)

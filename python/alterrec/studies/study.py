@@ -29,8 +29,8 @@ from alterrec.studies.fusion import FUSION_MODELS, FUSION_RIVALS, fusion
 from alterrec.studies.guess import Sizes
 from alterrec.studies.imbalance import imbalance
 from alterrec.studies.longtail import longtail
-from alterrec.studies.plan import PAPER_GRID, Grid, Order, Row, plan_of, plan_row
-from alterrec.studies.queue import Failure, Runs, Settings
+from alterrec.studies.plan import PAPER_GRID, Grid, Order, PlannedRow, plan_of, plan_row
+from alterrec.studies.queue import Failure, RunQueue, Settings
 from alterrec.studies.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.studies.scheduler import work
 from alterrec.studies.study_result import METRICS, data_summary, study_result
@@ -44,12 +44,12 @@ QUICK_ROWS = tuple(name for name, entry in MODELS.items() if entry.quick)
 SEEDS = 3
 
 
-def one_each(order: Order, runs: Runs) -> list[Row]:
+def one_each(order: Order, runs: RunQueue) -> list[PlannedRow]:
     """A row for each system."""
     return [plan_row(model, runs, order.grid, order.seeds) for model in order.models]
 
 
-def no_rows(order: Order, runs: Runs) -> list[Row]:
+def no_rows(order: Order, runs: RunQueue) -> list[PlannedRow]:
     """None: the data alone answer."""
     return []
 
@@ -76,7 +76,7 @@ class Study(NamedTuple):
     models: tuple[str, ...]
     present: Callable[[results.StudyResult], Presentation]
     rivals: Rivals
-    rows: Callable[[Order, Runs], list[Row]] = one_each
+    rows: Callable[[Order, RunQueue], list[PlannedRow]] = one_each
     searched: bool = False
     curves: bool = False
     coarse: tuple[str, ...] = ()
@@ -249,7 +249,7 @@ def run_study(
     known = source.read(recipes[0])
     path = Path(out or Path("studies") / f"{name}-{file_name(known.name)}{'-quick' if quick else ''}")
     folder = Path(runs or path.parent / "study-runs")
-    kept = Runs(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))
+    kept = RunQueue(folder, source, known.fingerprint, presets, fixed, Sizes.of(known))
     planned = len(study.rows(order, kept))
     listen(Event("notice", f"{name} on {known.name}: {planned or 'no'} rows, in {path}"))
     if jobs > 1 and not recipes[0].run.threads:

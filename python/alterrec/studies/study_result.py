@@ -30,8 +30,8 @@ from alterrec.results import (
     StudyResult,
     TriedSetting,
 )
-from alterrec.studies.plan import Order, Row, failure_of, has_dropout, validation
-from alterrec.studies.queue import Run, Runs
+from alterrec.studies.plan import Order, PlannedRow, failure_of, has_dropout, validation
+from alterrec.studies.queue import RunQueue, StudyRun
 from alterrec.studies.rivals import Rivals
 
 METRICS = tuple(METRIC_NAMES)
@@ -40,8 +40,8 @@ METRICS = tuple(METRIC_NAMES)
 def study_result(
     name: str,
     order: Order,
-    rows: Sequence[Row],
-    runs: Runs,
+    rows: Sequence[PlannedRow],
+    runs: RunQueue,
     rivals: Rivals,
     *,
     curves: bool = False,
@@ -107,7 +107,7 @@ def data_summary(data: Dataset) -> DataSummary:
     )
 
 
-def row_result(row: Row, runs: Runs, *, curves: bool = False) -> RowResult:
+def row_result(row: PlannedRow, runs: RunQueue, *, curves: bool = False) -> RowResult:
     """Return a row: the settings that were tried and chosen, and the run of each seed."""
     failure = failure_of(row, runs)
     setting = {}
@@ -139,7 +139,7 @@ def row_result(row: Row, runs: Runs, *, curves: bool = False) -> RowResult:
 
 
 def study_comparisons(
-    rows: Sequence[Row], runs: Runs, rivals: Rivals, *, grouped: bool = False
+    rows: Sequence[PlannedRow], runs: RunQueue, rivals: Rivals, *, grouped: bool = False
 ) -> list[Comparison]:
     """Compare each row with its baselines; all comparisons of a row are one family of Holm's correction.
 
@@ -170,7 +170,7 @@ def study_comparisons(
     ]
 
 
-def _finished(row: Row, runs: Runs) -> list[Run]:
+def _finished(row: PlannedRow, runs: RunQueue) -> list[StudyRun]:
     return [run for run in row.seeds if runs.result(run) is not None]
 
 
@@ -192,7 +192,7 @@ def _groups(systems: Mapping[str, System]) -> list[str]:
     return [name for name, where in popularity_groups(counts).items() if where.any()]
 
 
-def _seed_result(run: Run, runs: Runs, *, curves: bool) -> SeedResult:
+def _seed_result(run: StudyRun, runs: RunQueue, *, curves: bool) -> SeedResult:
     read = runs.result(run)
     assert read is not None
     result = read.result

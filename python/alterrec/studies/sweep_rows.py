@@ -8,8 +8,8 @@ from typing import Any
 
 from alterrec.errors import InputError
 from alterrec.recipe import Recipe
-from alterrec.studies.plan import Grid, Order, Row, plan_row
-from alterrec.studies.queue import Runs, Settings
+from alterrec.studies.plan import Grid, Order, PlannedRow, plan_row
+from alterrec.studies.queue import RunQueue, Settings
 from alterrec.studies.sweeps import ALPHA, sweep_model
 
 # The recipe of a model under settings.
@@ -45,9 +45,9 @@ def sweep_axes(order: Order, resolved: Resolved) -> list[Grid]:
     return [_completed(axes, sweep_model(order.models, list(axes)), resolved) for axes in asked]
 
 
-def sweep_rows(order: Order, runs: Runs) -> list[Row]:
+def sweep_rows(order: Order, runs: RunQueue) -> list[PlannedRow]:
     """For each system the row of its recipe's values, then one for each other setting that is trained."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, PlannedRow] = {}
     for model in order.models:
         own = [axes for axes in order.over if sweep_model(order.models, list(axes)) == model]
         recipe = runs.make(model, {}, 0).recipe
