@@ -43,7 +43,7 @@ test: $(INSTALLED)  ## run all tests: Rust without Python, then Python against t
 	cargo test
 	$(PYTEST)
 
-torture: $(INSTALLED)  ## run the slow versions of tests that kill processes or train on more data
+torture: $(INSTALLED)  ## run the slow versions of some tests
 	$(PYTEST) -m torture
 
 # Sanitisers and coverage are unstable compiler flags; RUSTC_BOOTSTRAP makes a stable compiler accept them.
