@@ -2,7 +2,7 @@
 
 A sample is two counts: ``greater`` items score strictly above the target and ``tied`` score the same,
 the target included. Its rank is then one of ``greater + 1 .. greater + tied``, each equally likely,
-and a metric is its mean over these ranks (McSherry and Najork, "Computing information retrieval
+and a metric is the mean of its gain over these ranks (McSherry and Najork, "Computing information retrieval
 performance measures efficiently in the presence of tied scores", ECIR 2008). With one relevant item,
 Hits@K is 1 and NDCG@K is 1 / log2(rank + 1) and MRR@K is 1 / rank where rank <= K, else 0.
 """
@@ -10,37 +10,55 @@ Hits@K is 1 and NDCG@K is 1 / log2(rank + 1) and MRR@K is 1 / rank where rank <=
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alterrec.errors import nearest
 
-__all__ = ["Ties", "metric_values", "metrics"]
+__all__ = ["DEFAULT_METRICS", "METRICS", "Metric", "Ties", "metric_name", "metric_values", "metrics"]
 
 Ties = Literal["expected", "optimistic", "pessimistic"]
 
-_GAINS = {
-    "hits": lambda ranks: np.ones_like(ranks),
-    "ndcg": lambda ranks: 1 / np.log2(ranks + 1),
-    "mrr": lambda ranks: 1 / ranks,
+
+class Metric(NamedTuple):
+    """One metric, known by its name with an optional cutoff: ``ndcg`` or ``ndcg@20``.
+
+    Attributes:
+        label: its name in tables.
+        gain: maps ranks, float64 and counted from 1, to gains between 0 and 1. Ties are averaged and the
+            cutoff is applied by :func:`metric_values`.
+        needs_cutoff: whether the metric says nothing without a cutoff.
+    """
+
+    label: str
+    gain: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    needs_cutoff: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "hits": Metric("Hits", np.ones_like, needs_cutoff=True),
+    "ndcg": Metric("NDCG", lambda ranks: 1 / np.log2(ranks + 1)),
+    "mrr": Metric("MRR", lambda ranks: 1 / ranks),
 }
+DEFAULT_METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
 
 def metrics(
     greater: ArrayLike,
     tied: ArrayLike,
-    names: Sequence[str] = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"),
+    names: Sequence[str] = DEFAULT_METRICS,
     ties: Ties = "expected",
 ) -> dict[str, float]:
-    """The mean of each metric over samples, the same for any order of the samples.
+    """Return the mean of each metric over samples; the order of the samples does not change a bit of it.
 
     Args:
         greater: (N,) integers, items strictly above the target.
         tied: (N,) integers, items equal to the target, itself included, so 1 or more.
-        names: ``hits@K``, ``ndcg@K``, ``mrr@K``, or ``ndcg`` and ``mrr`` without a cutoff.
+        names: names in ``METRICS`` with a cutoff, as ``hits@K``, ``ndcg@K`` and ``mrr@K``; ``ndcg`` and
+            ``mrr`` also without one.
         ties: ``expected`` over tie orders, or the target first (``optimistic``) or last
             (``pessimistic``) among its equals.
 
@@ -59,7 +77,7 @@ def metrics(
         values = metric_values(greater, tied, name, ties)
         if len(values) == 0:
             raise ValueError(
-                "greater and tied are empty: there is nothing to average; give one sample or more"
+                "greater and tied are empty, so there is nothing to average; give one sample or more"
             )
         # Exactly rounded, so that shards and batches in any order give the same bits.
         means[name] = math.fsum(values.tolist()) / len(values)
@@ -69,7 +87,7 @@ def metrics(
 def metric_values(
     greater: ArrayLike, tied: ArrayLike, name: str, ties: Ties = "expected"
 ) -> NDArray[np.float64]:
-    """One metric for each sample; arguments as in :func:`metrics`.
+    """Return one metric for each sample; the arguments are those of :func:`metrics`.
 
     Returns:
         (N,) float64, fractions between 0 and 1.
@@ -83,16 +101,16 @@ def metric_values(
         >>> metric_values([1], [2], "mrr") == (1 / 2 + 1 / 3) / 2
         array([ True])
     """
-    kind, cutoff = _parse(name)
+    metric, cutoff = parse_metric(name)
     above, equal = _counts("greater", greater, least=0), _counts("tied", tied, least=1)
     if above.shape != equal.shape:
         raise ValueError(
-            f"greater has {len(above)} entries and tied {len(equal)}; allowed: one each a sample"
+            f"greater has {len(above)} entries and tied has {len(equal)}; give one of each for every sample"
         )
     if ties == "pessimistic":
         above = above + equal - 1
     elif ties not in ("expected", "optimistic"):
-        raise ValueError(f"ties is {ties!r}; allowed: 'expected', 'optimistic', 'pessimistic'")
+        raise ValueError(f"ties is {ties!r}; choose 'expected', 'optimistic' or 'pessimistic'")
     if ties != "expected":
         equal = np.ones_like(equal)
     if len(above) == 0:
@@ -100,7 +118,7 @@ def metric_values(
     last_rank = int((above + equal).max())
     depth = last_rank if cutoff is None else min(cutoff, last_rank)
     # gains[r - 1] is the gain of rank r; one more entry, zero, stands for all ranks beyond the cutoff.
-    gains = np.append(_GAINS[kind](np.arange(1, depth + 1, dtype=np.float64)), 0.0)
+    gains = np.append(metric.gain(np.arange(1, depth + 1, dtype=np.float64)), 0.0)
     total = np.concatenate([[0.0], np.cumsum(gains)])
     mean = (total[np.minimum(above + equal, depth)] - total[np.minimum(above, depth)]) / equal
     # A single rank needs no difference of sums, which would lose its last digits.
@@ -108,27 +126,45 @@ def metric_values(
     return values
 
 
-def _parse(name: str) -> tuple[str, int | None]:
+def parse_metric(name: str) -> tuple[Metric, int | None]:
+    """Return the metric of a name and its cutoff; ValueError if there is none.
+
+    Example:
+        >>> metric, cutoff = parse_metric("mrr@10")
+        >>> metric.label, cutoff
+        ('MRR', 10)
+    """
     kind, at, cutoff = name.partition("@")
-    if kind not in _GAINS:
-        hint = nearest(kind, _GAINS)
-        raise ValueError(f"unknown metric {name!r}{hint}; allowed: hits@K, ndcg@K, mrr@K, ndcg, mrr")
+    if kind not in METRICS:
+        known = ", ".join(f"{each}@K" for each in METRICS)
+        raise ValueError(f"unknown metric {name!r}{nearest(kind, METRICS)}; use {known} with a cutoff K")
     if at and not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) >= 1):
-        raise ValueError(f"metric {name!r} has the cutoff {cutoff!r}; allowed: a whole number, 1 or more")
-    if kind == "hits" and not at:
-        raise ValueError("metric 'hits' has no cutoff and would always be 1; write hits@10, say")
-    return kind, int(cutoff) if at else None
+        raise ValueError(f"metric {name!r} has the cutoff {cutoff!r}; use a whole number of 1 or more")
+    if METRICS[kind].needs_cutoff and not at:
+        raise ValueError(f"metric {kind!r} has no cutoff and would always be 1; write {kind}@10, for example")
+    return METRICS[kind], int(cutoff) if at else None
+
+
+def metric_name(name: str) -> str:
+    """Return the name of a metric as tables show it; an unknown name stays as it is.
+
+    Example:
+        >>> metric_name("ndcg@20"), metric_name("mrr"), metric_name("loss")
+        ('NDCG@20', 'MRR', 'loss')
+    """
+    kind, at, cutoff = name.partition("@")
+    return f"{METRICS[kind].label}{at}{cutoff}" if kind in METRICS else name
 
 
 def _counts(argument: str, values: ArrayLike, *, least: int) -> NDArray[Any]:
     counts = np.asarray(values)
     if counts.ndim != 1:
-        raise ValueError(f"{argument} has shape {counts.shape}; allowed: (N,), one count a sample")
+        raise ValueError(f"{argument} has shape {counts.shape}; expected (N,), one count for each sample")
     if counts.size == 0:
         return counts.astype(np.int64)
     if counts.dtype.kind not in "iu":
-        raise ValueError(f"{argument} has dtype {counts.dtype}; allowed: integers")
+        raise ValueError(f"{argument} has dtype {counts.dtype}; expected integers")
     if counts.min() < least:
         place = int(counts.argmin())
-        raise ValueError(f"{argument}[{place}] is {counts[place]}; allowed: {least} or more")
+        raise ValueError(f"{argument}[{place}] is {counts[place]}; expected {least} or more")
     return counts.astype(np.int64)

@@ -49,6 +49,9 @@ RECIPE_SCHEMA = 1
 RENAMED: Mapping[str, str] = {}
 REMOVED: Mapping[str, Any] = {}
 
+# Metrics that summaries and figures of a page are made of.
+PAGE_METRICS = ("hits@20", "ndcg@20")
+
 # The preset whose delta is another for every model: the setting of the model's own paper.
 ORIGINAL = "original"
 
@@ -92,6 +95,16 @@ class Recipe(SettingsTable):
         """
         table, _, field = key.partition(".")
         return getattr(getattr(self, table), field)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are reported: those asked for, and those that pages and the choice of epoch need.
+
+        Example:
+            >>> resolve("sasrec", overrides={"run.metrics": "mrr@10"}).metrics
+            ('mrr@10', 'hits@20', 'ndcg@20')
+        """
+        return tuple(dict.fromkeys((*self.run.metrics, *PAGE_METRICS, self.schedule.metric)))
 
 
 def recipe_fields() -> dict[str, tuple[str, Any]]:

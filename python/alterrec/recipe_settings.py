@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from alterrec.errors import nearest
+from alterrec.metrics import DEFAULT_METRICS, parse_metric
 
 _TRANSFORMER = ("model.layers", "model.heads", "model.inner", "model.init", "dropout")
 # Session encoders by name, and the settings that each one reads. A setting without a table is that of the
@@ -34,7 +35,6 @@ SESSION_ENCODERS: dict[str, tuple[str, ...]] = {
     "graph": ("graph.steps", "model.init"),
 }
 Negatives = Literal["full", "random", "window"]
-MetricName = Literal["hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20"]
 
 
 class SettingsTable(BaseModel):
@@ -60,10 +60,26 @@ class RunSettings(SettingsTable):
         default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
     )
     report: bool = Field(default=True, description="draw report.html, beside the other runs of the folder")
+    metrics: tuple[str, ...] = Field(
+        default=DEFAULT_METRICS,
+        description="metrics to report, as mrr@10 or hits@5; hits@20, ndcg@20 and schedule.metric always are",
+    )
     memory_budget: str = Field(
         default="",
         description="most memory of the process, e.g. 4GiB, kept by cutting scores; empty = no bound",
     )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return _as_tuple(value)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            parse_metric(name)
+        return names
 
     @field_validator("memory_budget")
     @classmethod
@@ -328,7 +344,9 @@ class ScheduleSettings(SettingsTable):
     patience: int = Field(
         default=3, ge=1, description="turns of every network without a better validation: stop"
     )
-    metric: MetricName = Field(default="ndcg@20", description="validation metric that chooses the best epoch")
+    metric: str = Field(
+        default="ndcg@20", description="validation metric that chooses the best epoch, as ndcg@20 or hits@5"
+    )
     objective: Literal["next", "cloze"] = Field(
         default="next", description="what is learned: the next item, or masked items of whole sessions"
     )
@@ -345,6 +363,12 @@ class ScheduleSettings(SettingsTable):
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
         return _as_tuple(value)
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str) -> str:
+        parse_metric(name)
+        return name
 
 
 class ClozeSettings(SettingsTable):

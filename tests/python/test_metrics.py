@@ -89,11 +89,11 @@ def test_means_do_not_depend_on_the_order_of_samples() -> None:
         ([0], [1], "hits@-1", "cutoff '-1'"),
         ([0], [1], "hits@ten", "cutoff 'ten'"),
         ([0], [1], "hits", "write hits@10"),
-        ([0, 1], [1], "mrr", "greater has 2 entries and tied 1"),
+        ([0, 1], [1], "mrr", "greater has 2 entries and tied has 1"),
         ([[0]], [[1]], "mrr", r"greater has shape \(1, 1\)"),
         ([0.5], [1], "mrr", "greater has dtype float64"),
-        ([0], [0], "mrr", r"tied\[0\] is 0; allowed: 1 or more"),
-        ([3, -1], [1, 1], "mrr", r"greater\[1\] is -1; allowed: 0 or more"),
+        ([0], [0], "mrr", r"tied\[0\] is 0; expected 1 or more"),
+        ([3, -1], [1, 1], "mrr", r"greater\[1\] is -1; expected 0 or more"),
     ],
 )
 def test_wrong_input_is_named(greater: list[int], tied: list[int], name: str, message: str) -> None:
@@ -102,5 +102,5 @@ def test_wrong_input_is_named(greater: list[int], tied: list[int], name: str, me
 
 
 def test_unknown_tie_rule_is_named() -> None:
-    with pytest.raises(ValueError, match="ties is 'mean'; allowed: 'expected', 'optimistic', 'pessimistic'"):
+    with pytest.raises(ValueError, match="ties is 'mean'; choose 'expected', 'optimistic' or 'pessimistic'"):
         metric_values([0], [1], "mrr", "mean")  # type: ignore[arg-type]

@@ -32,9 +32,9 @@ from alterrec.data.statistics import joined_texts, last_places, seen_excluded, s
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.choose import choose_system
-from alterrec.evaluation.evaluate import METRICS, Protocol, Ranks, evaluate
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
 from alterrec.evaluation.significance import paired_differences
-from alterrec.metrics import metric_values
+from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained
 from alterrec.recipe import resolve
@@ -111,7 +111,7 @@ def audit(
         checks=found,
         groups=_groups(dataset, ranks),
         baselines=tuple(
-            BaselineResult(name, part.metrics() or dict.fromkeys(METRICS, 0.0))
+            BaselineResult(name, part.metrics() or dict.fromkeys(DEFAULT_METRICS, 0.0))
             for name, part in ranks.items()
         ),
         text=None if vectors is None else _text_benefit(dataset, ranks, systems["item-kNN + text"]),

@@ -9,11 +9,12 @@ from typing import Any, Literal, NamedTuple
 from alterrec.analyses.run_sections import METRICS, few
 from alterrec.data.statistics import Statistics
 from alterrec.evaluation.significance import Difference
+from alterrec.metrics import DEFAULT_METRICS
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
-from alterrec.report.tables import METRIC_NAMES, Table, count, listed, metric_table, percent, points
+from alterrec.report.tables import Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
 
 Severity = Literal["fine", "look", "bad"]
@@ -289,7 +290,7 @@ class Audit(Presented):
             f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; "
             f"{best.name} is highest.",
         )
-        table = metric_table({row.name: row.metrics for row in self.baselines}, tuple(METRIC_NAMES))
+        table = metric_table({row.name: row.metrics for row in self.baselines}, DEFAULT_METRICS)
         data = DataTable(table, [{"system": row.name, **row.metrics} for row in self.baselines])
         return Section("Systems without training", [BASELINES_NOTE], {"reach": plot}, {"reach": data})
 

@@ -14,8 +14,8 @@ from alterrec.analyses.balance_page import PARTS, Balance, Overlap
 from alterrec.comparable import folder_name, reason_not_comparable, recipe_without_seed
 from alterrec.errors import InputError, nearest
 from alterrec.evaluation.saved import SavedRanks, read_ranks
-from alterrec.metrics import metric_values
-from alterrec.report.tables import METRIC_NAMES, listed
+from alterrec.metrics import DEFAULT_METRICS, metric_values
+from alterrec.report.tables import listed
 from alterrec.report.training_curves import Member, TrainingCurve
 from alterrec.results import RunFolder, read_run
 
@@ -44,9 +44,9 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
     Raises:
         InputError: a folder is not such a run, or the runs cannot be compared.
     """
-    if metric not in METRIC_NAMES:
+    if metric not in DEFAULT_METRICS:
         raise InputError(
-            f"--metric is {metric!r}; choose one of {', '.join(METRIC_NAMES)}{nearest(metric, METRIC_NAMES)}"
+            f"--metric is {metric!r}; choose one of {', '.join(DEFAULT_METRICS)}{nearest(metric, DEFAULT_METRICS)}"
         )
     read = [read_run(Path(run)) for run in runs]
     fused = [run for run in read if _is_fused(run)]
@@ -77,7 +77,7 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
         metric=metric,
         members=members,
         found={seed: overlap(each) for seed, each in ranks.items() if len(each)},
-        chooser={name: _by_view(name, ranks) for name in METRIC_NAMES},
+        chooser={name: _by_view(name, ranks) for name in DEFAULT_METRICS},
         folder=fused[0].path / "balance",
         caveats=_caveats(fused, alone),
         command=command,

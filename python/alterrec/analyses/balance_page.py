@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.bars import Bar, labelled_bars
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
-from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name
+from alterrec.report.tables import Table, count, listed, mean_and_spread
 from alterrec.report.training_curves import (
     BANDS,
     Measure,

@@ -26,6 +26,7 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import read_ranks
+from alterrec.metrics import DEFAULT_METRICS, metric_name
 from alterrec.report.comparisons import (
     comparison_records,
     comparison_table,
@@ -34,19 +35,11 @@ from alterrec.report.comparisons import (
     signed_points,
 )
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
-from alterrec.report.tables import (
-    METRIC_NAMES,
-    VIEW_NAMES,
-    Table,
-    count,
-    listed,
-    mean_and_spread,
-    metric_name,
-)
+from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
 from alterrec.results import DataSummary, RunFolder, read_run, reported_split
 
 EVERY_VIEW = "each"
-METRICS = tuple(METRIC_NAMES)
+METRICS = DEFAULT_METRICS
 PLOTTED = ("hits@20", "ndcg@20")
 GROUPS = {
     "popularity": "By popularity of the target",

@@ -19,19 +19,11 @@ from alterrec.analyses.run_summary import (
 from alterrec.comparable import folder_name, reason_not_comparable, runs_of_same_recipe
 from alterrec.errors import InputError
 from alterrec.files import write_text
+from alterrec.metrics import metric_name
 from alterrec.report.layout import document, drawn_table, fold, list_box, note, section
 from alterrec.report.markup import Html, element
 from alterrec.report.presentation import Section, section_html
-from alterrec.report.tables import (
-    VIEW_NAMES,
-    Table,
-    count,
-    duration,
-    memory,
-    metric_name,
-    metric_table,
-    percent,
-)
+from alterrec.report.tables import VIEW_NAMES, Table, count, duration, memory, metric_table, percent
 from alterrec.results import Example, Item, RunFolder, RunResult, read_run, reported_split
 
 SESSION_ITEMS_SHOWN = 8

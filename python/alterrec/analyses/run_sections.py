@@ -8,12 +8,13 @@ from dataclasses import replace
 from alterrec.analyses.run_summary import HEADLINE, baselines_of, split_name, views_of
 from alterrec.comparable import folder_name, recipe_without_seed, system_label
 from alterrec.evaluation.saved import COLD
+from alterrec.metrics import metric_name
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Section
-from alterrec.report.tables import VIEW_NAMES, metric_name, percent
+from alterrec.report.tables import VIEW_NAMES, percent
 from alterrec.results import FEW_TARGETS, Group, RunFolder, RunResult
 
 METRICS = ("hits@20", "ndcg@20")

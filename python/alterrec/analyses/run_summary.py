@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from alterrec.report.tables import BASELINE_NAMES, VIEW_NAMES, count, metric_name, percent, points
+from alterrec.metrics import metric_name
+from alterrec.report.tables import BASELINE_NAMES, VIEW_NAMES, count, percent, points
 from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
 FIRST_ITEMS = 20

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from alterrec.evaluation.evaluate import METRICS, Protocol, evaluate, score_chunks
+from alterrec.evaluation.evaluate import Protocol, evaluate, score_chunks
 from alterrec.metrics import metric_values, metrics
 from alterrec.models.base import Recommender, Scorer
 from alterrec.ranking import fused_target_counts
@@ -94,7 +94,7 @@ def alpha_curve(model: Recommender, store: SessionStore, protocol: Protocol) -> 
     rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
     counts = _counts(model, store, protocol, rows)
     return {
-        alpha: metrics(greater, tied, METRICS) if len(greater) else {}
+        alpha: metrics(greater, tied, protocol.metrics) if len(greater) else {}
         for alpha, (greater, tied) in zip(CURVE, counts, strict=True)
     }
 

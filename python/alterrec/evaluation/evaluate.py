@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.metrics import metrics
+from alterrec.metrics import DEFAULT_METRICS, metrics
 from alterrec.models.base import Scorer, SessionBatch
 from alterrec.nn.sequences import on_device
 from alterrec.ranking import fused_target_counts, target_counts, top_ranked
@@ -21,8 +21,6 @@ from alterrec.sessions import PrefixBatches, SessionStore
 
 # Most bytes of score matrices where no budget asks for less.
 SCORE_BYTES = 2**30
-
-METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
 
 @dataclass(frozen=True)
@@ -33,16 +31,18 @@ class Ranks:
         views: view -> (greater, tied), each (N,) int64.
         samples: (N, 2) int64 session index and position of the target.
         targets: (N,) int64 item ids.
+        names: the metrics to report.
     """
 
     views: dict[str, tuple[np.ndarray, np.ndarray]]
     samples: np.ndarray
     targets: np.ndarray
+    names: tuple[str, ...] = DEFAULT_METRICS
 
     def metrics(self, view: str = "score", where: np.ndarray | None = None) -> dict[str, float]:
         """Metrics of a view over the targets ``where`` (bool, default all); empty where there are none."""
         greater, tied = (values if where is None else values[where] for values in self.views[view])
-        return metrics(greater, tied, METRICS) if len(greater) else {}
+        return metrics(greater, tied, self.names) if len(greater) else {}
 
     def all_metrics(self, where: np.ndarray | None = None) -> dict[str, dict[str, float]]:
         """Metrics of every view."""
@@ -65,6 +65,7 @@ class Protocol:
         max_len: last items of a prefix that encoders read; exclusion sees the whole prefix.
         budget_bytes: most memory for score matrices.
         device: torch device of the model.
+        metrics: the metrics to report.
     """
 
     targets: Literal["last", "every"]
@@ -72,6 +73,7 @@ class Protocol:
     max_len: int
     budget_bytes: int = SCORE_BYTES
     device: str = "cpu"
+    metrics: tuple[str, ...] = DEFAULT_METRICS
 
 
 def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
@@ -116,7 +118,7 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
             add("fused", (two[0][-1], two[1][-1]))
     empty = np.empty(0, np.int64)
     views = {view: (np.concatenate(greater[view]), np.concatenate(tied[view])) for view in greater}
-    return Ranks(views or {"score": (empty, empty)}, samples, targets)
+    return Ranks(views or {"score": (empty, empty)}, samples, targets, protocol.metrics)
 
 
 def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) -> np.ndarray:

@@ -12,7 +12,15 @@ from alterrec.recipe_settings import SESSION_ENCODERS, NetworkSettings
 
 # Where and how a run executes, and what it is measured on.
 _EVERY_RUN = (
-    *("run.seed", "run.device", "run.threads", "run.baselines", "run.report", "run.memory_budget"),
+    *(
+        "run.seed",
+        "run.device",
+        "run.threads",
+        "run.baselines",
+        "run.report",
+        "run.metrics",
+        "run.memory_budget",
+    ),
     *("data.targets", "data.exclude_seen", "data.vectors", "data.text_fields"),
     *("model.max_len", "schedule.metric"),
 )

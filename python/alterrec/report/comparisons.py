@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import metric_name
 from alterrec.report.figures.forest import Interval, forest
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot
-from alterrec.report.tables import VIEW_NAMES, Table, count, metric_name
+from alterrec.report.tables import VIEW_NAMES, Table, count
 
 COLUMNS: Mapping[str, Callable[[Comparison], str]] = {
     "system": lambda each: each.system,

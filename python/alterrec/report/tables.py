@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alterrec.metrics import metric_name
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-METRIC_NAMES = {
-    "hits@10": "Hits@10",
-    "hits@20": "Hits@20",
-    "ndcg@10": "NDCG@10",
-    "ndcg@20": "NDCG@20",
-    "mrr@20": "MRR@20",
-}
 VIEW_NAMES = {
     "score": "final score",
     "fused": "ID + text",
@@ -25,16 +20,6 @@ VIEW_NAMES = {
     "neighbours": "neighbours alone",
 }
 BASELINE_NAMES = {"popularity": "popularity", "itemknn": "item-kNN", "vsknn": "V-SKNN"}
-
-
-def metric_name(metric: str) -> str:
-    """The metric as it is written in print.
-
-    Example:
-        >>> metric_name("ndcg@20"), metric_name("hits@5")
-        ('NDCG@20', 'hits@5')
-    """
-    return METRIC_NAMES.get(metric, metric)
 
 
 def percent(share: float | None) -> str:
@@ -144,19 +129,26 @@ class Table:
 
 def metric_table(
     rows: Mapping[str, Mapping[str, float]],
-    metrics: Sequence[str] = tuple(METRIC_NAMES),
+    metrics: Sequence[str] = (),
     *,
     title: str = "",
     strong: Sequence[str] = (),
 ) -> Table:
-    """One row a system or view, one column a metric, in percent; the rows in `strong` stand out.
+    """Return a table with a row for each system or view and a column for each metric, in percent.
+
+    Args:
+        rows: name of a row -> metric -> value.
+        metrics: the columns; default all metrics of the rows.
+        title: of the table.
+        strong: names of the rows to emphasise.
 
     Example:
-        >>> print(plain(metric_table({"ID alone": {"hits@20": 0.35}}, ["hits@20"])))
+        >>> print(plain(metric_table({"ID alone": {"hits@20": 0.35}})))
         system    Hits@20
         --------  -------
         ID alone    35.0%
     """
+    metrics = metrics or list(dict.fromkeys(metric for values in rows.values() for metric in values))
     return Table(
         columns=("system", *(metric_name(metric) for metric in metrics)),
         rows=tuple(

@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.lines import Band, Line, bands
 from alterrec.report.figures.style import Panel, Unit
 from alterrec.report.presentation import DataTable
-from alterrec.report.tables import Table, mean_and_spread, metric_name
+from alterrec.report.tables import Table, mean_and_spread
 from alterrec.results import Epoch, StudyResult, Views
 
 BANDS = (

@@ -59,6 +59,7 @@ def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYT
         max_len=recipe.model.max_len,
         budget_bytes=score_bytes,
         device=recipe.run.device,
+        metrics=recipe.metrics,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import Plot, Presentation, Section
-from alterrec.report.tables import listed, metric_name
+from alterrec.report.tables import listed
 from alterrec.report.training_curves import (
     BY_EPOCH,
     Member,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import metric_name
 from alterrec.report.comparisons import forest_plot
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.presentation import Plot, Section
-from alterrec.report.tables import listed, metric_name
+from alterrec.report.tables import listed
 from alterrec.results import RowResult
 
 PICTURED = ("hits@20", "ndcg@20")

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import metric_name
 from alterrec.report.figures.bars import Bar, BarCluster, clustered_bars
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
-from alterrec.report.tables import listed, metric_name
+from alterrec.report.tables import listed
 from alterrec.results import StudyResult
 from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part
 from alterrec.studies.tables import metric_data, notes

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import Plot, Presentation, Section
-from alterrec.report.tables import mean_and_spread, metric_name, percent
+from alterrec.report.tables import mean_and_spread, percent
 from alterrec.report.training_curves import (
     BY_EPOCH,
     Member,

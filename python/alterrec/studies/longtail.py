@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import metric_name
 from alterrec.report.comparisons import interval
 from alterrec.report.figures.groups import GroupLine, group_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
-from alterrec.report.tables import Table, count, listed, mean_and_spread, metric_name, percent
+from alterrec.report.tables import Table, count, listed, mean_and_spread, percent
 from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
 from alterrec.studies.figures import PICTURED
 from alterrec.studies.words import compared, held, shown

@@ -19,8 +19,8 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import Mask, SavedRanks, popularity_groups, read_ranks
+from alterrec.metrics import DEFAULT_METRICS
 from alterrec.models.catalogue import lookup
-from alterrec.report.tables import METRIC_NAMES
 from alterrec.results import (
     SCHEMA,
     DataSummary,
@@ -34,7 +34,7 @@ from alterrec.studies.plan import Order, PlannedRow, failure_of, has_dropout, va
 from alterrec.studies.queue import RunQueue, StudyRun
 from alterrec.studies.rivals import Rivals
 
-METRICS = tuple(METRIC_NAMES)
+METRICS = DEFAULT_METRICS
 
 
 def study_result(

@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.sweeps import HeatPanel, SweepPanel, heat_maps, sweep_lines
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
-from alterrec.report.tables import Table, listed, mean_and_spread, metric_name, percent
+from alterrec.report.tables import Table, listed, mean_and_spread, percent
 from alterrec.results import StudyResult
 from alterrec.studies.sweeps import ALPHA, Point, base_row, points_of
 from alterrec.studies.words import shown

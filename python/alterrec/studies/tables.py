@@ -8,12 +8,13 @@ from string import ascii_lowercase
 from typing import Any
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import DEFAULT_METRICS, metric_name
 from alterrec.report.comparisons import comparison_table
 from alterrec.report.presentation import DataTable
-from alterrec.report.tables import METRIC_NAMES, Table, count, duration, mean_and_spread, memory, metric_name
+from alterrec.report.tables import Table, count, duration, mean_and_spread, memory
 from alterrec.results import RowResult, StudyResult
 
-METRICS = tuple(METRIC_NAMES)
+METRICS = DEFAULT_METRICS
 ORDER = "ndcg@20"
 KINDS = ("baseline", "ablation", "ours")
 MARKS = {"above": "*", "below": "†", "not shown": ""}

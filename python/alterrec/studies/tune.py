@@ -24,11 +24,12 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.files import file_name, write_json, write_text
+from alterrec.metrics import metric_name
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, resolve
 from alterrec.recipe_settings import DataSettings
-from alterrec.report.tables import Table, duration, metric_name, plain
+from alterrec.report.tables import Table, duration, plain
 from alterrec.results import CHECKPOINT
 from alterrec.sessions import SessionStore, derive_seed
 from alterrec.studies.locks import LockFile

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import metric_name
 from alterrec.report.comparisons import interval
 from alterrec.report.presentation import DataTable, Presentation, Section
-from alterrec.report.tables import Table, count, listed, metric_name
+from alterrec.report.tables import Table, count, listed
 from alterrec.results import StudyResult
 from alterrec.studies.tables import cost_data, row_comparison_table, search_table
 

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.style import Panel, canvas, colour
-from alterrec.report.tables import metric_name, percent
+from alterrec.report.tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

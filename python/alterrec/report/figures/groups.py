@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from alterrec.metrics import metric_name
 from alterrec.report.figures.style import (
     DASHES,
     MARKERS,
@@ -16,7 +17,7 @@ from alterrec.report.figures.style import (
     line,
     value_axis,
 )
-from alterrec.report.tables import VIEW_NAMES, metric_name, percent
+from alterrec.report.tables import VIEW_NAMES, percent
 from alterrec.results import FEW_TARGETS, VIEWS, Group
 
 if TYPE_CHECKING:
