@@ -11,7 +11,7 @@ import functools
 import json
 import statistics
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
+from alterrec.metrics import DEFAULT_METRICS
 from alterrec.recipe import recipe_tables
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -150,6 +151,11 @@ class RunResult:
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the run reports."""
+        return common_metrics([self.test.get("score", {}), self.valid.get("score", {})])
+
+    @property
     def views(self) -> tuple[str, ...]:
         """Views to show, in the order of ``VIEWS``; ``fused`` is left out where it equals the score."""
         same = self.valid.get("fused") == self.valid.get("score") and self.test.get("fused") == self.test.get(
@@ -158,6 +164,17 @@ class RunResult:
         known = {**self.valid, **self.test}
         ordered = [view for view in VIEWS if view in known] + [view for view in known if view not in VIEWS]
         return tuple(view for view in ordered if not (view == "fused" and same))
+
+
+def common_metrics(measured: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """Return the metrics that all results report, in the order of the first one; empty results are ignored.
+
+    Example:
+        >>> common_metrics([{"mrr@10": 0.1, "hits@20": 0.3}, {"hits@20": 0.4}])
+        ('hits@20',)
+    """
+    found = [values for values in measured if values]
+    return tuple(name for name in found[0] if all(name in values for values in found)) if found else ()
 
 
 def reported_split(result: RunResult) -> str:
@@ -478,6 +495,11 @@ class StudyResult:
     pictured: str = "ndcg@20"
     versions: dict[str, str] = field(default_factory=dict)
     statistics: Statistics | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that all runs report."""
+        return common_metrics(run.test for row in self.rows for run in row.runs) or DEFAULT_METRICS
 
     def kinds(self, kind: Kind) -> list[RowResult]:
         """Return the rows of a kind that have numbers."""

@@ -14,10 +14,10 @@ from alterrec.analyses.balance_page import PARTS, Balance, Overlap
 from alterrec.comparable import folder_name, reason_not_comparable, recipe_without_seed
 from alterrec.errors import InputError, nearest
 from alterrec.evaluation.saved import SavedRanks, read_ranks
-from alterrec.metrics import DEFAULT_METRICS, metric_values
+from alterrec.metrics import metric_values
 from alterrec.report.tables import listed
 from alterrec.report.training_curves import Member, TrainingCurve
-from alterrec.results import RunFolder, read_run
+from alterrec.results import RunFolder, common_metrics, read_run
 
 # Systems that are one part of a fusion, trained alone.
 ALONE = {
@@ -44,11 +44,10 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
     Raises:
         InputError: a folder is not such a run, or the runs cannot be compared.
     """
-    if metric not in DEFAULT_METRICS:
-        raise InputError(
-            f"--metric is {metric!r}; choose one of {', '.join(DEFAULT_METRICS)}{nearest(metric, DEFAULT_METRICS)}"
-        )
     read = [read_run(Path(run)) for run in runs]
+    known = common_metrics(run.result.metrics for run in read)
+    if metric not in known:
+        raise InputError(f"--metric is {metric!r}; choose one of {', '.join(known)}{nearest(metric, known)}")
     fused = [run for run in read if _is_fused(run)]
     if not fused:
         given = ", ".join(f"{folder_name(run.path)} ({run.result.model})" for run in read)
@@ -77,7 +76,7 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
         metric=metric,
         members=members,
         found={seed: overlap(each) for seed, each in ranks.items() if len(each)},
-        chooser={name: _by_view(name, ranks) for name in DEFAULT_METRICS},
+        chooser={name: _by_view(name, ranks) for name in known},
         folder=fused[0].path / "balance",
         caveats=_caveats(fused, alone),
         command=command,

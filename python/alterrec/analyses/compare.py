@@ -26,7 +26,7 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import read_ranks
-from alterrec.metrics import DEFAULT_METRICS, metric_name
+from alterrec.metrics import metric_name
 from alterrec.report.comparisons import (
     comparison_records,
     comparison_table,
@@ -36,10 +36,9 @@ from alterrec.report.comparisons import (
 )
 from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
-from alterrec.results import DataSummary, RunFolder, read_run, reported_split
+from alterrec.results import DataSummary, RunFolder, common_metrics, read_run, reported_split
 
 EVERY_VIEW = "each"
-METRICS = DEFAULT_METRICS
 PLOTTED = ("hits@20", "ndcg@20")
 GROUPS = {
     "popularity": "By popularity of the target",
@@ -189,15 +188,16 @@ class ComparisonReport(Presented):
 
     def _systems_section(self) -> Section:
         shown = [(system, view) for system in self.systems for view in self.views if view in system.means]
+        metrics = list(next(iter(self.systems[0].means.values())))
         rows = [
             (
                 self._with_view(system.name, view),
                 str(len(system.seeds)),
-                *(mean_and_spread(system.means[view][metric], 2, "") for metric in METRICS),
+                *(mean_and_spread(system.means[view][metric], 2, "") for metric in metrics),
             )
             for system, view in shown
         ]
-        table = Table(("system", "seeds", *map(metric_name, METRICS)), tuple(rows))
+        table = Table(("system", "seeds", *map(metric_name, metrics)), tuple(rows))
         records = [
             {
                 "system": system.name,
@@ -362,10 +362,11 @@ def compare(
         for baseline, system in combinations(systems, 2)
         if all_pairs or baseline is systems[0]
     ]
+    metrics = common_metrics(folder.result.metrics for folder in folders)
     return ComparisonReport(
-        systems=tuple(_system_result(system, named[system.name], chosen) for system in systems),
+        systems=tuple(_system_result(system, named[system.name], chosen, metrics) for system in systems),
         views=tuple(chosen),
-        comparisons=tuple(compare_systems(pairings(pairs, chosen, METRICS))),
+        comparisons=tuple(compare_systems(pairings(pairs, chosen, metrics))),
         data=first.result.data,
         split=split_name(first.result),
         seen=seen_rule(first.result),
@@ -428,20 +429,22 @@ def _chosen_views(systems: Sequence[System], names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _system_result(system: System, runs: Sequence[RunFolder], views: Sequence[str]) -> SystemResult:
+def _system_result(
+    system: System, runs: Sequence[RunFolder], views: Sequence[str], metrics: Sequence[str]
+) -> SystemResult:
     values = {
-        view: system.values(view, METRICS, system.all_targets) for view in views if view in system.views
+        view: system.values(view, metrics, system.all_targets) for view in views if view in system.views
     }
     return SystemResult(
         name=system.name,
         runs=tuple(str(run.path) for run in runs),
         seeds=tuple(run.result.seed for run in runs),
         means={
-            view: {metric: [float(each[:, k].mean()) for each in own] for k, metric in enumerate(METRICS)}
+            view: {metric: [float(each[:, k].mean()) for each in own] for k, metric in enumerate(metrics)}
             for view, own in values.items()
         },
         errors={
-            view: {metric: _standard_error(np.mean(own, axis=0)[:, k]) for k, metric in enumerate(METRICS)}
+            view: {metric: _standard_error(np.mean(own, axis=0)[:, k]) for k, metric in enumerate(metrics)}
             for view, own in values.items()
         },
     )

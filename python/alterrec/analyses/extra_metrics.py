@@ -17,7 +17,7 @@ from alterrec.evaluation.saved import (
     read_ranks,
     read_top,
 )
-from alterrec.metrics import DEFAULT_METRICS, metric_name
+from alterrec.metrics import metric_name
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Section
 from alterrec.report.tables import VIEW_NAMES, Table, count, percent
@@ -64,7 +64,7 @@ def read_beside(run: RunFolder) -> Beside | None:
     shown = [view for view in run.result.views if view in ranks.views]
 
     def groups(masks: Mapping[str, Mask]) -> list[Group]:
-        found = [Group(**group) for group in ranks.groups(masks, DEFAULT_METRICS)]
+        found = [Group(**group) for group in ranks.groups(masks, run.result.metrics)]
         return shown_groups(run.result, found)
 
     return Beside(

@@ -33,7 +33,7 @@ from alterrec.studies.plan import PAPER_GRID, Grid, Order, PlannedRow, plan_of, 
 from alterrec.studies.queue import Failure, RunQueue, Settings
 from alterrec.studies.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.studies.scheduler import work
-from alterrec.studies.study_result import METRICS, data_summary, study_result
+from alterrec.studies.study_result import data_summary, study_result
 from alterrec.studies.sweep import sweep
 from alterrec.studies.sweep_rows import PAPER_SWEEPS, Resolved, sweep_axes, sweep_rows
 from alterrec.studies.table1 import table1
@@ -236,8 +236,9 @@ def run_study(
     order = _order(study, presets, settings or {}, seeds, only, quick, command)
     searched = order.grid if search or study.searched else {}
     grid = {key: values for key, values in searched.items() if key not in (settings or {})}
-    order = order._replace(over=over, reference=study.reference, grid=grid, pictured=_pictured(study, metric))
     fixed = {**order.quick, **(settings or {})}
+    pictured = _pictured(study, metric, resolve(order.models[0], presets, fixed).metrics)
+    order = order._replace(over=over, reference=study.reference, grid=grid, pictured=pictured)
     if study.axes is not None:
         axes = study.axes(order, lambda model, own: resolve(model, presets, {**fixed, **own}))
         order = order._replace(over=axes)
@@ -312,11 +313,11 @@ def lookup(name: str) -> Study:
     return STUDIES[name]
 
 
-def _pictured(study: Study, metric: str) -> str:
+def _pictured(study: Study, metric: str, known: Sequence[str]) -> str:
     if metric and not (study.curves or study.axes):
         raise InputError(f"--metric is {metric!r}; allowed: only for studies that draw one metric alone")
-    if metric and metric not in METRICS:
-        raise InputError(f"--metric is {metric!r}; allowed: {', '.join(METRICS)}{nearest(metric, METRICS)}")
+    if metric and metric not in known:
+        raise InputError(f"--metric is {metric!r}; choose one of {', '.join(known)}{nearest(metric, known)}")
     return metric or "ndcg@20"
 
 

@@ -19,7 +19,6 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import Mask, SavedRanks, popularity_groups, read_ranks
-from alterrec.metrics import DEFAULT_METRICS
 from alterrec.models.catalogue import lookup
 from alterrec.results import (
     SCHEMA,
@@ -29,12 +28,11 @@ from alterrec.results import (
     SeedResult,
     StudyResult,
     TriedSetting,
+    common_metrics,
 )
 from alterrec.studies.plan import Order, PlannedRow, failure_of, has_dropout, validation
 from alterrec.studies.queue import RunQueue, StudyRun
 from alterrec.studies.rivals import Rivals
-
-METRICS = DEFAULT_METRICS
 
 
 def study_result(
@@ -151,16 +149,18 @@ def study_comparisons(
         if (finished := _finished(row, runs))
     }
     kinds = {row.label: lookup(row.model).kind for row in rows}
+    results = [read.result for row in rows for run in row.seeds if (read := runs.result(run)) is not None]
+    metrics = common_metrics(result.test.get("score", {}) for result in results)
     families: dict[str, list[Pairing]] = {}
     for group in ["", *(_groups(systems) if grouped else ())]:
         masks = {label: _mask(system, group) for label, system in systems.items()}
         values = {
-            label: np.mean(system.values("score", METRICS, masks[label]), axis=0)
+            label: np.mean(system.values("score", metrics, masks[label]), axis=0)
             for label, system in systems.items()
         }
         for label, baselines in rivals(kinds, values):
             pairing = Pairing(
-                systems[label], [systems[each] for each in baselines], METRICS, masks[label], group=group
+                systems[label], [systems[each] for each in baselines], metrics, masks[label], group=group
             )
             families.setdefault(label, []).append(pairing)
     return [

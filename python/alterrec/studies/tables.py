@@ -8,13 +8,12 @@ from string import ascii_lowercase
 from typing import Any
 
 from alterrec.evaluation.comparisons import Comparison
-from alterrec.metrics import DEFAULT_METRICS, metric_name
+from alterrec.metrics import metric_name
 from alterrec.report.comparisons import comparison_table
 from alterrec.report.presentation import DataTable
 from alterrec.report.tables import Table, count, duration, mean_and_spread, memory
 from alterrec.results import RowResult, StudyResult
 
-METRICS = DEFAULT_METRICS
 ORDER = "ndcg@20"
 KINDS = ("baseline", "ablation", "ours")
 MARKS = {"above": "*", "below": "†", "not shown": ""}
@@ -61,14 +60,14 @@ def metric_rows(
             _spread(row.values(metric)) + (marked or {}).get((row.label, metric), "")
             if row.runs
             else _absent(row)
-            for metric in METRICS
+            for metric in study.metrics
         )
         note = f" ({letters[row.label]})" if row.label in letters else ""
         cells.append((row.label + note, *numbers))
-    best, second = _first_and_second(rows)
+    best, second = _first_and_second(rows, study.metrics)
     ours = [place for place, row in enumerate(rows) if row.kind != "baseline"]
     return Table(
-        ("system", *map(metric_name, METRICS)),
+        ("system", *map(metric_name, study.metrics)),
         tuple(cells),
         best=best,
         second=second,
@@ -81,7 +80,7 @@ def metric_data(
 ) -> DataTable:
     """The same with fractions and bytes as they are, for other programs."""
     shown = ordered(study) if rows is None else rows
-    return DataTable(metric_rows(study, marked, shown), [_record(row) for row in shown])
+    return DataTable(metric_rows(study, marked, shown), [_record(row, study.metrics) for row in shown])
 
 
 def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | None = None) -> list[str]:
@@ -165,9 +164,9 @@ def search_table(study: StudyResult) -> Table:
     )
 
 
-def _record(row: RowResult) -> dict[str, Any]:
+def _record(row: RowResult, metrics: Sequence[str]) -> dict[str, Any]:
     line: dict[str, Any] = {"system": row.label, "model": row.model, "kind": row.kind, "seeds": len(row.runs)}
-    for metric in METRICS:
+    for metric in metrics:
         values = row.values(metric)
         line[metric] = row.mean(metric)
         line[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
@@ -186,11 +185,11 @@ def _record(row: RowResult) -> dict[str, Any]:
 
 
 def _first_and_second(
-    rows: Sequence[RowResult],
+    rows: Sequence[RowResult], metrics: Sequence[str]
 ) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
     """Cells (row, column) with the highest and the second highest mean of each metric."""
     found: tuple[set[tuple[int, int]], set[tuple[int, int]]] = set(), set()
-    for column, metric in enumerate(METRICS, start=1):
+    for column, metric in enumerate(metrics, start=1):
         # Rounded, for means that are equal on paper differ in their last bits.
         means = {
             place: round(mean, 12) for place, row in enumerate(rows) if (mean := row.mean(metric)) is not None
