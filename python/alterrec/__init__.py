@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alterrec.analyses.audit import audit
     from alterrec.analyses.balance import balance
     from alterrec.analyses.compare import compare
-    from alterrec.analyses.saved_result import result
+    from alterrec.analyses.run_page import result
     from alterrec.runs.fit import fit
     from alterrec.runs.recommend import load
     from alterrec.studies.study import load_study, run_study
@@ -30,7 +30,7 @@ _HOMES = {
     "load": "alterrec.runs.recommend",
     "load_study": "alterrec.studies.study",
     "run_study": "alterrec.studies.study",
-    "result": "alterrec.analyses.saved_result",
+    "result": "alterrec.analyses.run_page",
 }
 
 

@@ -131,7 +131,7 @@ def show_profile(seconds: Mapping[str, float]) -> None:
 
 def show_evaluation(numbers: Mapping[str, Any]) -> None:
     """Print what ``evaluate_run`` returns: metrics by view and by popularity of the target."""
-    from alterrec.analyses.extra_metrics import group_table
+    from alterrec.analyses.run_sections import group_table
     from alterrec.results import Group
 
     for split, spoken in (("valid", "validation"), ("test", "test")):

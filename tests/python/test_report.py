@@ -18,13 +18,13 @@ from report_folder import LEVELS, metrics, result, write_run
 from rich.console import Console
 
 from alterrec.analyses.run_page import write_report
-from alterrec.analyses.run_summary import caveats, opening
+from alterrec.analyses.run_summary import caveats, findings
 from alterrec.errors import InputError
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel, png, spread_out, svg
-from alterrec.report.markup import element
+from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table, markdown, mean_and_spread, metric_table, plain, show
 from alterrec.results import Epoch, Group, read_run
 
@@ -74,24 +74,24 @@ def test_everything_of_a_full_run_is_on_the_page(tmp_path: Path) -> None:
     assert page.open == []
     assert page.headings == [
         "alterrec on online retail",
-        "Warnings of this run",
-        "Before you believe it",
-        "How it compares",
-        "How it learned",
-        "Rare and popular items",
-        "A few test sessions",
+        "Warnings",
+        "Caveats",
+        "Comparison with baselines and other runs",
+        "Training",
+        "Metrics by popularity of the target",
+        "Example test sessions",
         "Session 1",
         "Session 2",
         "Session 3",
         "Session 4",
-        "The numbers",
-        "What was run",
+        "All metrics",
+        "Data and cost",
     ]
     wanted = ["final score", "ID + text", "ID alone", "text alone", "neighbours alone"]
     wanted += ["popularity", "item-kNN", "V-SKNN", "fused validation fell below its start in epoch 6"]
     wanted += ["2 min 13 s", "1.2 GiB", "16,120", "last = 0.1", "negatives: window", "(last 8 of 11 items)"]
     assert [text for text in wanted if text not in page.text] == []
-    assert page.text.count("✓ came next") == 2
+    assert page.text.count("✓ next item") == 2
     assert page.text.count("✓ final score") == 3
     for name in ("systems", "training", "longtail"):
         assert (tmp_path / "run" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -143,10 +143,10 @@ def test_mathematics_in_names_is_not_typeset(tmp_path: Path) -> None:
 def test_a_run_without_text_shows_one_line_and_no_comparison_of_parts(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", views=("score",), epochs=3, model="id_only", fusion={}, warnings=[])
     page = outline(run)
-    assert "Warnings of this run" not in page.headings
-    assert "ID and text together" not in page.text
+    assert "Warnings" not in page.headings
+    assert "ID and text combined" not in page.text
     assert "text alone" not in page.text
-    assert "luck alone can find them" in page.text
+    assert "finds them only by chance" in page.text
 
 
 def test_a_baseline_without_epochs_has_no_curves(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_baseline_without_epochs_has_no_curves(tmp_path: Path) -> None:
     (run / "examples.json").unlink()
     (run / "recipe.toml").unlink()
     page = outline(run)
-    assert page.headings[-2:] == ["The numbers", "What was run"]
-    assert {"How it learned", "A few test sessions"}.isdisjoint(page.headings)
+    assert page.headings[-2:] == ["All metrics", "Data and cost"]
+    assert {"Training", "Example test sessions"}.isdisjoint(page.headings)
     assert not (run / "figures" / "training.png").exists()
 
 
@@ -170,8 +170,8 @@ def test_an_interrupted_run_without_test_numbers_speaks_of_validation(tmp_path: 
     page = outline(run)
     assert "Training was interrupted after epoch 1" in page.text
     assert "On 911 validation targets" in page.text
-    assert "There are no test numbers" in page.text
-    assert "Rare and popular items" not in page.headings
+    assert "There are no test metrics" in page.text
+    assert "Metrics by popularity of the target" not in page.headings
 
 
 def test_no_cold_targets_no_word_about_cold(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ def test_runs_beside_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: 
     assert "nfrec_sum (best) · naive0, 3 seeds" in text
     assert "nfrec_sum (best) · gap" in text
     assert (
-        "Left out of the comparison: cut (interrupted), elsewhere (other data: beauty), "
+        "Not comparable and left out: cut (interrupted), elsewhere (other data: beauty), "
         "seen (another rule for items already in the session), every (other targets), "
         "damaged (cannot be read)." in text
     )
-    assert "This is one seed" not in text
+    assert "run with one seed" not in text
 
 
 @pytest.mark.parametrize(
@@ -274,38 +274,38 @@ def test_keys_of_later_versions_are_ignored(tmp_path: Path) -> None:
     assert read_run(write_run(tmp_path / "run", novelty=1)).result.model == "alterrec"
 
 
-def test_opening_by_hand(tmp_path: Path) -> None:
+def test_findings_by_hand(tmp_path: Path) -> None:
     views = {"score": 0.40, "fused": 0.36, "id": 0.35, "text": 0.38}
     test = {view: metrics(level) for view, level in views.items()} | {"neighbours": metrics(0.3)}
     run = read_run(write_run(tmp_path / "run", test=test, baselines={"vsknn": {"test": metrics(0.45)}}))
-    said = opening(run.result)
+    said = findings(run.result)
     assert said[1] == (
-        "On 907 test targets, the right item is among the first 20 of 3,204 in 40.0% of cases (Hits@20); "
-        "NDCG@20, which also rewards a higher place, is 24.4%."
+        "On 907 test targets, Hits@20 is 40.0%: in that share of cases the right item is among the first 20 "
+        "of 3,204. NDCG@20, which also rewards a higher rank, is 24.4%."
     )
     assert said[2] == (
-        "ID and text together reach 36.0%: 1.0 points above ID alone (35.0%) "
+        "ID and text combined reach 36.0%: 1.0 points above ID alone (35.0%) "
         "and 2.0 points below text alone (38.0%)."
     )
-    assert said[3] == "Item neighbours as the third member of the sum change that by +4.0 points."
+    assert said[3] == "Adding item neighbours to the sum changes this by +4.0 points."
     assert said[4] == "The final score is 5.0 points below the best simple baseline, V-SKNN (45.0%)."
 
 
-def test_doubts_by_hand(tmp_path: Path) -> None:
+def test_caveats_by_hand(tmp_path: Path) -> None:
     test = {"score": metrics(0.20), "id": metrics(0.36), "text": metrics(0.1)}
     targets = {"test": {"count": 400, "cold": 4, "tied_share": {"text": 0.25, "id": 0.001}}}
     changes = {"test": test, "targets": targets, "stopped": "finished", "best_epoch": 12}
     run = read_run(write_run(tmp_path / "run", views=("score", "id", "text"), **changes))
     assert caveats(run.result) == [
-        "The best epoch is the last one: more epochs may still help.",
-        "The final score (20.0%) is below ID alone (36.0%): the sum lost something.",
-        "V-SKNN (37.1%), which trains no network, beats the model.",
-        "With 400 targets, Hits@20 is known to about ±2.0 points (one standard error). "
-        "ranks.parquet has every target, to test two runs against each other.",
-        "4 targets (1.0%) never occur in training: only their text can find them.",
-        "Targets that tie exactly with other items: 25.0% by text alone. Their metrics are averages "
-        "over the orders of the tie.",
-        "This is one seed; how much another seed would move the numbers is not shown.",
+        "The best epoch is the last one, so more epochs may improve the result.",
+        "The final score (20.0%) is below ID alone (36.0%): combining the parts hurts.",
+        "V-SKNN (37.1%), a baseline without a neural network, beats the model.",
+        "With 400 targets, the standard error of Hits@20 is about 2.0 points. To test the difference between "
+        "two runs, use alterrec compare.",
+        "4 targets (1.0%) never occur in training. This model finds them only by their text.",
+        "Some targets have exactly the same score as another item (25.0% with text alone). Their metrics are "
+        "averages over all orders of the tied items.",
+        "The recipe was run with one seed, so the variation between seeds is not known.",
     ]
 
 
@@ -378,10 +378,12 @@ def test_labels_keep_their_order_gap_and_bounds(values: list[float]) -> None:
 
 
 @given(st.text())
-def test_element_gives_back_its_text(text: str) -> None:
-    seen = Outline(element("p", text, title=text))
+def test_a_page_gives_back_its_text(text: str) -> None:
+    table = DataTable(Table(("a", "b"), ((text, "x"),), title=text))
+    seen = Outline(Presentation("x", text, "", [], [], [Section(text, tables={"t": table})]).page())
     assert seen.open == []
-    assert seen.text == text
+    assert seen.headings == [text, text] if text else [""]
+    assert seen.text.count(text) >= 4
 
 
 def test_tables_in_each_form() -> None:

@@ -13,8 +13,8 @@ import pytest
 from report_folder import write_run
 
 import alterrec
-from alterrec.analyses.extra_metrics import read_beside
 from alterrec.analyses.run_page import write_report
+from alterrec.analyses.run_sections import read_extra_metrics
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import (
@@ -147,7 +147,7 @@ def test_the_object_prints_draws_and_saves(run: Path, tmp_path: Path) -> None:
     assert shown.metrics["score"]["hits@20"] == shown.folder.result.test["score"]["hits@20"]
     text = str(shown)
     assert "final score Hits@20" in text
-    assert re.search(r"coverage@2: share of the catalogue that is shown +50\.0%", text)
+    assert re.search(r"coverage@2: share of all items that are recommended +50\.0%", text)
     assert re.search(r"item-cold +2 +33\.3%", text)
     assert list(shown.draw()) == ["systems", "training", "longtail", "lengths"]
     html = shown._repr_html_()
@@ -155,26 +155,26 @@ def test_the_object_prints_draws_and_saves(run: Path, tmp_path: Path) -> None:
     page = shown.save(tmp_path / "out")
     assert page.read_text("utf-8").count("<svg") == 8
     assert pl.read_csv(tmp_path / "out" / "lengths.csv")["text mrr@20"].to_list()[2] == 1.0
-    beside = pl.read_csv(tmp_path / "out" / "beside.csv")
+    beside = pl.read_csv(tmp_path / "out" / "extra_metrics.csv")
     assert beside.filter(pl.col("metric") == "coverage")["value"].to_list() == [0.5]
 
 
 def test_an_older_run_says_what_it_lacks(run: Path) -> None:
     (run / "top.parquet").unlink()
-    beside = read_beside(read_run(run))
+    beside = read_extra_metrics(read_run(run))
     assert beside is not None
     assert beside.lists is None
-    assert "kept no lists of items (top.parquet)" in write_report(run).read_text("utf-8")
+    assert "saved no recommendation lists (top.parquet)" in write_report(run).read_text("utf-8")
     (run / "ranks.parquet").unlink()
-    assert read_beside(read_run(run)) is None
+    assert read_extra_metrics(read_run(run)) is None
     assert "MRR over" not in str(alterrec.result(run))
 
 
 def test_the_page_of_a_run_has_these_sections(run: Path) -> None:
     page = write_report(run).read_text("utf-8")
-    assert "Short and long sessions" in page
-    assert "show 50.0% of the 6 items" in page
-    assert "Item-cold: the target never occurs in training" in page
+    assert "Metrics by session length" in page
+    assert "contain 50.0% of the 6 items" in page
+    assert "Item-cold targets never occur in training" in page
     assert (run / "figures" / "lengths.svg").exists()
 
 
@@ -182,7 +182,7 @@ def test_without_test_targets_validation_is_shown(run: Path) -> None:
     validation = write_run(run.parent / "valid", views=("score", "text"), test={})
     ITEMS.write_parquet(validation / "vocabulary.parquet")
     RANKS.write_parquet(validation / "ranks.parquet")
-    beside = read_beside(read_run(validation))
+    beside = read_extra_metrics(read_run(validation))
     assert beside is not None
     assert beside.mrr["score"] == pytest.approx(1 / 6)
     assert beside.lists is None
@@ -202,7 +202,7 @@ def test_damaged_files_are_named(run: Path, name: str, frame: pl.DataFrame | Non
     else:
         frame.write_parquet(run / name)
     with pytest.raises(InputError, match=message):
-        read_beside(read_run(run))
+        read_extra_metrics(read_run(run))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_a_fitted_run_shows_itself(tmp_path: Path) -> None:
     run = alterrec.fit(data, "popularity", out=tmp_path / "run", overrides={"run.baselines": False})
     shown = run.show()
     assert shown.folder.path == run.path
-    assert shown.beside is not None
-    assert shown.beside.lists is not None
+    assert shown.extra_metrics is not None
+    assert shown.extra_metrics.lists is not None
     # All that is shown to anyone are the 20 most popular items, less those of the session.
-    assert shown.beside.lists.coverage < 40 / data.num_items
-    assert shown.beside.lists.popularity_ratio is not None
-    assert shown.beside.lists.popularity_ratio > 1
+    assert shown.extra_metrics.lists.coverage < 40 / data.num_items
+    assert shown.extra_metrics.lists.popularity_ratio is not None
+    assert shown.extra_metrics.lists.popularity_ratio > 1

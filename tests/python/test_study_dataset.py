@@ -102,13 +102,13 @@ def test_the_page_of_a_data_set(tmp_path: Path) -> None:
     assert "<script" not in text
     assert page.headings == [
         "online retail in numbers",
-        "Before you believe it",
+        "Caveats",
         "Sessions (Table 3)",
         "Lengths and popularity",
         "Targets",
         "Popularity",
         "Texts",
-        "To run it again",
+        "How to reproduce",
     ]
     with (tmp_path / "table3.csv").open(newline="") as file:
         (line,) = csv.DictReader(file)

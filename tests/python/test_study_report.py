@@ -78,7 +78,7 @@ def test_the_table_by_hand(folder: Path) -> None:
         ("alterrec", "ndcg@20"),
         ("alterrec", "mrr@20"),
     }
-    assert table.apart == 3
+    assert table.rule_before == 3
     assert notes(study, "the best baseline")[2:] == ["(a) hggnn: the data has no user ids."]
 
 
@@ -88,7 +88,7 @@ def test_marks_in_each_form() -> None:
         (("a_b", "1.00"), ("c", "3.00*"), ("d", "2.00†")),
         best=frozenset({(1, 1)}),
         second=frozenset({(2, 1)}),
-        apart=1,
+        rule_before=1,
     )
     assert markdown(table).splitlines()[2:] == [
         "| a_b | 1.00 |",
@@ -200,7 +200,7 @@ def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
         "Against the best baseline",
         "What was chosen, and what it took",
         "How it was run",
-        "To run it again",
+        "How to reproduce",
     ]
     assert {load[:1] for load in page.loads} <= {"#"}
     assert "<script" not in text

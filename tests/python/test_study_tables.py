@@ -83,7 +83,7 @@ def test_table_2_is_in_the_order_of_the_paper_with_marks_on_the_variants(whole: 
         ("alterrec_wo_id", "31.00 ± 1.41*"),
         ("independent", "30.00 ± 1.41†"),
     ]
-    assert table.apart is None
+    assert table.rule_before is None
 
 
 def test_the_page_of_table_2(tmp_path: Path, whole: StudyResult) -> None:

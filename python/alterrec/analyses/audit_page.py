@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from alterrec.analyses.run_sections import METRICS, few
+from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.statistics import Statistics
 from alterrec.evaluation.significance import Difference
 from alterrec.metrics import DEFAULT_METRICS
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.figures.groups import group_lines, view_panels
-from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
+from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
 from alterrec.report.tables import Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
 
@@ -163,7 +163,7 @@ class BaselineResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Audit(Presented):
+class Audit(Report):
     """The audit of a data set: prints as tables, draws its figures, shows itself in a notebook.
 
     Attributes:
@@ -320,7 +320,7 @@ class Audit(Presented):
             "Metrics of item-kNN and of text neighbours by number of interactions of the target in train.",
             groups=self.groups,
         )
-        notes = [" ".join([TEXT_NOTE, *few(self.groups)])]
+        notes = [" ".join([TEXT_NOTE, *few_targets_note(self.groups)])]
         data = DataTable(Table(("Hits@20, shares of test targets", ""), rows), [asdict(text)])
         return [Section("Can text help?", notes, {"text": plot}, {"text": data})]
 

@@ -13,7 +13,7 @@ from alterrec.metrics import metric_name
 from alterrec.report.figures.bars import Bar, labelled_bars
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.figures.style import Panel
-from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
+from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread
 from alterrec.report.training_curves import (
     BANDS,
@@ -117,7 +117,7 @@ class Overlap(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Balance(Presented):
+class Balance(Report):
     """Modality dominance in runs of one recipe: prints as tables, draws figures, shows in a notebook.
 
     Attributes:

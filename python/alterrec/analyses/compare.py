@@ -34,7 +34,7 @@ from alterrec.report.comparisons import (
     interval,
     signed_points,
 )
-from alterrec.report.presentation import DataTable, Plot, Presentation, Presented, Section
+from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
 from alterrec.results import DataSummary, RunFolder, common_metrics, read_run, reported_split
 
@@ -72,7 +72,7 @@ class SystemResult:
 
 
 @dataclass(frozen=True)
-class ComparisonReport(Presented):
+class ComparisonReport(Report):
     """Systems compared on the same targets. It prints as tables and shows plots in a notebook.
 
     Attributes:

@@ -1,92 +1,114 @@
-"""What is drawn of a run folder: how it compares, how it learned, rare and popular items."""
+"""Sections of the report of a run: comparison, training, popularity, session length, extra metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from alterrec.analyses.run_summary import HEADLINE, baselines_of, split_name, views_of
+from alterrec.analyses.run_summary import baselines_of, split_name, views_of
 from alterrec.comparable import folder_name, recipe_without_seed, system_label
-from alterrec.evaluation.saved import COLD
+from alterrec.evaluation.saved import (
+    COLD,
+    ListStatistics,
+    Mask,
+    cold_groups,
+    length_groups,
+    list_statistics,
+    read_items,
+    read_ranks,
+    read_top,
+)
 from alterrec.metrics import metric_name
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel
-from alterrec.report.presentation import Plot, Section
-from alterrec.report.tables import VIEW_NAMES, percent
-from alterrec.results import FEW_TARGETS, Group, RunFolder, RunResult
+from alterrec.report.presentation import DataTable, Plot, Section
+from alterrec.report.tables import HEADLINE, VIEW_NAMES, Table, count, percent
+from alterrec.results import FEW_TARGETS, Group, Metrics, RunFolder, RunResult, reported_split
 
 METRICS = ("hits@20", "ndcg@20")
+LENGTH = "items before the target"
+COLD_NOTE = (
+    "Item-cold targets never occur in training, so only their text can find them. Text-cold targets have no "
+    "text, so only the sessions can find them. A target can be both."
+)
 
 
 def seen_rule(result: RunResult) -> str:
-    """Whether items already in the session are candidates, in a sentence."""
+    """Return whether items already in the session are candidates, as a sentence."""
     rule = f" (rule: {result.data.seen_rule})" if result.data.seen_rule else ""
     return f"Items already in the session are {'not ' if result.data.exclude_seen else ''}candidates{rule}."
 
 
-def systems_part(
-    run: RunFolder, rivals: Sequence[RunFolder] = (), left_out: Sequence[str] = ()
+def systems_section(
+    run: RunFolder, others: Sequence[RunFolder] = (), left_out: Sequence[str] = ()
 ) -> list[Section]:
-    """The run, its parts, its baselines and its rivals as bars; nothing where there are no numbers."""
-    plot = _systems_plot(run, rivals)
+    """Return bars of the run, its parts, its baselines and other runs; nothing if there are no metrics."""
+    plot = _systems_plot(run, others)
     if plot is None:
         return []
     result = run.result
     notes = [
-        f"Every system ranks the whole catalogue for the same {split_name(result)} targets.",
+        f"Every system ranks all items for the same {split_name(result)} targets.",
         seen_rule(result),
-        "Coloured: this run and its parts, each ranking alone."
+        "Coloured: this run, and each of its parts used alone."
         if len(result.views) > 1
         else "Coloured: this run.",
     ]
     if result.baselines:
-        notes.append("Light grey: baselines that train no network.")
-    if rivals:
+        notes.append("Light grey: baselines without a neural network.")
+    if others:
         notes.append(
-            "Dark grey: other runs; of several seeds the bar is the mean, the whisker one standard deviation "
-            "and each dot a seed."
+            "Dark grey: other runs. For several seeds, the bar is the mean, the whisker one standard "
+            "deviation, and each dot one seed."
         )
     if left_out:
-        notes.append(f"Left out of the comparison: {', '.join(left_out)}.")
-    return [Section("How it compares", [" ".join(notes)], {"systems": plot})]
+        notes.append(f"Not comparable and left out: {', '.join(left_out)}.")
+    return [Section("Comparison with baselines and other runs", [" ".join(notes)], {"systems": plot})]
 
 
-def training_part(run: RunFolder) -> list[Section]:
-    """Validation by epoch; nothing of a run that trained nothing."""
+def training_section(run: RunFolder) -> list[Section]:
+    """Return validation metrics by epoch; nothing for a run without training."""
     plot = _training_plot(run)
     if plot is None:
         return []
-    says = ["Validation after every epoch. The ring is the epoch that was kept."]
+    says = ["Validation metrics after every epoch. The ring marks the best epoch, which is used."]
     if len({epoch.trained for epoch in run.epochs}) > 1:
-        says.append("Shade and word say which network was trained in these epochs.")
+        says.append("Background colour and label name the network that was trained in these epochs.")
     if len({epoch.negatives for epoch in run.epochs}) > 1:
         says.append(
-            "At the dashed line the candidates beside the right item change: full, the whole catalogue; "
-            "random, a random draw; window, items that the other network ranks high (hard negatives)."
+            "At a dashed line the negatives change: full means all items, random a random sample, and window "
+            "items that the other network ranks high (hard negatives)."
         )
-    return [Section("How it learned", [" ".join(says)], {"training": plot})]
+    return [Section("Training", [" ".join(says)], {"training": plot})]
 
 
-def longtail_part(run: RunFolder) -> list[Section]:
-    """Test metrics by popularity of the target; nothing without groups."""
+def groups_section(run: RunFolder) -> list[Section]:
+    """Return test metrics by popularity of the target; nothing if the run has no groups."""
     plot = _longtail_plot(run)
     if plot is None:
         return []
     says = [
-        "Test targets by how often they occur in training: rare items on the left, popular ones right. "
-        "The bars say how many of the targets each group has."
+        "Test targets grouped by how often they occur in training, from rare to popular. The bars show the "
+        "share of targets in each group."
     ]
     groups = run.result.groups["test"]
     if any(group.name == COLD and group.count for group in groups):
-        says.append("Cold targets never occur in training and stand apart.")
-    says += few(groups)
-    return [Section("Rare and popular items", [" ".join(says)], {"longtail": plot})]
+        says.append("Cold targets never occur in training; they are shown separately.")
+    says += few_targets_note(groups)
+    return [
+        Section(
+            "Metrics by popularity of the target",
+            [" ".join(says)],
+            {"longtail": plot},
+            {"groups": group_data("times seen in training", shown_groups(run.result, groups))},
+        )
+    ]
 
 
 def shown_groups(result: RunResult, groups: Sequence[Group]) -> list[Group]:
-    """Groups that have targets, with the views that are worth showing."""
+    """Return the groups that have targets, with the views of the result."""
     return [
         replace(group, views={view: group.views[view] for view in result.views if view in group.views})
         for group in groups
@@ -94,13 +116,13 @@ def shown_groups(result: RunResult, groups: Sequence[Group]) -> list[Group]:
     ]
 
 
-def few(groups: Sequence[Group]) -> list[str]:
-    """What hollow markers mean, where there are any."""
+def few_targets_note(groups: Sequence[Group]) -> list[str]:
+    """Return the meaning of hollow markers, if there are any."""
     hollow = any(0 < group.count < FEW_TARGETS for group in groups)
-    return [f"Hollow markers: fewer than {FEW_TARGETS} targets, so read them with care."] if hollow else []
+    return [f"Hollow markers have fewer than {FEW_TARGETS} targets and are uncertain."] if hollow else []
 
 
-def _systems_plot(run: RunFolder, rivals: Sequence[RunFolder]) -> Plot | None:
+def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
     def bar(label: str, runs: Sequence[Mapping[str, float]], kind: str, bold: bool = False) -> None:
         if all(metric in values for values in runs for metric in METRICS):
             values = {metric: [values[metric] for values in runs] for metric in METRICS}
@@ -113,7 +135,7 @@ def _systems_plot(run: RunFolder, rivals: Sequence[RunFolder]) -> Plot | None:
     for name, values in baselines_of(run.result).items():
         bar(name, [values], "baseline")
     groups: dict[str, list[RunFolder]] = {}
-    for each in [run, *rivals]:
+    for each in [run, *others]:
         groups.setdefault(recipe_without_seed(each), []).append(each)
     labels = [system_label(group[0]) for group in groups.values()]
     for group, label in zip(groups.values(), labels, strict=True):
@@ -165,3 +187,153 @@ def _longtail_plot(run: RunFolder) -> Plot | None:
     shares = ", ".join(f"{group.name} {percent(group.share)}" for group in groups)
     says = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
     return Plot.of(group_lines, view_panels(groups, METRICS), says, groups=groups)
+
+
+@dataclass(frozen=True)
+class ExtraMetrics:
+    """Metrics that are computed from saved rankings, on the reported split.
+
+    Attributes:
+        items: number of items of the catalogue.
+        mrr: view -> MRR over the whole list.
+        lists: coverage and popularity of the recommended items; None if the lists were not saved.
+        lengths: metrics by the number of items before the target.
+        cold: metrics by whether the target was trained and has text.
+    """
+
+    items: int
+    mrr: Metrics
+    lists: ListStatistics | None
+    lengths: list[Group]
+    cold: list[Group]
+
+
+def read_extra_metrics(run: RunFolder) -> ExtraMetrics | None:
+    """Compute metrics from the saved rankings; None if the folder has no rankings or no targets.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    if not (run.path / "ranks.parquet").exists():
+        return None
+    split = reported_split(run.result)
+    ranks, items = read_ranks(run.path, split), read_items(run.path)
+    top = read_top(run.path) if split == "test" else None
+    if not len(ranks):
+        return None
+    shown = [view for view in run.result.views if view in ranks.views]
+
+    def groups(masks: Mapping[str, Mask]) -> list[Group]:
+        found = [Group(**group) for group in ranks.groups(masks, run.result.metrics)]
+        return shown_groups(run.result, found)
+
+    return ExtraMetrics(
+        items=len(items),
+        mrr={view: ranks.metrics(view, ["mrr"])["mrr"] for view in shown},
+        lists=None
+        if top is None
+        else list_statistics(top, items["train_count"], ranks.column("train_count")),
+        lengths=groups(length_groups(ranks.column("position"))),
+        cold=groups(cold_groups(ranks.column("target_id").tolist(), items)),
+    )
+
+
+def extra_sections(run: RunFolder, extra: ExtraMetrics | None) -> list[Section]:
+    """Return the sections on session length and on coverage, popularity and cold targets."""
+    if extra is None:
+        return []
+    note = "Targets grouped by the number of items that precede them in the session, on {}."
+    lengths = Section(
+        "Metrics by session length",
+        [" ".join([note.format(split_name(run.result)), *few_targets_note(extra.lengths)])],
+        {"lengths": _lengths_plot(extra.lengths)},
+        {"lengths": group_data(LENGTH, extra.lengths)},
+    )
+    notes = [_reading(extra)]
+    tables = {"extra_metrics": DataTable(_extra_table(extra), _records(extra))}
+    if [group.name for group in extra.cold] != ["trained, with text"]:
+        notes.append(COLD_NOTE)
+        tables["cold"] = group_data("targets that are", extra.cold)
+    return [lengths, Section("Coverage, popularity and full-list MRR", notes, tables=tables)]
+
+
+def group_data(of: str, groups: Sequence[Group]) -> DataTable:
+    """Return groups of targets: all metrics as records, Hits@20 by view as the table."""
+    records = [
+        {of: group.name, "targets": group.count, "share": group.share}
+        | {f"{view} {metric}": value for view, row in group.views.items() for metric, value in row.items()}
+        for group in groups
+    ]
+    return DataTable(group_table(of, groups), records)
+
+
+def group_table(of: str, groups: Sequence[Group], title: str = "") -> Table:
+    """Return the size of each group of targets and Hits@20 of each view.
+
+    Example:
+        >>> group_table("seen", [Group("1-5", 40, 1.0, {"id": {"hits@20": 0.2}})]).rows
+        (('1-5', '40', '100.0%', '20.0%'),)
+    """
+    views = list(groups[0].views) if groups else []
+    names = (f"{VIEW_NAMES.get(view, view)} {metric_name(HEADLINE)}" for view in views)
+    rows = tuple(
+        (
+            group.name,
+            count(group.count),
+            percent(group.share),
+            *(percent(group.views[view].get(HEADLINE)) for view in views),
+        )
+        for group in groups
+    )
+    return Table((of, "targets", "share", *names), rows, title=title)
+
+
+def _lengths_plot(groups: Sequence[Group]) -> Plot:
+    shares = ", ".join(f"{group.name}: {percent(group.share)}" for group in groups)
+    return Plot.of(
+        group_lines,
+        view_panels(groups, METRICS),
+        f"Metrics by the number of items before the target. Share of targets in each group: {shares}.",
+        groups=groups,
+        of=LENGTH,
+    )
+
+
+def _reading(extra: ExtraMetrics) -> str:
+    if extra.lists is None:
+        return (
+            "This run saved no recommendation lists (top.parquet), so coverage and popularity are not known."
+        )
+    shown, ratio = extra.lists, extra.lists.popularity_ratio
+    times = f", {ratio:.1f} times as often as a target" if ratio is not None else ""
+    return (
+        f"The top {shown.length} lists of all targets together contain {percent(shown.coverage)} of the "
+        f"{count(extra.items)} items. A recommended item occurs {shown.popularity:,.0f} times in training on "
+        f"average{times}. A ratio far above 1 means that the system favours popular items."
+    )
+
+
+def _extra_table(extra: ExtraMetrics) -> Table:
+    rows = [
+        (f"MRR over the full list, {VIEW_NAMES.get(view, view)}", percent(value))
+        for view, value in extra.mrr.items()
+    ]
+    if extra.lists is not None:
+        shown, ratio = extra.lists, extra.lists.popularity_ratio
+        rows += [
+            (f"coverage@{shown.length}: share of all items that are recommended", percent(shown.coverage)),
+            (f"mean popularity (times in training), top {shown.length} items", f"{shown.popularity:,.1f}"),
+            ("mean popularity (times in training), targets", f"{shown.target_popularity:,.1f}"),
+            ("ratio of the two popularities", "-" if ratio is None else f"{ratio:.2f}"),
+        ]
+    return Table(("metric", "value"), tuple(rows))
+
+
+def _records(extra: ExtraMetrics) -> list[dict[str, object]]:
+    records: list[dict[str, object]] = [
+        {"metric": "mrr", "view": view, "value": value} for view, value in extra.mrr.items()
+    ]
+    if extra.lists is not None:
+        facts = extra.lists._asdict() | {"popularity_ratio": extra.lists.popularity_ratio}
+        records += [{"metric": name, "view": "score", "value": value} for name, value in facts.items()]
+    return records

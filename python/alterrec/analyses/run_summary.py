@@ -1,4 +1,4 @@
-"""What a run's numbers say in plain words, and what to distrust about them."""
+"""Findings and caveats of a run as sentences."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import math
 from collections.abc import Mapping
 
 from alterrec.metrics import metric_name
-from alterrec.report.tables import BASELINE_NAMES, VIEW_NAMES, count, percent, points
+from alterrec.report.tables import (
+    BASELINE_NAMES,
+    FIRST_ITEMS,
+    HEADLINE,
+    VIEW_NAMES,
+    count,
+    percent,
+    points,
+)
 from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
-FIRST_ITEMS = 20
-HEADLINE = f"hits@{FIRST_ITEMS}"
-TIED_SHARE_WORTH_SAYING = 0.01
+# Smaller shares of tied targets are not mentioned.
+MINIMUM_TIED_SHARE = 0.01
 
 
 def split_name(result: RunResult) -> str:
-    """That split as it is written in print."""
+    """Return the name of the reported split, `test` or `validation`."""
     return "test" if reported_split(result) == "test" else "validation"
 
 
 def views_of(result: RunResult) -> Mapping[str, Metrics]:
-    """View -> metrics on the split shown, in the order and choice of `result.views`."""
+    """Return view -> metrics on the reported split, for `result.views` in their order."""
     values = result.test if reported_split(result) == "test" else result.valid
     return {view: values[view] for view in result.views if view in values}
 
 
 def baselines_of(result: RunResult) -> Mapping[str, Metrics]:
-    """Baseline by its printed name -> metrics on the split shown."""
+    """Return printed name of a baseline -> metrics on the reported split."""
     split = reported_split(result)
     return {
         BASELINE_NAMES.get(name, name): splits[split]
@@ -36,18 +43,19 @@ def baselines_of(result: RunResult) -> Mapping[str, Metrics]:
 
 
 def best_baseline(result: RunResult, metric: str = HEADLINE) -> tuple[str, float] | None:
-    """Name and value of the strongest baseline, or None where the run has none."""
+    """Return name and value of the best baseline, or None if the run has no baselines."""
     known = [(name, values[metric]) for name, values in baselines_of(result).items() if metric in values]
     return max(known, key=lambda pair: pair[1], default=None)
 
 
-def opening(result: RunResult) -> list[str]:
-    """What ran, how well, and how the sum compares with its parts: one sentence an entry."""
+def findings(result: RunResult) -> list[str]:
+    """Return what was trained, how good it is, and how the parts and baselines compare, as sentences."""
     data = result.data
     preset = f" (preset {', '.join(result.presets)})" if result.presets else ""
     sentences = [
-        f"{result.model}{preset} learned from {count(data.train_sessions)} sessions over "
-        f"{count(data.items)} items of {data.name}{_epochs(result)}."
+        f"{result.model}{preset} was {'trained' if result.epochs else 'fitted'} on "
+        f"{count(data.train_sessions)} sessions and {count(data.items)} items of {data.name}"
+        f"{_epochs(result)}."
     ]
     views = views_of(result)
     score = views.get("score", {}).get(HEADLINE)
@@ -57,9 +65,9 @@ def opening(result: RunResult) -> list[str]:
     asked = f"{count(targets.count)} {split_name(result)} targets" if targets else split_name(result)
     ndcg = views["score"].get("ndcg@20")
     sentences.append(
-        f"On {asked}, the right item is among the first {FIRST_ITEMS} of {count(data.items)} in "
-        f"{percent(score)} of cases ({metric_name(HEADLINE)})"
-        + (f"; NDCG@20, which also rewards a higher place, is {percent(ndcg)}." if ndcg is not None else ".")
+        f"On {asked}, {metric_name(HEADLINE)} is {percent(score)}: in that share of cases the right item is "
+        f"among the first {FIRST_ITEMS} of {count(data.items)}."
+        + (f" NDCG@20, which also rewards a higher rank, is {percent(ndcg)}." if ndcg is not None else "")
     )
     return [*sentences, *_parts(views), *_against_baseline(result, score)]
 
@@ -67,8 +75,8 @@ def opening(result: RunResult) -> list[str]:
 def _epochs(result: RunResult) -> str:
     if not result.epochs:
         return ""
-    kept = f"; epoch {result.best_epoch} did best on validation and was kept" if result.best_epoch else ""
-    return f" in {result.epochs} epoch{'s' if result.epochs > 1 else ''}{kept}"
+    kept = f"; epoch {result.best_epoch} was best on validation and is used" if result.best_epoch else ""
+    return f" for {result.epochs} epoch{'s' if result.epochs > 1 else ''}{kept}"
 
 
 def _parts(views: Mapping[str, Metrics]) -> list[str]:
@@ -78,18 +86,18 @@ def _parts(views: Mapping[str, Metrics]) -> list[str]:
         return []
     value = views[whole][HEADLINE]
     compared = " and ".join(
-        f"{_apart(value - views[view][HEADLINE])} {_alone(view, views)}" for view in parts
+        f"{_relation(value - views[view][HEADLINE])} {_alone(view, views)}" for view in parts
     )
-    sentences = [f"ID and text together reach {percent(value)}: {compared}."]
+    sentences = [f"ID and text combined reach {percent(value)}: {compared}."]
     if whole == "fused" and "neighbours" in views:
         gain = points(views["score"][HEADLINE] - value)
-        sentences.append(f"Item neighbours as the third member of the sum change that by {gain} points.")
+        sentences.append(f"Adding item neighbours to the sum changes this by {gain} points.")
     return sentences
 
 
-def _apart(difference: float) -> str:
+def _relation(difference: float) -> str:
     size = points(abs(difference)).lstrip("+")
-    return "level with" if size == "0.0" else f"{size} points {'above' if difference > 0 else 'below'}"
+    return "equal to" if size == "0.0" else f"{size} points {'above' if difference > 0 else 'below'}"
 
 
 def _alone(view: str, views: Mapping[str, Metrics]) -> str:
@@ -97,28 +105,28 @@ def _alone(view: str, views: Mapping[str, Metrics]) -> str:
 
 
 def _against_baseline(result: RunResult, score: float) -> list[str]:
-    rival = best_baseline(result)
-    if rival is None:
+    best = best_baseline(result)
+    if best is None:
         return []
-    name, value = rival
+    name, value = best
     return [
-        f"The final score is {_apart(score - value)} the best simple baseline, {name} ({percent(value)})."
+        f"The final score is {_relation(score - value)} the best simple baseline, {name} ({percent(value)})."
     ]
 
 
 def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
-    """What to keep in mind before believing the numbers: one sentence an entry.
+    """Return what to consider before relying on the metrics, as sentences.
 
     Args:
-        result: the run's result.
-        seeds: how many runs of this recipe, this one included, are known.
+        result: result of the run.
+        seeds: number of known runs of this recipe, including this one.
     """
     targets = result.targets.get(reported_split(result))
-    one_seed = ["This is one seed; how much another seed would move the numbers is not shown."]
+    one_seed = ["The recipe was run with one seed, so the variation between seeds is not known."]
     return [
         *_unfinished(result),
-        *_lost_to(result),
-        *(_of_targets(result, targets) if targets and targets.count else []),
+        *_exceeded_by(result),
+        *(_target_caveats(result, targets) if targets and targets.count else []),
         *(one_seed if seeds == 1 and result.epochs else []),
     ]
 
@@ -127,56 +135,59 @@ def _unfinished(result: RunResult) -> list[str]:
     found = []
     if result.stopped == "interrupted":
         found.append(
-            f"Training was interrupted after epoch {result.epochs}; the numbers are of the best until then."
+            f"Training was interrupted after epoch {result.epochs}; "
+            "the metrics are those of the best epoch so far."
         )
     elif result.stopped == "finished" and 1 < result.epochs == result.best_epoch:
-        found.append("The best epoch is the last one: more epochs may still help.")
+        found.append("The best epoch is the last one, so more epochs may improve the result.")
     if reported_split(result) != "test":
-        found.append("There are no test numbers; those of validation chose the epoch, which flatters them.")
+        found.append(
+            "There are no test metrics. The "
+            "validation metrics also chose the epoch, which makes them optimistic."
+        )
     return found
 
 
-def _lost_to(result: RunResult) -> list[str]:
+def _exceeded_by(result: RunResult) -> list[str]:
     views = views_of(result)
     score = views.get("score", {}).get(HEADLINE)
     if score is None:
         return []
     found = [
-        f"The final score ({percent(score)}) is below {_alone(view, views)}: the sum lost something."
+        f"The final score ({percent(score)}) is below {_alone(view, views)}: combining the parts hurts."
         for view, values in views.items()
         if values.get(HEADLINE, 0.0) > score
     ]
-    rival = best_baseline(result)
-    if rival and rival[1] > score:
-        found.append(f"{rival[0]} ({percent(rival[1])}), which trains no network, beats the model.")
+    best = best_baseline(result)
+    if best and best[1] > score:
+        found.append(f"{best[0]} ({percent(best[1])}), a baseline without a neural network, beats the model.")
     return found
 
 
-def _of_targets(result: RunResult, targets: TargetCounts) -> list[str]:
+def _target_caveats(result: RunResult, targets: TargetCounts) -> list[str]:
     views = views_of(result)
     found = []
     score = views.get("score", {}).get(HEADLINE)
     if score is not None:
         error = math.sqrt(score * (1 - score) / targets.count)
         found.append(
-            f"With {count(targets.count)} targets, {metric_name(HEADLINE)} is known to about "
-            f"±{100 * error:.1f} points (one standard error). "
-            "ranks.parquet has every target, to test two runs against each other."
+            f"With {count(targets.count)} targets, the standard error of {metric_name(HEADLINE)} is about "
+            f"{100 * error:.1f} points. To test the difference between two runs, use alterrec compare."
         )
     if targets.cold:
         share = percent(targets.cold / targets.count)
         found.append(
-            f"{count(targets.cold)} targets ({share}) never occur in training: "
-            + ("only their text can find them." if "text" in views else "luck alone can find them.")
+            f"{count(targets.cold)} targets ({share}) never occur in training. This model finds them only by "
+            + ("their text." if "text" in views else "chance.")
         )
     tied = [
-        f"{percent(share)} by {VIEW_NAMES.get(view, view)}"
+        f"{percent(share)} with {VIEW_NAMES.get(view, view)}"
         for view, share in targets.tied_share.items()
-        if view in views and share >= TIED_SHARE_WORTH_SAYING
+        if view in views and share >= MINIMUM_TIED_SHARE
     ]
     if tied:
         found.append(
-            f"Targets that tie exactly with other items: {', '.join(tied)}. "
-            "Their metrics are averages over the orders of the tie."
+            f"Some targets have exactly the same score as another item ({', '.join(tied)}). "
+            "Their metrics are averages over all orders of the tied items."
         )
     return found

@@ -13,7 +13,7 @@ from alterrec.cli.application import DONE, app, command_line, guarded
 from alterrec.console import print_line, warn
 
 if TYPE_CHECKING:
-    from alterrec.report.presentation import Presented
+    from alterrec.report.presentation import Report
 
 
 @app.command()
@@ -145,7 +145,7 @@ def audit(
     return DONE
 
 
-def _print_or_save(analysis: Presented, numbers: dict[str, Any], out: Path | None, as_json: bool) -> None:
+def _print_or_save(analysis: Report, numbers: dict[str, Any], out: Path | None, as_json: bool) -> None:
     """Write the page if ``out`` is given, and print the analysis as text or its numbers as JSON."""
     page = analysis.save(out) if out is not None else None
     if as_json:

@@ -1,6 +1,7 @@
-"""What an analysis shows, whatever it is of: findings, doubts, pictures and tables, written in every form.
+"""A report, independent of the analysis: findings, caveats, figures and tables, rendered in every form.
 
-An analysis makes a :class:`Presentation`; here it becomes a page, files, lines or a notebook cell.
+An analysis makes a :class:`Presentation`. This module renders it as a page, Markdown, LaTeX, CSV, terminal
+text or notebook cell. ``templates/`` has the layout and the style of the page.
 """
 
 from __future__ import annotations
@@ -11,34 +12,35 @@ import io
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alterrec.files import write_text
-from alterrec.report import layout
-from alterrec.report.layout import document, drawn_table, figure, fold, list_box, note
-from alterrec.report.markup import Html, element, join
-from alterrec.report.tables import Table, latex, markdown, plain, tex
+from alterrec.report.tables import FIRST_ITEMS, VIEW_NAMES, Table, latex, markdown, plain, tex
+from alterrec.results import Example
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table as people read it, and as other programs do.
+    """A table for readers, with the same numbers for other programs.
 
     Attributes:
         table: text cells.
-        records: the same numbers as they are, for CSV; the cells where there are none.
+        records: unrounded values, one mapping per row, for CSV; by default the text cells.
     """
 
     table: Table
     records: Sequence[Mapping[str, Any]] = ()
 
     def csv(self) -> str:
-        """Lines of comma-separated values.
+        """Return the records as comma-separated values.
 
         Example:
             >>> print(DataTable(Table(("a", "n"), (("x", "1"),))).csv(), end="")
@@ -55,7 +57,13 @@ class DataTable:
 
 
 class Plot(NamedTuple):
-    """A figure with all panels for files, one figure per panel for the page, and a caption."""
+    """A drawn figure.
+
+    Attributes:
+        whole: all panels in one figure, for files and notebooks.
+        panels: one figure per panel, for the page.
+        caption: what the figure shows, for screen readers.
+    """
 
     whole: Figure
     panels: Sequence[Figure]
@@ -63,36 +71,56 @@ class Plot(NamedTuple):
 
     @classmethod
     def of(cls, painter: Callable[..., Figure], panels: Sequence[Any], caption: str, **options: Any) -> Plot:
-        """Let a painter draw all panels together and each on its own."""
+        """Draw all panels together, and each one separately, by a painter of ``report.figures``."""
         return cls(painter(panels, **options), [painter([panel], **options) for panel in panels], caption)
+
+
+class Tile(NamedTuple):
+    """One number at the head of the page; ``colour`` is a name in the palette."""
+
+    label: str
+    value: str
+    colour: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under one heading: notes, then pictures, then tables, then further notes.
+    """The contents below one heading, in this order.
 
-    Pictures and tables go by the name of their files.
+    Attributes:
+        title: heading.
+        notes: paragraphs above the figures.
+        figures, tables: by the name of their files.
+        footnotes: paragraphs below the tables.
+        folded: whether the page hides the section until a click, and other forms omit its tables.
+        text: preformatted text, on the page only.
+        examples: test sessions with their recommendations, on the page only.
     """
 
     title: str
     notes: Sequence[str] = ()
     figures: Mapping[str, Plot] = field(default_factory=dict)
     tables: Mapping[str, DataTable] = field(default_factory=dict)
-    below: Sequence[str] = ()
+    footnotes: Sequence[str] = ()
     folded: bool = False
+    text: str = ""
+    examples: Sequence[Example] = ()
 
 
 @dataclass(frozen=True)
 class Presentation:
-    """All that an analysis shows.
+    """Everything that a report shows.
 
     Attributes:
-        name: of its files.
-        title, meta: what it is of, in a line each.
-        findings: what it found, one sentence an entry, the most important first.
-        doubts: what to keep in mind before believing it.
-        sections: its sections, in order.
-        command: what re-makes it.
+        name: name of the Markdown file.
+        title: heading of the report.
+        meta: one line about its origin.
+        findings: what was found, one sentence per entry, the most important first.
+        caveats: what to consider before relying on the findings.
+        sections: the body.
+        command: the command that makes the report again.
+        warnings: warnings of the runs.
+        tiles: the most important numbers.
     """
 
     name: str
@@ -102,123 +130,148 @@ class Presentation:
     caveats: Sequence[str]
     sections: Sequence[Section]
     command: str = ""
+    warnings: Sequence[str] = ()
+    tiles: Sequence[Tile] = ()
 
     def page(self) -> str:
-        """One HTML file that needs nothing beside it."""
-        body = [
-            element("h1", self.title),
-            element("p", self.meta, class_="meta"),
-            element("div", *(element("p", line) for line in self.findings), class_="opening"),
-            list_box(BEFORE, self.caveats, "box doubts"),
-            *map(section_html, self.sections),
-        ]
-        if self.command:
-            body.append(layout.section(AGAIN, element("pre", self.command, class_="command")))
-        return document(self.title, body)
+        """Return the report as one HTML file that needs no other file."""
+        return _render("page.html", self)
+
+    def notebook(self) -> str:
+        """Return the report as HTML for a notebook cell."""
+        return _render("notebook.html", self)
 
     def markdown(self) -> str:
-        """Everything but the pictures, which are named."""
-        lines = [f"# {self.title}", self.meta, *self.findings]
-        lines += self._caveats()
+        """Return the report as Markdown with links to the figures."""
+        lines = [f"# {self.title}", self.meta, *self.findings, *self._boxes()]
         for section in self.sections:
+            if section.text and not section.tables:
+                continue
             lines += [f"## {section.title}", *section.notes]
             lines += [f"![{plot.caption}](figures/{name}.png)" for name, plot in section.figures.items()]
-            lines += [*(markdown(data.table) for data in section.tables.values()), *section.below]
+            lines += [*(markdown(data.table) for data in section.tables.values()), *section.footnotes]
         if self.command:
-            lines += [f"## {AGAIN}", f"```sh\n{self.command}\n```"]
+            lines += ["## How to reproduce", f"```sh\n{self.command}\n```"]
         return "\n\n".join(lines) + "\n"
 
     def text(self) -> str:
-        """Findings, doubts and tables as plain lines, for a terminal."""
+        """Return findings, caveats and tables as plain lines for a terminal."""
         tables = [
             plain(data.table)
             for section in self.sections
             if not section.folded
             for data in section.tables.values()
         ]
-        return "\n\n".join([self.title, *self.findings, *self._caveats(), *tables])
+        return "\n\n".join([self.title, *self.findings, *self._boxes(), *tables])
 
-    def _caveats(self) -> list[str]:
-        """One block of lines, or none."""
-        return (
-            ["\n".join([f"{BEFORE}:", "", *(f"- {line}" for line in self.caveats)])] if self.caveats else []
-        )
+    def _boxes(self) -> list[str]:
+        boxes = (("Warnings", self.warnings), ("Caveats", self.caveats))
+        return [
+            "\n".join([f"{title}:", "", *(f"- {line}" for line in lines)]) for title, lines in boxes if lines
+        ]
 
     def figures(self) -> dict[str, Plot]:
-        """Every picture by its name."""
+        """Return all figures by name."""
         return {name: plot for section in self.sections for name, plot in section.figures.items()}
 
-    def write(self, out: Path) -> None:
-        """Write ``report.html``, ``NAME.md``, a .csv and .tex of each table and figures/*.png and *.svg.
+    def write_page(self, out: Path) -> Path:
+        """Write ``figures/*.png``, ``figures/*.svg`` and, last of all, ``report.html``; return its path.
 
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
         from alterrec.report.figures import style
 
-        for section in self.sections:
-            for name, data in section.tables.items():
-                below = " ".join([*section.notes, *section.below])
-                head = f"% {self.title}; needs \\usepackage{{booktabs}}\n% {self.command}\n"
-                write_text(out / f"{name}.tex", f"{head}{latex(data.table)}\n\n\\medskip\n{tex(below)}\n")
-                write_text(out / f"{name}.csv", data.csv())
         for name, plot in self.figures().items():
             style.save(plot.whole, out / "figures", name)
-        write_text(out / f"{self.name}.md", self.markdown())
-        # Last, for whoever waits for the page finds all else there.
+        # A program that waits for the page then finds all other files.
         write_text(out / "report.html", self.page())
+        return out / "report.html"
+
+    def write(self, out: Path) -> Path:
+        """Write a .csv and a .tex file per table, ``NAME.md``, the figures and the page; return its path.
+
+        Raises:
+            InputError: the disk is full, or the folder cannot be written.
+        """
+        for section in self.sections:
+            for name, data in section.tables.items():
+                notes = " ".join([*section.notes, *section.footnotes])
+                head = f"% {self.title}; needs \\usepackage{{booktabs}}\n% {self.command}\n"
+                write_text(out / f"{name}.tex", f"{head}{latex(data.table)}\n\n\\medskip\n{tex(notes)}\n")
+                write_text(out / f"{name}.csv", data.csv())
+        write_text(out / f"{self.name}.md", self.markdown())
+        return self.write_page(out)
 
 
-class Presented:
-    """What prints as tables, draws itself and shows itself in a notebook: its presentation in each form."""
+class Report:
+    """A result that prints as tables, draws its figures, and displays itself in a notebook."""
 
     @abstractmethod
     def presentation(self) -> Presentation:
-        """What it shows."""
+        """Return what the report shows."""
 
     def __str__(self) -> str:
         return self.presentation().text()
 
     def draw(self) -> dict[str, Figure]:
-        """Its pictures by name, as matplotlib figures."""
+        """Return its figures by name, as matplotlib figures."""
         return {name: plot.whole for name, plot in self.presentation().figures().items()}
 
     def save(self, out: str | Path) -> Path:
-        """Write its page, tables and pictures into a folder; returns the path of the page."""
-        self.presentation().write(Path(out))
-        return Path(out) / "report.html"
+        """Write its page, tables and figures into a folder; return the path of the page."""
+        return self.presentation().write(Path(out))
 
     def _repr_html_(self) -> str:
-        from alterrec.report.figures import style
-
-        shown = self.presentation()
-        body = [element("h3", shown.title), *(element("p", line) for line in shown.findings)]
-        for section in shown.sections:
-            if section.folded:
-                continue
-            body += [element("h4", section.title)]
-            for plot in section.figures.values():
-                data = base64.b64encode(style.png(plot.whole)).decode()
-                body.append(
-                    Html(
-                        f'<img alt="{escape(plot.caption)}" style="max-width: 100%" '
-                        f'src="data:image/png;base64,{data}">'
-                    )
-                )
-            body += [drawn_table(data.table) for data in section.tables.values()]
-        return element("div", *body)
+        return self.presentation().notebook()
 
 
-def section_html(section: Section) -> Html:
-    """A part under its heading, or folded away."""
-    body = [
-        *map(note, section.notes),
-        *(figure(name, plot) for name, plot in section.figures.items()),
-        *(drawn_table(data.table) for data in section.tables.values()),
-        *map(note, section.below),
-    ]
-    return fold(section.title, join(body)) if section.folded else layout.section(section.title, *body)
+def _render(template: str, report: Presentation) -> str:
+    return _templates().get_template(template).render(report=report)
 
 
-BEFORE = "Before you believe it"
-AGAIN = "To run it again"
+@cache
+def _templates() -> Environment:
+    """Return the templates, which escape every value that is not markup of ours."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    templates = Environment(
+        loader=PackageLoader("alterrec.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.filters |= {"svg": _svg, "png": _png}
+    templates.globals |= {"style": Markup(_style()), "view_names": VIEW_NAMES, "first_items": FIRST_ITEMS}
+    return templates
+
+
+def _svg(figure: Figure, name: str) -> Markup:
+    from markupsafe import Markup
+
+    from alterrec.report.figures.style import svg
+
+    # The caption of the figure is read out in place of its parts.
+    return Markup(svg(figure, name).replace("<svg", '<svg aria-hidden="true"', 1))
+
+
+def _png(figure: Figure) -> str:
+    from alterrec.report.figures.style import png
+
+    return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
+
+
+def _style() -> str:
+    """Return the style sheet with the palette as variables, for light and dark screens."""
+    from alterrec.report.figures.style import PALETTE
+
+    palette = {**PALETTE, "page": ("#ffffff", "#0d1117"), "soft": ("#f4f6f8", "#171d25")}
+    light, dark = (
+        "".join(f"--{name}: {pair[place]}; " for name, pair in palette.items()) for place in (0, 1)
+    )
+    rules = (resources.files("alterrec.report") / "templates" / "page.css").read_text("utf-8")
+    return (
+        f":root {{ {light}}}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n{rules}"
+    )

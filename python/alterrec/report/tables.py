@@ -19,6 +19,9 @@ VIEW_NAMES = {
     "text": "text alone",
     "neighbours": "neighbours alone",
 }
+# The length of the lists in which reports look for the right item.
+FIRST_ITEMS = 20
+HEADLINE = f"hits@{FIRST_ITEMS}"
 BASELINE_NAMES = {"popularity": "popularity", "itemknn": "item-kNN", "vsknn": "V-SKNN"}
 
 
@@ -110,7 +113,7 @@ class Table:
         prose: cells hold words, not numbers.
         strong: rows that stand out.
         best, second: cells (row, column) that are the best and the second of their column.
-        apart: the row before which a line is drawn.
+        rule_before: the row before which a line is drawn.
 
     Example:
         >>> Table(("view", "Hits@20"), (("ID alone", "35.0%"),)).columns
@@ -124,7 +127,7 @@ class Table:
     strong: frozenset[int] = frozenset()
     best: frozenset[tuple[int, int]] = frozenset()
     second: frozenset[tuple[int, int]] = frozenset()
-    apart: int | None = None
+    rule_before: int | None = None
 
 
 def metric_table(
@@ -234,7 +237,7 @@ def latex(table: Table) -> str:
 
     body = []
     for place, row in enumerate(table.rows):
-        body += [r"\midrule"] if place == table.apart else []
+        body += [r"\midrule"] if place == table.rule_before else []
         body.append(line(row, place))
     align = "l" + ("l" if table.prose else "r") * (len(table.columns) - 1)
     head = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", line(table.columns, -1), r"\midrule"]

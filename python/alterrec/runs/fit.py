@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alterrec.analyses.run_page import write_report
-from alterrec.analyses.saved_result import RunReport
-from alterrec.analyses.saved_result import result as saved_result
+from alterrec.analyses.run_page import RunReport, write_report
+from alterrec.analyses.run_page import result as saved_result
 from alterrec.data.categories import category_ids
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import DataSource

@@ -52,7 +52,7 @@ def ablation(study: StudyResult) -> Presentation:
                     "ablation": metric_data(study, rival_marks(study), study.rows),
                     "variants": DataTable(Table(("system", "what it is"), tuple(variants), prose=True)),
                 },
-                below=notes(study, WHOLE, study.rows),
+                footnotes=notes(study, WHOLE, study.rows),
             ),
             Section("In pictures", [PICTURE_SAYS], {"systems": systems_plot(study.rows, _colour)}),
             *gains_part("What each part gives", [GAINS_SAY], _gains(study)),

@@ -60,7 +60,7 @@ def fusion(study: StudyResult) -> Presentation:
             Section(
                 "Every row",
                 tables={"rows": metric_data(study, rows=study.rows)},
-                below=notes(study, rows=study.rows),
+                footnotes=notes(study, rows=study.rows),
             ),
             *compared(study, "Fused less each part, and text less ID"),
         ],

@@ -21,7 +21,7 @@ from alterrec.models.catalogue import MODELS
 from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import recipe_names, resolve
-from alterrec.report.presentation import Presentation, Presented
+from alterrec.report.presentation import Presentation, Report
 from alterrec.studies.ablation import QUESTIONS, VARIANTS, WHOLE, ablation
 from alterrec.studies.alternation import alternation
 from alterrec.studies.dataset import dataset
@@ -149,7 +149,7 @@ STUDIES = {
 
 
 @dataclass(frozen=True)
-class StudyReport(Presented):
+class StudyReport(Report):
     """How a study ended. It prints as tables, draws itself and shows itself in a notebook.
 
     Attributes:

@@ -22,7 +22,7 @@ def table1(study: StudyResult) -> Presentation:
             Section(
                 "Every system",
                 tables={"table1": metric_data(study, marks(study))},
-                below=notes(study, "the best baseline of the column"),
+                footnotes=notes(study, "the best baseline of the column"),
             ),
             Section("In pictures", [PICTURE_SAYS], {"systems": systems_plot(study.rows, _colour)}),
             *compared(study, "Against the best baseline", RIVAL_SAYS),

@@ -71,7 +71,7 @@ def metric_rows(
         tuple(cells),
         best=best,
         second=second,
-        apart=ours[0] if ours and ours[0] else None,
+        rule_before=ours[0] if ours and ours[0] else None,
     )
 
 
