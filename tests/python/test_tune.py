@@ -1,4 +1,4 @@
-"""Searches carried out: what is tried, ended early, kept, gone on with, and refused."""
+"""Searches: which settings are tried, pruned, kept, resumed and refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ import alterrec as package
 from alterrec.errors import InputError
 from alterrec.recipe import resolve
 from alterrec.runs import fit as runs
-from alterrec.studies.tune import TrialFacts, TuneResult, prunable_from, tune
+from alterrec.studies.tune import tune
+from alterrec.studies.tune_result import TrialResult, TuneResult
+from alterrec.studies.tune_trials import prunable_from
 from alterrec.training.schedule import phases
 
 Command = Callable[..., Outcome]
@@ -36,16 +38,18 @@ def search(shop: Path, out: Path, trials: int, spaces: dict[str, str] = SEARCH, 
     return tune(shop, "id_only", spaces, trials=trials, out=out, overrides=overrides, **more)
 
 
-def told(result: TuneResult) -> list[tuple[Any, ...]]:
-    """All that a search found but its times."""
+def outcomes(result: TuneResult) -> list[tuple[Any, ...]]:
+    """All that a search found except its times."""
     return [(t.number, t.state, t.settings, t.value, t.epochs, t.reason) for t in result.trials]
 
 
-def test_without_optuna_the_way_to_it_is_named(alterrec: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_error_says_how_to_install_it(
+    alterrec: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, out, err = alterrec("tune", "--search", "optim.lr=0.1,0.2")
     assert (code, out) == (2, "")
-    assert err == "error: alterrec tune needs Optuna; pip install 'alterrec[tune]' brings it\n"
+    assert err == "error: alterrec tune needs Optuna; install it with pip install 'alterrec[tune]'\n"
 
 
 @pytest.mark.parametrize(
@@ -60,13 +64,15 @@ def test_without_optuna_the_way_to_it_is_named(alterrec: Command, monkeypatch: p
         ("unisrec", {"schedule.pretrain": 5, "schedule.epochs": 6}, 6),
     ],
 )
-def test_no_network_is_judged_before_its_first_turn(model: str, changes: dict[str, int], epoch: int) -> None:
+def test_no_trial_is_pruned_before_the_first_turn_of_each_network(
+    model: str, changes: dict[str, int], epoch: int
+) -> None:
     assert prunable_from(phases(resolve(model, overrides=changes))) == epoch
 
 
 def test_a_result_prints_as_its_best_settings() -> None:
-    def trial(number: int, dim: int, value: float | None) -> TrialFacts:
-        return TrialFacts(number, "finished" if value else "failed", {"model.dim": dim}, value, {}, 1.0, "")
+    def trial(number: int, dim: int, value: float | None) -> TrialResult:
+        return TrialResult(number, "finished" if value else "failed", {"model.dim": dim}, value, {}, 1.0, "")
 
     trials = (trial(0, 8, 0.25), trial(1, 16, 0.5), trial(2, 32, None), trial(3, 16, 0.5), trial(4, 64, 0.25))
     result = TuneResult(Path("out"), "id_only", "ndcg@20", trials, 5)
@@ -131,16 +137,16 @@ def test_the_test_is_never_looked_at(shop: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("optuna")
-def test_a_search_goes_on_as_if_never_stopped(shop: Path, tmp_path: Path) -> None:
+def test_a_resumed_search_equals_one_that_was_not_stopped(shop: Path, tmp_path: Path) -> None:
     whole = search(shop, tmp_path / "whole", 4)
     first = search(shop, tmp_path / "parts", 2)
-    assert told(first) == told(whole)[:2]
-    assert told(search(shop, tmp_path / "parts", 4)) == told(whole)
+    assert outcomes(first) == outcomes(whole)[:2]
+    assert outcomes(search(shop, tmp_path / "parts", 4)) == outcomes(whole)
     other = search(shop, tmp_path / "other", 1, seed=1)
     assert other.trials[0].settings != whole.trials[0].settings
 
 
-def test_a_bad_setting_is_ended_early(
+def test_a_bad_setting_is_pruned(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optuna: Any
 ) -> None:
     """Trials at a rate that learns nothing come after five that learn."""
@@ -177,7 +183,10 @@ def test_a_setting_that_diverges_counts_as_failed(shop: Path, tmp_path: Path) ->
     # The same setting again is known.
     known = [trial.number for trial in result.trials if trial.state == "finished"]
     assert len(known) > 1
-    assert any(f"trial {known[1]}: optim.lr 0.01: as trial {known[0]}, validation" in line for line in lines)
+    assert any(
+        f"trial {known[1]}: optim.lr 0.01: same settings as trial {known[0]}, validation" in line
+        for line in lines
+    )
     assert not (tmp_path / "out" / "trials" / str(known[1])).exists()
 
 
@@ -202,7 +211,7 @@ def test_a_failure_of_ours_leaves_its_trial_to_the_next_start(
         with pytest.raises(RuntimeError, match="boom"):
             search(shop, tmp_path / "out", 2)
     assert not list((tmp_path / "out").rglob("*.lock"))
-    assert told(search(shop, tmp_path / "out", 2)) == told(whole)
+    assert outcomes(search(shop, tmp_path / "out", 2)) == outcomes(whole)
 
 
 @pytest.mark.usefixtures("optuna")
@@ -276,7 +285,9 @@ def wait_for(what: Callable[[], object], seconds: float = 200.0) -> None:
 
 
 @pytest.mark.usefixtures("optuna")
-def test_killed_and_stopped_trials_go_on(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_stopped_trials_resume(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL in the middle of a trial, then Ctrl-C, then two processes that finish it together."""
     monkeypatch.setenv("PYTHONPATH", str(Path(package.__file__).parents[1]), prepend=":")
     monkeypatch.chdir(tmp_path)
@@ -302,10 +313,10 @@ def test_killed_and_stopped_trials_go_on(shop: Path, tmp_path: Path, monkeypatch
     said, err = stopped.communicate(timeout=200)
     assert (stopped.returncode, err) == (130, "stopped; run the same command again to resume\n")
     assert said.splitlines()[2].startswith("trial 0: ")
-    assert said.splitlines()[2].endswith(": goes on")
+    assert said.splitlines()[2].endswith(": resumed")
     assert not list((tmp_path / "out").rglob("*.lock"))
     both = [subprocess.Popen([*command, "--trials=2"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outs = [process.communicate(timeout=200)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(out.count("trial 1: ") for out in outs) == 2
-    assert told(search(shop, tmp_path / "out", 2, overrides=changes)) == told(whole)
+    assert outcomes(search(shop, tmp_path / "out", 2, overrides=changes)) == outcomes(whole)

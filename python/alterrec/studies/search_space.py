@@ -1,8 +1,9 @@
-"""What a search may try: the values of recipe keys, as text that people type.
+"""Parse search spaces: the values that a search may try for a recipe key.
 
-``LOW..HIGH`` is a range with both ends, drawn evenly, or evenly in the logarithm with ``:log`` behind it; of
-whole numbers where both ends are and the field takes them. Everything else is choices between commas, or
-between ``|`` for a field that is itself a list. Types and allowed values are those of the recipe.
+``LOW..HIGH`` is a range that includes both ends, sampled uniformly, or on a log scale with ``:log`` appended.
+It is a range of integers if both ends are integers and the field takes integers. Anything else is a list of
+choices separated by commas, or by ``|`` for a field that is itself a list. The recipe defines the types and
+checks the values.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from alterrec.models.reads import check_settings
 from alterrec.recipe import Recipe, recipe_fields, resolve
 
 EXAMPLE = "optim.lr=0.0001..0.01:log"
-# Keys that change what is measured, so that no search can compare. Those of the table `run` change nothing
-# that is learned but the seed, and a lucky seed is no setting.
-MEASURES = ("schedule.metric", "data.targets", "data.exclude_seen")
-# Values of a range that are checked before anything is trained.
+# Keys that change the measurement, so that trials would not be comparable. Those of the table `run` change
+# nothing that is learned except the seed, and a lucky seed is not a setting.
+MEASUREMENT_KEYS = ("schedule.metric", "data.targets", "data.exclude_seen")
+# Number of values of a range that are checked before anything is trained.
 PROBES = 16
 
 _RANGE = re.compile(r"(?P<low>.+?)\.\.(?P<high>.+?)(?P<log>:log)?")
 
 
 class Choices(NamedTuple):
-    """Some values, without order.
+    """A list of values without order.
 
     Example:
         >>> str(Choices((32, 64))), str(Choices((True, False)))
@@ -37,12 +38,12 @@ class Choices(NamedTuple):
     values: tuple[bool | int | float | str, ...]
 
     def __str__(self) -> str:
-        apart = "|" if any("," in str(value) for value in self.values) else ","
-        return apart.join(_text(value) for value in self.values)
+        separator = "|" if any("," in str(value) for value in self.values) else ","
+        return separator.join(_text(value) for value in self.values)
 
 
 class Range(NamedTuple):
-    """All values from ``low`` to ``high``, whole numbers where both are.
+    """All values from ``low`` to ``high``; only integers if both are.
 
     Example:
         >>> str(Range(0.0001, 0.01, log=True)), Range(1, 5).whole
@@ -55,7 +56,7 @@ class Range(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether its values are whole numbers."""
+        """Whether the values are integers."""
         return isinstance(self.low, int)
 
     def __str__(self) -> str:
@@ -68,17 +69,17 @@ Space = Choices | Range
 def read_search(
     model: str, presets: Sequence[str], settings: Mapping[str, Any], search: Mapping[str, str]
 ) -> dict[str, Space]:
-    """The space of each searched key, checked: choices and values throughout each range are allowed.
+    """Parse the space of each searched key and check its choices, or values throughout its range.
 
-    A value is tried with the first value of every other key.
+    Each value is checked together with the first value of every other key.
 
     Args:
         model, presets, settings: as for :func:`~alterrec.recipe.resolve`; ``settings`` are fixed.
         search: recipe key -> text.
 
     Raises:
-        InputError: an unknown key, one that is fixed or cannot be searched, a text that is no space, or a
-            value that the recipe refuses.
+        InputError: the key is unknown, fixed or cannot be searched, the text is not a space, or the recipe
+            refuses a value.
 
     Example:
         >>> search = {"optim.lr": "1e-4..0.01:log", "model.dim": "32,64"}
@@ -88,44 +89,44 @@ def read_search(
         >>> read_search("id_only", ["best"], {}, {"optim.lr": "0.1..0.01"})
         Traceback (most recent call last):
             ...
-        alterrec.errors.InputError: --search optim.lr=0.1..0.01: its ends are 0.1 and 0.01; allowed: finite \
-ones, the lower one first
+        alterrec.errors.InputError: --search optim.lr=0.1..0.01: the ends are 0.1 and 0.01; use finite \
+numbers, the lower one first
     """
     if not search:
-        raise InputError(f"nothing to search; allowed: a key and its values, as --search {EXAMPLE}")
+        raise InputError(f"nothing to search; give a key and its values, for example --search {EXAMPLE}")
     for key in search:
         _check_key(key, settings)
-    first = {key: _texts(key, text)[0] for key, text in search.items()}
+    first = {key: _parts(key, text)[0] for key, text in search.items()}
 
-    def value(key: str, text: Any) -> Any:
+    def checked(key: str, text: Any) -> Any:
         return resolve(model, presets, {**settings, **first, key: text}).value(key)
 
     spaces: dict[str, Space] = {}
     for key, text in search.items():
         try:
-            low_or_first, *others = (value(key, part) for part in _texts(key, text))
+            low_or_first, *others = (checked(key, part) for part in _parts(key, text))
             if _is_range(key, text):
                 spaces[key] = found = _range(low_or_first, others[0], text.endswith(":log"))
                 for probe in _probes(found):
-                    value(key, probe)
+                    checked(key, probe)
             else:
                 spaces[key] = _choices([low_or_first, *others])
         except InputError as error:
             raise InputError(f"--search {key}={text}: {error}") from None
-    check_settings([model], presets, settings, {key: _texts(key, text) for key, text in search.items()})
+    check_settings([model], presets, settings, {key: _parts(key, text) for key, text in search.items()})
     return spaces
 
 
 def _check_key(key: str, settings: Mapping[str, Any]) -> None:
-    if key.startswith("run.") or key in MEASURES:
-        why = "is no choice of what is learned" if key.startswith("run.") else "changes what is measured"
-        raise InputError(f"--search {key}: it {why}; allowed: other keys of `alterrec list recipes`")
+    if key.startswith("run.") or key in MEASUREMENT_KEYS:
+        effect = "does not change what is learned" if key.startswith("run.") else "changes what is measured"
+        raise InputError(f"--search {key}: the key {effect}; choose another key of `alterrec list recipes`")
     if key in settings:
-        raise InputError(f"{key} is both set and searched; allowed: one of the two")
+        raise InputError(f"{key} is both set and searched; choose one of the two")
 
 
-def _texts(key: str, text: str) -> list[str]:
-    """The ends of a range, or the choices."""
+def _parts(key: str, text: str) -> list[str]:
+    """Return the texts of both ends of a range, or of the choices."""
     if _is_range(key, text):
         found = _RANGE.fullmatch(text)
         assert found is not None
@@ -135,7 +136,7 @@ def _texts(key: str, text: str) -> list[str]:
 
 
 def _is_range(key: str, text: str) -> bool:
-    """Only numbers have ranges; in a path two dots are something else."""
+    """Whether a text is a range; only numbers have ranges, since ``..`` also occurs in paths."""
     table, _, field = key.partition(".")
     kind = getattr(Recipe.model_fields.get(table), "annotation", None)
     info = getattr(kind, "model_fields", {}).get(field)
@@ -145,29 +146,29 @@ def _is_range(key: str, text: str) -> bool:
 
 def _range(low: Any, high: Any, log: bool) -> Range:
     if type(low) is not type(high) or not isinstance(low, int | float):
-        raise InputError(f"its ends are {low} and {high}; allowed: two whole numbers or two others")
+        raise InputError(f"the ends are {low} and {high}; use two numbers, both integers or both decimal")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"its ends are {low} and {high}; allowed: finite ones, the lower one first")
+        raise InputError(f"the ends are {low} and {high}; use finite numbers, the lower one first")
     if log and low <= 0:
-        raise InputError(f"its low end is {low}; allowed with :log: above 0")
+        raise InputError(f"the low end is {low}; with :log it must be above 0")
     return Range(low, high, log)
 
 
 def _choices(values: list[Any]) -> Choices:
-    # A tuple cannot be stored as a choice; the recipe reads its text again.
+    # Optuna cannot store a tuple as a choice; the recipe parses its text again.
     plain = tuple(",".join(value) if isinstance(value, tuple) else value for value in values)
     if len(plain) < 2:
         raise InputError(
-            f"there is one value; allowed: two or more, a range of numbers as {EXAMPLE}, or --set for one"
+            f"there is only one value; give two or more, or a range such as {EXAMPLE}, or use --set"
         )
-    twice = [value for place, value in enumerate(plain) if value in plain[:place]]
-    if twice:
-        raise InputError(f"{_text(twice[0])} is there twice; allowed: once")
+    repeated = [value for place, value in enumerate(plain) if value in plain[:place]]
+    if repeated:
+        raise InputError(f"{_text(repeated[0])} occurs twice; give each value once")
     return Choices(plain)
 
 
 def _probes(space: Range) -> list[float]:
-    """Values throughout a range, both ends among them."""
+    """Return values throughout a range, including both ends."""
     shares = [step / (PROBES - 1) for step in range(PROBES)]
     if space.whole:
         return [round(space.low + share * (space.high - space.low)) for share in shares]

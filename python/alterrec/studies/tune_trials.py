@@ -1,0 +1,290 @@
+"""Run the trials of a search, together with other processes that work in the same folder.
+
+A process locks each trial that it runs. A trial without a live lock, as after a crash, is resumed from its
+last epoch. The settings that a trial draws depend only on the seed, its number and the trials finished before
+it, so an interrupted search finds the same as one that is not interrupted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alterrec.data.dataset import Dataset
+from alterrec.data.readers import DataSource
+from alterrec.errors import InputError
+from alterrec.models.reads import settings_read
+from alterrec.progress import Event, Listener
+from alterrec.recipe import Recipe, resolve
+from alterrec.report.tables import duration
+from alterrec.results import CHECKPOINT
+from alterrec.sessions import SessionStore, derive_seed
+from alterrec.studies.locks import LockFile
+from alterrec.studies.search_space import Choices, Space
+from alterrec.studies.tune_result import TrialResult, short_value, state_of, trials_of
+from alterrec.training.schedule import Phase, phases
+
+if TYPE_CHECKING:
+    import optuna
+
+# Number of finished trials before any is pruned. A search ends if so many have failed and none has finished.
+STARTUP = 5
+POLL_SECONDS = 0.5
+
+
+def prunable_from(plan: Sequence[Phase]) -> int:
+    """Return the first epoch after which a trial may be pruned.
+
+    By then every network has had its warm-up and one turn, and a third of the epochs is over.
+
+    Example:
+        >>> prunable_from(phases(resolve("alterrec"))), prunable_from(phases(resolve("id_only")))
+        (6, 4)
+    """
+    prepared = sum(phase.epochs for phase in plan if phase.precedes_patience)
+    return max(prepared + plan[-1].cycle, -(-sum(phase.epochs for phase in plan) // 3))
+
+
+class _UnfitError(Exception):
+    """A setting that does not work, on these data or at all."""
+
+
+@dataclass
+class TrialRunner:
+    """Takes trials of a search, trains them and records how they ended.
+
+    Attributes:
+        path: folder of the search.
+        study: Optuna's study.
+        recipe: recipe of all trials, without the searched settings.
+        fixed: overrides of every trial.
+        spaces: searched key -> space.
+        wanted: number of trials in total.
+        source: where the data is read from if a searched key changes it.
+        dataset: the data of ``recipe``.
+        listen: called with progress events.
+    """
+
+    path: Path
+    study: optuna.Study
+    recipe: Recipe
+    fixed: Mapping[str, Any]
+    spaces: Mapping[str, Space]
+    wanted: int
+    source: DataSource
+    dataset: Dataset
+    listen: Listener
+    _dataset_of: Recipe = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keep(self.recipe, self.dataset)
+
+    @property
+    def ended(self) -> int:
+        """Number of trials that have ended."""
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def run(self) -> None:
+        """Work until all trials have ended, here or in other processes."""
+        waiting = False
+        while True:
+            with LockFile.acquire(self.path / "search.lock").kept():
+                taken = self._take()
+            if taken:
+                trial, lock = taken
+                with lock.kept():
+                    self._run_trial(trial)
+            elif self.ended >= self.wanted:
+                return
+            else:
+                if not waiting:
+                    self._report("waiting for trials of other processes")
+                waiting = True
+                time.sleep(POLL_SECONDS)
+
+    def _take(self) -> tuple[optuna.Trial, LockFile] | None:
+        """Return a trial that nobody works on, or a new one; None if there is neither."""
+        import optuna
+
+        known = self.study.get_trials(deepcopy=False)
+        self._fail_if_hopeless(known)
+        for frozen in known:
+            if frozen.state.is_finished():
+                continue
+            lock = LockFile.try_acquire(self._lock_path(frozen.number))
+            if lock is None:
+                continue
+            if self.study.get_trials(deepcopy=False)[frozen.number].state.is_finished():
+                # Another process finished it after `known` was read.
+                lock.release()
+                continue
+            self._set_seed(frozen.number)
+            return optuna.Trial(self.study, frozen._trial_id), lock
+        if len(known) >= self.wanted:
+            return None
+        self._set_seed(len(known))
+        trial = self.study.ask()
+        return trial, LockFile.acquire(self._lock_path(trial.number))
+
+    def _fail_if_hopeless(self, known: Sequence[optuna.trial.FrozenTrial]) -> None:
+        failed = [trial for trial in known if state_of(trial) == "failed"]
+        finished = any(state_of(trial) == "finished" for trial in known)
+        if not finished and len(failed) >= min(STARTUP, self.wanted):
+            reason = failed[-1].user_attrs.get("reason", "")
+            raise InputError(f"{len(failed)} trials failed and none finished; the last: {reason}")
+
+    def _set_seed(self, number: int) -> None:
+        """Seed the sampler by trial, so that the draws do not depend on which process drew before."""
+        import optuna
+
+        seed = derive_seed(self.recipe.run.seed, number) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+
+    def _lock_path(self, number: int) -> Path:
+        return self.path / "trials" / f"{number}.lock"
+
+    def _run_trial(self, trial: optuna.Trial) -> None:
+        import optuna
+        from optuna.trial import TrialState
+
+        number, folder = trial.number, self.path / "trials" / str(trial.number)
+        finished = [other for other in trials_of(self.study) if other.value is not None]
+        best_before = max((other.value or 0.0 for other in finished), default=0.0)
+        settings = {key: _suggest(trial, key, space) for key, space in self.spaces.items()}
+        twin = next((other for other in finished if other.settings == settings), None)
+        values = ", ".join(f"{key} {short_value(value)}" for key, value in settings.items())
+        label = f"trial {number}: {values}"
+        self._report(f"{label}: {'resumed' if (folder / CHECKPOINT).exists() else 'started'}")
+        began, value, state, reason = time.monotonic(), None, TrialState.COMPLETE, ""
+        try:
+            try:
+                value = _repeat(trial, twin) if twin else self._train(trial, settings, folder)
+            except optuna.TrialPruned:
+                state = TrialState.PRUNED
+            except _UnfitError as error:
+                state, reason = TrialState.FAIL, str(error)
+                trial.set_user_attr("reason", reason)
+            seconds = time.monotonic() - began
+            trial.set_user_attr("seconds", round(seconds, 3))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self._report(f"{label}: ended by another process")
+            return
+        self.study.tell(trial, value, state, skip_if_finished=True)
+        # A finished trial is never resumed, so its checkpoint can go; of the others no file is needed.
+        shutil.rmtree((folder / CHECKPOINT).parent if value is not None else folder, ignore_errors=True)
+        if value is not None:
+            best = ", the best so far" if value > best_before else ""
+            took = f"same settings as trial {twin.number}" if twin else duration(seconds)
+            line = f"{took}, validation {self.recipe.schedule.metric} {100 * value:.2f}%{best}"
+        elif state is TrialState.PRUNED:
+            line = f"pruned after epoch {max(trials_of(self.study)[number].epochs)}, {duration(seconds)}"
+        else:
+            line = f"failed: {reason}"
+        self._report(f"{label}: {line}{self._time_left()}")
+
+    def _train(self, trial: optuna.Trial, settings: Mapping[str, Any], folder: Path) -> float:
+        """Train a trial and return its validation metric.
+
+        Raises:
+            _UnfitError: the setting does not work.
+            optuna.TrialPruned: the trial is worse than the others.
+            KeyboardInterrupt: Ctrl-C.
+        """
+        import optuna
+
+        from alterrec.runs.fit import fit
+        from alterrec.training.trainer import DivergenceError
+
+        overrides = {**self.fixed, **settings}
+        resume = (folder / CHECKPOINT).exists()
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            recipe = resolve(self.recipe.model_name, self.recipe.presets, overrides)
+            plan = phases(recipe)
+            self.study.pruner = optuna.pruners.MedianPruner(STARTUP, prunable_from(plan))
+            run = fit(
+                self._read(recipe),
+                recipe.model_name,
+                out=folder,
+                presets=recipe.presets,
+                overrides=settings_read(recipe.model_name, recipe.presets, overrides),
+                resume=resume,
+                progress=self._epoch_listener(trial, plan),
+            )
+        except InputError as error:
+            if isinstance(error, DivergenceError) or not (folder / "recipe.toml").exists():
+                raise _UnfitError(str(error)) from None
+            raise
+        if run.stopped == "interrupted":
+            raise KeyboardInterrupt
+        return float(run.result["valid"]["score"][recipe.schedule.metric])
+
+    def _read(self, recipe: Recipe) -> Dataset:
+        """Return the data of a recipe without the test split; the last data set is kept."""
+        if recipe.data != self._dataset_of.data:
+            self._keep(recipe, self.source.read(recipe))
+        return self.dataset
+
+    def _keep(self, recipe: Recipe, dataset: Dataset) -> None:
+        empty = SessionStore.from_arrays([], [], num_items=dataset.num_items)
+        self.dataset = replace(dataset, test=empty, session_names={**dataset.session_names, "test": []})
+        self._dataset_of = recipe
+
+    def _epoch_listener(self, trial: optuna.Trial, plan: Sequence[Phase]) -> Listener:
+        """Return a listener that reports each epoch to Optuna and prunes the trial if Optuna says so."""
+        import optuna
+
+        metric = self.recipe.schedule.metric
+        pretraining = sum(phase.epochs for phase in plan if phase.is_pretraining)
+        # An epoch is reported before its checkpoint is written, so a resumed trial may report it again.
+        reported = trials_of(self.study)[trial.number].epochs
+
+        def listen(event: Event) -> None:
+            if event.kind == "epoch_start":
+                self._report("", f"trial {trial.number}: epoch {event.epoch}/{event.epochs}, {event.phase}")
+            if event.kind != "epoch_end" or event.epoch <= pretraining:
+                return
+            if event.epoch not in reported:
+                trial.report(event.valid["score"][metric], event.epoch)
+            if event.epoch < event.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+
+        return listen
+
+    def _report(self, message: str, *now: str) -> None:
+        self.listen(Event("trials", message, self.ended, self.wanted, now))
+
+    def _time_left(self) -> str:
+        """Return how many trials are left and about how long they take, as the end of a line."""
+        known = trials_of(self.study)
+        left = self.wanted - self.ended
+        if left <= 0:
+            return ""
+        seconds = [trial.seconds for trial in known if trial.seconds is not None]
+        processes = 1 + sum(trial.state == "unfinished" for trial in known)
+        return f"; {left} to go, about {duration(statistics.fmean(seconds) * left / processes)}"
+
+
+def _suggest(trial: optuna.Trial, key: str, space: Space) -> Any:
+    """Return the value of a key, newly drawn or, for a resumed trial, the stored one."""
+    if isinstance(space, Choices):
+        return trial.suggest_categorical(key, space.values)
+    if space.whole:
+        return trial.suggest_int(key, int(space.low), int(space.high), log=space.log)
+    return trial.suggest_float(key, space.low, space.high, log=space.log)
+
+
+def _repeat(trial: optuna.Trial, twin: TrialResult) -> float:
+    """Copy the result of a trial with the same settings: runs are deterministic."""
+    reported = trials_of(trial.study)[trial.number].epochs
+    for epoch, value in twin.epochs.items():
+        if epoch not in reported:
+            trial.report(value, epoch)
+    assert twin.value is not None
+    return twin.value
