@@ -30,7 +30,7 @@ Command = Callable[..., Outcome]
 # A training of the shop in a third of a second.
 FIXED = {"model.dim": 8, "schedule.epochs": 4, "optim.batch_size": 64, "run.threads": 1}
 SMALL = [f"--set={key}={value}" for key, value in FIXED.items()]
-SEARCH = {"optim.lr": "0.001..0.1:log", "model.dropout": "0..0.5"}
+SEARCH = {"optim.lr": "0.001..0.1:log", "id.table_dropout": "0..0.5"}
 
 
 def search(shop: Path, out: Path, trials: int, spaces: dict[str, str] = SEARCH, **more: Any) -> TuneResult:
@@ -101,7 +101,7 @@ def test_a_search_finds_writes_and_is_kept(alterrec: Command, shop: Path, tmp_pa
     assert study["best"] == values.index(max(values))
     for trial in study["trials"]:
         assert 0.001 <= trial["settings"]["optim.lr"] <= 0.1
-        assert 0 <= trial["settings"]["model.dropout"] <= 0.5
+        assert 0 <= trial["settings"]["id.table_dropout"] <= 0.5
         # One network, whose best epoch is the model that was measured.
         assert trial["value"] == max(trial["epochs"].values())
         assert trial["epochs"][str(trial["best_epoch"])] == trial["value"]
@@ -224,7 +224,7 @@ def test_another_search_in_the_same_folder_is_refused(shop: Path, tmp_path: Path
             {},
             'optim.lr is "0.001..0.1:log" there and "0.001..0.2:log"',
         ),
-        ({"optim.lr": SEARCH["optim.lr"]}, {}, 'model.dropout is "0.0..0.5" there and unset here'),
+        ({"optim.lr": SEARCH["optim.lr"]}, {}, 'id.table_dropout is "0.0..0.5" there and unset here'),
         (SEARCH, {"seed": 1}, "seed is 0 there and 1 here"),
         (SEARCH, {"presets": ("paper",)}, 'presets is ["best"] there and ["paper"] here'),
         (SEARCH, {"overrides": {"model.dim": 16}}, "model.dim is 8 there and 16 here"),

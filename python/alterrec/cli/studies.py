@@ -196,7 +196,7 @@ def tune(
 
     \b
     Examples:
-      alterrec tune --search optim.lr=0.0001..0.01:log --search model.dropout=0..0.5
+      alterrec tune --search optim.lr=0.0001..0.01:log --search id.table_dropout=0..0.5
       alterrec tune id_only --data my_sessions --search model.dim=32,64,128 --trials 50
       alterrec tune --data my_sessions --search window.last=0.02..0.5:log --search schedule.gap=1..4
     """
