@@ -15,15 +15,13 @@ from alterrec.comparable import folder_name, reason_not_comparable, recipe_witho
 from alterrec.errors import InputError, nearest
 from alterrec.evaluation.saved import SavedRanks, read_ranks
 from alterrec.metrics import metric_values
+from alterrec.models.catalogue import MODELS
 from alterrec.report.tables import listed
 from alterrec.report.training_curves import Member, TrainingCurve
 from alterrec.results import RunFolder, common_metrics, read_run
 
-# Systems that are one part of a fusion, trained alone.
-ALONE = {
-    "id": ("id_only", "alterrec_wo_text", "unisrec_id", "fdsa_id"),
-    "text": ("text_only", "alterrec_wo_id", "unisrec_text", "fdsa_text"),
-}
+# part -> systems that are this part of a fusion trained alone
+ALONE = {part: {each.parts[part] for each in MODELS.values() if part in each.parts} for part in PARTS}
 FOUND_BY_METRIC = "hits@20"
 NO_PART_LOSSES = (
     "These runs were trained by an earlier version, which saved no losses and gradients of the parts. The "
@@ -172,10 +170,12 @@ def _caveats(fused: Sequence[RunFolder], alone: Mapping[str, Sequence[RunFolder]
         found.append(NO_PART_LOSSES)
     missing = [part for part, runs in alone.items() if not runs]
     if missing:
+        entry = MODELS.get(fused[0].result.model)
+        systems = [entry.parts[part] for part in missing if entry and part in entry.parts]
+        example = f" (for example {listed(systems)} on the same data)" if systems else ""
         found.append(
-            f"No run of {listed([f'{PARTS[part]} alone' for part in missing])} was given (for example "
-            f"{listed([ALONE[part][0] for part in missing])} on the same data), so a part that is weak in "
-            "itself cannot be told from a dominated one."
+            f"No run of {listed([f'{PARTS[part]} alone' for part in missing])} was given{example}, so a part "
+            "that is weak in itself cannot be told from a dominated one."
         )
     for runs in alone.values():
         different = _different_keys(fused[0], runs[0]) if runs else []

@@ -176,6 +176,7 @@ _TWO_NETWORKS: dict[str, Any] = {
     "builder": "parts.two_networks",
     "networks": ("id", "text"),
     "items": ("id", "text"),
+    "parts": {"id": "alterrec_wo_text", "text": "alterrec_wo_id"},
     "reads_text": True,
 }
 _CLOZE = ("cloze", "schedule.objective")
