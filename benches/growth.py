@@ -31,8 +31,7 @@ from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
-from alterrec.runs.facts import peak_memory_bytes
-from alterrec.runs.memory import plan_memory
+from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.sessions import PrefixBatches, SessionStore
 from alterrec.training.schedule import Phase
 from alterrec.training.step import NoClock, Step

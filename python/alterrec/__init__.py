@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alterrec.analyses.compare import compare
     from alterrec.analyses.run_page import result
     from alterrec.runs.fit import fit
-    from alterrec.runs.recommend import load
+    from alterrec.runs.saved_model import load
     from alterrec.studies.study import load_study, run_study
 
 __all__ = ["__version__", "audit", "balance", "compare", "fit", "load", "load_study", "result", "run_study"]
@@ -27,7 +27,7 @@ _HOMES = {
     "audit": "alterrec.analyses.audit",
     "compare": "alterrec.analyses.compare",
     "fit": "alterrec.runs.fit",
-    "load": "alterrec.runs.recommend",
+    "load": "alterrec.runs.saved_model",
     "load_study": "alterrec.studies.study",
     "run_study": "alterrec.studies.study",
     "result": "alterrec.analyses.run_page",

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from alterrec.data.dataset import Dataset
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
@@ -72,6 +73,19 @@ class DataSummary:
     repeat_share: float | None = None
     targets: str = ""
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, data: Dataset) -> DataSummary:
+        """Summarise data without any rule of ranking."""
+        return cls(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            items=data.num_items,
+            cold_items=int((~data.trained).sum()),
+            train_sessions=data.train.num_sessions,
+            valid_sessions=data.valid.num_sessions,
+            test_sessions=data.test.num_sessions,
+        )
 
 
 @dataclass(frozen=True)
@@ -263,12 +277,14 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def to_json(record: Any) -> Any:
-    """Return a record as plain values for :func:`json.dumps`, under the names that the files use.
+    """Return a record, or a list of them, as values for :func:`json.dumps` under the names in the files.
 
     Example:
         >>> to_json(PhaseRecord(1, 2, "id", "full"))["from"]
         1
     """
+    if isinstance(record, list | tuple):
+        return [to_json(each) for each in record]
     kind: Any = type(record)
     return _adapter(kind).dump_python(record, mode="json", by_alias=True)
 

@@ -370,7 +370,7 @@ def test_train_leaves_a_whole_run_folder(trained: tuple[Path, str]) -> None:
         "checkpoint",
     }
     assert not [name for name in names if name.startswith(".")]
-    assert json.loads((folder / "result.json").read_text())["schema"] == 1
+    assert json.loads((folder / "result.json").read_text())["schema"] == 2
 
 
 def test_evaluate_repeats_the_numbers_of_the_run(
@@ -439,7 +439,7 @@ def test_recommend_more_or_less_than_there_are_is_wrong_input(
 ) -> None:
     code, out, err = alterrec("recommend", trained[0], "--sessions", wanted, "-k", k)
     assert (code, out) == (2, "")
-    assert f"k is {k}; allowed: 1 to " in err
+    assert f"k is {k}; expected 1 to " in err
 
 
 def test_ctrl_c_ends_with_130_and_the_best_so_far(shop_source: Path, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from alterrec.nn.graph_encoders import NodeTable
 from alterrec.recipe import resolve
 from alterrec.runs import saved_model as run_folder
 from alterrec.runs.fit import FittedRun, evaluate_run
-from alterrec.runs.saved_model import load_model
 from alterrec.training.step import restrict_to_step_items
 from alterrec.training.supervision import Supervision
 
@@ -111,7 +110,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 
 
 def test_a_run_comes_back_without_data(fitted: Fitted) -> None:
-    loaded = load_model(fitted.run.path)
+    loaded = load(fitted.run.path)
     again = evaluate(loaded.model, fitted.data.test, loaded.protocol)
     assert again.all_metrics() == fitted.run.result["test"]
     assert loaded.users == fitted.data.users
@@ -125,9 +124,7 @@ def test_a_saved_run_recommends_for_users_by_name(fitted: Fitted) -> None:
     found = saved.recommend(sessions, k=5, users=names, drop_unknown=True)
     known = [place for place in range(5) if place != 3]
     numbers = [np.array([int(item[4:]) for item in sessions[place]]) for place in known]
-    wanted = recommend_items(
-        fitted.model, numbers, 5, saved.loaded.protocol, NUM_ITEMS, np.array([4, 0, 8, 2])
-    )
+    wanted = recommend_items(fitted.model, numbers, 5, saved.protocol, NUM_ITEMS, np.array([4, 0, 8, 2]))
     rows = [found[place] for place in known]
     assert [[int(row.item_id[4:]) for row in answer] for answer in rows] == wanted[0].tolist()
     assert [[row.score for row in answer] for answer in rows] == wanted[1].tolist()
@@ -147,7 +144,7 @@ def test_a_user_who_is_not_known_is_as_none_given(fitted: Fitted) -> None:
 @pytest.mark.parametrize("users", [["user1"], ["user1"] * 3, "us"])
 def test_users_are_one_for_each_session(fitted: Fitted, users: list[str]) -> None:
     with pytest.raises(
-        InputError, match=r"^users is ('us'|a list of \d) for 2 sessions; allowed: a list with one user id"
+        InputError, match=r"^users is ('us'|a list of \d) for 2 sessions; expected a list with one user id"
     ):
         fitted.run.recommend([["item03"], ["item04"]], 3, users=users)
 
@@ -161,7 +158,7 @@ def test_evaluation_knows_users_by_name_in_any_order(fitted: Fitted) -> None:
         split: fitted.run.result[split] for split in ("valid", "test")
     }
     strangers = replace(fitted.data, users=Vocabulary(tuple(f"stranger{user}" for user in range(USERS))))
-    without = evaluate(fitted.model, small_dataset().test, load_model(fitted.run.path).protocol)
+    without = evaluate(fitted.model, small_dataset().test, load(fitted.run.path).protocol)
     unknown = evaluate_run(fitted.run.path, strangers)["test"]
     assert unknown == without.all_metrics() != fitted.run.result["test"]
 
@@ -185,7 +182,7 @@ def test_users_of_validation_alone_are_not_in_the_run(tmp_path: Path) -> None:
     data = small_dataset(users=USERS)
     few = replace(data, train=small_dataset(users=4).train)
     run = fit(few, "hggnn", out=tmp_path / "run", overrides=SMALL)
-    assert load_model(run.path).users == Vocabulary(("user0", "user1", "user2", "user3"))
+    assert load(run.path).users == Vocabulary(("user0", "user1", "user2", "user3"))
 
 
 def test_a_system_without_users_passes_over_them(tmp_path: Path) -> None:
@@ -198,7 +195,7 @@ def test_a_system_without_users_passes_over_them(tmp_path: Path) -> None:
 def test_users_without_names_are_known_by_number(tmp_path: Path) -> None:
     data = replace(small_dataset(users=USERS), users=None)
     run = fit(data, "hggnn", out=tmp_path / "run", overrides=SMALL)
-    assert load_model(run.path).users is None
+    assert load(run.path).users is None
     assert evaluate_run(run.path, data)["test"] == run.result["test"]
     with pytest.raises(ValueError, match="ring: its users have no names"):
         data.with_users(Vocabulary(("user0",)))

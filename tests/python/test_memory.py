@@ -22,11 +22,11 @@ LARGE = """
 import sys
 from alterrec import fit
 from alterrec.data.synthetic import synthetic_dataset
-from alterrec.runs.facts import peak_memory_bytes
+from alterrec.runs.memory import peak_memory_bytes
 budget, out = sys.argv[1:]
 settings = {
     "run.memory_budget": budget, "run.baselines": False, "run.threads": 1, "model.dim": 8,
-    "schedule.epochs": 1, "schedule.warmup": 0, "optim.batch_size": 2048, "data.prefixes": 0,
+    "schedule.epochs": 1, "optim.batch_size": 2048, "data.prefixes": 0,
 }
 lines = []
 run = fit(synthetic_dataset(items=40_000, sessions=2_000), "id_only", out=out, overrides=settings,

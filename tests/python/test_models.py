@@ -17,7 +17,7 @@ from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import dump_recipe, recipe_names, resolve
-from alterrec.runs.saved_model import load_model, save_model, write_vocabulary
+from alterrec.runs.saved_model import load, save_model, write_vocabulary
 from alterrec.sessions import SessionStore
 from alterrec.studies.plan import has_dropout, plan_row
 from alterrec.studies.queue import RunQueue
@@ -140,7 +140,7 @@ def test_a_saved_system_comes_back_without_data(name: str, tmp_path: Path) -> No
     (tmp_path / "recipe.toml").write_text(dump_recipe(resolve(name, overrides=SMALL)), "utf-8")
     save_model(tmp_path, model, exclude_seen=False)
     write_vocabulary(tmp_path, small_dataset())
-    again = load_model(tmp_path).model
+    again = load(tmp_path).model
     assert isinstance(again, Recommender)
     state = model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())

@@ -18,7 +18,7 @@ from alterrec.models.parts import ModelInputs
 from alterrec.nn import item_encoders
 from alterrec.nn.item_encoders import principal_components, random_projection
 from alterrec.recipe import resolve
-from alterrec.runs.recommend import load
+from alterrec.runs.saved_model import load
 
 TRAINED = torch.ones(NUM_ITEMS, dtype=torch.bool)
 

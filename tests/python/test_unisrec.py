@@ -200,7 +200,7 @@ def test_given_vectors_have_no_words_to_lose_and_the_run_says_so(tmp_path: Path)
         overrides=RUN | {"schedule.pretrain": 1},
         progress=events.append,
     )
-    assert any("drops items and never words" in event.message for event in events)
+    assert any("drops items but no words" in event.message for event in events)
 
 
 # Weights that were pretrained elsewhere

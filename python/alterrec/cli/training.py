@@ -18,7 +18,7 @@ from alterrec.recipe import differences, resolve
 
 if TYPE_CHECKING:
     from alterrec.data.assemble import Sessions
-    from alterrec.runs.recommend import SavedRun
+    from alterrec.runs.saved_model import SavedModel
 
 
 @app.command()
@@ -194,19 +194,17 @@ def recommend(
         raise InputError(f"--out is {str(out)!r}; use a name that ends in .csv or .parquet")
     columns = options.parse_columns(column)
     from alterrec.data.assemble import load_sessions
-    from alterrec.runs.recommend import load
+    from alterrec.runs.saved_model import load
 
     saved = load(run)
-    loaded = load_sessions(
-        sessions, saved.loaded.vocabulary, users=saved.loaded.users, columns=columns, drop_unknown=True
-    )
+    loaded = load_sessions(sessions, saved.vocabulary, users=saved.users, columns=columns, drop_unknown=True)
     for note in loaded.notes:
         warn(note)
     _write_recommendations(saved, loaded, k, out)
     return DONE
 
 
-def _write_recommendations(saved: SavedRun, sessions: Sessions, k: int, out: Path | None) -> None:
+def _write_recommendations(saved: SavedModel, sessions: Sessions, k: int, out: Path | None) -> None:
     import numpy as np
     import polars as pl
 
@@ -214,7 +212,7 @@ def _write_recommendations(saved: SavedRun, sessions: Sessions, k: int, out: Pat
 
     numbers = [sessions.store.session(i).astype(np.int64) for i in range(len(sessions.store))]
     ids, scores = saved.recommend_numbers(numbers, k, sessions.store.users)
-    item_ids = np.array(saved.loaded.vocabulary.item_ids, dtype=object)
+    item_ids = np.array(saved.vocabulary.item_ids, dtype=object)
     frame = pl.DataFrame(
         {
             "session_id": np.repeat(np.array(sessions.names, dtype=object), k),

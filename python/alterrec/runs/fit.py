@@ -1,4 +1,4 @@
-"""One run: data and recipe in, a run folder out."""
+"""Train, measure and report one system: data and a recipe in, a run folder out."""
 
 from __future__ import annotations
 
@@ -8,48 +8,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from alterrec.analyses.run_page import RunReport, write_report
 from alterrec.analyses.run_page import result as saved_result
-from alterrec.data.categories import category_ids
-from alterrec.data.dataset import Dataset, ItemText
+from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.data.statistics import seen_excluded
-from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.errors import InputError
 from alterrec.evaluation.choose import choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import UNTRAINED, build_model, lookup, reads_text
-from alterrec.models.parts import ModelInputs
+from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe
-from alterrec.results import CHECKPOINT
-from alterrec.runs import facts
-from alterrec.runs import saved_model as run_folder
-from alterrec.runs.memory import plan_memory
-from alterrec.runs.pretrained import start_from
+from alterrec.results import CHECKPOINT, SCHEMA, RunResult, to_json
+from alterrec.runs import records, saved_model
+from alterrec.runs.build import build, load_pretrained
+from alterrec.runs.memory import peak_memory_bytes, plan_memory
+from alterrec.runs.saved_model import Recommendation
 from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, check_loss
 from alterrec.training.supervision import WindowRanks
 from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 
-if TYPE_CHECKING:
-    from alterrec.runs.recommend import Recommendation
-
 
 @dataclass(frozen=True)
 class FittedRun:
-    """A run folder and what is in its ``recipe.toml`` and ``result.json``."""
+    """A finished run: its folder and the contents of ``recipe.toml`` and ``result.json``."""
 
     path: Path
     recipe: Recipe
@@ -63,13 +55,11 @@ class FittedRun:
     def recommend(
         self, sessions: Sequence[Sequence[str]], k: int = 20, *, users: Sequence[str | None] | None = None
     ) -> list[list[Recommendation]]:
-        """The ``k`` best next items of each session of external ids, and of its user where one is given."""
-        from alterrec.runs.recommend import load
-
-        return load(self.path).recommend(sessions, k, users=users)
+        """Return the ``k`` best next items of each session of external ids, with its user if one is given."""
+        return saved_model.load(self.path).recommend(sessions, k, users=users)
 
     def show(self) -> RunReport:
-        """Its tables and pictures; the last line of a notebook's cell shows them."""
+        """Return tables and plots; a notebook shows them if this is the last line of a cell."""
         return saved_result(self.path)
 
 
@@ -88,27 +78,27 @@ def fit(
     profile: bool = False,
     progress: Listener = ignore,
 ) -> FittedRun:
-    """Train, choose, measure and draw one system.
+    """Train a system, choose the weights of its score, measure it and write a report.
 
     Args:
         data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
-        model: a row of ``alterrec list models``.
-        out: folder of the run; default a new one under ``runs/``.
-        presets: ``best``, ``paper`` or ``authors``, and data presets; later ones win.
-        overrides: recipe key -> value, as ``{"schedule.gap": 4}``.
+        model: a name from ``alterrec list models``.
+        out: folder of the run; default a new folder under ``runs/``.
+        presets: ``best``, ``paper`` or ``authors``, and data presets; later ones take precedence.
+        overrides: recipe key -> value, such as ``{"schedule.gap": 4}``.
         seed: shorthand for the override ``run.seed``.
-        resume: go on with the interrupted run in ``out``.
-        columns: our column name -> the files'.
+        resume: continue the interrupted run in ``out``.
+        columns: our column name -> the name in the files.
         drop_unknown: drop session rows of items that are not in ``items``.
         format: format of the data, a name from ``alterrec list formats``; None recognises it.
-        profile: measure where the time of a step goes, in ``result["profile"]``: seconds by part.
+        profile: measure the seconds of each part of a training step, in ``result["profile"]``.
         progress: called with every :class:`~alterrec.progress.Event`.
 
     Returns:
-        The finished run; with Ctrl-C the best so far, ``stopped`` being ``interrupted``.
+        The finished run. After Ctrl-C it has the best epoch so far, and ``stopped`` is ``interrupted``.
 
     Raises:
-        InputError: anything wrong with the input; nothing is written then.
+        InputError: the input is wrong; nothing is written then.
     """
     began = time.perf_counter()
     overrides = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
@@ -119,83 +109,98 @@ def fit(
     check_loss(recipe, plan)
     check_freeze(recipe)
     dataset = DataSource(data, columns or {}, drop_unknown, format).read(recipe)
-    exclude_seen, repeat_share = _decide_seen(recipe, dataset)
-    if any(phase.negatives != "full" for phase in plan):
-        longest = min(int(dataset.train.lengths.max(initial=1)) - 1, recipe.model.max_len)
-        WindowRanks.on(recipe.window, dataset.num_items, seen=longest if exclude_seen else 0)
+    repeat_share = dataset.train.repeat_share()
+    exclude_seen = seen_excluded(recipe.data.exclude_seen, repeat_share)
+    longest = int(dataset.train.lengths.max(initial=1))
+    _check_window(recipe, plan, dataset, min(longest - 1, recipe.model.max_len) if exclude_seen else 0)
     for note in dataset.notes:
         progress(Event("notice", note))
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, exclude_seen))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
-        untrained = _build(recipe, dataset, progress)
+        network = build(recipe, dataset, progress)
         if recipe.model.init_from and not resume:
-            _start(untrained, recipe, dataset, progress)
-        memory = plan_memory(
-            untrained,
-            recipe,
-            plan,
-            dataset.num_items,
-            int(dataset.train.lengths.max(initial=1)),
-            facts.peak_memory_bytes(),
-        )
+            load_pretrained(network, recipe, dataset, progress)
+        memory = plan_memory(network, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
         for line in memory.lines():
             progress(Event("plan", line))
-        protocol = run_folder.protocol_of(recipe, exclude_seen, memory.score_bytes)
+        protocol = saved_model.protocol_of(recipe, exclude_seen, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
         path = _open_folder(out, recipe, dataset)
         write_text(path / "recipe.toml", dump_recipe(recipe))
-        trained, state, stopped = _train(
-            untrained, recipe, plan, dataset, protocol, path, resume, memory.train_rows, clock, progress
-        )
-    measured = time.perf_counter()
+        if network is None:
+            trained: Scorer = _choose_baseline(recipe.model_name, recipe, dataset, protocol)
+            state, stopped = TrainingState(dump_recipe(recipe)), "finished"
+        else:
+            trained = network
+            trainer = Trainer(
+                network,
+                recipe,
+                plan,
+                dataset.train,
+                lambda: evaluate(network, dataset.valid, protocol).all_metrics(),
+                path / CHECKPOINT,
+                inspect=lambda: records.part_losses(network, dataset, protocol),
+                fingerprint=dataset.fingerprint,
+                exclude_seen=exclude_seen,
+                score_rows=memory.train_rows,
+                clock=clock,
+                listen=progress,
+            )
+            state, stopped = trainer.run(resume=resume)
+    trained_at = time.perf_counter()
     baselines = _baselines(recipe, dataset, protocol, trained, progress)
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
-    top = top_items(fitted, dataset.test, protocol, facts.top_size(dataset, protocol))
-    run_folder.save_model(path, fitted, exclude_seen)
-    run_folder.write_vocabulary(path, dataset)
-    run_folder.write_users(path, recipe, dataset)
-    run_folder.write_curves(path, state.curves)
-    run_folder.write_ranks(path, dataset, ranks)
-    run_folder.write_top(path, top)
-    write_json(path / "examples.json", facts.examples(fitted, dataset, ranks["test"], protocol))
+    top = top_items(fitted, dataset.test, protocol, records.top_size(dataset, protocol))
+    saved_model.save_model(path, fitted, exclude_seen)
+    saved_model.write_vocabulary(path, dataset)
+    saved_model.write_users(path, recipe, dataset)
+    saved_model.write_curves(path, state.curves)
+    saved_model.write_ranks(path, dataset, ranks)
+    saved_model.write_top(path, top)
+    write_json(path / "examples.json", to_json(records.examples(fitted, dataset, ranks["test"], protocol)))
     ended = time.perf_counter()
-    result = {
-        "schema": 1,
-        "model": model,
-        "presets": list(presets),
-        "seed": recipe.run.seed,
-        "data": facts.data_facts(recipe, dataset, exclude_seen, repeat_share),
-        "best_epoch": state.best_epoch,
-        "epochs": state.epoch,
-        "stopped": stopped,
-        "valid": ranks["valid"].all_metrics(),
-        "test": ranks["test"].all_metrics(),
-        "targets": {split: facts.target_facts(dataset, part) for split, part in ranks.items()},
-        "groups": {"test": facts.popularity_groups(dataset, ranks["test"])},
-        "fusion": facts.fusion_facts(fitted),
-        "alphas": facts.alpha_facts(fitted, dataset, protocol),
-        "parameters": facts.parameters(fitted),
-        "baselines": {name: facts.baseline_facts(row, dataset, protocol) for name, row in baselines.items()},
-        "phases": facts.phase_facts(plan),
-        "warnings": state.warnings,
-        "seconds": round(ended - began, 3),
-        "seconds_by_part": {"train": round(state.seconds, 3), "evaluate": round(ended - measured, 3)},
-        **({"profile": clock.seconds} if profile else {}),
-        "peak_memory_bytes": facts.peak_memory_bytes(),
-        "threads": torch.get_num_threads(),
-        "versions": {
+    result = RunResult(
+        schema=SCHEMA,
+        model=model,
+        presets=list(presets),
+        seed=recipe.run.seed,
+        data=records.run_data(recipe, dataset, exclude_seen, repeat_share),
+        best_epoch=state.best_epoch,
+        epochs=state.epoch,
+        stopped=stopped,
+        valid=ranks["valid"].all_metrics(),
+        test=ranks["test"].all_metrics(),
+        targets={split: records.target_counts(dataset, part) for split, part in ranks.items()},
+        groups={"test": records.popularity_groups(dataset, ranks["test"])},
+        fusion=records.fusion_weights(fitted),
+        alphas=records.alpha_metrics(fitted, dataset, protocol),
+        parameters=records.num_parameters(fitted),
+        baselines={
+            name: records.baseline_metrics(baseline, dataset, protocol)
+            for name, baseline in baselines.items()
+        },
+        phases=records.phase_records(plan),
+        warnings=state.warnings,
+        seconds=round(ended - began, 3),
+        seconds_by_part={"train": round(state.seconds, 3), "evaluate": round(ended - trained_at, 3)},
+        profile=clock.seconds,
+        peak_memory_bytes=peak_memory_bytes(),
+        threads=torch.get_num_threads(),
+        versions={
             "alterrec": version("alterrec"),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-    }
-    run_folder.write_result(path, result)
+    )
+    numbers = to_json(result)
+    # Its presence marks the run as complete, so it is written last.
+    write_json(path / "result.json", numbers)
     if recipe.run.report:
-        write_report(path, _beside(path))
+        write_report(path, _other_runs(path))
     progress(Event("done", str(path)))
-    return FittedRun(path, recipe, result)
+    return FittedRun(path, recipe, numbers)
 
 
 def evaluate_run(
@@ -206,9 +211,9 @@ def evaluate_run(
     drop_unknown: bool = False,
     format: str | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a saved run on a data set of the same catalogue.
+    """Measure a saved run on a data set with the same catalogue.
 
-    Users are known by their names, in whatever order the data has them.
+    Users are matched by their names, so the data may have them in another order.
 
     Returns:
         ``valid`` and ``test`` (view -> metric -> value), ``targets`` and ``groups`` as in result.json.
@@ -216,42 +221,45 @@ def evaluate_run(
     Raises:
         InputError: the folder is not a finished run, or the catalogue is another.
     """
-    loaded = run_folder.load_model(run)
-    _set_up(loaded.recipe)
-    dataset = DataSource(data, columns or {}, drop_unknown, format).read(loaded.recipe)
-    if dataset.vocabulary.item_ids != loaded.vocabulary.item_ids:
+    saved = saved_model.load(run)
+    _set_up(saved.recipe)
+    dataset = DataSource(data, columns or {}, drop_unknown, format).read(saved.recipe)
+    if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
         raise InputError(
-            f"{run}: trained on {len(loaded.vocabulary)} items, the data has {dataset.num_items} and "
-            "they are not the same in the same order; allowed: the items file of the training data"
+            f"{run} was trained on {len(saved.vocabulary)} items, and the data has {dataset.num_items} items "
+            "that are not the same in the same order; use the items file of the training data"
         )
-    if loaded.users is not None and dataset.users is not None:
-        dataset = dataset.with_users(loaded.users)
+    if saved.users is not None and dataset.users is not None:
+        dataset = dataset.with_users(saved.users)
     ranks = {
-        split: evaluate(loaded.model, dataset.splits[split], loaded.protocol) for split in ("valid", "test")
+        split: evaluate(saved.model, dataset.splits[split], saved.protocol) for split in ("valid", "test")
     }
     return {
         **{split: part.all_metrics() for split, part in ranks.items()},
-        "targets": {split: facts.target_facts(dataset, part) for split, part in ranks.items()},
-        "groups": {split: facts.popularity_groups(dataset, part) for split, part in ranks.items()},
+        "targets": {split: to_json(records.target_counts(dataset, part)) for split, part in ranks.items()},
+        "groups": {split: to_json(records.popularity_groups(dataset, part)) for split, part in ranks.items()},
     }
 
 
 def _set_up(recipe: Recipe) -> None:
+    """Check the device and set the number of threads."""
     try:
         torch.empty(0, device=recipe.run.device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise InputError(
-            f"run.device is {recipe.run.device!r}: {first}; allowed: cpu, or a device here"
+            f"run.device is {recipe.run.device!r}, which cannot be used ({first}); use cpu, or a device of "
+            "this machine"
         ) from None
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
         set_threads(recipe.run.threads)
 
 
-def _decide_seen(recipe: Recipe, dataset: Dataset) -> tuple[bool, float]:
-    share = dataset.train.repeat_share()
-    return seen_excluded(recipe.data.exclude_seen, share), share
+def _check_window(recipe: Recipe, plan: Sequence[Phase], dataset: Dataset, seen: int) -> None:
+    """Refuse a rank window that the catalogue is too small for."""
+    if any(phase.negatives != "full" for phase in plan):
+        WindowRanks.on(recipe.window, dataset.num_items, seen=seen)
 
 
 def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude_seen: bool) -> list[str]:
@@ -266,134 +274,10 @@ def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude
     ]
 
 
-def _build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender | None:
-    """The model to train, or None for a system without training."""
-    entry = lookup(recipe.model_name)
-    if not entry.trains:
-        return None
-    vectors, shortened = None, None
-    if reads_text(recipe):
-        if dataset.vectors is not None:
-            vectors = dataset.vectors
-        elif dataset.text is not None:
-            progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
-            vectors = _encode(dataset.text, recipe, progress)
-    if entry.reads_shortened and recipe.schedule.pretrain:
-        shortened = _encode_shortened(dataset, recipe, progress)
-    if shortened is not None:
-        shortened = _prepared(shortened, recipe, like=vectors)
-    if vectors is not None:
-        vectors = _prepared(vectors, recipe)
-    categories = None
-    if entry.reads_categories and dataset.text is not None:
-        categories = category_ids(dataset.text, recipe.data.categories)
-    items = ModelInputs(
-        dataset.num_items,
-        None if vectors is None else torch.from_numpy(vectors),
-        torch.from_numpy(dataset.trained.copy()),
-        train=dataset.train,
-        categories_VCK=None if categories is None else torch.from_numpy(categories),
-        shortened_VF=None if shortened is None else torch.from_numpy(shortened),
-    )
-    return build_model(recipe, items).to(recipe.run.device)
-
-
-def _start(model: Recommender | None, recipe: Recipe, dataset: Dataset, progress: Listener) -> None:
-    """Weights that were pretrained elsewhere; a resumed run has them in its checkpoint."""
-    if model is None:
-        raise InputError(f"model.init_from with {recipe.model_name}; allowed: a system that is trained")
-    start_from(recipe.model.init_from, model, recipe)
-    if recipe.text.encoder == "lsa" and dataset.vectors is None:
-        message = (
-            "lsa is fitted to each data set, so what was pretrained elsewhere reads other columns here; "
-            "a sentence encoder (text.encoder) gives both the same"
-        )
-        progress(Event("notice", message))
-
-
-def _prepared(
-    vectors: NDArray[np.floating], recipe: Recipe, like: NDArray[np.floating] | None = None
-) -> NDArray[np.floating]:
-    """Vectors as models take them: half-precision ones as they lie, others float32 and standardised here."""
-    if vectors.dtype == np.float16:
-        return vectors
-    single = np.array(vectors, np.float32)
-    if not recipe.text.standardise:
-        return single
-    return standardise(single, None if like is None else np.asarray(like, np.float32))
-
-
-def _encode_shortened(dataset: Dataset, recipe: Recipe, progress: Listener) -> NDArray[np.floating] | None:
-    if dataset.vectors is not None or dataset.text is None:
-        progress(Event("notice", "text vectors are given, so pretraining drops items and never words"))
-        return None
-    progress(Event("notice", f"encoding item text without some of its words with {recipe.text.encoder}"))
-    return _encode(dataset.text, recipe, progress, of=without_words(dataset.text))
-
-
-def _encode(
-    text: ItemText, recipe: Recipe, progress: Listener, of: ItemText | None = None
-) -> NDArray[np.floating]:
-    told = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            progress(Event("notice", f"encoded {done} of {total} texts"))
-
-    return text_vectors(
-        text,
-        recipe.text.encoder,
-        fields=recipe.data.text_fields or None,
-        device=recipe.run.device,
-        batch_size=recipe.text.encode_batch,
-        prompt=recipe.text.prompt or None,
-        truncate_dim=recipe.text.truncate_dim or None,
-        of=of,
-        progress=tell,
-    )
-
-
-def _train(
-    model: Recommender | None,
-    recipe: Recipe,
-    plan: Sequence[Phase],
-    dataset: Dataset,
-    protocol: Protocol,
-    path: Path,
-    resume: bool,
-    score_rows: int,
-    clock: Clock,
-    progress: Listener,
-) -> tuple[Scorer, TrainingState, str]:
-    if model is None:
-        candidates = lookup(recipe.model_name).candidates(dataset.train)
-        chosen = choose_system(candidates, dataset.valid, protocol, recipe.schedule.metric)
-        return chosen, TrainingState(dump_recipe(recipe)), "finished"
-
-    def validate() -> dict[str, dict[str, float]]:
-        return evaluate(model, dataset.valid, protocol).all_metrics()
-
-    def inspect() -> dict[str, dict[str, float]]:
-        return facts.part_facts(model, dataset, protocol)
-
-    trainer = Trainer(
-        model,
-        recipe,
-        plan,
-        dataset.train,
-        validate,
-        path / CHECKPOINT,
-        inspect=inspect,
-        fingerprint=dataset.fingerprint,
-        exclude_seen=protocol.exclude_seen,
-        score_rows=score_rows,
-        clock=clock,
-        listen=progress,
-    )
-    state, stopped = trainer.run(resume=resume)
-    return model, state, stopped
+def _choose_baseline(name: str, recipe: Recipe, dataset: Dataset, protocol: Protocol) -> Scorer:
+    """Choose the settings of a non-neural baseline on validation."""
+    candidates = lookup(name).candidates(dataset.train)
+    return choose_system(candidates, dataset.valid, protocol, recipe.schedule.metric)
 
 
 def _baselines(
@@ -402,12 +286,11 @@ def _baselines(
     wanted = [name for name in UNTRAINED if recipe.run.baselines and name != recipe.model_name]
     if _takes_neighbours(fitted, recipe) and "itemknn" not in wanted:
         wanted.append("itemknn")
-    rows: dict[str, Scorer] = {}
+    found: dict[str, Scorer] = {}
     for name in wanted:
         progress(Event("notice", f"measuring {name}"))
-        candidates = lookup(name).candidates(dataset.train)
-        rows[name] = choose_system(candidates, dataset.valid, protocol, recipe.schedule.metric)
-    return rows
+        found[name] = _choose_baseline(name, recipe, dataset, protocol)
+    return found
 
 
 def _takes_neighbours(fitted: Scorer, recipe: Recipe) -> bool:
@@ -422,7 +305,7 @@ def _fuse(
     baselines: Mapping[str, Scorer],
     progress: Listener,
 ) -> Scorer:
-    """Choose the weights of the sum on validation."""
+    """Choose the weights of the parts of the score on validation."""
     if not isinstance(fitted, Recommender) or len(fitted.networks) < 2 or not dataset.valid.num_sessions:
         return fitted
     if _takes_neighbours(fitted, recipe):
@@ -437,16 +320,16 @@ def _fuse(
 
 def _check_out(out: str | Path | None, resume: bool) -> None:
     if resume and out is None:
-        raise InputError("--resume needs --out: the folder of the interrupted run")
+        raise InputError("--resume needs --out, the folder of the interrupted run")
     if out is None:
         return
     path = Path(out)
     if resume and not (path / CHECKPOINT).exists():
-        raise InputError(f"{path}: no checkpoint to resume from; start anew without --resume")
+        raise InputError(f"{path} has no checkpoint to resume from; start again without --resume")
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file; allowed: a new or an empty folder")
+        raise InputError(f"{path} is a file; give a new or an empty folder")
     if not resume and path.exists() and any(path.iterdir()):
-        raise InputError(f"{path}: is not empty; allowed: a new folder, or --resume to go on with its run")
+        raise InputError(f"{path} is not empty; give a new folder, or resume its run with --resume")
 
 
 def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Path:
@@ -462,9 +345,9 @@ def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Pa
         except FileExistsError:
             continue
         return path
-    raise InputError(f"runs/{name}-*: too many runs of one name; give --out")
+    raise InputError(f"runs/ has too many runs named {name}; give --out")
 
 
-def _beside(path: Path) -> list[Path]:
-    """Other finished runs in the same folder, which the report shows where their data is the same."""
+def _other_runs(path: Path) -> list[Path]:
+    """Return other finished runs in the same folder; the report compares with those on the same data."""
     return sorted(other.parent for other in path.parent.glob("*/result.json") if other.parent != path)

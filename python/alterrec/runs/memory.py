@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -123,6 +126,18 @@ def plan_memory(
     return MemoryPlan(
         budget, resident, training, evaluation, min(batch, train_rows), min(score_bytes, SCORE_BYTES)
     )
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest memory that this process has used, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux, getrusage also counts what the parent process used when it started this one.
+        peak = next(line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
+    # macOS counts in bytes, other systems in KiB.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _item_values(network: Network) -> int:

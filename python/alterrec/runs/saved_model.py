@@ -1,12 +1,12 @@
-"""What a run leaves behind, and how a model comes back from it without training data."""
+"""Write the files of a run folder, load its model, and recommend with it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,25 +18,40 @@ from torch import Tensor
 
 from alterrec.data.dataset import Dataset, Vocabulary
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks
-from alterrec.files import atomic_write, write_json, write_text
+from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks, recommend_items
+from alterrec.files import atomic_write, write_text
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
+from alterrec.results import Epoch, to_json
 
 USERS = "users.parquet"
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A trained system with all it needs to recommend.
+class Recommendation(NamedTuple):
+    """One recommended item: its external id, its score (higher is better) and its text."""
 
-    ``users`` are the users that it knows, by number; None where it reads none, or knows them by number alone.
+    item_id: str
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained system with its catalogue, as :func:`load` returns it; it needs no training data.
+
+    Attributes:
+        path: the run folder.
+        texts: the text of each item.
+        trained: (V,) whether each item occurs in training.
+        exclude_seen: whether items already in the session are left out of the candidates.
+        users: the users that the model knows; None if it reads no users, or knows them by number only.
     """
 
+    path: Path
     recipe: Recipe
     vocabulary: Vocabulary
     texts: list[str]
@@ -47,12 +62,101 @@ class LoadedModel:
 
     @property
     def protocol(self) -> Protocol:
-        """How the run ranked, and ranks."""
+        """The evaluation protocol of the run."""
         return protocol_of(self.recipe, self.exclude_seen)
+
+    def recommend(
+        self,
+        sessions: Sequence[Sequence[str]],
+        k: int = 20,
+        *,
+        users: Sequence[str | None] | None = None,
+        drop_unknown: bool = False,
+    ) -> list[list[Recommendation]]:
+        """Return the ``k`` best next items of each session, best first.
+
+        Args:
+            sessions: external item ids of each session, oldest first.
+            k: number of items for each session.
+            users: external user id of each session, None if it is unknown. Users who were not in training
+                are treated as unknown; systems that read no users ignore this argument.
+            drop_unknown: ignore items that are not in the catalogue instead of raising an error.
+
+        Returns:
+            For each session ``k`` recommendations; an empty list if none of its items is known.
+
+        Raises:
+            InputError: an item is not in the catalogue, a session is empty, ``users`` has another length
+                than ``sessions``, or ``k`` is out of range.
+
+        Example:
+            >>> import tempfile
+            >>> from alterrec import fit, load
+            >>> from alterrec.data.synthetic import synthetic_dataset
+            >>> folder = Path(tempfile.mkdtemp()) / "run"
+            >>> data = synthetic_dataset(items=300, sessions=500)
+            >>> run = fit(data, "popularity", out=folder, overrides={"run.baselines": False})
+            >>> (best,) = load(folder).recommend([data.vocabulary.item_ids[:2]], k=3)
+            >>> len(best), best[0].score >= best[1].score
+            (3, True)
+        """
+        numbers: list[NDArray[np.int64]] = []
+        for place, session in enumerate(sessions):
+            if isinstance(session, str) or not len(session):
+                raise InputError(f"session {place} is {session!r}; expected a list of one or more item ids")
+            items = self.vocabulary.find(session) if drop_unknown else self.vocabulary.index(session)
+            numbers.append(items[items >= 0])
+        answers: list[list[Recommendation]] = [[] for _ in numbers]
+        known = [place for place, items in enumerate(numbers) if items.size]
+        user_S = self._user_numbers(users, len(numbers))
+        ids, scores = self.recommend_numbers(
+            [numbers[place] for place in known], k, None if user_S is None else user_S[known]
+        )
+        for place, items, values in zip(known, ids.tolist(), scores.tolist(), strict=True):
+            answers[place] = [
+                Recommendation(self.vocabulary.item_ids[item], score, self.texts[item])
+                for item, score in zip(items, values, strict=True)
+            ]
+        return answers
+
+    def _user_numbers(self, users: Sequence[str | None] | None, sessions: int) -> NDArray[np.int64] | None:
+        if users is None:
+            return None
+        if isinstance(users, str) or len(users) != sessions:
+            found = repr(users) if isinstance(users, str) else f"a list of {len(users)}"
+            raise InputError(
+                f"users is {found} for {sessions} sessions; expected a list with one user id for each "
+                "session, None where it is unknown"
+            )
+        if self.users is None:
+            return None
+        # No user is called "".
+        return self.users.find(["" if user is None else str(user) for user in users])
+
+    def recommend_numbers(
+        self, sessions: Sequence[NDArray[np.int64]], k: int, users: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the ``k`` best next items of each session of item numbers: ids (S, k) and scores (S, k).
+
+        ``users`` (S,) are indices into ``self.users``, -1 where a user is unknown.
+
+        Raises:
+            InputError: ``k`` is below 1, or larger than the number of candidates of a session.
+        """
+        num_items = len(self.vocabulary)
+        seen = 0
+        if self.exclude_seen:
+            seen = max((len(np.unique(items)) for items in sessions), default=0)
+        if not 1 <= k <= num_items - seen:
+            less = f" minus {seen} that are in a session" if seen else ""
+            raise InputError(
+                f"k is {k}; expected 1 to {num_items - seen} (a catalogue of {num_items} items{less})"
+            )
+        return recommend_items(self.model, sessions, k, self.protocol, num_items, users)
 
 
 def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYTES) -> Protocol:
-    """The evaluation protocol of a recipe, once ``data.exclude_seen`` and the memory are decided."""
+    """Return the evaluation protocol of a recipe with ``data.exclude_seen`` resolved."""
     return Protocol(
         targets=recipe.data.targets,
         exclude_seen=exclude_seen,
@@ -64,7 +168,7 @@ def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYT
 
 
 def save_model(run: Path, model: Scorer, exclude_seen: bool) -> None:
-    """Write ``model.safetensors``: tensors, and the weights of the sum as metadata."""
+    """Write ``model.safetensors``: tensors, with the weights of the parts as metadata."""
     if isinstance(model, Recommender):
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
         if isinstance(model.neighbours, ItemKnn):
@@ -72,44 +176,51 @@ def save_model(run: Path, model: Scorer, exclude_seen: bool) -> None:
     else:
         assert isinstance(model, Untrained)
         tensors = {f"untrained/{name}": value for name, value in model.tensors().items()}
-    facts = {"weights": json.dumps(model.weights), "exclude_seen": json.dumps(exclude_seen)}
+    metadata = {"weights": json.dumps(model.weights), "exclude_seen": json.dumps(exclude_seen)}
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_write(run / "model.safetensors") as temporary:
-        save_file(contiguous, temporary, metadata=facts)
+        save_file(contiguous, temporary, metadata=metadata)
 
 
-def load_model(run: str | Path) -> LoadedModel:
-    """The system of a run folder; needs no training data and unpickles nothing.
+def load(run: str | Path) -> SavedModel:
+    """Load the system of a run folder; it needs no training data and unpickles nothing.
 
     Raises:
-        InputError: a file of the folder is missing or damaged.
+        InputError: the folder is not that of a finished run, or a file is damaged.
+
+    Example:
+        >>> load("no/such/run")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: no/such/run has no recipe.toml; give the folder of a finished run
     """
     run = Path(run)
     if not (run / "recipe.toml").exists():
-        raise InputError(f"{run}: no recipe.toml; allowed: the folder of a finished run")
+        raise InputError(f"{run} has no recipe.toml; give the folder of a finished run")
     recipe = load_recipe(run / "recipe.toml")
     try:
         vocabulary = pl.read_parquet(run / "vocabulary.parquet")
         users = _read_users(run / USERS)
         with safe_open(run / "model.safetensors", framework="pt") as file:
-            facts = file.metadata()
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise InputError(
-            f"{run}: not a finished run ({error}); train again, or finish it with --resume"
+            f"{run} is not a finished run ({error}); train again, or finish it with --resume"
         ) from None
     trained = vocabulary["trained"].to_numpy()
     model = _rebuild(recipe, trained, tensors)
     model.weights.clear()
-    model.weights.update(json.loads(facts["weights"]))
-    return LoadedModel(
-        recipe,
-        Vocabulary(tuple(vocabulary["item_id"])),
-        vocabulary["text"].to_list(),
-        trained,
-        json.loads(facts["exclude_seen"]),
-        model,
-        users,
+    model.weights.update(json.loads(metadata["weights"]))
+    return SavedModel(
+        path=run,
+        recipe=recipe,
+        vocabulary=Vocabulary(tuple(vocabulary["item_id"])),
+        texts=vocabulary["text"].to_list(),
+        trained=trained,
+        exclude_seen=json.loads(metadata["exclude_seen"]),
+        model=model,
+        users=users,
     )
 
 
@@ -161,9 +272,9 @@ def write_vocabulary(run: Path, data: Dataset) -> None:
 
 
 def write_users(run: Path, recipe: Recipe, data: Dataset) -> None:
-    """Write ``users.parquet`` where the model reads users and they have names: user_id, by user number.
+    """Write ``users.parquet`` (user_id, by user number) if the model reads users and they have names.
 
-    Users who are not in training are not in the model, and not in the file.
+    Users who are not in training are neither in the model nor in the file.
     """
     if data.users is None or data.train.users is None or not lookup(recipe.model_name).reads_users:
         return
@@ -172,7 +283,7 @@ def write_users(run: Path, recipe: Recipe, data: Dataset) -> None:
 
 
 def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
-    """Write ``ranks.parquet``: one row a target, with (greater, tied) of each view."""
+    """Write ``ranks.parquet``: one row for each target, with (greater, tied) of each view."""
     frames = []
     for split, part in ranks.items():
         names = data.session_names[split]
@@ -195,21 +306,17 @@ def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
 
 
 def write_top(run: Path, top: NDArray[np.int64]) -> None:
-    """Write ``top.parquet``: for each test target, in the order of ``ranks.parquet``, the first items of its
-    ranking as rows of ``vocabulary.parquet``.
+    """Write ``top.parquet``: the first items of the ranking of each test target.
+
+    Targets are in the order of ``ranks.parquet``; items are row numbers of ``vocabulary.parquet``.
     """
     items = pl.Series("items", top.astype(np.int32), dtype=pl.Array(pl.Int32, top.shape[1]))
     _write_parquet(items.cast(pl.List(pl.Int32)).to_frame(), run / "top.parquet")
 
 
-def write_curves(run: Path, curves: list[dict[str, Any]]) -> None:
-    """Write ``curves.jsonl``: one line an epoch."""
-    write_text(run / "curves.jsonl", "".join(json.dumps(record) + "\n" for record in curves))
-
-
-def write_result(run: Path, result: dict[str, Any]) -> None:
-    """Write ``result.json``; its presence says that the run is complete."""
-    write_json(run / "result.json", result)
+def write_curves(run: Path, epochs: Sequence[Epoch]) -> None:
+    """Write ``curves.jsonl``, one line for each epoch."""
+    write_text(run / "curves.jsonl", "".join(json.dumps(to_json(epoch)) + "\n" for epoch in epochs))
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:

@@ -33,7 +33,7 @@ from alterrec.studies.plan import PAPER_GRID, Grid, Order, PlannedRow, plan_of, 
 from alterrec.studies.queue import Failure, RunQueue, Settings
 from alterrec.studies.rivals import Rivals, best_baseline, nobody, pairs
 from alterrec.studies.scheduler import work
-from alterrec.studies.study_result import data_summary, study_result
+from alterrec.studies.study_result import study_result
 from alterrec.studies.sweep import sweep
 from alterrec.studies.sweep_rows import PAPER_SWEEPS, Resolved, sweep_axes, sweep_rows
 from alterrec.studies.table1 import table1
@@ -281,7 +281,7 @@ def run_study(
         study.rivals,
         curves=study.curves,
         grouped=study.grouped,
-        data=data_summary(known) if study.measured else None,
+        data=results.DataSummary.of(known) if study.measured else None,
         statistics=study.measured(known) if study.measured else None,
     )
     write_json(path / "study.json", results.to_json(result))

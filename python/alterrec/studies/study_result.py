@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from alterrec.data.dataset import Dataset
 from alterrec.data.statistics import Statistics
 from alterrec.evaluation.comparisons import (
     FEWEST_FLIPS,
@@ -89,19 +88,6 @@ def study_result(
         pictured=order.pictured,
         versions=first.versions if first else {},
         statistics=statistics,
-    )
-
-
-def data_summary(data: Dataset) -> DataSummary:
-    """Summarise data that no run has been trained on."""
-    return DataSummary(
-        name=data.name,
-        fingerprint=data.fingerprint,
-        items=data.num_items,
-        cold_items=int((~data.trained).sum()),
-        train_sessions=data.train.num_sessions,
-        valid_sessions=data.valid.num_sessions,
-        test_sessions=data.test.num_sessions,
     )
 
 

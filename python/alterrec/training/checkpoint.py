@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,6 +15,7 @@ from torch import Tensor
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
 from alterrec.recipe import recipe_changes
+from alterrec.results import Epoch, from_json, to_json
 
 
 @dataclass
@@ -28,7 +28,7 @@ class TrainingState:
         epoch: number of finished epochs.
         best_epoch: the epoch with the best validation so far, 0 before the first.
         best_value: validation metric of the best epoch.
-        curves: one record per epoch.
+        curves: the epochs so far.
         warnings: warnings for the user.
         seconds: training time so far.
         parameters, best: parameter values now and at the best epoch.
@@ -40,7 +40,7 @@ class TrainingState:
     epoch: int = 0
     best_epoch: int = 0
     best_value: float = float("-inf")
-    curves: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[Epoch] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     parameters: dict[str, Tensor] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class TrainingState:
         for network, states in self.optimisers.items():
             for index, state in states.items():
                 tensors |= {f"optimiser/{network}/{index}/{key}": value for key, value in state.items()}
-        metadata = {name: getattr(self, name) for name in _METADATA}
+        metadata = {name: getattr(self, name) for name in _METADATA} | {"curves": to_json(self.curves)}
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with atomic_write(path) as temporary:
             save_file(contiguous, temporary, metadata={"progress": json.dumps(metadata)})
@@ -85,11 +85,9 @@ class TrainingState:
             )
         if metadata["data"] != data:
             raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
-        state = cls(**metadata | {"recipe": recipe})
-        for record in state.curves:
-            # Version 0.1.0 wrote the name of the trained network as a list of one name.
-            if isinstance(record["trained"], list):
-                (record["trained"],) = record["trained"]
+        curves = json.dumps(metadata.pop("curves"))
+        epochs = from_json(tuple[Epoch, ...], curves, str(path))
+        state = cls(**metadata | {"recipe": recipe, "curves": list(epochs)})
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
             if kind == "optimiser":

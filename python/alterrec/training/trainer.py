@@ -16,12 +16,11 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.recipe_settings import NetworkSettings
+from alterrec.results import Epoch, PartLoss, Views
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.checkpoint import TrainingState, parameters_of, set_parameters
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step
-
-Metrics = dict[str, dict[str, float]]
 
 # Purposes of derived seeds: each use of randomness has its own.
 INITIALISATION, ORDER, DRAWS, DROPOUT = range(4)
@@ -63,9 +62,9 @@ class Trainer:
     recipe: Recipe
     plan: Sequence[Phase]
     store: SessionStore
-    validate: Callable[[], Metrics]
+    validate: Callable[[], Views]
     checkpoint: Path
-    inspect: Callable[[], Metrics] = dict
+    inspect: Callable[[], dict[str, PartLoss]] = dict
     fingerprint: str = ""
     exclude_seen: bool = False
     score_rows: int = 512
@@ -137,8 +136,7 @@ class Trainer:
         """Train one epoch, validate, and add both to the state."""
         recipe, epoch = self.recipe, state.epoch + 1
         earlier_epochs = sum(
-            record["trained"] == phase.train and record["objective"] == phase.objective
-            for record in state.curves
+            each.trained == phase.train and each.objective == phase.objective for each in state.curves
         )
         own = self.model.network(phase.train).settings
         optimiser.param_groups[0]["lr"] = _learning_rate(recipe, own, earlier_epochs)
@@ -159,20 +157,20 @@ class Trainer:
         state.epoch = epoch
         state.seconds += ended - began
         state.curves.append(
-            {
-                "epoch": epoch,
-                "phase": phase.name,
-                "trained": phase.train,
-                "negatives": phase.negatives,
-                "teacher": phase.teacher,
-                "objective": phase.objective,
-                "loss": loss,
-                "samples": samples,
-                "seconds": round(trained - began, 3),
-                "seconds_eval": round(ended - trained, 3),
-                "valid": valid,
-                "parts": parts,
-            }
+            Epoch(
+                epoch=epoch,
+                phase=phase.name,
+                trained=phase.train,
+                negatives=phase.negatives,
+                teacher=phase.teacher,
+                objective=phase.objective,
+                loss=loss,
+                samples=samples,
+                seconds=round(trained - began, 3),
+                seconds_eval=round(ended - trained, 3),
+                valid=valid,
+                parts=parts,
+            )
         )
         value = valid["score"].get(recipe.schedule.metric, float(epoch))
         if value > state.best_value and not phase.is_pretraining:
@@ -264,7 +262,9 @@ class Trainer:
         ]
         if not starts or not 1 < starts[0] <= state.epoch:
             return
-        values: Mapping[int, float] = {r["epoch"]: r["valid"]["score"].get(metric, 0.0) for r in state.curves}
+        values: Mapping[int, float] = {
+            each.epoch: each.valid["score"].get(metric, 0.0) for each in state.curves
+        }
         start, now = values[starts[0] - 1], values[state.epoch]
         if now < start:
             message = (

@@ -1,0 +1,115 @@
+"""Build the model of a recipe for a data set: encode item texts and collect what the model needs to know."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alterrec.data.categories import category_ids
+from alterrec.data.dataset import Dataset, ItemText
+from alterrec.data.text import standardise, text_vectors, without_words
+from alterrec.errors import InputError
+from alterrec.models.base import Recommender
+from alterrec.models.catalogue import build_model, lookup, reads_text
+from alterrec.models.parts import ModelInputs
+from alterrec.progress import Event, Listener
+from alterrec.recipe import Recipe
+from alterrec.runs.pretrained import start_from
+
+# Seconds between two messages about the encoding of texts.
+MESSAGE_EVERY = 10
+
+
+def build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender | None:
+    """Return the untrained model, or None for a non-neural baseline."""
+    entry = lookup(recipe.model_name)
+    if not entry.trains:
+        return None
+    vectors, shortened = None, None
+    if reads_text(recipe):
+        if dataset.vectors is not None:
+            vectors = dataset.vectors
+        elif dataset.text is not None:
+            progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
+            vectors = _encode(dataset.text, recipe, progress)
+    if entry.reads_shortened and recipe.schedule.pretrain:
+        shortened = _encode_shortened(dataset, recipe, progress)
+    if shortened is not None:
+        shortened = _prepared(shortened, recipe, like=vectors)
+    if vectors is not None:
+        vectors = _prepared(vectors, recipe)
+    categories = None
+    if entry.reads_categories and dataset.text is not None:
+        categories = category_ids(dataset.text, recipe.data.categories)
+    inputs = ModelInputs(
+        dataset.num_items,
+        None if vectors is None else torch.from_numpy(vectors),
+        torch.from_numpy(dataset.trained.copy()),
+        train=dataset.train,
+        categories_VCK=None if categories is None else torch.from_numpy(categories),
+        shortened_VF=None if shortened is None else torch.from_numpy(shortened),
+    )
+    return build_model(recipe, inputs).to(recipe.run.device)
+
+
+def load_pretrained(model: Recommender | None, recipe: Recipe, dataset: Dataset, progress: Listener) -> None:
+    """Give the model the weights of ``model.init_from``."""
+    if model is None:
+        raise InputError(
+            f"model.init_from is set, but {recipe.model_name} is not trained; choose a neural system or "
+            "unset model.init_from"
+        )
+    start_from(recipe.model.init_from, model, recipe)
+    if recipe.text.encoder == "lsa" and dataset.vectors is None:
+        message = (
+            "lsa is fitted to each data set, so the pretrained weights see other text vectors here; choose a "
+            "sentence encoder (text.encoder) to have the same vectors in both runs"
+        )
+        progress(Event("notice", message))
+
+
+def _prepared(
+    vectors: NDArray[np.floating], recipe: Recipe, like: NDArray[np.floating] | None = None
+) -> NDArray[np.floating]:
+    """Keep half-precision vectors as they are; convert others to float32 and standardise them."""
+    if vectors.dtype == np.float16:
+        return vectors
+    single = np.array(vectors, np.float32)
+    if not recipe.text.standardise:
+        return single
+    return standardise(single, None if like is None else np.asarray(like, np.float32))
+
+
+def _encode_shortened(dataset: Dataset, recipe: Recipe, progress: Listener) -> NDArray[np.floating] | None:
+    if dataset.vectors is not None or dataset.text is None:
+        progress(Event("notice", "text vectors are given, so pretraining drops items but no words"))
+        return None
+    progress(Event("notice", f"encoding item text without some of its words with {recipe.text.encoder}"))
+    return _encode(dataset.text, recipe, progress, of=without_words(dataset.text))
+
+
+def _encode(
+    text: ItemText, recipe: Recipe, progress: Listener, of: ItemText | None = None
+) -> NDArray[np.floating]:
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > MESSAGE_EVERY:
+            last = time.monotonic()
+            progress(Event("notice", f"encoded {done} of {total} texts"))
+
+    return text_vectors(
+        text,
+        recipe.text.encoder,
+        fields=recipe.data.text_fields or None,
+        device=recipe.run.device,
+        batch_size=recipe.text.encode_batch,
+        prompt=recipe.text.prompt or None,
+        truncate_dim=recipe.text.truncate_dim or None,
+        of=of,
+        progress=report,
+    )

@@ -1,0 +1,150 @@
+"""Compute the parts of ``result.json``, ``curves.jsonl`` and ``examples.json`` of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from alterrec.data.dataset import Dataset
+from alterrec.evaluation import part_losses as parts
+from alterrec.evaluation import saved
+from alterrec.evaluation.choose import alpha_curve
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
+from alterrec.models.base import Recommender, Scorer
+from alterrec.recipe import Recipe
+from alterrec.results import (
+    AlphaMetrics,
+    DataSummary,
+    Example,
+    Group,
+    Item,
+    Metrics,
+    PartLoss,
+    PhaseRecord,
+    TargetCounts,
+)
+from alterrec.training.schedule import Phase, first_epochs
+
+# Length of the item lists that coverage and popularity are computed from.
+TOP = 20
+EXAMPLES = 6
+
+
+def run_data(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share: float) -> DataSummary:
+    """Summarise the data and the rules of the ranking."""
+    return replace(
+        DataSummary.of(dataset),
+        exclude_seen=exclude_seen,
+        seen_rule=recipe.data.exclude_seen,
+        repeat_share=repeat_share,
+        targets=recipe.data.targets,
+        notes=list(dataset.notes),
+    )
+
+
+def target_counts(dataset: Dataset, ranks: Ranks) -> TargetCounts:
+    """Count the targets of a split."""
+    cold = int((~dataset.trained[ranks.targets]).sum())
+    return TargetCounts(len(ranks.targets), cold, ranks.tied_share())
+
+
+def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[Group]:
+    """Compute metrics by popularity of the target in training, cold targets first."""
+    masks = saved.popularity_groups(dataset.train_counts[ranks.targets])
+    return [Group(**group) for group in saved.group_metrics(masks, ranks.all_metrics)]
+
+
+def baseline_metrics(baseline: Scorer, dataset: Dataset, protocol: Protocol) -> dict[str, Metrics]:
+    """Measure a baseline on both splits."""
+    return {
+        split: evaluate(baseline, dataset.splits[split], protocol).metrics() for split in ("valid", "test")
+    }
+
+
+def fusion_weights(model: Scorer) -> dict[str, float]:
+    """Return the weights of the parts of the score; empty unless there are several networks."""
+    if not isinstance(model, Recommender) or len(model.networks) < 2:
+        return {}
+    neighbours = {"neighbours": model.weights["neighbours"]} if model.neighbours else {}
+    return {"alpha": model.weights["id"], **neighbours}
+
+
+def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol) -> list[AlphaMetrics]:
+    """Measure the sum of ID and text by the weight of ID; empty unless each has a network."""
+    if not isinstance(model, Recommender) or set(model.networks) != {"id", "text"}:
+        return []
+    valid, test = (alpha_curve(model, dataset.splits[split], protocol) for split in ("valid", "test"))
+    return [AlphaMetrics(alpha, valid[alpha], test[alpha]) for alpha in valid]
+
+
+def num_parameters(model: Scorer) -> int:
+    """Count trained values; 0 for a non-neural baseline."""
+    if not isinstance(model, Recommender):
+        return 0
+    return sum(values.numel() for values in model.parameters())
+
+
+def part_losses(model: Recommender, dataset: Dataset, protocol: Protocol) -> dict[str, PartLoss]:
+    """Compute training loss and gradient norm by part, for ``curves.jsonl``."""
+    gradients = parts.part_gradients(model, dataset.train, protocol)
+    losses = parts.part_losses(model, dataset.train, protocol)
+    return {view: PartLoss(loss, gradients.get(view)) for view, loss in losses.items()}
+
+
+def phase_records(plan: Sequence[Phase]) -> list[PhaseRecord]:
+    """Return the plan with epochs counted from 1."""
+    return [
+        PhaseRecord(
+            first=first,
+            last=first + phase.epochs - 1,
+            trained=phase.train,
+            negatives=phase.negatives,
+            teacher=phase.teacher,
+            name=phase.name,
+        )
+        for first, phase in zip(first_epochs(plan), plan, strict=True)
+    ]
+
+
+def top_size(dataset: Dataset, protocol: Protocol) -> int:
+    """Return how many items of each test ranking are kept: ``TOP``, or as many as every session leaves."""
+    seen = int(dataset.test.lengths.max(initial=1)) - 1 if protocol.exclude_seen else 0
+    return max(min(TOP, dataset.num_items - seen), 0)
+
+
+def examples(model: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol) -> list[Example]:
+    """Pick a few short test sessions: in two thirds the target is among the first 10, in the others not."""
+    if not len(ranks.targets):
+        return []
+    found = ranks.views["score"][0] < 10
+    short = ranks.samples[:, 1] <= 8
+    hits, misses = np.flatnonzero(found & short), np.flatnonzero(~found & short)
+    picks = [*hits[: EXAMPLES * 2 // 3], *misses[: EXAMPLES // 3]]
+    prefixes = [
+        dataset.test.session(int(session))[: int(end)].astype(np.int64)
+        for session, end in ranks.samples[picks]
+    ]
+    k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
+    users = None if dataset.test.users is None else dataset.test.users[ranks.samples[picks, 0]]
+    top = recommend_items(model, prefixes, max(k, 1), protocol, dataset.num_items, users)[0]
+    return [
+        Example(
+            session=[_item(dataset, int(number)) for number in prefix],
+            target=_item(dataset, int(ranks.targets[pick])),
+            # The expected rank if tied items are in random order.
+            rank={
+                view: float(greater[pick] + (tied[pick] + 1) / 2)
+                for view, (greater, tied) in ranks.views.items()
+            },
+            top={"score": [_item(dataset, int(number)) for number in best]},
+        )
+        for pick, prefix, best in zip(picks, prefixes, top, strict=True)
+    ]
+
+
+def _item(dataset: Dataset, number: int) -> Item:
+    fields = dataset.text.fields.values() if dataset.text else ()
+    title = next((texts[number] for texts in fields if texts[number]), "")
+    return Item(dataset.vocabulary.item_ids[number], title)
