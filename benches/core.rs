@@ -6,11 +6,12 @@
 use alterrec_core::batches::{Choice, Layout, Plan};
 use alterrec_core::draws::{Draw, window_positions};
 use alterrec_core::graphs::{session_graphs, transition_graph};
+use alterrec_core::keys::score_key;
 use alterrec_core::matrix::Matrix;
 use alterrec_core::prefixes::Prefixes;
 use alterrec_core::random::Stream;
 use alterrec_core::ranks::{fused_target_counts, target_counts};
-use alterrec_core::select::{score_key, top_ranked};
+use alterrec_core::select::top_ranked;
 use alterrec_core::sessions::{SessionStore, Targets};
 use alterrec_core::windows::rank_window;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

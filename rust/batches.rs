@@ -1,17 +1,17 @@
-//! Batches of prefixes: which samples an epoch has, in which order, and the fill of their arrays.
+//! Batches of prefixes: the samples of an epoch, their order, and filling the arrays of a batch.
 //!
-//! The plan of an epoch is a function of (seed, epoch) and of the batch size of all shards together;
-//! a shard only decides which of its samples are dealt to it.
+//! The plan of an epoch is a function of (seed, epoch) and of the batch size of all shards together. The
+//! shard only determines which of the samples it gets.
 
 use crate::error::{Error, Result};
-use crate::machine;
 use crate::random::{Stream, derive_seed};
 use crate::sessions::{SessionStore, Targets};
+use crate::simd;
 
-/// Prefixes of near length are gathered among this many batches.
+/// Prefixes of similar length are grouped among this many batches.
 const BUCKET_BATCHES: usize = 64;
 
-/// What a stream of random numbers is for, so that no two uses share one.
+/// Purposes of random streams; no two uses share one.
 const DRAW_TARGETS: u64 = 1;
 const SHUFFLE_SAMPLES: u64 = 2;
 const SHUFFLE_BATCHES: u64 = 3;
@@ -25,35 +25,35 @@ pub struct Sample {
     pub end: u32,
 }
 
-/// Which samples an epoch is made of.
+/// The choice of the samples of an epoch.
 #[derive(Debug, Clone, Copy)]
 pub enum Choice<'a> {
     /// All targets of this kind.
     All(Targets),
-    /// At most this many random targets of each session, anew each epoch.
+    /// At most this many random targets of each session, drawn again in each epoch.
     PerSession(usize),
     /// Exactly these (session, end) pairs, in this order.
     Given(&'a [[i64; 2]]),
 }
 
-/// How the samples of an epoch are ordered and cut.
+/// How the samples of an epoch are ordered and divided into batches.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// Samples in a batch of one shard.
+    /// Number of samples in a batch of one shard.
     pub batch_size: usize,
     /// The last `max_len` items of a prefix are kept.
     pub max_len: usize,
     /// Random order, or the order of the samples.
     pub shuffle: bool,
-    /// With `shuffle`: batches of prefixes of near length.
+    /// With `shuffle`: batches contain prefixes of similar length.
     pub bucket: bool,
-    /// With `shuffle`: samples of a session that follow one another stay so.
+    /// With `shuffle`: the samples of a session stay together.
     pub by_session: bool,
     /// Seed of the run.
     pub seed: u64,
     /// Number of the epoch.
     pub epoch: u64,
-    /// This shard and how many there are.
+    /// Index of this shard, and number of shards.
     pub shard: (usize, usize),
 }
 
@@ -67,22 +67,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Chooses, orders, deals and cuts the samples of an epoch.
+    /// Chooses and orders the samples of an epoch, and divides them into shards and batches.
     ///
     /// # Errors
-    /// `Value` for a batch size or length below 1, a shard that does not exist, and given samples
-    /// that are not in the store.
+    /// `Value` for a batch size or length below 1, a shard that does not exist, or samples that are not in
+    /// the store.
     pub fn new(store: &SessionStore, choice: Choice<'_>, layout: &Layout) -> Result<Self> {
         let &Layout { batch_size, max_len, shuffle, bucket, by_session, seed, epoch, shard: (rank, world) } =
             layout;
         for (name, value) in [("batch_size", batch_size), ("max_len", max_len)] {
             if value < 1 {
-                return Err(Error::Value(format!("{name} is {value}; allowed: 1 or more")));
+                return Err(Error::Value(format!("{name} is {value}; expected 1 or more")));
             }
         }
         if rank >= world {
             return Err(Error::Value(format!(
-                "shard is ({rank}, {world}); allowed: (rank, world) with 0 <= rank < world"
+                "shard is ({rank}, {world}); expected (rank, world) with 0 <= rank < world"
             )));
         }
         let key = |purpose| derive_seed(seed, &[epoch, purpose]);
@@ -126,11 +126,11 @@ impl Plan {
 
     /// The samples of one batch.
     ///
-    /// Batches are full but for the last. A shard that has one sample fewer than another takes a
-    /// sample from its second to last batch where its last would be empty.
+    /// All batches but the last are full. If the last batch of a shard would be empty, because it has one
+    /// sample fewer than other shards, it takes a sample from the second to last batch.
     ///
     /// # Errors
-    /// `Index` when there is no such batch.
+    /// `Index` if there is no such batch.
     pub fn batch(&self, batch: usize) -> Result<&[Sample]> {
         if batch >= self.num_batches {
             return Err(Error::Index(format!("batch {batch} of {}", self.num_batches)));
@@ -144,10 +144,10 @@ impl Plan {
         (batch * self.batch_size).min(latest)
     }
 
-    /// Samples of a batch, items kept of its longest prefix, and items kept of all its prefixes.
+    /// Numbers of samples, of items of the longest prefix, and of items of all prefixes of a batch.
     ///
     /// # Errors
-    /// `Index` when there is no such batch.
+    /// `Index` if there is no such batch.
     pub fn size(&self, batch: usize) -> Result<(usize, usize, usize)> {
         let samples = self.batch(batch)?;
         let lengths = samples.iter().map(|sample| self.kept(*sample));
@@ -156,10 +156,10 @@ impl Plan {
         Ok((samples.len(), width, total))
     }
 
-    /// Rows in which prefixes of a session share one, and items kept of the longest.
+    /// Number of rows if prefixes of a session share rows, and number of items of the longest row.
     ///
     /// # Errors
-    /// `Index` when there is no such batch.
+    /// `Index` if there is no such batch.
     pub fn session_size(&self, batch: usize) -> Result<(usize, usize)> {
         let rows = self.session_rows(self.batch(batch)?);
         Ok(rows.fold((0, 0), |(rows, width), last| (rows + 1, width.max(self.kept(*last)))))
@@ -175,12 +175,12 @@ impl Plan {
         (sample.end as usize).min(self.max_len)
     }
 
-    /// Fills what a batch tells of each sample, one value a row, column after column: items kept of
-    /// the prefix, the target, the offset of the target in the store's items (the same in every
-    /// epoch, order and shard), the session's index, and its user where the store has users.
+    /// Fills `out` with one value per sample, column after column: number of items kept of the prefix, the
+    /// target, the offset of the target in the store's items (the same in every epoch, order and shard), the
+    /// index of the session, and, if the store has users, its user.
     ///
     /// # Errors
-    /// `Index` when there is no such batch, `Value` when `out` has another size.
+    /// `Index` if there is no such batch, `Value` if `out` has another size.
     pub fn fill_rows(&self, store: &SessionStore, batch: usize, out: &mut [i64]) -> Result<()> {
         let batch = self.batch(batch)?;
         let columns = store.columns();
@@ -196,8 +196,8 @@ impl Plan {
             sessions[i] = i64::from(sample.session);
             places[i] = (offsets[sample.session as usize] + u64::from(sample.end)) as i64;
         }
-        // Apart from the loop above: these reads miss the cache, and only as independent reads do
-        // they overlap. They also bring in the prefixes, which end where the targets are.
+        // Separate from the loop above: these reads miss the cache and overlap only if they are independent.
+        // They also load the prefixes, which end at the targets.
         for (target, &place) in targets.iter_mut().zip(&*places) {
             *target = i64::from(items[place as usize]);
         }
@@ -210,8 +210,7 @@ impl Plan {
         Ok(())
     }
 
-    /// [`Plan::fill_rows`] into `rows`, and the prefixes into `out`: rows of the longest prefix's width,
-    /// `pad` after each prefix.
+    /// Fills `rows` by [`Plan::fill_rows`] and `out` with the prefixes, padded by `pad` to the longest one.
     ///
     /// # Errors
     /// As [`Plan::fill_rows`].
@@ -227,13 +226,13 @@ impl Plan {
         check_len("items", out.len(), samples * width)?;
         self.fill_rows(store, batch, rows)?;
         let (lengths, places) = (&rows[..samples], &rows[2 * samples..3 * samples]);
-        machine::copy_padded(&store.columns().items, lengths, places, pad, out);
+        simd::copy_padded(&store.columns().items, lengths, places, pad, out);
         Ok(())
     }
 
-    /// [`Plan::fill_rows`] into `rows`, the row of each sample into `own`, and into `out` a row for each session,
-    /// `pad` after its longest prefix: shorter ones begin it. A prefix that was cut to its last items, or is
-    /// not longer than the sample's before it, has a row of its own.
+    /// Fills `rows` by [`Plan::fill_rows`], `own` with the row of each sample, and `out` with one padded row
+    /// per session: its longest prefix, which starts with the shorter ones. A prefix that was cut to its last
+    /// items, or is not longer than that of the previous sample, gets a separate row.
     ///
     /// # Errors
     /// As [`Plan::fill_rows`].
@@ -264,12 +263,13 @@ impl Plan {
             lengths.push(self.kept(*last) as i64);
             places.push((offsets[last.session as usize] + u64::from(last.end)) as i64);
         }
-        machine::copy_padded(&store.columns().items, &lengths, &places, pad, out);
+        simd::copy_padded(&store.columns().items, &lengths, &places, pad, out);
         Ok(())
     }
 
-    /// [`Plan::fill_rows`] into `rows`, and the items of all prefixes one after the other, the position of
-    /// each in its prefix, and where each prefix starts (one offset more than rows).
+    /// Fills `rows` by [`Plan::fill_rows`], and the other arrays with the items of all prefixes, one after
+    /// the other, the position of each item in its prefix, and the offset of each prefix (one more than
+    /// prefixes).
     ///
     /// # Errors
     /// As [`Plan::fill_rows`].
@@ -294,28 +294,28 @@ impl Plan {
             next += length;
             *start = next;
         }
-        machine::copy_packed(&store.columns().items, places, starts, out, positions);
+        simd::copy_packed(&store.columns().items, places, starts, out, positions);
         Ok(())
     }
 }
 
-/// Whether `next` can share the row of `sample`, the one before it.
+/// Whether `next` can share the row of the previous sample.
 fn shares_row(sample: Sample, next: Sample, max_len: usize) -> bool {
     sample.session == next.session && sample.end <= next.end && next.end as usize <= max_len
 }
 
-fn check_len(name: &str, found: usize, allowed: usize) -> Result<()> {
-    if found == allowed {
+fn check_len(name: &str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
         return Ok(());
     }
-    Err(Error::Value(format!("{name} has room for {found} values; this batch needs {allowed}")))
+    Err(Error::Value(format!("{name} has room for {found} values; this batch needs {expected}")))
 }
 
 fn choose(store: &SessionStore, choice: Choice<'_>, key: u64) -> Result<Vec<Sample>> {
     let sample = |(session, end)| Sample { session, end };
     match choice {
         Choice::All(targets) => Ok(store.prefixes(targets).into_iter().map(sample).collect()),
-        Choice::PerSession(0) => Err(Error::Value("per_session is 0; allowed: 1 or more".into())),
+        Choice::PerSession(0) => Err(Error::Value("per_session is 0; expected 1 or more".into())),
         Choice::PerSession(most) => Ok(random_targets(store, most, key)),
         Choice::Given(pairs) => {
             pairs.iter().enumerate().map(|(row, pair)| given(store, row, *pair)).collect()
@@ -346,13 +346,13 @@ fn random_targets(store: &SessionStore, most: usize, key: u64) -> Vec<Sample> {
 fn given(store: &SessionStore, row: usize, [session, end]: [i64; 2]) -> Result<Sample> {
     let Some(items) = usize::try_from(session).ok().and_then(|index| store.session(index).ok()) else {
         return Err(Error::Value(format!(
-            "samples[{row}] names session {session}; allowed: 0 to {} (index in the store)",
+            "samples[{row}] names session {session}; expected 0 to {} (index in the store)",
             store.num_sessions() as i64 - 1
         )));
     };
     if !(1..items.len() as i64).contains(&end) {
         return Err(Error::Value(format!(
-            "samples[{row}] has end {end} in a session of {} items; allowed: 1 to {}",
+            "samples[{row}] has end {end} in a session of {} items; expected 1 to {}",
             items.len(),
             items.len() as i64 - 1
         )));
@@ -372,15 +372,15 @@ fn shuffle_slice<T>(values: &mut [T], stream: &mut Stream) {
     }
 }
 
-/// Random order of the sessions, samples of each together as they are.
+/// Shuffles the sessions; the samples of each session stay together, in their order.
 ///
-/// With `bucket`, a step's samples and `max_len`: sessions of near length are then gathered.
+/// With `bucket` (the number of samples of a step, and `max_len`), sessions of similar length are grouped.
 fn shuffle_sessions(samples: &[Sample], stream: &mut Stream, bucket: Option<(usize, usize)>) -> Vec<Sample> {
     let mut sessions: Vec<&[Sample]> = samples.chunk_by(|one, next| one.session == next.session).collect();
     shuffle_slice(&mut sessions, stream);
     if let Some((step, max_len)) = bucket {
         let kept = |session: &&[Sample]| session.iter().map(|s| (s.end as usize).min(max_len)).max();
-        // As many sessions as hold the samples of a bucket on average.
+        // The number of sessions that on average contain the samples of a bucket.
         let share = sessions.len() as f64 / samples.len().max(1) as f64;
         let window = (step.saturating_mul(BUCKET_BATCHES) as f64 * share).ceil().max(1.0) as usize;
         for window in sessions.chunks_mut(window) {
@@ -390,7 +390,7 @@ fn shuffle_sessions(samples: &[Sample], stream: &mut Stream, bucket: Option<(usi
     sessions.concat()
 }
 
-/// Sorts by the number of items kept, stably, by counting: there are few lengths and many samples.
+/// Counting sort by the number of items kept, stable: there are few lengths and many samples.
 fn sort_by_length(samples: &mut [Sample], max_len: usize, sorted: &mut Vec<Sample>) {
     let longest = samples.iter().map(|sample| sample.end as usize).max().unwrap_or(0).min(max_len);
     let kept = |sample: &Sample| (sample.end as usize).min(longest);
@@ -411,7 +411,7 @@ fn sort_by_length(samples: &mut [Sample], max_len: usize, sorted: &mut Vec<Sampl
     samples.copy_from_slice(sorted);
 }
 
-/// Random order of whole batches; a short one stays last.
+/// Shuffles whole batches; a short batch stays last.
 fn shuffle_batches(samples: &[Sample], batch_size: usize, stream: &mut Stream) -> Vec<Sample> {
     let full = samples.chunks_exact(batch_size);
     let short = full.remainder();

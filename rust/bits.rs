@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-/// Words that hold the bits of `items` items.
+/// Number of words for the bits of `items` items.
 pub(crate) fn words_for(items: usize) -> usize {
     items.div_ceil(64)
 }
 
-/// Takes `items` out and returns how many of them were in.
+/// Removes `items` and returns how many of them were in the set.
 pub(crate) fn remove(bits: &mut [u64], items: &[u32]) -> usize {
     let mut removed = 0;
     for &item in items {
@@ -18,7 +18,7 @@ pub(crate) fn remove(bits: &mut [u64], items: &[u32]) -> usize {
     removed
 }
 
-/// Adds an item; whether it was not in yet.
+/// Adds an item; returns whether it was new.
 pub(crate) fn insert(bits: &mut [u64], item: usize) -> bool {
     let (word, mask) = (&mut bits[item / 64], 1 << (item % 64));
     let new = *word & mask == 0;
@@ -26,7 +26,7 @@ pub(crate) fn insert(bits: &mut [u64], item: usize) -> bool {
     new
 }
 
-/// Keeps of the items, counted from 0 in ascending order, those with a number in `kept`.
+/// Keeps the items whose number, counted from 0 in ascending order, is in `kept`.
 pub(crate) fn keep(bits: &mut [u64], kept: &Range<usize>) {
     let mut number = 0;
     for word in bits {
@@ -47,7 +47,7 @@ pub(crate) fn keep(bits: &mut [u64], kept: &Range<usize>) {
     }
 }
 
-/// Takes all items of `others` out of `bits`.
+/// Removes all items of `others` from `bits`.
 pub(crate) fn subtract(bits: &mut [u64], others: &[u64]) {
     for (word, other) in bits.iter_mut().zip(others) {
         *word &= !other;

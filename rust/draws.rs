@@ -1,35 +1,35 @@
-//! Draws that are a function of (seed, row) alone: from a rank window, or from the whole catalogue.
+//! Random draws from a rank window or from the whole catalogue, as functions of (seed, row) alone.
 
 use crate::bits;
 use crate::error::{Error, Result};
-use crate::machine;
 use crate::random::{Stream, derive_seed};
+use crate::simd;
 use crate::threads::fill_rows;
 
-// One word for each kind of draw, so that the same seed and row give unrelated numbers to both.
+// One word per kind of draw, so that the same seed and row give independent numbers to each.
 const FROM_WINDOW: u64 = 1;
 const FROM_CATALOGUE: u64 = 2;
 
-/// How many to draw, and what the draw is a function of.
+/// The size of a draw and the numbers that determine it.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw<'a> {
-    /// How many to draw of each row.
+    /// How many to draw for each row.
     pub count: usize,
-    /// The seed that all rows share.
+    /// The seed, the same for all rows.
     pub seed: u64,
-    /// The number that names each row, whatever batch it is in.
+    /// A number that identifies each row, independently of its batch.
     pub rows: &'a [u64],
 }
 
 impl Draw<'_> {
-    /// Checks that there is one name a row and that `population` suffices.
+    /// Checks that there is one number per row and that the population is large enough.
     ///
     /// # Errors
-    /// `Value` otherwise.
+    /// `Value` if not.
     pub fn check(&self, rows: usize, population: usize) -> Result<()> {
         if self.rows.len() != rows {
             return Err(Error::Value(format!(
-                "rows has {} entries; allowed: one for each of the {rows} rows",
+                "rows has {} entries; expected one for each of the {rows} rows",
                 self.rows.len()
             )));
         }
@@ -48,7 +48,7 @@ impl Draw<'_> {
     /// pearls: a sample of brilliance", CACM 30(9), 1987).
     ///
     /// # Panics
-    /// When `count` is more than `population` or than `out` holds.
+    /// If `count` is more than `population` or than `out` holds.
     pub(crate) fn positions(&self, row: usize, population: usize, drawn: &mut Drawn, out: &mut [i64]) {
         let mut stream = Stream::new(derive_seed(self.seed, &[FROM_WINDOW]), self.rows[row]);
         let marked = &mut drawn.0;
@@ -60,21 +60,21 @@ impl Draw<'_> {
                 bits::insert(marked, last);
             }
         }
-        machine::expand(marked, out);
+        simd::expand(marked, out);
     }
 }
 
-/// What one thread keeps between draws: the positions as a bitmap.
+/// Memory that one thread uses for all its draws: the positions as a bitmap.
 #[derive(Debug, Default)]
 pub(crate) struct Drawn(Vec<u64>);
 
-/// Positions in `0..population`, drawn as [`crate::windows::rank_window`] draws, into `positions`.
+/// Draws positions in `0..population`, in the same way as `windows::rank_window`, into `positions`.
 ///
 /// # Errors
 /// `Value` for what [`Draw::check`] refuses, and for 0 threads.
 ///
 /// # Panics
-/// When `positions` does not hold `rows * count` values.
+/// If `positions` does not hold `rows * count` values.
 pub fn window_positions(
     draw: &Draw<'_>,
     population: usize,
@@ -89,16 +89,16 @@ pub fn window_positions(
     })
 }
 
-/// Ids drawn uniformly with replacement from `0..num_items`, into `ids`.
+/// Draws ids uniformly with replacement from `0..num_items` into `ids`.
 ///
 /// # Errors
 /// `Value` for an empty catalogue and for 0 threads.
 ///
 /// # Panics
-/// When `ids` does not hold `rows * count` values.
+/// If `ids` does not hold `rows * count` values.
 pub fn uniform_items(draw: &Draw<'_>, num_items: u64, threads: Option<usize>, ids: &mut [i64]) -> Result<()> {
     if num_items == 0 || i64::try_from(num_items).is_err() {
-        return Err(Error::Value(format!("num_items is {num_items}; allowed: 1 to 2**63 - 1")));
+        return Err(Error::Value(format!("num_items is {num_items}; expected 1 to 2**63 - 1")));
     }
     let seed = derive_seed(draw.seed, &[FROM_CATALOGUE]);
     fill_rows(ids, draw.rows.len(), draw.count, threads, |_: &mut (), row, out| {
@@ -112,7 +112,7 @@ pub fn uniform_items(draw: &Draw<'_>, num_items: u64, threads: Option<usize>, id
 mod tests {
     use super::*;
 
-    /// The same on every platform: these numbers are those of the twin in `tests/python/oracle.py`.
+    /// Draws are equal on every platform; `tests/python/oracle.py` has the same numbers.
     #[test]
     fn known_draws() {
         let draw = Draw { count: 6, seed: 7, rows: &[0, 1, u64::MAX] };

@@ -1,13 +1,13 @@
-//! The one error type of the core; every message has the value found and what is allowed.
+//! The error type of the core; every message contains the value found and what is allowed.
 
 use std::fmt;
 
-/// What went wrong, grouped by what the caller can do about it.
+/// An error, grouped by the Python exception that it becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
     /// An argument has a value that is not allowed (`ValueError` in Python).
     Value(String),
-    /// An index lies outside what it indexes (`IndexError` in Python).
+    /// An index is out of range (`IndexError` in Python).
     Index(String),
     /// A file could not be read, written or understood (`OSError` in Python).
     Io(String),

@@ -1,6 +1,6 @@
-//! Graphs of sessions: of each prefix its items and their order, and of a whole store its transitions.
+//! Graphs of sessions: one for each prefix, or one of all transitions of a store.
 //!
-//! Edges are compressed rows by the node they end in, so that a mean over them is one pass over the ids.
+//! Edges are compressed rows by target node, so that a mean over incoming edges is one pass over the ids.
 
 use crate::error::{Error, Result};
 use crate::prefixes::Prefixes;
@@ -8,34 +8,34 @@ use crate::sessions::SessionStore;
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// For each node the nodes it takes the mean of, ascending: `ids[offsets[node]..offsets[node + 1]]`.
+/// Incoming edges: `ids[offsets[node]..offsets[node + 1]]` are the neighbours of a node, ascending.
 #[derive(Debug, PartialEq)]
 pub struct Adjacency {
-    /// Where each node's ids start, and the end of the last.
+    /// Start of the neighbours of each node, and the end of the last.
     pub offsets: Vec<i64>,
-    /// Nodes, row after row.
+    /// Neighbours, node after node.
     pub ids: Vec<i64>,
 }
 
-/// The graphs of some prefixes, their nodes numbered one after the other.
+/// The graphs of several prefixes; their nodes are numbered consecutively.
 #[derive(Debug, PartialEq)]
 pub struct SessionGraphs {
     /// The distinct items of each prefix, ascending, prefix after prefix.
     pub nodes: Vec<i64>,
-    /// Where each prefix's nodes start, and the end of the last.
+    /// Start of the nodes of each prefix, and the end of the last.
     pub starts: Vec<i64>,
-    /// The node of each place, row after row; 0 at padding.
+    /// The node of each position, row after row; 0 at padding.
     pub node_of_place: Vec<i64>,
-    /// Of each node the distinct nodes right before it.
+    /// For each node, the distinct nodes directly before it.
     pub predecessors: Adjacency,
-    /// Of each node the distinct nodes right after it.
+    /// For each node, the distinct nodes directly after it.
     pub successors: Adjacency,
 }
 
-/// One graph for each prefix: nodes are its distinct items, edges its distinct pairs of consecutive items.
+/// Builds one graph per prefix: nodes are its distinct items, edges its distinct pairs of consecutive items.
 ///
 /// # Errors
-/// `Value` for an empty prefix, and prefixes that do not fit the catalogue.
+/// `Value` for an empty prefix, or an item outside the catalogue.
 ///
 /// ```
 /// use alterrec_core::graphs::session_graphs;
@@ -57,7 +57,7 @@ pub fn session_graphs(prefixes: Prefixes<'_>, num_items: usize) -> Result<Sessio
     for row in 0..rows {
         let prefix = prefixes.row(row, num_items)?;
         if prefix.is_empty() {
-            return Err(Error::Value(format!("lengths[{row}] is 0; allowed: 1 to {width}")));
+            return Err(Error::Value(format!("lengths[{row}] is 0; expected 1 to {width}")));
         }
         distinct.clear();
         distinct.extend_from_slice(prefix);
@@ -82,7 +82,7 @@ pub fn session_graphs(prefixes: Prefixes<'_>, num_items: usize) -> Result<Sessio
 }
 
 impl Adjacency {
-    /// Appends the rows of `nodes`, which hold the distinct ones of `pairs` (node, id).
+    /// Appends the rows of `nodes`, filled with the distinct `pairs` (node, id).
     fn extend(&mut self, nodes: Range<usize>, pairs: &mut Vec<(i64, i64)>) {
         pairs.sort_unstable();
         pairs.dedup();
@@ -94,14 +94,14 @@ impl Adjacency {
     }
 }
 
-/// The transitions of all sessions as one graph: items `0..V`, then users `V + user`.
+/// Builds one graph of the transitions of all sessions: nodes are items `0..V`, then users `V + user`.
 ///
-/// Its edges, both ways each, parallel ones kept: an item and each of its `predecessors` most frequent direct
-/// predecessors (ties: first seen first), every pair of consecutive items, the user and the item of every
-/// interaction; and one from each node to itself. So it is its own transpose.
+/// Its edges, in both directions and with parallel edges kept: each item and its `predecessors` most frequent
+/// direct predecessors (ties: the one seen first), each pair of consecutive items, and the user and the item
+/// of each interaction; and one edge from each node to itself. The graph is its own transpose.
 ///
 /// # Errors
-/// `Value` for a negative user, and more than 2^32 - 1 items and users.
+/// `Value` for a negative user, or more than 2^32 - 1 items and users.
 pub fn transition_graph(store: &SessionStore, predecessors: usize) -> Result<Adjacency> {
     let num_items = store.num_items();
     let users = store.columns().users.as_deref();
@@ -145,20 +145,20 @@ pub fn transition_graph(store: &SessionStore, predecessors: usize) -> Result<Adj
     Ok(Adjacency { offsets, ids })
 }
 
-/// The highest user and one.
+/// The highest user plus one.
 fn count_users(users: &[i64], num_items: usize) -> Result<usize> {
     let most = i64::from(u32::MAX) - num_items as i64;
     if let Some(session) = users.iter().position(|user| !(0..most).contains(user)) {
         let found = users[session];
         return Err(Error::Value(format!(
-            "user {found} of session {session}; allowed: 0 to {} (numbers from 0, without gaps)",
+            "user {found} of session {session}; expected 0 to {} (numbers from 0, without gaps)",
             most - 1
         )));
     }
     Ok(users.iter().max().map_or(0, |&highest| highest as usize + 1))
 }
 
-/// Pairs (item, direct predecessor): of each item the `most` most frequent ones, ties by their first place.
+/// Pairs (item, direct predecessor): for each item the `most` most frequent ones, ties by first occurrence.
 fn frequent_predecessors(store: &SessionStore, most: usize) -> Vec<(u32, u32)> {
     let pairs = store.iter().flat_map(|items| items.windows(2).map(|pair| (pair[1], pair[0])));
     let mut pairs: Vec<_> = pairs.enumerate().map(|(place, pair)| (pair, place)).collect();

@@ -1,12 +1,12 @@
-//! Which instruction set the kernels run on: the best that this processor has, unless told otherwise.
+//! The choice of the instruction set that kernels run on: by default the best one of this processor.
 //!
-//! Results are equal on all of them; only tests and benches have a reason to choose.
+//! Results are equal on all of them; only tests and benchmarks choose another one.
 
 use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// An instruction set that kernels are compiled for.
+/// An instruction set for which kernels are compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Instructions {
@@ -16,15 +16,15 @@ pub enum Instructions {
     Avx2 = 2,
     /// 128-bit vectors: every 64-bit ARM processor.
     Neon = 3,
-    /// What every processor of the target has (SSE2 on x86-64).
+    /// The baseline of the target (SSE2 on x86-64).
     Portable = 4,
 }
 
-/// 0: nothing chosen yet, so that the first call detects.
+/// 0: not chosen yet; the first call detects the set.
 static IN_USE: AtomicU8 = AtomicU8::new(0);
 
 impl Instructions {
-    /// All sets that this processor has, best first.
+    /// The instruction sets of this processor, best first.
     ///
     /// ```
     /// use alterrec_core::instructions::Instructions;
@@ -53,7 +53,7 @@ impl Instructions {
         #[cfg(not(target_arch = "x86_64"))]
         match self {
             Self::Avx512 | Self::Avx2 => false,
-            // Part of the target itself, so the portable code is already compiled to it.
+            // Part of the target, so the portable code is already compiled for it.
             Self::Neon => cfg!(target_arch = "aarch64"),
             Self::Portable => true,
         }
@@ -87,10 +87,10 @@ impl fmt::Display for Instructions {
     }
 }
 
-/// Runs all kernels of this process on `set` from now on; `None` is the best set again.
+/// Runs all kernels of this process on `set` from now on; `None` means the best set.
 ///
 /// # Errors
-/// `Value` when this processor has no such set.
+/// `Value` if this processor does not support the set.
 ///
 /// ```
 /// use alterrec_core::instructions::{Instructions, use_only};
@@ -104,7 +104,7 @@ pub fn use_only(set: Option<Instructions>) -> Result<()> {
     if !available.contains(&wanted) {
         let names: Vec<String> = available.iter().map(ToString::to_string).collect();
         return Err(Error::Value(format!(
-            "instructions is {wanted}, which this processor lacks; allowed: {}",
+            "instructions is {wanted}, which this processor lacks; expected {}",
             names.join(", ")
         )));
     }

@@ -1,7 +1,8 @@
 //! The core of `alterrec`: sessions, batches, rank windows, draws, exact ranks, neighbours.
 //!
-//! Pure functions on slices and arrays; nothing here knows Python. The feature `python` adds the
-//! extension module `alterrec._core`, whose functions only borrow, check, detach and hand over.
+//! Pure functions on slices and arrays; nothing here depends on Python. The feature `python` adds the
+//! extension module `alterrec._core`, whose functions borrow and check arguments, release the interpreter and
+//! call these functions.
 
 pub mod batches;
 mod bits;
@@ -10,8 +11,8 @@ pub mod draws;
 pub mod error;
 pub mod graphs;
 pub mod instructions;
+pub mod keys;
 pub mod losses;
-mod machine;
 pub mod matrix;
 pub mod neighbours;
 mod passes;
@@ -20,6 +21,7 @@ pub mod random;
 pub mod ranks;
 pub mod select;
 pub mod sessions;
+mod simd;
 pub mod storage;
 pub mod threads;
 pub mod windows;

@@ -1,23 +1,23 @@
-//! Score matrices, and what must hold of them and of the ids to leave out.
+//! Matrices borrowed from the caller, and the checks that all ranking functions share.
 
 use crate::error::{Error, Result};
 
-/// A row-major matrix that is borrowed from its owner.
+/// A borrowed row-major matrix.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a, T> {
     /// All values, row after row.
     pub data: &'a [T],
-    /// How many rows.
+    /// Number of rows.
     pub rows: usize,
-    /// How many values a row has.
+    /// Number of values per row.
     pub columns: usize,
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// The matrix of `rows` rows over `data`.
+    /// Views `data` as a matrix.
     ///
     /// # Errors
-    /// `Value` when `data` does not hold `rows * columns` values.
+    /// `Value` if `data` does not hold `rows * columns` values.
     pub fn new(data: &'a [T], rows: usize, columns: usize) -> Result<Self> {
         if rows.checked_mul(columns) == Some(data.len()) {
             return Ok(Self { data, rows, columns });
@@ -32,10 +32,10 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// Checks what all rows share before anything of size `needed` is allocated.
+/// Checks the arguments that all rows share, before anything of size `needed` is allocated.
 ///
 /// # Errors
-/// `Value` when the row counts differ, ids do not fit 32 bits, or `needed` is more than the catalogue.
+/// `Value` if the row counts differ, ids do not fit 32 bits, or `needed` is more than the catalogue.
 pub fn check_call(
     scores: &Matrix<'_, f32>,
     exclude: &Matrix<'_, i64>,
@@ -54,7 +54,7 @@ pub fn check_call(
 /// Checks that `exclude` has the rows of `scores` and that ids fit 32 bits.
 ///
 /// # Errors
-/// `Value` when they do not.
+/// `Value` if they do not.
 pub fn check_exclude(scores: &Matrix<'_, f32>, exclude: &Matrix<'_, i64>) -> Result<()> {
     if exclude.rows != scores.rows {
         return Err(Error::Value(format!(
@@ -64,7 +64,7 @@ pub fn check_exclude(scores: &Matrix<'_, f32>, exclude: &Matrix<'_, i64>) -> Res
     }
     if u32::try_from(scores.columns).is_err() {
         return Err(Error::Value(format!(
-            "scores has {} columns; allowed: at most {} items",
+            "scores has {} columns; expected at most {} items",
             scores.columns,
             u32::MAX
         )));
@@ -81,16 +81,16 @@ pub(crate) fn not_a_number(name: &str, row: usize, scores: &[f32]) -> Error {
     ))
 }
 
-/// Replaces `into` by the ids of one row of `exclude`, ascending, each once, without the -1 pads.
+/// Replaces `into` with the ids of one row of `exclude`: ascending, without duplicates and padding (-1).
 ///
 /// # Errors
-/// `Value` naming row and value of an id that is neither an item nor -1.
+/// `Value`, with row and value, for an id that is neither an item nor -1.
 pub fn excluded_ids(row: usize, exclude: &[i64], num_items: usize, into: &mut Vec<u32>) -> Result<()> {
     into.clear();
     for &id in exclude {
         if id < -1 || id >= num_items as i64 {
             return Err(Error::Value(format!(
-                "exclude: row {row} has the id {id}; allowed: 0 to {} (the catalogue has {num_items} items), \
+                "exclude: row {row} has the id {id}; expected 0 to {} (the catalogue has {num_items} items), \
                  or -1 as padding",
                 num_items as i64 - 1
             )));

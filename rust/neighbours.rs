@@ -1,6 +1,6 @@
-//! Neighbour recommenders: items that share sessions with the prefix's items, and V-SKNN.
+//! Neighbourhood recommenders: item-kNN and V-SKNN.
 //!
-//! Each row of scores is summed by one thread in one order, so results do not depend on threads.
+//! Each row of scores is summed by one thread in a fixed order, so results do not depend on threads.
 
 use crate::error::{Error, Result};
 use crate::prefixes::Prefixes;
@@ -32,7 +32,7 @@ impl IdRows {
         rows
     }
 
-    /// For each id the rows that hold it, ascending.
+    /// For each id, the rows that contain it, ascending.
     fn transposed(&self, num_ids: usize) -> Self {
         let mut offsets = vec![0; num_ids + 1];
         for &id in &self.ids {
@@ -58,7 +58,7 @@ impl IdRows {
 }
 
 impl Prefixes<'_> {
-    /// One row of `num_items` scores for each prefix, from zeros.
+    /// Adds to one row of `num_items` scores per prefix, starting from zeros.
     fn scores<S: Default>(
         &self,
         num_items: usize,
@@ -75,7 +75,7 @@ impl Prefixes<'_> {
     }
 }
 
-/// The most similar items of each item, by the sessions they share.
+/// The most similar items of each item, measured by the sessions they share.
 #[derive(Debug, PartialEq)]
 pub struct ItemNeighbours {
     offsets: Vec<i64>,
@@ -84,15 +84,15 @@ pub struct ItemNeighbours {
 }
 
 impl ItemNeighbours {
-    /// Similarity `c_ij / (sqrt(c_i c_j) + shrinkage)`, c counted in sessions; of each item the `k`
-    /// most similar others that share a session with it, best first, ties by id.
+    /// Computes the similarities `c_ij / (sqrt(c_i c_j) + shrinkage)`, with counts c of sessions, and keeps
+    /// for each item the `k` most similar others that share a session with it, best first, ties by id.
     ///
     /// # Errors
-    /// `Value` when `k` or `threads` is 0, or `shrinkage` negative or not finite.
+    /// `Value` if `k` or `threads` is 0, or `shrinkage` negative or not finite.
     pub fn new(store: &SessionStore, k: usize, shrinkage: f64, threads: Option<usize>) -> Result<Self> {
         at_least_one("k", k)?;
         if !(shrinkage.is_finite() && shrinkage >= 0.0) {
-            return Err(Error::Value(format!("shrinkage is {shrinkage}; allowed: 0 or more, finite")));
+            return Err(Error::Value(format!("shrinkage is {shrinkage}; expected 0 or more, finite")));
         }
         let sessions = IdRows::of_sessions(store);
         let holders = sessions.transposed(store.num_items());
@@ -129,10 +129,10 @@ impl ItemNeighbours {
         Ok(found)
     }
 
-    /// Neighbours as `arrays` gives them.
+    /// Builds neighbours from what `arrays` returns.
     ///
     /// # Errors
-    /// `Value` when the arrays do not fit together, an id is no item, or a similarity is not finite.
+    /// `Value` if the arrays do not fit together, an id is not an item, or a similarity is not finite.
     pub fn from_arrays(
         num_items: usize,
         offsets: Vec<i64>,
@@ -142,22 +142,25 @@ impl ItemNeighbours {
         let wrong = |message: String| Err(Error::Value(message));
         let (rows, total) = (offsets.len(), ids.len());
         if rows != num_items + 1 {
-            return wrong(format!("offsets has {rows} values; allowed: {} (num_items + 1)", num_items + 1));
+            return wrong(format!("offsets has {rows} values; expected {} (num_items + 1)", num_items + 1));
         }
         if offsets[0] != 0 || offsets[num_items] != total as i64 || !offsets.is_sorted() {
             return wrong(format!("offsets must rise from 0 to {total}, the number of ids"));
         }
         if similarities.len() != total {
             return wrong(format!(
-                "similarities has {} values, ids {total}; allowed: equal",
+                "similarities has {} values, ids {total}; both must be equal",
                 similarities.len()
             ));
         }
         if let Some(place) = ids.iter().position(|&id| id as usize >= num_items) {
-            return wrong(format!("ids[{place}] is {}; allowed: 0 to {}", ids[place], num_items as i64 - 1));
+            return wrong(format!("ids[{place}] is {}; expected 0 to {}", ids[place], num_items as i64 - 1));
         }
         if let Some(place) = similarities.iter().position(|similarity| !similarity.is_finite()) {
-            return wrong(format!("similarities[{place}] is {}; allowed: finite", similarities[place]));
+            return wrong(format!(
+                "similarities[{place}] is {}; expected a finite number",
+                similarities[place]
+            ));
         }
         Ok(Self { offsets, ids, similarities })
     }
@@ -168,20 +171,20 @@ impl ItemNeighbours {
         self.offsets.len() - 1
     }
 
-    /// Where each item's neighbours start (V+1 values), their ids and similarities.
+    /// Offsets of the neighbours of each item (V+1 values), their ids and similarities.
     #[must_use]
     pub fn arrays(&self) -> (&[i64], &[u32], &[f32]) {
         (&self.offsets, &self.ids, &self.similarities)
     }
 
-    /// Row by row the sum over the prefix's items of `decay ^ (distance from the end)` times the
-    /// similarity of each of their neighbours; V values a row.
+    /// Scores each prefix: the sum over its items of `decay ^ (distance from the end)` times the similarity
+    /// of each of their neighbours; V values per row.
     ///
     /// # Errors
-    /// `Value` for a decay outside 0..1, and prefixes that do not fit the catalogue.
+    /// `Value` for a decay outside 0..1, or an item outside the catalogue.
     pub fn scores(&self, prefixes: Prefixes<'_>, decay: f64, threads: Option<usize>) -> Result<Vec<f32>> {
         if !(0.0..=1.0).contains(&decay) {
-            return Err(Error::Value(format!("decay is {decay}; allowed: 0 to 1")));
+            return Err(Error::Value(format!("decay is {decay}; expected 0 to 1")));
         }
         prefixes.scores(self.num_items(), threads, |_: &mut (), prefix, out| {
             for (&item, distance) in prefix.iter().rev().zip(0..) {
@@ -195,7 +198,7 @@ impl ItemNeighbours {
     }
 }
 
-/// V-SKNN: items of the past sessions nearest to the prefix.
+/// V-SKNN: scores the items of the past sessions that are most similar to the prefix.
 ///
 /// Ludewig and Jannach, "Evaluation of session-based recommendation algorithms" (UMUAI 2018), with
 /// the defaults of their published code: position weights i/n and score weights 1/steps.
@@ -211,9 +214,9 @@ pub struct SessionNeighbours {
 #[derive(Clone, Copy)]
 struct Neighbour {
     session: u32,
-    /// Sum of the positions in the prefix, from 1, of the items shared: whole, so that ties are exact.
+    /// Sum of the positions in the prefix, from 1, of the shared items; an integer, so that ties are exact.
     positions: u64,
-    /// Steps from the prefix's end, from 1, to the latest item shared.
+    /// Steps, from 1, from the end of the prefix to the latest shared item.
     steps: u32,
 }
 
@@ -224,11 +227,11 @@ struct Found {
 }
 
 impl SessionNeighbours {
-    /// Of the sessions that share an item with the prefix, the `sample` latest in the store are
-    /// looked at and the `k` most similar kept (ties: the later one).
+    /// Indexes a store. Of the sessions that share an item with a prefix, the `sample` latest in the store
+    /// are compared with it, and the `k` most similar are its neighbours (ties: the later one).
     ///
     /// # Errors
-    /// `Value` when `k` or `sample` is 0.
+    /// `Value` if `k` or `sample` is 0.
     pub fn new(store: &SessionStore, k: usize, sample: usize) -> Result<Self> {
         at_least_one("k", k)?;
         at_least_one("sample", sample)?;
@@ -243,10 +246,10 @@ impl SessionNeighbours {
         self.holders.offsets.len() - 1
     }
 
-    /// Row by row the sum over the kept sessions that hold an item of similarity times 1/steps.
+    /// Scores each prefix: the sum over the neighbours that contain an item of similarity times 1/steps.
     ///
     /// # Errors
-    /// `Value` for prefixes that do not fit the catalogue.
+    /// `Value` for an item outside the catalogue.
     pub fn scores(&self, prefixes: Prefixes<'_>, threads: Option<usize>) -> Result<Vec<f32>> {
         prefixes.scores(self.num_items(), threads, |found: &mut Found, prefix, out| {
             self.find(prefix, found);
@@ -288,7 +291,7 @@ impl SessionNeighbours {
     }
 }
 
-/// The first `count` values in the order of `compare`, in any order.
+/// Keeps the first `count` values in the order of `compare`; they are not sorted.
 fn keep_first<T>(values: &mut Vec<T>, count: usize, compare: impl Fn(&T, &T) -> std::cmp::Ordering) {
     if values.len() > count {
         values.select_nth_unstable_by(count, compare);
@@ -297,5 +300,5 @@ fn keep_first<T>(values: &mut Vec<T>, count: usize, compare: impl Fn(&T, &T) -> 
 }
 
 fn at_least_one(name: &str, value: usize) -> Result<()> {
-    if value < 1 { Err(Error::Value(format!("{name} is {value}; allowed: 1 or more"))) } else { Ok(()) }
+    if value < 1 { Err(Error::Value(format!("{name} is {value}; expected 1 or more"))) } else { Ok(()) }
 }

@@ -1,35 +1,12 @@
-//! The loops over one row that take the time, in plain Rust that compilers turn into vector code.
+//! The time-critical loops over one row, in plain Rust that compilers vectorise.
 //!
-//! [`crate::machine`] compiles each of them for every instruction set and calls the right one. A set of
+//! Other files call them through [`crate::simd`], which compiles each loop for every instruction set. A set of
 //! items is a bitmap: bit `i % 64` of word `i / 64` is item `i`.
 
-use crate::select::{key_score, score_key};
+use crate::keys::{Bracket, Kept, Span, Split, Tally, key_score, score_key};
 use std::ops::RangeInclusive;
 
-/// Bounds between which a score lies that is neither at most `low` nor at least `high`.
-///
-/// A bound that is NaN bounds nothing. A score that is NaN lies between all bounds.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Bracket {
-    pub(crate) low: f32,
-    pub(crate) high: f32,
-}
-
-impl Bracket {
-    #[inline(always)]
-    pub(crate) fn holds(self, score: f32) -> bool {
-        !(score <= self.low || score >= self.high)
-    }
-}
-
-/// How many scores of a row are at or above a bracket, and how many in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Split {
-    pub(crate) above: usize,
-    pub(crate) inside: usize,
-}
-
-/// Marks the scores in a bracket.
+/// Marks the scores inside a bracket.
 #[inline(always)]
 pub(crate) fn split(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -> Split {
     let (blocks, rest) = scores.as_chunks::<64>();
@@ -44,7 +21,7 @@ pub(crate) fn split(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -> Spl
     split
 }
 
-/// [`split`] of fewer than 64 scores.
+/// [`split`] for the last scores of a row, fewer than 64.
 #[inline(always)]
 pub(crate) fn split_tail(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -> Split {
     let (mut word, mut above) = (0, 0);
@@ -58,7 +35,7 @@ pub(crate) fn split_tail(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -
     Split { above, inside: word.count_ones() as usize }
 }
 
-/// Which of 64 scores are at most `low`, and which at least `high`.
+/// Bitmaps of the scores, of 64, that are at most `low` and at least `high`.
 #[inline(always)]
 fn compared(block: &[f32; 64], bracket: Bracket) -> (u64, u64) {
     let (mut at_most, mut at_least) = ([0; 64], [0; 64]);
@@ -69,38 +46,10 @@ fn compared(block: &[f32; 64], bracket: Bracket) -> (u64, u64) {
     (packed(&at_most), packed(&at_least))
 }
 
-/// The scores of a row that lie in a bracket, as keys, in the order of the row.
-#[derive(Debug, Default)]
-pub(crate) struct Kept {
-    pub(crate) bracket: Bracket,
-    /// How many scores are at or above the bracket.
-    pub(crate) above: usize,
-    /// How many keys are in `keys`; behind them is room.
-    pub(crate) found: usize,
-    pub(crate) keys: Vec<u32>,
-}
-
-impl Kept {
-    /// Nothing yet.
-    pub(crate) fn start(&mut self, bracket: Bracket) {
-        (self.bracket, self.above, self.found) = (bracket, 0, 0);
-    }
-
-    /// The place behind the keys, with room for `more`, and for whole vectors at its end.
-    pub(crate) fn room(&mut self, more: usize) -> &mut [u32] {
-        let needed = self.found + more + 16;
-        if self.keys.len() < needed {
-            // Brackets mostly hold a few thousand: room for a whole row would be fresh pages in each call.
-            self.keys.resize(needed.max(2 * self.keys.len()), 0);
-        }
-        &mut self.keys[self.found..]
-    }
-}
-
-/// Scores that are collected between two looks at the room that is left.
+/// Number of scores between two checks of the room that is left.
 pub(crate) const STRETCH: usize = 4096;
 
-/// Adds the scores in each bracket to what is kept for it.
+/// Adds the scores inside each bracket to the list of that bracket.
 #[inline(always)]
 pub(crate) fn collect(scores: &[f32], kept: &mut [Kept]) {
     let (blocks, rest) = scores.as_chunks::<64>();
@@ -110,7 +59,7 @@ pub(crate) fn collect(scores: &[f32], kept: &mut [Kept]) {
             let (outside, above) = compared(block, bracket);
             let mut inside = !(outside | above);
             let count = inside.count_ones() as usize;
-            // Four a turn: a loop of so many turns as there are bits would be mispredicted at most words.
+            // Four per iteration: a loop over the exact number of bits would be mispredicted at most words.
             for slot in kept.room(64)[..count.next_multiple_of(4)].as_chunks_mut::<4>().0.as_flattened_mut() {
                 *slot = block[inside.trailing_zeros() as usize % 64].to_bits();
                 inside &= inside.wrapping_sub(1);
@@ -122,7 +71,7 @@ pub(crate) fn collect(scores: &[f32], kept: &mut [Kept]) {
     collect_tail(rest, kept);
 }
 
-/// Ends [`collect`] with the last scores, fewer than 64, and turns what is kept from bits into keys.
+/// Ends [`collect`] with the last scores, fewer than 64, and converts all kept scores to keys.
 #[inline(always)]
 pub(crate) fn collect_tail(scores: &[f32], kept: &mut [Kept]) {
     for kept in kept {
@@ -138,7 +87,7 @@ pub(crate) fn collect_tail(scores: &[f32], kept: &mut [Kept]) {
     }
 }
 
-/// Turns the bits of scores into keys, see [`score_key`].
+/// Converts bits of scores to keys in place, see [`score_key`].
 #[inline(always)]
 pub(crate) fn to_keys(scores: &mut [u32]) {
     for score in scores {
@@ -146,14 +95,14 @@ pub(crate) fn to_keys(scores: &mut [u32]) {
     }
 }
 
-/// How many of `keys` are at most `most`.
+/// Counts the keys that are at most `most`.
 #[inline(always)]
 pub(crate) fn count_up_to(keys: &[u32], most: u32) -> usize {
     // A 32-bit sum vectorises without widening; a row has fewer than 2**32 scores.
     keys.iter().map(|&key| u32::from(key <= most)).sum::<u32>() as usize
 }
 
-/// One bit of each byte, which is 0 or 1: a multiplication gathers eight of them in its top byte.
+/// Packs 64 bytes of 0 or 1 into a word; a multiplication gathers eight of them in its top byte.
 #[inline(always)]
 fn packed(flags: &[u8; 64]) -> u64 {
     let bytes = flags.as_chunks::<8>().0.iter().enumerate();
@@ -163,7 +112,7 @@ fn packed(flags: &[u8; 64]) -> u64 {
     })
 }
 
-/// The places of the bits of each byte, ascending; what follows the last is not looked at.
+/// The positions of the set bits of each byte, ascending; entries after the last are not used.
 const PLACES: [[i64; 8]; 256] = {
     let mut places = [[0; 8]; 256];
     let mut byte = 0;
@@ -181,13 +130,13 @@ const PLACES: [[i64; 8]; 256] = {
     places
 };
 
-/// Words with more marks are written byte by byte.
+/// Words with more set bits than this are written byte by byte.
 const DENSE: usize = 12;
 
 /// Writes the marked items to the front of `ids`, ascending, and returns how many there are.
 ///
 /// # Panics
-/// When `ids` is shorter than that.
+/// If `ids` is shorter than that.
 #[inline(always)]
 pub(crate) fn expand(marked: &[u64], ids: &mut [i64]) -> usize {
     let mut written = 0;
@@ -195,7 +144,7 @@ pub(crate) fn expand(marked: &[u64], ids: &mut [i64]) -> usize {
         let found = word.count_ones() as usize;
         let ids = &mut ids[written..];
         match ids.first_chunk_mut::<72>() {
-            // Dense words byte by byte, always eight places: no branch that depends on the bits.
+            // Dense words: always eight positions per byte, so no branch depends on the bits.
             Some(ids) if found > DENSE => {
                 let mut at = 0;
                 for (byte, first) in word.to_le_bytes().into_iter().zip((first..).step_by(8)) {
@@ -205,7 +154,7 @@ pub(crate) fn expand(marked: &[u64], ids: &mut [i64]) -> usize {
                     at += byte.count_ones() as usize;
                 }
             }
-            // Four a turn: a loop of found turns would be mispredicted at most words.
+            // Four per iteration: a loop over the exact number would be mispredicted at most words.
             Some(ids) => {
                 let mut rest = word;
                 for ids in ids[..found.next_multiple_of(4)].as_chunks_mut::<4>().0 {
@@ -222,22 +171,13 @@ pub(crate) fn expand(marked: &[u64], ids: &mut [i64]) -> usize {
     written
 }
 
-/// [`expand`] of one word with few bits.
+/// [`expand`] for one word with few set bits.
 #[inline(always)]
 pub(crate) fn expand_word(mut word: u64, first: i64, ids: &mut [i64]) {
     for id in ids {
         *id = first + i64::from(word.trailing_zeros());
         word &= word.wrapping_sub(1);
     }
-}
-
-/// A range of keys, how many keys come before it, and how many come before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) least: u32,
-    pub(crate) most: u32,
-    pub(crate) before: usize,
-    pub(crate) up_to: usize,
 }
 
 /// The span of all `keys`.
@@ -247,17 +187,17 @@ pub(crate) fn span(keys: &[u32]) -> Span {
     Span { least: ends.0, most: ends.1, before: 0, up_to: keys.len() }
 }
 
-/// Narrows `span` until the number of keys up to its end is one of `wanted`; those in `without` do not count.
+/// Narrows `span` until the number of keys up to its end is in `wanted`; keys in `without` are not counted.
 ///
-/// Where equal keys make that impossible, what is left is their key alone, `before` the number of keys that
-/// are less. `without` must be part of `keys`, and `wanted` must hold a number above `before` and at most
-/// `up_to`.
+/// If equal keys make that impossible, the result is the single key that they share, and `before` is the
+/// number of smaller keys. `without` must be a part of `keys`, and `wanted` must contain a number above
+/// `before` and at most `up_to`.
 #[inline(always)]
 pub(crate) fn narrowed(keys: &[u32], without: &[u32], wanted: RangeInclusive<usize>, span: Span) -> Span {
     let Span { mut least, mut most, mut before, mut up_to } = span;
     let sought = wanted.start().midpoint(*wanted.end()) as f32;
-    // Scores spread more evenly than keys, so interpolating them takes few turns. Where that narrows too
-    // little, halving the range of keys bounds the number of turns on every row.
+    // Scores are spread more evenly than keys, so interpolating scores takes few iterations. Halving the
+    // range of keys, where interpolation narrows too little, bounds the number of iterations on every row.
     let mut interpolate = true;
     while least < most && !wanted.contains(&up_to) {
         let candidates = up_to - before;
@@ -277,7 +217,7 @@ pub(crate) fn narrowed(keys: &[u32], without: &[u32], wanted: RangeInclusive<usi
     Span { least, most, before, up_to }
 }
 
-/// The key of the score that lies at `share` of the way between those of two keys, where they are finite.
+/// Interpolates linearly between the scores of two keys; `None` unless both are finite.
 #[inline(always)]
 fn between(least: u32, most: u32, share: f32) -> Option<u32> {
     let (high, low) = (key_score(least), key_score(most));
@@ -285,26 +225,7 @@ fn between(least: u32, most: u32, share: f32) -> Option<u32> {
     score.is_finite().then(|| score_key(score).clamp(least, most - 1))
 }
 
-/// How scores compare with that of a target.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// How many are above it.
-    pub(crate) greater: u32,
-    /// How many equal it.
-    pub(crate) tied: u32,
-    /// How many are NaN.
-    pub(crate) nan: u32,
-}
-
-impl Tally {
-    fn add(&mut self, other: Self) {
-        self.greater += other.greater;
-        self.tied += other.tied;
-        self.nan += other.nan;
-    }
-}
-
-/// Tallies a row, of at most 2**32 - 1 scores, against `target`.
+/// Compares a row of at most 2**32 - 1 scores with `target`.
 #[inline(always)]
 pub(crate) fn tally(scores: &[f32], target: f32) -> Tally {
     let mut tally = Tally::default();
@@ -316,16 +237,16 @@ pub(crate) fn tally(scores: &[f32], target: f32) -> Tally {
     tally
 }
 
-/// [`tally`] of each view and, last, of their weighted sum, in one pass over the views.
+/// [`tally`] for each view and, last, for their weighted sum, in one pass over the views.
 ///
-/// The sum is added in float32 in the order of the views; its first product starts it, so that one view of
-/// weight 1 is itself. NaN is counted in the sum, which a NaN of any view makes NaN. `targets` and `tallies`
-/// have one entry more than the views.
+/// The sum is added in float32 in the order of the views. It starts with the first product, so that a single
+/// view of weight 1 is unchanged. NaN is counted in the sum only, which is NaN if any view is. `targets` and
+/// `tallies` have one more entry than there are views.
 #[inline(always)]
 pub(crate) fn fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) {
     match (views, weights) {
         (&[one, other], &[first, second]) => {
-            // Everything in registers: half the time of going through blocks.
+            // Everything stays in registers: half the time of working in blocks.
             let mut sums = [Tally::default(); 3];
             for (&one, &other) in one.iter().zip(other) {
                 let scores = [one, other, first * one + second * other];
@@ -362,17 +283,17 @@ fn fused_tally_of_many(views: &[&[f32]], weights: &[f32], targets: &[f32], talli
     }
 }
 
-/// Scores that one turn of a loss pass looks at, and its sums: as many on every instruction set, so that all
-/// of them add in one order.
+/// Scores per iteration of a loss pass, and number of partial sums. It is the same on every instruction set,
+/// so that all of them add in the same order.
 const LANES: usize = 32;
 
-/// The marks of 32 scores each.
+/// The bitmap as words of 32 bits.
 #[inline(always)]
 fn halves(marked: &[u64]) -> impl Iterator<Item = u32> {
     marked.iter().flat_map(|&word| [word as u32, (word >> 32) as u32])
 }
 
-/// The largest marked score, or -inf where none is marked.
+/// The largest marked score, or -inf if none is marked.
 #[inline(always)]
 pub(crate) fn largest(scores: &[f32], marked: &[u64]) -> f32 {
     let mut best = [f32::NEG_INFINITY; LANES];
@@ -412,7 +333,7 @@ pub(crate) fn exponentials(scores: &mut [f32], marked: &[u64], shift: f32) -> f3
     sums.iter().sum()
 }
 
-/// Multiplies all values.
+/// Multiplies all values by `factor`.
 #[inline(always)]
 pub(crate) fn scale(values: &mut [f32], factor: f32) {
     for value in values {
@@ -422,7 +343,7 @@ pub(crate) fn scale(values: &mut [f32], factor: f32) {
 
 /// `e^x` for `x <= 0` within 2 units in the last place, 0 below -87; NaN stays NaN.
 ///
-/// The library's is a call a score, which no compiler turns into vector code.
+/// The standard library's `exp` is one call per score, which compilers do not vectorise.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to whole numbers.
@@ -438,7 +359,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { value * power }
 }
 
-/// Rows of equal width: the `lengths[row]` items before `places[row]`, then `pad`.
+/// Fills rows of equal width with the `lengths[row]` items before `places[row]`, then `pad`.
 #[inline(always)]
 pub(crate) fn copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i64, out: &mut [i64]) {
     let width = out.len().checked_div(lengths.len()).unwrap_or(0);
@@ -448,7 +369,8 @@ pub(crate) fn copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i
     for ((row, &length), &place) in out.chunks_exact_mut(width).zip(lengths).zip(places) {
         let (start, length) = ((place - length) as usize, length as usize);
         if let Some(run) = items.get(start..start + width) {
-            // As many turns in every row, so none is mispredicted; what follows the prefix is dropped.
+            // The same number of iterations in every row avoids mispredictions; items after the prefix are
+            // dropped.
             for ((slot, &item), at) in row.iter_mut().zip(run).zip(0..) {
                 *slot = if at < length { i64::from(item) } else { pad };
             }
@@ -460,8 +382,9 @@ pub(crate) fn copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i
     }
 }
 
-/// Prefixes one after the other and the position of each item: row i is `starts[i]..starts[i + 1]` and ends
-/// before `places[i]`.
+/// Writes prefixes one after the other, and the position of each item in its prefix.
+///
+/// Prefix i is written to `starts[i]..starts[i + 1]`; its items end before `places[i]`.
 #[inline(always)]
 pub(crate) fn copy_packed(
     items: &[u32],
@@ -473,7 +396,7 @@ pub(crate) fn copy_packed(
     for (bounds, &place) in starts.windows(2).zip(places) {
         let (at, next) = (bounds[0] as usize, bounds[1] as usize);
         let start = place as usize - (next - at);
-        // Most prefixes are short: eight items at once, of which later rows overwrite what is too much.
+        // Most prefixes are short: copy eight items at once; later rows overwrite the surplus.
         let eight = (
             items[start..].first_chunk::<8>(),
             out[at..].first_chunk_mut(),

@@ -24,7 +24,7 @@ pub fn philox(key: u64, counter: [u64; 2]) -> [u64; 2] {
     [a, b]
 }
 
-/// A new seed from a seed and words that name its purpose, such as (epoch, purpose).
+/// Derives a seed from a seed and words that identify its purpose, such as (epoch, purpose).
 ///
 /// ```
 /// use alterrec_core::random::derive_seed;

@@ -1,9 +1,9 @@
-//! Exact ranks: how many items score above a target and how many score the same.
+//! Exact ranks: the number of items that score above a target and the number that score the same.
 
 use crate::error::{Error, Result};
-use crate::machine;
+use crate::keys::Tally;
 use crate::matrix::{Matrix, check_exclude, excluded_ids, not_a_number};
-use crate::passes::Tally;
+use crate::simd;
 use crate::threads::fill_rows;
 
 /// Items strictly above the target, and items equal to it (the target itself included).
@@ -15,7 +15,7 @@ impl From<Tally> for Counts {
     }
 }
 
-/// Takes one excluded item out of the counts.
+/// Subtracts one excluded item from the counts.
 fn leave_out(counts: &mut Counts, score: f32, target: f32) {
     counts[0] -= i64::from(score > target);
     counts[1] -= i64::from(score == target);
@@ -25,7 +25,7 @@ fn check_target(row: usize, target: i64, num_items: usize) -> Result<usize> {
     match usize::try_from(target) {
         Ok(id) if id < num_items => Ok(id),
         _ => Err(Error::Value(format!(
-            "targets: row {row} has the id {target}; allowed: 0 to {} (the catalogue has {num_items} items)",
+            "targets: row {row} has the id {target}; expected 0 to {} (the catalogue has {num_items} items)",
             num_items as i64 - 1
         ))),
     }
@@ -42,7 +42,7 @@ fn check_targets(scores: &Matrix<'_, f32>, targets: &[i64], exclude: &Matrix<'_,
     check_exclude(scores, exclude)
 }
 
-/// The counts of each row's target; excluded items are not counted, the target always is.
+/// Returns the counts of each row's target; excluded items are not counted, the target always is.
 ///
 /// # Errors
 /// `Value` for shapes that differ, a NaN, an id outside the catalogue, and 0 threads.
@@ -59,7 +59,7 @@ pub fn target_counts(
         let target_id = check_target(row, targets[row], scores.len())?;
         excluded_ids(row, exclude.row(row), scores.len(), excluded)?;
         let target = scores[target_id];
-        let tally = machine::tally(scores, target);
+        let tally = simd::tally(scores, target);
         if tally.nan > 0 {
             return Err(not_a_number("scores", row, scores));
         }
@@ -72,20 +72,20 @@ pub fn target_counts(
     Ok(counts)
 }
 
-/// The weighted sum of `views` at one place, added as [`crate::passes::fused_tally`] adds it.
+/// The weighted sum of `views` at one item, added in the same order as in `passes::fused_tally`.
 fn weighted(views: &[&[f32]], weights: &[f32], id: usize) -> f32 {
     let products = views.iter().zip(weights).map(|(view, weight)| weight * view[id]);
     products.reduce(|sum, product| sum + product).unwrap_or(0.0)
 }
 
-/// The counts of each row's target in each view and, last, in their weighted sum, in one pass.
+/// Returns the counts of each row's target in each view and, last, in their weighted sum, in one pass.
 ///
-/// Row after row: `rows * (views + 1)` values. The sum is added in float32 in the order of the views
-/// and is never stored beyond one block.
+/// The result has `rows * (views + 1)` values, row after row. The sum is added in float32 in the order of the
+/// views and is never stored beyond one block.
 ///
 /// # Errors
-/// As [`target_counts`], for no views, for views of different shapes, and for weights that are not
-/// finite or not one a view; a sum that is NaN (opposite infinities) is refused too.
+/// As [`target_counts`]; and for no views, views of different shapes, weights that are not finite or not one
+/// per view, and a sum that is NaN (opposite infinities).
 pub fn fused_target_counts(
     views: &[Matrix<'_, f32>],
     weights: &[f32],
@@ -113,7 +113,7 @@ pub fn fused_target_counts(
             let target_scores = at(target_id);
             tallies.clear();
             tallies.resize(width, Tally::default());
-            machine::fused_tally(&views, weights, &target_scores, tallies);
+            simd::fused_tally(&views, weights, &target_scores, tallies);
             if tallies.iter().any(|tally| tally.nan > 0) {
                 return Err(not_a_number_in(&views, weights, row));
             }
@@ -131,7 +131,7 @@ pub fn fused_target_counts(
     Ok(counts)
 }
 
-/// The error for the first NaN of a row: of a view, else of the sum.
+/// The error for the first NaN of a row, in a view or otherwise in the sum.
 fn not_a_number_in(views: &[&[f32]], weights: &[f32], row: usize) -> Error {
     for (place, view) in views.iter().enumerate() {
         if view.iter().any(|score| score.is_nan()) {
@@ -155,14 +155,14 @@ fn check_views(views: &[Matrix<'_, f32>], weights: &[f32]) -> Result<()> {
     }
     if weights.len() != views.len() {
         return Err(Error::Value(format!(
-            "weights has {} entries for {} views; give one weight a view",
+            "weights has {} entries for {} views; give one weight per view",
             weights.len(),
             views.len()
         )));
     }
     if let Some(place) = weights.iter().position(|weight| !weight.is_finite()) {
         return Err(Error::Value(format!(
-            "weights[{place}] is {}; allowed: finite float32 numbers",
+            "weights[{place}] is {}; expected finite float32 numbers",
             weights[place]
         )));
     }

@@ -1,41 +1,21 @@
-//! The rank order of one row: score descending, then id ascending, over the items not excluded.
+//! Selection: mark the items at given ranks of one row, exactly and without sorting; and `top_ranked`.
 //!
-//! A window is found without sorting. A sample of the row brackets each of its two edges between two
-//! scores; one pass marks what lies between them; the few marked scores give the score at the edge
-//! exactly. With both edges known, one more pass marks the window. What a bracket missed or what ties
-//! at an edge is settled by further passes, so the result is exact for every row.
+//! Rank order is score descending, then id ascending, over the items that are not excluded. A sample of the
+//! row brackets each of the two edges of the window between two scores ([`crate::brackets`]). One pass
+//! collects the scores inside the brackets; these few scores give the score at each edge exactly. With both
+//! edges known, one more pass marks the window. If a bracket missed its edge, or scores tie at an edge,
+//! further passes settle it.
 
 use crate::bits;
 use crate::brackets::{Sample, UNBOUNDED, bracket, just_above, just_below};
 use crate::error::{Error, Result};
-use crate::machine;
+use crate::keys::{Bracket, Kept, Span, Split, key_score, score_key};
 use crate::matrix::{Matrix, check_call, excluded_ids, not_a_number};
-use crate::passes::{Bracket, Kept, Span, Split};
+use crate::simd;
 use crate::threads::fill_rows;
 use std::ops::Range;
 
-/// A number whose ascending order is the descending order of scores; those of -0.0 and 0.0 are equal.
-///
-/// ```
-/// use alterrec_core::select::score_key;
-/// assert!(score_key(f32::INFINITY) < score_key(2.0) && score_key(2.0) < score_key(-3.0));
-/// assert_eq!(score_key(0.0), score_key(-0.0));
-/// ```
-#[inline]
-#[must_use]
-pub fn score_key(score: f32) -> u32 {
-    // Adding 0.0 turns -0.0 into 0.0 and leaves every other value alone.
-    let bits = (score + 0.0).to_bits();
-    if bits >> 31 == 1 { bits } else { !(bits | 1 << 31) }
-}
-
-/// The score that `key` is made from.
-#[inline]
-pub(crate) fn key_score(key: u32) -> f32 {
-    f32::from_bits(if key >> 31 == 1 { key } else { !(key | 1 << 31) })
-}
-
-/// A cut through the rank order: before it lie all scores above `score` and `taken` of the `ties` with it.
+/// A cut through the rank order, after all scores above `score` and `taken` of the `ties` scores equal to it.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     score: f32,
@@ -44,7 +24,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// Before it lie all scores that are at least `score`, however many have it.
+    /// The cut after all scores that are at least `score`.
     fn after(score: f32) -> Self {
         Self { score, taken: 0, ties: 0 }
     }
@@ -54,20 +34,20 @@ impl Cut {
     }
 }
 
-/// What one thread keeps between rows.
+/// Memory that one thread uses for all its rows.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// Excluded ids of the current row, ascending, each once.
     excluded: Vec<u32>,
     sample: Vec<u32>,
-    /// The bitmap that the last pass made; at the end that of the window.
+    /// The bitmap of the last pass; at the end it is the window.
     pub(crate) marked: Vec<u64>,
     tied: Vec<u64>,
-    /// One for each cut that is sought.
+    /// One for each cut to find.
     kept: Vec<Kept>,
 }
 
-/// One row of a call, checked.
+/// One row of a call, after its checks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row<'a> {
     number: usize,
@@ -76,9 +56,9 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Refuses a NaN, for the rows that no bracket looks at.
+    /// Returns an error for a NaN; for rows that no bracket reads.
     fn check(self) -> Result<()> {
-        if machine::tally(self.scores, 0.0).nan > 0 {
+        if simd::tally(self.scores, 0.0).nan > 0 {
             Err(not_a_number("scores", self.number, self.scores))
         } else {
             Ok(())
@@ -133,14 +113,14 @@ impl Scratch {
         Ok(())
     }
 
-    /// The cuts after so many candidates each; none where that is nobody or everybody.
+    /// Finds the cuts after each number of candidates; `None` for a cut before or after all of them.
     fn cuts(&mut self, row: Row<'_>, counts: [usize; 2]) -> Result<[Option<Cut>; 2]> {
         let places: Vec<usize> = (0..2).filter(|&at| (1..row.candidates).contains(&counts[at])).collect();
         if places.is_empty() {
             row.check()?;
             return Ok([None; 2]);
         }
-        let span = machine::span(&self.sample);
+        let span = simd::span(&self.sample);
         self.kept.resize_with(places.len(), Kept::default);
         for (kept, &place) in self.kept.iter_mut().zip(&places) {
             kept.start(bracket(&self.sample, span, counts[place], row.candidates));
@@ -159,21 +139,22 @@ impl Scratch {
         Ok(cuts)
     }
 
-    /// Keeps the keys in each bracket.
+    /// Collects the keys inside each bracket.
     fn collect(&mut self, row: Row<'_>) -> Result<()> {
-        machine::collect(row.scores, &mut self.kept);
+        simd::collect(row.scores, &mut self.kept);
         for kept in &self.kept {
-            // NaN lies in every bracket, and its keys beyond those of infinities.
+            // NaN is inside every bracket, and its keys are beyond those of the infinities.
             let (keys, first, last) =
                 (&kept.keys[..kept.found], score_key(f32::INFINITY), score_key(f32::NEG_INFINITY));
-            if machine::count_up_to(keys, last) - machine::count_up_to(keys, first - 1) < kept.found {
+            if simd::count_up_to(keys, last) - simd::count_up_to(keys, first - 1) < kept.found {
                 return Err(not_a_number("scores", row.number, row.scores));
             }
         }
         Ok(())
     }
 
-    /// The cut after `count` candidates by what a bracket kept; else the bound that it lies beyond.
+    /// Finds the cut after `count` candidates among collected keys; otherwise returns the bound it lies
+    /// beyond.
     fn cut_kept(&self, row: Row<'_>, count: usize, kept: &Kept) -> std::result::Result<Cut, f32> {
         let Kept { bracket, .. } = *kept;
         let excluded = self.excluded.iter().map(|&id| row.scores[id as usize]);
@@ -191,8 +172,8 @@ impl Scratch {
         }
         let sought = count - above;
         let keys = &kept.keys[..kept.found];
-        let span = Span { up_to: inside, ..machine::span(keys) };
-        let found = machine::narrowed(keys, &without, sought..=sought, span);
+        let span = Span { up_to: inside, ..simd::span(keys) };
+        let found = simd::narrowed(keys, &without, sought..=sought, span);
         let score = key_score(found.most);
         if found.up_to == sought {
             return Ok(Cut::after(score));
@@ -200,10 +181,10 @@ impl Scratch {
         Ok(Cut { score, taken: sought - found.before, ties: found.up_to - found.before })
     }
 
-    /// The cut after `count` candidates where it lies beyond a `bound` of its bracket.
+    /// Finds the cut after `count` candidates if it lies beyond a `bound` of its bracket.
     fn search(&mut self, row: Row<'_>, count: usize, mut bound: f32) -> Result<Cut> {
         loop {
-            // Where scores tie, sampled bounds are often the very score that is sought.
+            // With many ties, a sampled bound is often exactly the score of the cut.
             let Split { above: greater, inside: ties } =
                 self.split(row, Bracket { low: just_below(bound), high: just_above(bound) });
             let bracket = match count {
@@ -221,9 +202,9 @@ impl Scratch {
         }
     }
 
-    /// Marks the candidates in a bracket.
+    /// Marks the candidates inside a bracket.
     fn split(&mut self, row: Row<'_>, bracket: Bracket) -> Split {
-        let found = machine::split(row.scores, bracket, &mut self.marked);
+        let found = simd::split(row.scores, bracket, &mut self.marked);
         let above = self.excluded.iter().filter(|&&id| row.scores[id as usize] >= bracket.high).count();
         Split {
             above: found.above - above,
@@ -231,7 +212,7 @@ impl Scratch {
         }
     }
 
-    /// Unmarks the candidates with a cut's score that have these numbers among them, by id.
+    /// Unmarks some of the candidates that tie at a cut: those with these numbers in the order of ids.
     fn unmark_ties(&mut self, row: Row<'_>, score: f32, numbers: Range<usize>) {
         std::mem::swap(&mut self.marked, &mut self.tied);
         self.marked.resize(self.tied.len(), 0);
@@ -243,27 +224,27 @@ impl Scratch {
 }
 
 impl Scratch {
-    /// Marks items among which are the `k` highest-ranked, if a sample leads to not many more of them.
+    /// Marks a superset of the `k` highest-ranked items; returns whether it is small enough to use.
     ///
-    /// One pass, where [`Scratch::mark`] makes two. The marked are all items above some score, so they hold
-    /// every NaN of the row, and excluded items too.
+    /// It takes one pass, [`Scratch::mark`] two. All items above some score are marked, including every NaN
+    /// of the row and excluded items.
     fn mark_around(&mut self, sample: &Sample, scores: &[f32], k: usize) -> bool {
         sample.take(scores, &mut self.sample);
-        let span = machine::span(&self.sample);
+        let span = simd::span(&self.sample);
         let low = bracket(&self.sample, span, k + self.excluded.len(), scores.len()).low;
         self.marked.resize(bits::words_for(scores.len()), 0);
-        let Split { inside, .. } = machine::split(scores, Bracket { low, high: UNBOUNDED }, &mut self.marked);
+        let Split { inside, .. } = simd::split(scores, Bracket { low, high: UNBOUNDED }, &mut self.marked);
         (k + self.excluded.len()..=8 * k + 512).contains(&inside)
     }
 }
 
-/// The ids of the `k` highest-ranked candidates of each row, in rank order, into `ids`.
+/// Writes the ids of the `k` highest-ranked candidates of each row, in rank order, to `ids`.
 ///
 /// # Errors
 /// `Value` for what [`check_call`] refuses, a NaN, too few candidates, and 0 threads.
 ///
 /// # Panics
-/// When `ids` does not hold `rows * k` values.
+/// If `ids` does not hold `rows * k` values.
 pub fn top_ranked(
     scores: Matrix<'_, f32>,
     k: usize,
@@ -280,7 +261,7 @@ pub fn top_ranked(
             scratch.mark(&sample, (number, row, exclude.row(number)), &(0..k), "k")?;
         }
         found.resize(scratch.marked.iter().map(|word| word.count_ones() as usize).sum(), 0);
-        machine::expand(&scratch.marked, found);
+        simd::expand(&scratch.marked, found);
         if found.iter().any(|&id| row[id as usize].is_nan()) {
             return Err(not_a_number("scores", number, row));
         }

@@ -1,7 +1,7 @@
-//! Sessions as compressed rows: one flat column of items and the offset of each session in it.
+//! The session store: sessions as compressed rows, i.e. one column of items and the offset of each session.
 //!
 //! A sample is a (session, end) pair: prefix `items[..end]`, target `items[end]`. Prefixes are never
-//! written out.
+//! stored.
 
 use crate::error::{Error, Result};
 use crate::storage::{Column, Mapping, Word, write_atomically};
@@ -21,9 +21,9 @@ const CHECKSUM_BYTES: usize = 8;
 /// Which items of a session are targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Targets {
-    /// Every item but the first.
+    /// Every item except the first.
     Every,
-    /// The last item of each session of two or more.
+    /// The last item of each session of two or more items.
     Last,
 }
 
@@ -44,18 +44,18 @@ pub struct Columns {
     pub users: Option<Column<i64>>,
 }
 
-/// Sessions of items, in memory or memory-mapped; never changes once made.
+/// An immutable store of sessions, in memory or memory-mapped.
 #[derive(Debug, PartialEq)]
 pub struct SessionStore(Columns);
 
 impl SessionStore {
     /// Groups interactions into sessions, in the order in which sessions first appear.
     ///
-    /// Inside a session items are ordered by timestamp (stable) or, without timestamps, as given.
+    /// Items of a session are ordered by timestamp (stable) or, without timestamps, as given.
     /// `num_items` defaults to the largest item plus one.
     ///
     /// # Errors
-    /// `Value` for lengths that differ, items outside the catalogue, and a session of several users.
+    /// `Value` for lengths that differ, items outside the catalogue, or a session with several users.
     ///
     /// ```
     /// use alterrec_core::sessions::SessionStore;
@@ -78,7 +78,7 @@ impl SessionStore {
         ] {
             if let Some(len) = len.filter(|&len| len != total) {
                 return Err(Error::Value(format!(
-                    "{name} has {len} values, session_ids has {total}; allowed: one for each interaction"
+                    "{name} has {len} values, session_ids has {total}; expected one for each interaction"
                 )));
             }
         }
@@ -115,16 +115,16 @@ impl SessionStore {
         })
     }
 
-    /// A store of ready columns.
+    /// Builds a store from its columns.
     ///
     /// # Errors
-    /// `Value` where they do not fit together.
+    /// `Value` if they do not fit together.
     pub fn from_columns(columns: Columns) -> Result<Self> {
         let Columns { num_items, offsets, items, session_ids, timestamps, users } = &columns;
         let (sessions, total) = (session_ids.len(), items.len());
         let wrong = |message: String| Err(Error::Value(message));
         if offsets.len() != sessions + 1 {
-            return wrong(format!("offsets has {} values, allowed: {}", offsets.len(), sessions + 1));
+            return wrong(format!("offsets has {} values; expected {}", offsets.len(), sessions + 1));
         }
         if timestamps.as_ref().is_some_and(|t| t.len() != total) {
             return wrong(format!("timestamps must have {total} values, one for each interaction"));
@@ -134,12 +134,12 @@ impl SessionStore {
         }
         if offsets[0] != 0 || offsets[sessions] != total as u64 {
             let (first, last) = (offsets[0], offsets[sessions]);
-            return wrong(format!("offsets run from {first} to {last}, allowed: from 0 to {total}"));
+            return wrong(format!("offsets run from {first} to {last}; expected from 0 to {total}"));
         }
         for (session, bounds) in offsets.windows(2).enumerate() {
             if bounds[1] <= bounds[0] || bounds[1] - bounds[0] > u64::from(u32::MAX) {
                 return wrong(format!(
-                    "session {session} runs from {} to {}, allowed: 1 to {} items",
+                    "session {session} runs from {} to {}; expected 1 to {} items",
                     bounds[0],
                     bounds[1],
                     u32::MAX
@@ -149,12 +149,12 @@ impl SessionStore {
         if sessions > u32::MAX as usize || *num_items > u64::from(u32::MAX) {
             let most = u32::MAX;
             return wrong(format!(
-                "{sessions} sessions of {num_items} items; allowed: {most} of each at most"
+                "{sessions} sessions of {num_items} items; expected {most} of each at most"
             ));
         }
         if let Some(place) = items.iter().position(|&item| u64::from(item) >= *num_items) {
             return wrong(format!(
-                "items[{place}] is {}, allowed: 0 to {} (num_items is {num_items})",
+                "items[{place}] is {}; expected 0 to {} (num_items is {num_items})",
                 items[place],
                 num_items.saturating_sub(1)
             ));
@@ -162,7 +162,7 @@ impl SessionStore {
         Ok(Self(columns))
     }
 
-    /// The columns, to look into.
+    /// The columns.
     #[must_use]
     pub fn columns(&self) -> &Columns {
         &self.0
@@ -183,11 +183,11 @@ impl SessionStore {
     /// The items of the session at index `session`.
     ///
     /// # Errors
-    /// `Index` when there is no such session.
+    /// `Index` if there is no such session.
     pub fn session(&self, session: usize) -> Result<&[u32]> {
         if session >= self.num_sessions() {
             return Err(Error::Index(format!(
-                "session {session} of a store of {}; allowed: 0 to {}",
+                "session {session} of a store of {}; expected 0 to {}",
                 self.num_sessions(),
                 self.num_sessions().saturating_sub(1)
             )));
@@ -215,7 +215,7 @@ impl SessionStore {
         counts
     }
 
-    /// The share of targets (every prefix) that already occur in their prefix; 0 without targets.
+    /// The share of targets (over all prefixes) that occur in their prefix; 0 if there are no targets.
     #[must_use]
     pub fn repeat_share(&self) -> f64 {
         let mut last_seen_in = vec![0_u32; self.num_items()];
@@ -230,7 +230,7 @@ impl SessionStore {
         if targets == 0 { 0.0 } else { repeats as f64 / targets as f64 }
     }
 
-    /// Every (session, end) pair of the targets asked for, in store order.
+    /// All (session, end) pairs of the chosen targets, in store order.
     #[must_use]
     pub fn prefixes(&self, targets: Targets) -> Vec<(u32, u32)> {
         let mut pairs = Vec::with_capacity(self.0.items.len() - self.num_sessions());
@@ -244,10 +244,10 @@ impl SessionStore {
         pairs
     }
 
-    /// Writes the store to `path`, all or not at all.
+    /// Writes the store to `path` atomically.
     ///
     /// # Errors
-    /// `Io` when the file cannot be written; nothing half-written is left.
+    /// `Io` if the file cannot be written; no partial file is left.
     pub fn save(&self, path: &Path) -> Result<()> {
         let Columns { num_items, offsets, items, session_ids, timestamps, users } = &self.0;
         let flags =
@@ -271,7 +271,7 @@ impl SessionStore {
     /// Opens a file that `save` wrote, memory-mapped; the file is read once to check it.
     ///
     /// # Errors
-    /// `Io` when the file cannot be read, is of another kind or version, truncated or damaged.
+    /// `Io` if the file cannot be read, is of another kind or version, truncated or damaged.
     pub fn open(path: &Path) -> Result<Self> {
         let wrong = |what: String| Error::Io(format!("{}: {what}", path.display()));
         let map = Mapping::open(path)?;
@@ -330,18 +330,18 @@ impl SessionStore {
 fn catalogue_size(item_ids: &[i64], num_items: Option<i64>) -> Result<u64> {
     let most = i64::from(u32::MAX);
     if let Some(given) = num_items.filter(|&n| !(0..=most).contains(&n)) {
-        return Err(Error::Value(format!("num_items is {given}; allowed: 0 to {most}")));
+        return Err(Error::Value(format!("num_items is {given}; expected 0 to {most}")));
     }
     let size = num_items
         .unwrap_or_else(|| item_ids.iter().max().map_or(0, |&largest| largest.clamp(-1, most - 1) + 1));
     if let Some(place) = item_ids.iter().position(|item| !(0..size).contains(item)) {
         let item = item_ids[place];
         return Err(Error::Value(if size == 0 {
-            format!("item_ids[{place}] is {item}, but num_items is 0; allowed: no interactions at all")
+            format!("item_ids[{place}] is {item}, but num_items is 0; expected no interactions")
         } else if item < 0 {
-            format!("item_ids[{place}] is {item}; allowed: 0 to {}", size - 1)
+            format!("item_ids[{place}] is {item}; expected 0 to {}", size - 1)
         } else {
-            format!("item_ids[{place}] is {item}; allowed: 0 to {} (num_items is {size})", size - 1)
+            format!("item_ids[{place}] is {item}; expected 0 to {} (num_items is {size})", size - 1)
         }));
     }
     Ok(size as u64)
@@ -355,7 +355,7 @@ fn sessions_by_first_appearance(session_ids: &[i64]) -> Result<(Vec<u32>, Vec<i6
     let mut last: Option<(i64, u32)> = None;
     for &name in session_ids {
         let index = match last {
-            // Interactions of one session mostly lie together.
+            // Interactions of one session are mostly adjacent.
             Some((previous, index)) if previous == name => index,
             _ => *index_of.entry(name).or_insert_with(|| {
                 names.push(name);
@@ -367,7 +367,7 @@ fn sessions_by_first_appearance(session_ids: &[i64]) -> Result<(Vec<u32>, Vec<i6
     }
     if names.len() > u32::MAX as usize {
         let (found, most) = (names.len(), u32::MAX);
-        return Err(Error::Value(format!("session_ids names {found} sessions; allowed: {most} at most")));
+        return Err(Error::Value(format!("session_ids names {found} sessions; expected {most} at most")));
     }
     Ok((session_of, names))
 }
@@ -378,7 +378,7 @@ fn users_of_sessions(user_ids: &[i64], session_of: &[u32], names: &[i64]) -> Res
         let known = *users[session as usize].get_or_insert(user);
         if known != user {
             return Err(Error::Value(format!(
-                "user_ids has users {known} and {user} for session {}; allowed: one user for a session",
+                "user_ids has users {known} and {user} for session {}; expected one user per session",
                 names[session as usize]
             )));
         }
@@ -393,7 +393,7 @@ fn file_bytes(sessions: u64, total: u64, has_timestamps: bool, has_users: bool) 
     8 * (session_words + interaction_words) + (HEADER_BYTES + CHECKSUM_BYTES) as u128
 }
 
-/// Each step is a bijection of the sum, so that no change of a single word goes unseen.
+/// Each step is a bijection of the checksum, so that every change of a single word is detected.
 struct Checksum(u64);
 
 impl Default for Checksum {
@@ -410,7 +410,7 @@ impl Checksum {
     }
 }
 
-/// A writer that sums what it writes, in words of 8 bytes.
+/// A writer that computes the checksum of what it writes, in words of 8 bytes.
 struct Summed<'a> {
     out: &'a mut BufWriter<File>,
     sum: Checksum,

@@ -1,7 +1,6 @@
-//! Columns that live in memory or in a memory-mapped file, and the atomic write that makes such files.
+//! Columns of integers, in memory or in a memory-mapped file, and the atomic write of such files.
 
 use crate::error::{Error, Result};
-use crate::machine;
 use memmap2::Mmap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(target_endian = "big")]
 compile_error!("store files are little-endian and mapped as they lie; this target is big-endian");
 
-/// Sets apart the temporary files of one process.
+/// Distinguishes the temporary files of one process.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// An integer that may be read from any bytes of its size.
@@ -39,19 +38,37 @@ macro_rules! words {
 }
 words!(u32, u64, i64);
 
-/// A file mapped read-only and shared by the columns that lie in it.
+/// Maps a whole file, read-only.
+#[allow(unsafe_code)]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is read-only, and files of this format are only replaced by a rename
+    // (`write_atomically`), never changed in place, so the mapped bytes do not change while the map keeps the
+    // replaced file alive. Truncating such a file by other means causes a bus error, as for every mapped
+    // file; that cannot be prevented here.
+    unsafe { Mmap::map(file) }
+}
+
+/// Views bytes as little-endian integers; `None` unless they are aligned and hold a whole number of them.
+#[allow(unsafe_code)]
+fn words<T: Word>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: `Word` is sealed to u32, u64 and i64, for which any bytes are a value.
+    let (head, values, tail) = unsafe { bytes.align_to::<T>() };
+    (head.is_empty() && tail.is_empty()).then_some(values)
+}
+
+/// A file mapped read-only, shared by the columns in it.
 #[derive(Debug, Clone)]
 pub struct Mapping(Arc<Mmap>);
 
 impl Mapping {
-    /// Maps the whole of `path`.
+    /// Maps the whole file at `path`.
     ///
     /// # Errors
-    /// `Io` when the file cannot be opened or mapped.
+    /// `Io` if the file cannot be opened or mapped.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |e: io::Error| Error::Io(format!("{}: cannot be read ({e})", path.display()));
         let file = File::open(path).map_err(failed)?;
-        let map = machine::map(&file).map_err(failed)?;
+        let map = map(&file).map_err(failed)?;
         Ok(Self(Arc::new(map)))
     }
 
@@ -76,7 +93,7 @@ impl<T: Word> Column<T> {
     /// The `len` integers that start at byte `start` of `map`.
     ///
     /// # Errors
-    /// `Io` when they do not lie inside the file or are not aligned.
+    /// `Io` if they do not lie inside the file or are not aligned.
     pub fn mapped(map: &Mapping, start: usize, len: usize) -> Result<Self> {
         let bytes = len.checked_mul(size_of::<T>());
         let inside = bytes.and_then(|b| start.checked_add(b)).is_some_and(|end| end <= map.bytes().len());
@@ -102,7 +119,7 @@ impl<T: Word> Deref for Column<T> {
         match &self.0 {
             Place::Owned(values) => values,
             Place::Mapped { map, start, bytes, .. } => {
-                let values = machine::words(&map.bytes()[*start..*start + *bytes]);
+                let values = words(&map.bytes()[*start..*start + *bytes]);
                 values.expect("checked by `mapped`: a map starts at a page, so offsets tell alignment")
             }
         }
@@ -115,11 +132,10 @@ impl<T: Word> PartialEq for Column<T> {
     }
 }
 
-/// Writes `path` all or not at all: a temporary file in the same folder, synced, then renamed.
+/// Writes `path` atomically: to a temporary file in the same folder, which is synced and then renamed.
 ///
 /// # Errors
-/// `Io` with the path when anything fails; the temporary file is then removed and an older file at
-/// `path` is as it was.
+/// `Io` with the path when anything fails; the temporary file is removed and an older file at `path` is kept.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -136,7 +152,7 @@ pub fn write_atomically(
         .and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all())
         .and_then(|()| fs::rename(&temporary, path))
         .map_err(|e| {
-            // The first error is the one to tell; a leftover that stays is no news beside it.
+            // The first error is reported; failing to remove the temporary file is not.
             let _ = fs::remove_file(&temporary);
             failed(e)
         })

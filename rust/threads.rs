@@ -1,4 +1,4 @@
-//! The one place that chooses threads, and the one loop over independent rows.
+//! Thread pools, and the parallel loop over independent rows that all kernels use.
 
 use crate::error::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
-/// Pools by process and size: after a fork the child finds none of its own and builds them, for the
-/// parent's threads are not in it.
+/// Pools by process id and size: after a fork, the child has none of the parent's threads and builds new
+/// pools.
 static POOLS: Mutex<BTreeMap<(u32, usize), Arc<ThreadPool>>> = Mutex::new(BTreeMap::new());
 
-/// How many threads `threads` stands for; `None` is one for each core.
+/// The number of threads; `None` means one per core.
 ///
 /// # Errors
-/// `Value` when `threads` is 0.
+/// `Value` if `threads` is 0.
 fn count(threads: Option<usize>) -> Result<usize> {
     match threads {
-        Some(0) => Err(Error::Value("threads is 0; allowed: 1 or more, or None for all cores".into())),
+        Some(0) => Err(Error::Value("threads is 0; expected 1 or more, or None for all cores".into())),
         Some(count) => Ok(count),
         None => Ok(available_parallelism().map_or(1, usize::from)),
     }
@@ -28,7 +28,7 @@ fn pool(count: usize) -> Result<Arc<ThreadPool>> {
     if let Some(pool) = lock().get(&key) {
         return Ok(Arc::clone(pool));
     }
-    // Built without the lock: a child forked meanwhile would find it held for ever.
+    // Built without holding the lock: a child forked meanwhile would find it locked for ever.
     let built = ThreadPoolBuilder::new().num_threads(count).build();
     let built = built.map_err(|e| {
         Error::Value(format!("threads is {count}, which the system refuses ({e}); ask for fewer"))
@@ -36,12 +36,10 @@ fn pool(count: usize) -> Result<Arc<ThreadPool>> {
     Ok(Arc::clone(lock().entry(key).or_insert_with(|| Arc::new(built))))
 }
 
-/// Runs `work` where rayon's iterators use `threads` threads; `None` is one for each core.
-///
-/// Pools are built once and kept.
+/// Runs `work` in a pool of `threads` threads; `None` means one per core. Pools are built once and reused.
 ///
 /// # Errors
-/// `Value` when `threads` is 0 or the system refuses that many.
+/// `Value` if `threads` is 0 or the system refuses that many.
 ///
 /// ```
 /// use alterrec_core::threads::with_threads;
@@ -52,16 +50,16 @@ pub fn with_threads<R: Send>(threads: Option<usize>, work: impl FnOnce() -> R + 
     Ok(pool(count(threads)?)?.install(work))
 }
 
-/// Fills `out`, `width` values a row, by `fill(scratch, row, row_out)`, rows in parallel.
+/// Fills `out`, `width` values per row, by `fill(scratch, row, row_out)`, with rows in parallel.
 ///
-/// The calling thread works too: another thread that is slow to wake, or that shares its core with a
-/// spinning one, takes fewer rows and holds nobody up.
+/// The calling thread takes part: a thread that is slow to wake, or that shares its core with a spinning one,
+/// takes fewer rows and does not delay the others.
 ///
 /// # Errors
 /// The error of the first row that has one, whatever the number of threads.
 ///
 /// # Panics
-/// When `out` does not hold `rows * width` values.
+/// If `out` does not hold `rows * width` values.
 pub fn fill_rows<T, S, F>(
     out: &mut [T],
     rows: usize,
@@ -88,7 +86,7 @@ where
     }
     let queue = Mutex::new((0, out));
     let first_error = Mutex::new(None);
-    // Rows are taken in order, so rows before one that fails have been taken too.
+    // Rows are taken in order, so the rows before a failing one have been taken too.
     let take = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         let (row, rest) = &mut *queue;

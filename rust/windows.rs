@@ -1,10 +1,10 @@
-//! Rank windows: the items at ranks `start..stop` of each row, as ids or as a mask.
+//! Rank windows: the items at ranks `start..stop` of each row of a matrix, as ids, as a mask or as bits.
 
 use crate::brackets::Sample;
 use crate::draws::{Draw, Drawn};
 use crate::error::{Error, Result};
-use crate::machine;
 use crate::matrix::{Matrix, check_call};
+use crate::simd;
 
 use crate::select::Scratch;
 use crate::threads::fill_rows;
@@ -13,27 +13,27 @@ use std::ops::Range;
 fn check_window(window: &Range<usize>) -> Result<()> {
     if window.start > window.end {
         return Err(Error::Value(format!(
-            "start is {} and stop is {}; allowed: start at most stop",
+            "start is {} and stop is {}; start must not be above stop",
             window.start, window.end
         )));
     }
     Ok(())
 }
 
-/// How many ids [`rank_window`] gives for each row.
+/// Number of ids that [`rank_window`] writes per row.
 #[must_use]
 pub fn width(window: &Range<usize>, draw: Option<&Draw<'_>>) -> usize {
     draw.map_or(window.len(), |draw| draw.count)
 }
 
-/// The ids at ranks `window` of each row, ascending, into `ids`; with `draw`, that many of them.
+/// Writes the ids at ranks `window` of each row, ascending, to `ids`; with `draw`, a sample of them.
 ///
 /// # Errors
 /// `Value` for a reversed window, for what [`check_call`] and [`Draw::check`] refuse, a NaN, too few
 /// candidates, and 0 threads.
 ///
 /// # Panics
-/// When `ids` does not hold `rows * width` values.
+/// If `ids` does not hold `rows * width` values.
 pub fn rank_window(
     scores: Matrix<'_, f32>,
     window: Range<usize>,
@@ -57,11 +57,11 @@ pub fn rank_window(
         |(scratch, all, drawn): &mut (Scratch, Vec<i64>, Drawn), row, out| {
             scratch.mark(&sample, (row, scores.row(row), exclude.row(row)), &window, "stop")?;
             let Some(draw) = draw else {
-                machine::expand(&scratch.marked, out);
+                simd::expand(&scratch.marked, out);
                 return Ok(());
             };
             all.resize(window.len(), 0);
-            machine::expand(&scratch.marked, all);
+            simd::expand(&scratch.marked, all);
             draw.positions(row, window.len(), drawn, out);
             for place in out {
                 *place = all[*place as usize];
@@ -71,13 +71,13 @@ pub fn rank_window(
     )
 }
 
-/// For each row and item, whether its rank is in `window`, into `mask`.
+/// Writes to `mask`, for each row and item, whether its rank is in `window`.
 ///
 /// # Errors
 /// As [`rank_window`].
 ///
 /// # Panics
-/// When `mask` does not hold `rows * columns` values.
+/// If `mask` does not hold `rows * columns` values.
 pub fn rank_window_mask(
     scores: Matrix<'_, f32>,
     window: Range<usize>,
@@ -99,13 +99,13 @@ pub fn rank_window_mask(
     })
 }
 
-/// The window of each row as bits: bit `i % 8` of byte `i / 8` is item `i`.
+/// Writes the window of each row to `bytes`: bit `i % 8` of byte `i / 8` is item `i`.
 ///
 /// # Errors
 /// As [`rank_window`].
 ///
 /// # Panics
-/// When `bytes` does not hold `rows * columns.div_ceil(8)` values.
+/// If `bytes` does not hold `rows * columns.div_ceil(8)` values.
 pub fn rank_window_bits(
     scores: Matrix<'_, f32>,
     window: Range<usize>,

@@ -131,13 +131,13 @@ proptest! {
 
 #[test]
 fn an_empty_prefix_is_an_error() {
-    let message = "lengths[1] is 0; allowed: 1 to 2";
+    let message = "lengths[1] is 0; expected 1 to 2";
     assert_eq!(graphs_of(&[vec![1, 2], vec![]]), Err(Error::Value(message.into())));
 }
 
 #[test]
 fn an_item_outside_the_catalogue_is_an_error() {
-    let message = "items[0, 1] is 6; allowed: 0 to 5";
+    let message = "items[0, 1] is 6; expected 0 to 5";
     assert_eq!(graphs_of(&[vec![1, 6]]), Err(Error::Value(message.into())));
 }
 
@@ -147,7 +147,7 @@ fn users_are_numbers_from_0() {
         let store = SessionStore::from_arrays(&[0], &[2], None, Some(&[user]), None).unwrap();
         let most = u32::MAX - 4;
         let message =
-            format!("user {user} of session 0; allowed: 0 to {most} (numbers from 0, without gaps)");
+            format!("user {user} of session 0; expected 0 to {most} (numbers from 0, without gaps)");
         assert_eq!(transition_graph(&store, 1), Err(Error::Value(message)));
     }
 }

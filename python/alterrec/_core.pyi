@@ -1,4 +1,4 @@
-"""The compiled core; use `alterrec.ranking` and `alterrec.sessions`, which check and convert."""
+"""The compiled core; use it through `alterrec.ranking`, `alterrec.sessions` and `alterrec.graphs`."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -35,7 +35,7 @@ __version__: str
 
 @final
 class SessionStore:
-    """Sessions of items, stored as one column of items and the offset of each session; immutable."""
+    """An immutable store of sessions: one column of items and the offset of each session in it."""
 
     __hash__: ClassVar[None]  # type: ignore[assignment]
     @staticmethod
@@ -47,7 +47,7 @@ class SessionStore:
         user_ids: ArrayLike | None = None,
         num_items: int | None = None,
     ) -> SessionStore:
-        """Groups interactions into sessions; rows of a session need not lie together."""
+        """Group interactions into sessions; the rows of a session need not be adjacent."""
     @staticmethod
     def _from_columns(
         num_items: int,
@@ -59,9 +59,9 @@ class SessionStore:
     ) -> SessionStore: ...
     @staticmethod
     def open(path: str | PathLike[str]) -> SessionStore:
-        """Opens a file written by ``save``, memory-mapped."""
+        """Open a file written by ``save``, memory-mapped."""
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the store to a file, all or not at all."""
+        """Write the store to a file atomically."""
     @property
     def num_sessions(self) -> int: ...
     @property
@@ -85,19 +85,19 @@ class SessionStore:
     @property
     def lengths(self) -> NDArray[np.int64]: ...
     def session(self, index: int) -> NDArray[np.uint32]:
-        """The items of the session at an index."""
+        """Return the items of the session at an index."""
     def item_counts(self) -> NDArray[np.int64]:
-        """(V,) how often each item occurs."""
+        """Return how often each item occurs, (V,)."""
     def repeat_share(self) -> float:
-        """The share of targets (every prefix) that occur in their prefix already."""
+        """Return the share of targets (over all prefixes) that occur in their prefix."""
     def prefixes(self, targets: Literal["every", "last"] = "every") -> NDArray[np.int64]:
-        """(P, 2) rows (session index, end)."""
+        """Return rows (session index, end), (P, 2)."""
     def __len__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class EpochPlan:
-    """The samples of one epoch and shard in their order, cut into batches; fills arrays with them."""
+    """The samples of one epoch and shard, in order and divided into batches; fills the arrays of a batch."""
 
     def __new__(
         cls,
@@ -120,9 +120,9 @@ class EpochPlan:
     @property
     def num_samples(self) -> int: ...
     def sizes(self) -> list[tuple[int, int, int]]:
-        """For each batch: rows, items kept of its longest prefix, items kept of all its prefixes."""
+        """Return for each batch the numbers of rows, of items of the longest prefix and of all prefixes."""
     def fill_padded(self, batch: int, pad: int, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """Fills rows with lengths, targets, samples, sessions, users; items with rows * width of them."""
+        """Fill rows with lengths, targets, samples, sessions and users, and items with padded prefixes."""
     def fill_packed(
         self,
         batch: int,
@@ -131,9 +131,9 @@ class EpochPlan:
         positions: NDArray[np.int64],
         offsets: NDArray[np.int64],
     ) -> None:
-        """Fills rows likewise, the items of all prefixes, their positions, and the rows + 1 offsets."""
+        """Fill rows in the same way, the items of all prefixes, their positions, and the offsets."""
     def session_sizes(self) -> list[tuple[int, int, int]]:
-        """For each batch: samples, rows that sessions share, items kept of the longest."""
+        """Return for each batch the numbers of samples, of rows by session, and of items of the longest."""
     def fill_sessions(
         self,
         batch: int,
@@ -142,14 +142,14 @@ class EpochPlan:
         row_of: NDArray[np.int64],
         items: NDArray[np.int64],
     ) -> None:
-        """Fills rows likewise, row_of with the row of each sample, and items with a row a session."""
+        """Fill rows in the same way, row_of with the row of each sample, and items with a row per session."""
 
 def derive_seed(seed: int, words: Sequence[int]) -> int:
-    """A new seed from a seed and words that name its purpose."""
+    """Derive a seed from a seed and words that identify its purpose."""
 
 @final
 class ItemNeighbours:
-    """Item-kNN: of each item the k items most similar by the sessions they share."""
+    """Item-kNN: the k most similar items of each item, measured by the sessions they share."""
 
     def __new__(
         cls, store: SessionStore, k: int, shrinkage: float = 0.0, *, threads: int | None = None
@@ -163,21 +163,21 @@ class ItemNeighbours:
         *,
         threads: int | None = None,
     ) -> ItemNeighbours:
-        """The inverse of ``arrays``."""
+        """Rebuild from ``arrays``."""
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]:
-        """Offsets (V+1,), ids and similarities: item i's neighbours are ids[offsets[i]:offsets[i + 1]]."""
+        """Return offsets (V+1,), ids and similarities; item i has ids[offsets[i]:offsets[i + 1]]."""
     def scores(self, items: ArrayLike, lengths: ArrayLike, decay: float) -> NDArray[np.float32]:
-        """(B, V) scores of right-padded prefixes: items (B, L), lengths (B,)."""
+        """Return scores (B, V) of right-padded prefixes: items (B, L), lengths (B,)."""
 
 @final
 class SessionNeighbours:
-    """V-SKNN: items of the past sessions nearest to the prefix."""
+    """V-SKNN: scores the items of the past sessions that are most similar to the prefix."""
 
     def __new__(
         cls, store: SessionStore, k: int = 500, sample: int = 5000, *, threads: int | None = None
     ) -> SessionNeighbours: ...
     def scores(self, items: ArrayLike, lengths: ArrayLike) -> NDArray[np.float32]:
-        """(B, V) scores of right-padded prefixes: items (B, L), lengths (B,)."""
+        """Return scores (B, V) of right-padded prefixes: items (B, L), lengths (B,)."""
 
 # Graphs.
 
@@ -190,10 +190,10 @@ def session_graphs(
     tuple[NDArray[np.int64], NDArray[np.int64]],
     tuple[NDArray[np.int64], NDArray[np.int64]],
 ]:
-    """Nodes (T,), starts (N+1,), node of each place (N, L), predecessors and successors (offsets, ids)."""
+    """Return nodes (T,), starts (N+1,), node of each position (N, L), predecessors and successors."""
 
 def transition_graph(store: SessionStore, predecessors: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Offsets (V+U+1,) and ids of the edges that end in each item and user."""
+    """Return offsets (V+U+1,) and ids of the incoming edges of each item and user."""
 
 # Ranking.
 
@@ -206,7 +206,7 @@ def rank_window(
     threads: int | None,
     out: NDArray[np.int64],
 ) -> None:
-    """Fills out with the ids at ranks start..stop-1; draw is (count, seed, rows)."""
+    """Fill out with the ids at ranks start..stop-1; draw is (count, seed, rows)."""
 
 def rank_window_mask(
     scores: NDArray[np.float32],
@@ -216,7 +216,7 @@ def rank_window_mask(
     threads: int | None,
     out: NDArray[np.bool_],
 ) -> None:
-    """Fills out with whether each item is at ranks start..stop-1."""
+    """Fill out with whether each item is at ranks start..stop-1."""
 
 def rank_window_bits(
     scores: NDArray[np.float32],
@@ -226,7 +226,7 @@ def rank_window_bits(
     threads: int | None,
     out: NDArray[np.uint8],
 ) -> None:
-    """Fills out with the bits of the window, (rows, ceil(V / 8)): bit i % 8 of byte i // 8 is item i."""
+    """Fill out with the bits of the window, (rows, ceil(V / 8)): bit i % 8 of byte i // 8 is item i."""
 
 def cross_entropy(
     scores: NDArray[np.float32],
@@ -238,7 +238,7 @@ def cross_entropy(
     factor: float,
     threads: int | None,
 ) -> NDArray[np.float64]:
-    """The loss of each row; scores become factor times its gradient."""
+    """Return the loss of each row and overwrite the scores with factor times the gradient."""
 
 def top_ranked(
     scores: NDArray[np.float32],
@@ -247,7 +247,7 @@ def top_ranked(
     threads: int | None,
     out: NDArray[np.int64],
 ) -> None:
-    """Fills out with the ids of the k highest-ranked items in rank order."""
+    """Fill out with the ids of the k highest-ranked items in rank order."""
 
 def target_counts(
     scores: NDArray[np.float32],
@@ -255,7 +255,7 @@ def target_counts(
     exclude: NDArray[np.int64],
     threads: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(greater, tied), each (1, B)."""
+    """Return (greater, tied), each (1, B)."""
 
 def fused_target_counts(
     views: Sequence[NDArray[np.float32]],
@@ -264,20 +264,20 @@ def fused_target_counts(
     exclude: NDArray[np.int64],
     threads: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(greater, tied), each (views + 1, B), the weighted sum last."""
+    """Return (greater, tied), each (views + 1, B), with the weighted sum last."""
 
 def window_positions(
     draw: tuple[int, int, NDArray[np.uint64]], population: int, threads: int | None, out: NDArray[np.int64]
 ) -> None:
-    """Fills out with the positions in an ascending window that rank_window draws."""
+    """Fill out with the positions in an ascending window that rank_window draws."""
 
 def uniform_items(
     draw: tuple[int, int, NDArray[np.uint64]], num_items: int, threads: int | None, out: NDArray[np.int64]
 ) -> None:
-    """Fills out with ids drawn with replacement from the catalogue."""
+    """Fill out with ids drawn with replacement from the catalogue."""
 
 def instruction_sets() -> list[str]:
-    """The names of the instruction sets that this processor has, best first."""
+    """Return the names of the instruction sets of this processor, best first."""
 
 def use_instructions(name: str | None) -> None:
-    """Runs all kernels on the set of this name from now on; None is the best again."""
+    """Run all kernels on the named set from now on; None means the best one."""

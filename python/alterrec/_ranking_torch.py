@@ -1,6 +1,6 @@
-"""The functions of `alterrec.ranking` in plain torch, for scores that lie on a device.
+"""The functions of `alterrec.ranking` in torch, for scores on a device.
 
-Results equal those of the Rust core bit for bit. Shapes: B rows, V items, E excluded ids a row.
+Results equal those of the Rust core bit for bit. Shapes: B rows, V items, E excluded ids per row.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def cross_entropy_(
 
 
 def _share(own_BP: Tensor, weights_P: Tensor, sum_B1: Tensor, most_B1: Tensor) -> Tensor:
-    """What a candidate's exponential is multiplied by in the gradient, (B, 1)."""
+    """Return the factor (B, 1) of the exponentials of candidates in the gradient."""
     return (weights_P / ((own_BP - most_B1).exp() + sum_B1)).sum(1, keepdim=True)
 
 
@@ -134,16 +134,16 @@ def _pull(
     most_B1: Tensor,
     factor: float,
 ) -> Tensor:
-    """Adds the gradient of positives that each stand alone against the candidates; their loss (B,)."""
+    """Add the gradient of positives that are compared separately with the candidates; return their loss."""
     whole_BP = (own_BP - most_B1).exp() + sum_B1
     scores.scatter_add_(1, positives_BP, -factor * weights_P * (sum_B1 / whole_BP))
     return (whole_BP.log() + most_B1 - own_BP) @ weights_P
 
 
 def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int, check: bool) -> tuple[Tensor, Tensor]:
-    """Integers whose ascending order is the rank order, excluded items last; and float32 scores.
+    """Return integer keys in ascending rank order, with excluded items last, and float32 scores.
 
-    Checks wait for the device, so a training step goes without.
+    Checks wait for the device, so training steps skip them.
     """
     scores_BV = _float32("scores", scores) if check else scores.detach().float()
     ids = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
@@ -186,7 +186,7 @@ def _counted(scores_BV: Tensor, targets: Any, exclude: Any) -> tuple[Tensor, Ten
     if len(wrong):
         row = int(wrong[0])
         raise ValueError(
-            f"targets: row {row} has the id {int(targets_B[row])}; allowed: 0 to {num_items - 1} "
+            f"targets: row {row} has the id {int(targets_B[row])}; expected 0 to {num_items - 1} "
             f"(the catalogue has {num_items} items)"
         )
     targets_B1 = targets_B[:, None]
@@ -207,16 +207,16 @@ def _excluded(scores_BV: Tensor, exclude: Any) -> Tensor:
     if len(wrong):
         row, place = wrong[0].tolist()
         raise ValueError(
-            f"exclude: row {row} has the id {int(ids_BE[row, place])}; allowed: 0 to {num_items - 1} "
+            f"exclude: row {row} has the id {int(ids_BE[row, place])}; expected 0 to {num_items - 1} "
             f"(the catalogue has {num_items} items), or -1 as padding"
         )
     return _mask(scores_BV, ids_BE)
 
 
 def _mask(scores_BV: Tensor, ids_BE: Tensor) -> Tensor:
-    """True at the ids of each row; -1 is none."""
+    """Return a mask of the ids of each row; -1 is padding."""
     rows, num_items = scores_BV.shape
-    # One more column takes the pads.
+    # An additional column takes the padding.
     mask = torch.zeros((rows, num_items + 1), dtype=torch.bool, device=scores_BV.device)
     return mask.scatter_(1, ids_BE.masked_fill(ids_BE == -1, num_items), True)[:, :num_items]
 

@@ -1,10 +1,11 @@
-"""Graphs of sessions; numpy alone.
+"""Graphs of sessions; needs only numpy.
 
-Two kinds: the items of one prefix and their order (`session_graphs`), and the transitions of all sessions
-with their users (`transition_graph`). The edges are an `Adjacency`, over which torch takes a mean by
-``embedding_bag(ids, states, offsets, mode="mean", include_last_offset=True)``.
+There are two kinds: one graph per prefix with its items and their order (`session_graphs`), and one graph of
+the transitions of all sessions with their users (`transition_graph`). Edges are an `Adjacency`; in torch, the
+mean over neighbours is ``embedding_bag(ids, states, offsets, mode="mean", include_last_offset=True)``.
 
-Why this form: forward and backward at width 64, one thread of a 2-core CPU, in milliseconds.
+This format was chosen for its speed: forward and backward passes at width 64 take, in milliseconds on one
+thread of a 2-core CPU:
 
 | edges as | 512 prefixes of 1 to 20 items | of 1 to 50 | 40,000 nodes, 1,040,000 edges |
 |---|---|---|---|
@@ -12,7 +13,7 @@ Why this form: forward and backward at width 64, one thread of a 2-core CPU, in 
 | pairs, ``index_add`` | 8 | 24 | 580 |
 | ``segment_reduce`` | - | - | 1270 |
 | bags | 7 | 16 | 105 |
-| bags, the gradient by bags of the transposed edges | 6 | 10 | 14 |
+| bags, gradient by bags of the transposed edges | 6 | 10 | 14 |
 | the same without padded nodes | 1 | 7 | - |
 """
 
@@ -32,11 +33,11 @@ Int64: TypeAlias = NDArray[np.int64]
 
 
 class Adjacency(NamedTuple):
-    """For each node the nodes it takes a mean of: ``ids[offsets[node]:offsets[node + 1]]``, ascending.
+    """Edges as compressed rows: the neighbours of a node are ``ids[offsets[node]:offsets[node + 1]]``.
 
-    Shapes:
+    Attributes:
         offsets: (nodes + 1,) int64.
-        ids: (edges,) int64.
+        ids: (edges,) int64, ascending for each node.
     """
 
     offsets: Int64
@@ -44,14 +45,14 @@ class Adjacency(NamedTuple):
 
 
 class SessionGraphs(NamedTuple):
-    """The graphs of N prefixes; their T nodes are numbered prefix after prefix. All arrays are int64.
+    """The graphs of N prefixes, whose T nodes are numbered consecutively. All arrays are int64.
 
-    Shapes:
-        nodes: (T,) the item of each node: the distinct items of each prefix, ascending.
-        starts: (N + 1,): prefix n has the nodes ``starts[n]`` to ``starts[n + 1] - 1``.
-        node_of_place: (N, L) the node of each item; 0 at padding, which is a node too: mask by lengths.
-        predecessors: of each node the distinct nodes right before it somewhere in the prefix.
-        successors: of each node the distinct nodes right after it; the same edges turned round.
+    Attributes:
+        nodes: (T,) item of each node: the distinct items of each prefix, ascending.
+        starts: (N + 1,); prefix n has the nodes ``starts[n]`` to ``starts[n + 1] - 1``.
+        node_of_place: (N, L) node of each item. It is 0 at padding, which is also a node, so mask by lengths.
+        predecessors: for each node, the distinct nodes that directly precede it in the prefix.
+        successors: for each node, the distinct nodes that directly follow it: the same edges reversed.
     """
 
     nodes: Int64
@@ -62,17 +63,17 @@ class SessionGraphs(NamedTuple):
 
 
 def session_graphs(items: ArrayLike, lengths: ArrayLike, num_items: int) -> SessionGraphs:
-    """One graph for each prefix: a node an item, an edge u -> v wherever v follows u.
+    """Build one graph per prefix: a node for each item, and an edge u -> v if v directly follows u.
 
     A pair that occurs twice is one edge; an item that follows itself has an edge to itself.
 
     Args:
-        items: (N, L) integers, right-padded.
-        lengths: (N,) integers, 1 to L.
+        items: (N, L) integer item ids, right-padded.
+        lengths: (N,) integers, number of items of each prefix, 1 to L.
         num_items: size of the catalogue.
 
     Raises:
-        ValueError: an argument is outside what is said above, or an item is not in 0..num_items-1.
+        ValueError: an argument is outside its range, or an item is not in 0..num_items-1.
 
     Example:
         >>> graphs = session_graphs([[7, 2, 7, 0]], [3], num_items=8)
@@ -88,23 +89,23 @@ def session_graphs(items: ArrayLike, lengths: ArrayLike, num_items: int) -> Sess
 
 
 def transition_graph(store: SessionStore, predecessors: int = 12) -> Adjacency:
-    """The transitions of all sessions as one graph over items 0..V-1 and users V..V+U-1.
+    """Build one graph of the transitions of all sessions, over items 0..V-1 and users V..V+U-1.
 
-    U is the highest user + 1, or 0 where the store has no users. The edges, each both ways:
+    U is the highest user + 1, or 0 if the store has no users. There is an edge in both directions between
 
-    - an item and each of its ``predecessors`` most frequent direct predecessors (ties: first seen first);
-    - two consecutive items, every time they occur;
-    - the user and the item of every interaction;
+    - each item and its ``predecessors`` most frequent direct predecessors (ties: the one seen first);
+    - each two consecutive items, once per occurrence;
+    - the user and the item of each interaction;
 
-    and one edge from each node to itself. Parallel edges stay, so that they weigh the mean. All edges go both
-    ways: the graph is its own transpose, and so the gradient of a mean over it is a sum over it.
+    and an edge from each node to itself. Parallel edges are kept, so that they weight the mean. The graph is
+    its own transpose, so the gradient of a mean over it is a sum over it.
 
     Args:
         store: the training sessions; users are numbered from 0.
-        predecessors: 1 or more.
+        predecessors: number of predecessors per item, 1 or more.
 
     Raises:
-        ValueError: an argument is outside what is said above.
+        ValueError: an argument is outside its range.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 1], [0, 1, 1], user_ids=[0, 0, 0])

@@ -52,18 +52,18 @@ def metrics(
     names: Sequence[str] = DEFAULT_METRICS,
     ties: Ties = "expected",
 ) -> dict[str, float]:
-    """Return the mean of each metric over samples; the order of the samples does not change a bit of it.
+    """Return the mean of each metric over samples; it does not depend on their order, to the last bit.
 
     Args:
-        greater: (N,) integers, items strictly above the target.
-        tied: (N,) integers, items equal to the target, itself included, so 1 or more.
+        greater: (N,) integers, number of items that score above the target.
+        tied: (N,) integers, number of items that score the same as the target, including itself; 1 or more.
         names: names in ``METRICS`` with a cutoff, as ``hits@K``, ``ndcg@K`` and ``mrr@K``; ``ndcg`` and
             ``mrr`` also without one.
-        ties: ``expected`` over tie orders, or the target first (``optimistic``) or last
-            (``pessimistic``) among its equals.
+        ties: rank of the target among tied items: the mean over all orders (``expected``), the first
+            (``optimistic``) or the last (``pessimistic``).
 
     Returns:
-        Name to mean, a fraction between 0 and 1, in the order of ``names``.
+        Means by name, fractions between 0 and 1, in the order of ``names``.
 
     Raises:
         ValueError: no samples, counts of the wrong shape, type or range, or an unknown name.
@@ -90,7 +90,7 @@ def metric_values(
     """Return one metric for each sample; the arguments are those of :func:`metrics`.
 
     Returns:
-        (N,) float64, fractions between 0 and 1.
+        Values (N,), float64, fractions between 0 and 1.
 
     Raises:
         ValueError: counts of the wrong shape, type or range, or an unknown name.

@@ -1,4 +1,4 @@
-"""Sessions and the batches of their prefixes; numpy alone.
+"""Sessions and batches of their prefixes; needs only numpy.
 
 >>> import numpy as np
 >>> from alterrec.sessions import PrefixBatches, SessionStore
@@ -29,19 +29,20 @@ _WORDS = 2**64
 
 
 class Batch(NamedTuple):
-    """B samples: prefixes of sessions and the item that follows each. All arrays are int64.
+    """A batch of B samples: prefixes of sessions and the item that follows each. All arrays are int64.
 
-    Shapes:
-        items: (B, L) right-padded, L the longest prefix of the batch; packed: (T,), prefix after prefix;
-            by session: (R, L), R rows that the prefixes of a session share.
-        lengths: (B,) items of each prefix, 1 to ``max_len``.
+    Attributes:
+        items: item ids. Padded: (B, L), right-padded to the longest prefix of the batch. Packed: (T,), one
+            prefix after the other. By session: (R, L), where prefixes of a session share a row.
+        lengths: (B,) number of items of each prefix, 1 to ``max_len``.
         targets: (B,) the item to predict.
-        samples: (B,) offset of the target in ``store.items``, the same in every epoch, order and shard.
+        samples: (B,) sample ids: the offset of the target in ``store.items``, the same in every epoch, order
+            and shard.
         sessions: (B,) index of the session in the store.
-        users: (B,), or None where the store has no users.
-        positions: packed: (T,) position of each item in its kept prefix, from 0; padded: None.
-        offsets: packed: (B + 1,), prefix i is ``items[offsets[i]:offsets[i + 1]]``; padded: None.
-        row_of: by session: (B,), prefix i is ``items[row_of[i], :lengths[i]]``; otherwise None.
+        users: (B,) user of each sample, or None if the store has no users.
+        positions: packed only: (T,) position of each item in its prefix, from 0. Otherwise None.
+        offsets: packed only: (B + 1,); prefix i is ``items[offsets[i]:offsets[i + 1]]``. Otherwise None.
+        row_of: by session only: (B,); prefix i is ``items[row_of[i], :lengths[i]]``. Otherwise None.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 0], [4, 2, 3])
@@ -65,35 +66,36 @@ class Batch(NamedTuple):
 
 
 class PrefixBatches:
-    """The batches of one epoch (and shard); iterating again gives the same batches again.
+    """The batches of one epoch (and shard). Iterating again yields the same batches.
 
-    The order and the drawn targets are functions of (seed, epoch), and of ``batch_size * world`` where
-    samples are bucketed; never of threads or of the rank.
+    The order of the samples and the drawn targets are functions of (seed, epoch), and with ``bucket`` also of
+    ``batch_size * world``; they do not depend on threads or on the rank.
 
     Args:
         store: the sessions.
-        batch_size: samples in a batch, 1 or more; only the last batch has fewer.
-        max_len: the last ``max_len`` items of a prefix are kept, 1 or more.
-        shuffle: random order, or the order of the store (or of ``samples``).
-        seed, epoch: whole numbers from 0 to 2**64 - 1.
-        shard: (rank, world). Samples are dealt in turn, so that step by step the batches of all ranks
-            together are the batches of one process with ``batch_size * world``. Every rank has the same
-            number of batches and every sample is at one rank. Where samples do not divide, the last
-            batches are shorter; one is empty only at a rank that has fewer samples than batches.
-        targets: "every" item but the first of each session, or only the "last".
-        per_session: at most so many random targets of each session, drawn anew each epoch.
+        batch_size: number of samples per batch, 1 or more; only the last batch has fewer.
+        max_len: number of items of a prefix that are kept, counted from its end, 1 or more.
+        shuffle: whether samples are in random order. If not, they are in the order of the store, or of
+            ``samples``.
+        seed, epoch: integers, 0 to 2**64 - 1.
+        shard: (rank, world) for distributed training. In each step, the batches of all ranks together are
+            the batch of a single process with ``batch_size * world``. Every rank has the same number of
+            batches, and every sample is in one rank. If the samples do not divide evenly, the last batches
+            are shorter; a batch is empty only if a rank has fewer samples than batches.
+        targets: "every" item except the first of each session, or only the "last" item.
+        per_session: at most this many random targets per session, drawn again in each epoch. Default: all.
         samples: (P, 2) integers, rows (session index, end): exactly these samples.
-        layout: "padded", "packed" or "by_session", see Batch. By session, whole sessions are shuffled and
-            the samples of each stay together, so that a causal encoder reads a session once for all of
-            its prefixes; a prefix that was cut to ``max_len`` has a row of its own.
-        bucket: with ``shuffle``, gather prefixes of near length: shuffled samples are sorted by length
-            inside windows of 64 batches, and the batches shuffled. Less padding, still random.
-        pad: fills padded rows after each prefix; mask by ``lengths``, as 0 is an item too.
-        reuse: the arrays of a batch are views of buffers that the next batch overwrites.
+        layout: "padded", "packed" or "by_session", see :class:`Batch`. By session, whole sessions are
+            shuffled and the samples of a session stay together, so that a causal encoder reads a session
+            once for all of its prefixes; a prefix that was cut to ``max_len`` has a separate row.
+        bucket: with ``shuffle``, group prefixes of similar length to reduce padding: shuffled samples are
+            sorted by length within windows of 64 batches, then the batches are shuffled.
+        pad: value of padding after each prefix. 0 is also an item id, so mask by ``lengths``.
+        reuse: whether the arrays of a batch are views of buffers that the next batch overwrites.
 
     Raises:
-        ValueError: an argument is outside what is said above, or ``samples``, ``per_session`` and
-            ``targets="last"`` are combined.
+        ValueError: an argument is outside its range, or ``samples``, ``per_session`` and ``targets="last"``
+            are combined.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 0, 1, 1], [4, 2, 3, 0, 1])
@@ -121,12 +123,12 @@ class PrefixBatches:
         reuse: bool = False,
     ) -> None:
         if layout not in ("padded", "packed", "by_session"):
-            raise ValueError(f'layout is {layout!r}; allowed: "padded", "packed" or "by_session"')
+            raise ValueError(f'layout is {layout!r}; expected "padded", "packed" or "by_session"')
         narrowed = [targets == "last", per_session is not None, samples is not None]
         if sum(narrowed) > 1:
             raise ValueError(
                 f"targets={targets!r}, per_session={per_session} and samples each choose the samples; "
-                'allowed: one of targets="last", per_session and samples'
+                'use only one of targets="last", per_session and samples'
             )
         rank, world = (_word("shard", part) for part in shard)
         self.num_items = store.num_items
@@ -189,10 +191,11 @@ class PrefixBatches:
 
 
 def derive_seed(seed: int, *words: int) -> int:
-    """A new seed, 0 to 2**64 - 1, from a seed and words that name its purpose, such as (epoch, rank).
+    """Derive a seed from a seed and words that identify its purpose, such as (epoch, rank).
 
     Each word is one block of Philox 2x64-10 (Salmon et al., "Parallel random numbers: as easy as
-    1, 2, 3", SC 2011). Seed and words are whole numbers from 0 to 2**64 - 1; ValueError otherwise.
+    1, 2, 3", SC 2011). Seed, words and result are integers from 0 to 2**64 - 1; other values raise
+    ValueError.
 
     Example:
         >>> derive_seed(1, 2, 3) == derive_seed(1, 2, 3), derive_seed(1, 2, 3) == derive_seed(1, 3, 2)
@@ -206,7 +209,7 @@ def derive_seed(seed: int, *words: int) -> int:
 def _word(name: str, value: int) -> int:
     word = operator.index(value)
     if not 0 <= word < _WORDS:
-        raise ValueError(f"{name} is {word}; allowed: 0 to 2**64 - 1")
+        raise ValueError(f"{name} is {word}; expected 0 to 2**64 - 1")
     return word
 
 

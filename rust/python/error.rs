@@ -1,4 +1,4 @@
-//! The one mapping from core errors to Python's built-in exceptions.
+//! Mapping of core errors to Python's built-in exceptions.
 
 use crate::error::Error;
 use pyo3::PyErr;

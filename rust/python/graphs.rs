@@ -1,4 +1,4 @@
-//! Graphs of prefixes and of a store for Python.
+//! Python wrappers of the graphs of prefixes and of a store.
 
 use super::integers::positive;
 use super::prefixes::PrefixArrays;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 /// Offsets and ids.
 type Edges<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
 
-/// Nodes, starts and nodes of places, then the two sorts of edges.
+/// Nodes, starts, node of each position, predecessors and successors.
 type Graphs<'py> =
     (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray2<i64>>, Edges<'py>, Edges<'py>);
 
@@ -20,7 +20,8 @@ fn edges(py: Python<'_>, adjacency: Adjacency) -> Edges<'_> {
     (adjacency.offsets.into_pyarray(py), adjacency.ids.into_pyarray(py))
 }
 
-/// The graphs of right-padded prefixes: nodes, starts, node of each place, predecessors and successors.
+/// Return the graphs of right-padded prefixes: nodes, starts, node of each position, predecessors,
+/// successors.
 #[pyfunction]
 #[pyo3(signature = (items, lengths, num_items))]
 fn session_graphs<'py>(
@@ -39,7 +40,7 @@ fn session_graphs<'py>(
     Ok((nodes, starts, places, edges(py, graphs.predecessors), edges(py, graphs.successors)))
 }
 
-/// The graph of all transitions of a store: offsets and ids.
+/// Return the graph of all transitions of a store: offsets and ids.
 #[pyfunction]
 #[pyo3(signature = (store, predecessors))]
 fn transition_graph<'py>(py: Python<'py>, store: &SessionStore, predecessors: i64) -> PyResult<Edges<'py>> {

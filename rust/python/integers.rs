@@ -1,4 +1,4 @@
-//! Integers from Python: any integer array as int64, whole numbers with a name in their error.
+//! Integers from Python: any integer array as int64, and checked counts.
 
 use numpy::ndarray::Dimension;
 use numpy::{PyArray, PyArrayMethods, PyReadonlyArray};
@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
-/// `values` (an array, or what numpy makes one of) as int64, C-contiguous, copied only if it is not.
+/// Converts `values` (array-like) to C-contiguous int64; copies only if necessary.
 pub(super) fn int64<'py, D: Dimension>(
     name: &str,
     values: &Bound<'py, PyAny>,
@@ -18,23 +18,23 @@ pub(super) fn int64<'py, D: Dimension>(
     let kind: char = dtype.getattr("kind")?.extract()?;
     let empty = array.getattr("size")?.extract::<usize>()? == 0;
     if !empty && !matches!(kind, 'i' | 'u') {
-        return Err(PyValueError::new_err(format!("{name} has dtype {dtype}; allowed: integers")));
+        return Err(PyValueError::new_err(format!("{name} has dtype {dtype}; expected integers")));
     }
     if !empty && kind == 'u' && array.call_method0("max")?.extract::<i64>().is_err() {
-        return Err(PyValueError::new_err(format!("{name} has values above {}; allowed: int64", i64::MAX)));
+        return Err(PyValueError::new_err(format!("{name} has values above {}; expected int64", i64::MAX)));
     }
     let dimensions = array.getattr("ndim")?;
     let keep = [("copy", false)].into_py_dict(py)?;
     let cast = array.call_method("astype", ("int64",), Some(&keep))?.cast_into::<PyArray<i64, D>>();
     let array = cast.map_err(|_| {
         let allowed = D::NDIM.unwrap_or_default();
-        PyValueError::new_err(format!("{name} has {dimensions} dimensions; allowed: {allowed}"))
+        PyValueError::new_err(format!("{name} has {dimensions} dimensions; expected {allowed}"))
     })?;
     Ok(array.try_readonly()?)
 }
 
-/// `value` as a count of at least 1.
+/// Checks that `value` is a count of at least 1.
 pub(super) fn positive(name: &str, value: i64) -> PyResult<usize> {
     let checked = usize::try_from(value).ok().filter(|&count| count > 0);
-    checked.ok_or_else(|| PyValueError::new_err(format!("{name} is {value}; allowed: 1 or more")))
+    checked.ok_or_else(|| PyValueError::new_err(format!("{name} is {value}; expected 1 or more")))
 }

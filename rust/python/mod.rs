@@ -1,4 +1,5 @@
-//! The extension module: wrappers that borrow, check, detach and hand over.
+//! The extension module: wrappers that borrow and check arguments, release the interpreter, and call the
+//! core.
 
 mod error;
 mod graphs;
@@ -10,7 +11,7 @@ mod sessions;
 
 use pyo3::prelude::*;
 
-/// Native kernels of `alterrec`; use `alterrec.ranking` and `alterrec.sessions` instead.
+/// Native kernels of `alterrec`; use them through `alterrec.ranking` and `alterrec.sessions`.
 #[pymodule(gil_used = false)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -1,4 +1,4 @@
-//! `ItemNeighbours` and `SessionNeighbours` for Python.
+//! Python classes `ItemNeighbours` and `SessionNeighbours`.
 
 use super::integers::positive;
 use super::prefixes::PrefixArrays;
@@ -11,22 +11,22 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// The offsets, ids and similarities of neighbour lists.
+/// Offsets, ids and similarities of neighbour lists.
 type Arrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
 
-/// Item-kNN: of each item the k items most similar by the sessions they share.
+/// Item-kNN: the k most similar items of each item, measured by the sessions they share.
 ///
-/// Similarity c_ij / (sqrt(c_i * c_j) + shrinkage), c counted in sessions (an item counts once a
-/// session); ties go to the smaller id. An item is no neighbour of its own.
+/// The similarity is c_ij / (sqrt(c_i * c_j) + shrinkage), where c counts sessions (an item counts once per
+/// session). Ties go to the smaller id. An item is not a neighbour of itself.
 ///
 /// Args:
 ///   store: the training sessions.
-///   k: neighbours kept for an item, 1 or more.
-///   shrinkage: 0 or more; larger values trust rare items less.
-///   threads: for building and scoring; None takes all cores. The result does not depend on it.
+///   k: number of neighbours per item, 1 or more.
+///   shrinkage: 0 or more; larger values reduce the similarity of rare items.
+///   threads: number of threads for building and scoring; None uses all cores. It does not change results.
 ///
 /// Raises:
-///   ValueError: an argument is outside what is said above.
+///   ValueError: an argument is outside its range.
 ///
 /// Example:
 ///
@@ -58,7 +58,7 @@ impl ItemNeighbours {
         Ok(Self { neighbours, threads })
     }
 
-    /// The inverse of ``arrays``; ValueError when they do not fit together.
+    /// Rebuild from ``arrays``; ValueError if they do not fit together.
     #[staticmethod]
     #[pyo3(signature = (num_items, offsets, ids, similarities, *, threads=None))]
     fn from_arrays(
@@ -74,8 +74,9 @@ impl ItemNeighbours {
         Ok(Self { neighbours, threads })
     }
 
-    /// offsets (V+1,) int64, ids uint32 and similarities float32: item i's neighbours, best first,
-    /// are ids[offsets[i]:offsets[i + 1]]; copies.
+    /// Return copies of offsets (V+1,) int64, ids uint32 and similarities float32.
+    ///
+    /// The neighbours of item i, best first, are ids[offsets[i]:offsets[i + 1]].
     fn arrays<'py>(&self, py: Python<'py>) -> Arrays<'py> {
         let (offsets, ids, similarities) = self.neighbours.arrays();
         (
@@ -85,11 +86,11 @@ impl ItemNeighbours {
         )
     }
 
-    /// (B, V) float32 scores of right-padded prefixes: items (B, L) and lengths (B,), integers.
+    /// Return scores (B, V) float32 of right-padded prefixes, given as integer items (B, L) and lengths (B,).
     ///
-    /// The sum over the prefix's items of decay ** (distance from the end) times their similarity to
-    /// each item; 0 for items near none. ValueError for a decay outside 0..1, a length outside 0..L
-    /// and an item outside the catalogue; padding is not looked at.
+    /// The score of an item is the sum, over the items of the prefix, of decay ** (distance from the end)
+    /// times the similarity of both; 0 if it is not a neighbour of any. ValueError for a decay outside 0..1,
+    /// a length outside 0..L or an item outside the catalogue; padding is not read.
     fn scores<'py>(
         &self,
         items: &Bound<'py, PyAny>,
@@ -101,25 +102,26 @@ impl ItemNeighbours {
     }
 }
 
-/// V-SKNN: items of the past sessions nearest to the prefix.
+/// V-SKNN: scores the items of the past sessions that are most similar to the prefix.
 ///
-/// Of the sessions that share an item with the prefix, the ``sample`` latest in the store are looked
-/// at. Similarity is the sum over shared items of position / length, the position counted from 1 at
-/// the oldest item of the prefix, each item at its last. The k most similar sessions are kept (ties:
-/// the later one), and an item's score is the sum over kept sessions that hold it of similarity /
-/// steps, the steps from the end of the prefix, from 1, to the latest item shared.
+/// Of the sessions that share an item with the prefix, the ``sample`` latest in the store are compared with
+/// it. The similarity is the sum over shared items of position / length; positions are counted from 1 at the
+/// oldest item of the prefix, and an item counts at its last position. The k most similar sessions are kept
+/// (ties: the later one). The score of an item is the sum, over the kept sessions that contain it, of
+/// similarity / steps, where steps counts from 1 from the end of the prefix to the latest shared item.
 ///
 /// Ludewig and Jannach, "Evaluation of session-based recommendation algorithms", UMUAI 2018, with
 /// the defaults of their published code (``weighting="div"``, ``weighting_score="div"``, no idf). The
-/// constant factor 1 / (distinct items of the prefix) is left out, as it changes no ranking.
+/// constant factor 1 / (distinct items of the prefix) is left out, as it does not change the ranking.
 ///
 /// Args:
-///   store: the training sessions in the order of time.
-///   k, sample: 1 or more.
-///   threads: for scoring; None takes all cores. The result does not depend on it.
+///   store: the training sessions, in chronological order.
+///   k: number of neighbour sessions, 1 or more.
+///   sample: number of latest sessions to compare with, 1 or more.
+///   threads: number of threads for scoring; None uses all cores. It does not change results.
 ///
 /// Raises:
-///   ValueError: an argument is outside what is said above.
+///   ValueError: an argument is outside its range.
 ///
 /// Example:
 ///
@@ -152,10 +154,10 @@ impl SessionNeighbours {
         Ok(Self { neighbours, threads })
     }
 
-    /// (B, V) float32 scores of right-padded prefixes: items (B, L) and lengths (B,), integers.
+    /// Return scores (B, V) float32 of right-padded prefixes, given as integer items (B, L) and lengths (B,).
     ///
-    /// 0 for items of no kept session. ValueError for a length outside 0..L and an item outside the
-    /// catalogue; padding is not looked at.
+    /// Items of no neighbour session score 0. ValueError for a length outside 0..L or an item outside the
+    /// catalogue; padding is not read.
     fn scores<'py>(
         &self,
         items: &Bound<'py, PyAny>,

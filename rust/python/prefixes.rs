@@ -6,7 +6,7 @@ use numpy::ndarray::{Ix1, Ix2};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-/// Borrowed arrays: items (B, L) and lengths (B,), integers.
+/// Borrowed integer arrays: items (B, L) and lengths (B,).
 pub(super) struct PrefixArrays<'py> {
     items: PyReadonlyArray2<'py, i64>,
     lengths: PyReadonlyArray1<'py, i64>,

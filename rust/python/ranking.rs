@@ -1,4 +1,4 @@
-//! What `alterrec.ranking` calls; see there for the meaning of every argument.
+//! The functions behind `alterrec.ranking`, where every argument is documented.
 
 use crate::draws::{self, Draw};
 use crate::instructions::{self, Instructions};
@@ -15,7 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 type Ids<'py> = Bound<'py, PyArray2<i64>>;
-/// How many to draw, the seed, and the number of each row.
+/// Size of the draw, seed, and number of each row.
 type DrawArgs<'py> = (usize, u64, PyReadonlyArray1<'py, u64>);
 
 fn matrix<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Matrix<'a, T>> {
@@ -26,7 +26,7 @@ fn draw<'a>((count, seed, rows): &'a DrawArgs<'_>) -> PyResult<Draw<'a>> {
     Ok(Draw { count: *count, seed: *seed, rows: rows.as_slice()? })
 }
 
-/// The values of an output array, once it has the shape that the call fills.
+/// Checks the shape of an output array and returns its values.
 fn filled<'a, T: Element>(
     out: &'a mut PyReadwriteArray2<'_, T>,
     rows: usize,
@@ -34,12 +34,12 @@ fn filled<'a, T: Element>(
 ) -> PyResult<&'a mut [T]> {
     if out.shape() != [rows, width] {
         let found = out.shape();
-        return Err(PyValueError::new_err(format!("out has shape {found:?}; allowed: [{rows}, {width}]")));
+        return Err(PyValueError::new_err(format!("out has shape {found:?}; expected [{rows}, {width}]")));
     }
     Ok(out.as_slice_mut()?)
 }
 
-/// (what to count, counts) with row 0 the items above and row 1 the tied ones, of one view or more.
+/// Arrays `greater` and `tied` of one or more views.
 fn split<'py>(py: Python<'py>, counts: &[Counts], width: usize) -> (Ids<'py>, Ids<'py>) {
     let rows = counts.len() / width;
     let part = |which| {
@@ -85,7 +85,7 @@ fn rank_window_mask(
     Ok(py.detach(|| windows::rank_window_mask(scores, start..stop, exclude, threads, mask))?)
 }
 
-/// The window's bits, byte after byte, of the rows of `out`.
+/// Write the bits of the window of each row to `out`.
 #[pyfunction]
 #[pyo3(signature = (scores, start, stop, exclude, threads, out))]
 fn rank_window_bits(
@@ -102,7 +102,8 @@ fn rank_window_bits(
     Ok(py.detach(|| windows::rank_window_bits(scores, start..stop, exclude, threads, bits))?)
 }
 
-/// Replaces scores by the gradient and returns each row's loss; candidates are None, int64 ids or uint8 bits.
+/// Overwrite the scores with the gradient and return each row's loss; candidates: None, int64 ids or uint8
+/// bits.
 #[pyfunction]
 #[pyo3(signature = (scores, positives, weights, candidates, exclude, each, factor, threads))]
 #[expect(clippy::too_many_arguments, reason = "the arguments of the function in Python")]
@@ -209,13 +210,13 @@ fn uniform_items(
     Ok(py.detach(|| draws::uniform_items(&draw, num_items, threads, ids))?)
 }
 
-/// The names of the instruction sets that this processor has, best first.
+/// Return the names of the instruction sets of this processor, best first.
 #[pyfunction]
 fn instruction_sets() -> Vec<String> {
     Instructions::available().iter().map(ToString::to_string).collect()
 }
 
-/// Runs all kernels on the set of this name from now on; None is the best again. For tests and benches.
+/// Run all kernels on the named set from now on; None means the best one. For tests and benchmarks.
 #[pyfunction]
 #[pyo3(signature = (name))]
 fn use_instructions(name: Option<&str>) -> PyResult<()> {
@@ -223,7 +224,7 @@ fn use_instructions(name: Option<&str>) -> PyResult<()> {
         let set = Instructions::available().into_iter().find(|set| set.to_string() == name);
         set.ok_or_else(|| {
             let allowed = instruction_sets().join(", ");
-            PyValueError::new_err(format!("name is {name:?}; allowed on this processor: {allowed}"))
+            PyValueError::new_err(format!("name is {name:?}; expected one of this processor: {allowed}"))
         })
     };
     Ok(instructions::use_only(name.map(named).transpose()?)?)

@@ -1,4 +1,4 @@
-//! `SessionStore` and `EpochPlan` for Python.
+//! Python classes `SessionStore` and `EpochPlan`.
 
 use super::integers::{int64, positive};
 use crate::batches::{Choice, Layout, Plan};
@@ -15,11 +15,11 @@ use pyo3::types::PyTuple;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Sessions of items, stored as one column of items and the offset of each session; immutable.
+/// An immutable store of sessions: one column of items and the offset of each session in it.
 ///
-/// Sessions are numbered 0..num_sessions-1 in the order in which they first appear, items are
-/// 0..num_items-1. Make one with ``from_arrays`` or ``open``; equal when the content is equal;
-/// pickles by content.
+/// Sessions are numbered 0..num_sessions-1 in the order in which they first appear, items are 0..num_items-1.
+/// Create a store with ``from_arrays`` or ``open``. Stores are equal if their content is equal, and can be
+/// pickled.
 ///
 /// Example:
 ///
@@ -64,24 +64,24 @@ fn targets_named(name: &str) -> PyResult<Targets> {
     match name {
         "every" => Ok(Targets::Every),
         "last" => Ok(Targets::Last),
-        _ => Err(PyValueError::new_err(format!("targets is {name:?}; allowed: \"every\" or \"last\""))),
+        _ => Err(PyValueError::new_err(format!("targets is {name:?}; expected \"every\" or \"last\""))),
     }
 }
 
 #[pymethods]
 impl SessionStore {
-    /// Groups interactions into sessions; rows of a session need not lie together.
+    /// Group interactions into sessions; the rows of a session need not be adjacent.
     ///
     /// Args:
-    ///   session_ids, item_ids: (N,) integers, one row an interaction; N = 0 gives an empty store.
-    ///   timestamps: (N,) integers in any unit: sessions are sorted by them, equal times stay in the
-    ///     given order. Without them the given order is the order in time.
-    ///   user_ids: (N,) integers, one user for a session.
-    ///   num_items: size of the catalogue; by default the largest item + 1.
+    ///   session_ids, item_ids: (N,) integers, one per interaction; N = 0 gives an empty store.
+    ///   timestamps: (N,) integers in any unit. Items of a session are sorted by them; equal times keep the
+    ///     given order. Default: the given order is the order in time.
+    ///   user_ids: (N,) integers, the same user for all interactions of a session. Default: no users.
+    ///   num_items: size of the catalogue. Default: the largest item + 1.
     ///
     /// Raises:
-    ///   ValueError: lengths differ, a dtype is not an integer, an item lies outside 0..num_items-1,
-    ///     or a session has several users.
+    ///   ValueError: lengths differ, a dtype is not an integer, an item is outside 0..num_items-1, or a session
+    ///     has several users.
     ///
     /// Example:
     ///
@@ -111,7 +111,7 @@ impl SessionStore {
         )
     }
 
-    /// A store of ready columns, as pickling gives them back.
+    /// Rebuild a store from its columns, for pickle.
     #[staticmethod]
     fn _from_columns(
         num_items: u64,
@@ -134,18 +134,18 @@ impl SessionStore {
         }))
     }
 
-    /// Opens a file written by ``save``, memory-mapped: processes share it, and it need not fit.
+    /// Open a file written by ``save``, memory-mapped: processes share it, and it may be larger than memory.
     ///
-    /// The file is read through once to check it. Raises OSError, saying what was found, for a file
-    /// that cannot be read, is no saved store, is of another version, truncated or damaged.
+    /// The file is read once to check it. Raises OSError if it cannot be read, is not a saved store, has
+    /// another version, or is truncated or damaged.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         Self::wrap(py.detach(|| sessions::SessionStore::open(&path)))
     }
 
-    /// Writes the store to a file, all or not at all: an older file stays as it was on any error.
+    /// Write the store to a file atomically: on any error an older file is kept.
     ///
-    /// Raises OSError with the path when it cannot be written.
+    /// Raises OSError with the path if the file cannot be written.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         Ok(py.detach(|| self.store.save(&path))?)
     }
@@ -168,7 +168,7 @@ impl SessionStore {
         self.store.num_items()
     }
 
-    /// Whether interactions have times.
+    /// Whether interactions have timestamps.
     #[getter]
     fn has_timestamps(&self) -> bool {
         self.columns().timestamps.is_some()
@@ -180,56 +180,57 @@ impl SessionStore {
         self.columns().users.is_some()
     }
 
-    /// (S+1,) int64: session i is items[offsets[i]:offsets[i + 1]]; a copy.
+    /// A copy of the offsets (S+1,) int64: session i is items[offsets[i]:offsets[i + 1]].
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
         signed(&self.columns().offsets).into_pyarray(py)
     }
 
-    /// (N,) uint32: the items of all sessions; a copy.
+    /// A copy of the items (N,) uint32 of all sessions.
     #[getter]
     fn items<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
         PyArray1::from_slice(py, &self.columns().items)
     }
 
-    /// (S,) int64: the given id of each session; a copy.
+    /// A copy of the ids (S,) int64 that were given to the sessions.
     #[getter]
     fn session_ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
         PyArray1::from_slice(py, &self.columns().session_ids)
     }
 
-    /// (N,) int64: the time of each interaction, a copy; None where there are none.
+    /// A copy of the timestamps (N,) int64 of the interactions, or None if there are none.
     #[getter]
     fn timestamps<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<i64>>> {
         optional(py, self.columns().timestamps.as_ref())
     }
 
-    /// (S,) int64: the user of each session, a copy; None where there are none.
+    /// A copy of the users (S,) int64 of the sessions, or None if there are none.
     #[getter]
     fn users<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<i64>>> {
         optional(py, self.columns().users.as_ref())
     }
 
-    /// (S,) int64: the number of items of each session.
+    /// The number of items of each session, (S,) int64.
     #[getter]
     fn lengths<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
         self.store.iter().map(|items| items.len() as i64).collect::<Vec<_>>().into_pyarray(py)
     }
 
-    /// The items of the session at an index, (n,) uint32; IndexError outside 0..num_sessions-1.
+    /// Return the items (n,) uint32 of the session at an index; IndexError outside 0..num_sessions-1.
     fn session<'py>(&self, py: Python<'py>, index: i64) -> PyResult<Bound<'py, PyArray1<u32>>> {
         let session = usize::try_from(index).map_err(|_| {
-            pyo3::exceptions::PyIndexError::new_err(format!("session {index}; allowed: 0 or more"))
+            pyo3::exceptions::PyIndexError::new_err(format!("session {index}; expected 0 or more"))
         })?;
         Ok(PyArray1::from_slice(py, self.store.session(session)?))
     }
 
-    /// (V,) int64: how often each item occurs.
+    /// Return how often each item occurs, (V,) int64.
     fn item_counts<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
         py.detach(|| self.store.item_counts()).into_pyarray(py)
     }
 
-    /// The share, 0..1, of targets (every prefix) that occur in their prefix already; 0 without targets.
+    /// Return the share, 0..1, of targets (over all prefixes) that occur in their prefix; 0 if there are
+    /// none.
     ///
     /// Example:
     ///
@@ -240,10 +241,10 @@ impl SessionStore {
         py.detach(|| self.store.repeat_share())
     }
 
-    /// (P, 2) int64 rows (session index, end): the prefix is items[:end], the target items[end].
+    /// Return rows (session index, end), (P, 2) int64: the prefix is items[:end], the target items[end].
     ///
-    /// ``targets="every"`` gives each end in 1..len-1, ``"last"`` only len-1; sessions of one item
-    /// give none. ValueError for any other word.
+    /// ``targets="every"`` returns each end in 1..len-1, ``"last"`` only len-1; sessions of one item have no
+    /// target. ValueError for any other value.
     #[pyo3(signature = (targets="every"))]
     fn prefixes<'py>(&self, py: Python<'py>, targets: &str) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let targets = targets_named(targets)?;
@@ -279,7 +280,7 @@ impl SessionStore {
     }
 }
 
-/// The samples of one epoch and shard in their order, cut into batches; fills arrays with them.
+/// The samples of one epoch and shard, in order and divided into batches; fills the arrays of a batch.
 #[pyclass(frozen, module = "alterrec._core")]
 pub(super) struct EpochPlan {
     store: Arc<sessions::SessionStore>,
@@ -330,13 +331,14 @@ impl EpochPlan {
         self.plan.samples().len()
     }
 
-    /// For each batch: rows, items kept of its longest prefix, items kept of all its prefixes.
+    /// Return for each batch the numbers of rows, of items of the longest prefix, and of items of all
+    /// prefixes.
     fn sizes(&self) -> PyResult<Vec<(usize, usize, usize)>> {
         Ok((0..self.plan.num_batches()).map(|batch| self.plan.size(batch)).collect::<Result<_>>()?)
     }
 
-    /// Fills rows with lengths, targets, samples, sessions and, where there are users, users, one after the
-    /// other, and items with rows * width of them, ``pad`` after each prefix.
+    /// Fill ``rows`` with lengths, targets, samples, sessions and, if there are any, users, one after the
+    /// other, and ``items`` with the prefixes, padded by ``pad``.
     fn fill_padded(
         &self,
         py: Python<'_>,
@@ -349,7 +351,7 @@ impl EpochPlan {
         Ok(py.detach(|| self.plan.fill_padded(&self.store, batch, pad, rows, items))?)
     }
 
-    /// For each batch: samples, rows that sessions share, and items kept of the longest.
+    /// Return for each batch the numbers of samples, of rows by session, and of items of the longest row.
     fn session_sizes(&self) -> PyResult<Vec<(usize, usize, usize)>> {
         let size = |batch| {
             let (rows, width) = self.plan.session_size(batch)?;
@@ -358,7 +360,8 @@ impl EpochPlan {
         Ok((0..self.plan.num_batches()).map(size).collect::<Result<_>>()?)
     }
 
-    /// Fills rows as ``fill_padded`` does, row_of with the row of each sample, and items with a row a session.
+    /// Fill ``rows`` as ``fill_padded`` does, ``row_of`` with the row of each sample, and ``items`` with one
+    /// row per session.
     fn fill_sessions(
         &self,
         py: Python<'_>,
@@ -372,7 +375,7 @@ impl EpochPlan {
         Ok(py.detach(|| self.plan.fill_sessions(&self.store, batch, pad, rows, row_of, items))?)
     }
 
-    /// Fills rows as ``fill_padded`` does, and the items of all prefixes, their positions, and the offsets.
+    /// Fill ``rows`` as ``fill_padded`` does, and the items of all prefixes, their positions and the offsets.
     fn fill_packed(
         &self,
         py: Python<'_>,
@@ -391,12 +394,12 @@ impl EpochPlan {
 fn pairs<'a>(shape: &[usize], values: &'a [i64]) -> PyResult<&'a [[i64; 2]]> {
     if shape[1] != 2 {
         let found = format!("samples has shape ({}, {})", shape[0], shape[1]);
-        return Err(PyValueError::new_err(format!("{found}; allowed: (P, 2), rows (session index, end)")));
+        return Err(PyValueError::new_err(format!("{found}; expected (P, 2), rows (session index, end)")));
     }
     Ok(values.as_chunks::<2>().0)
 }
 
-/// A new seed from a seed and words that name its purpose.
+/// Derive a seed from a seed and words that identify its purpose.
 #[pyfunction]
 #[pyo3(signature = (seed, words))]
 fn derive_seed(seed: u64, words: Vec<u64>) -> u64 {

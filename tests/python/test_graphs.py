@@ -76,14 +76,14 @@ class TestSessionGraphs:
     @pytest.mark.parametrize(
         ("items", "lengths", "message"),
         [
-            ([[0, 1]], [0], r"lengths\[0\] is 0; allowed: 1 to 2"),
-            ([[0, 1]], [3], r"lengths\[0\] is 3; allowed: 0 to 2"),
+            ([[0, 1]], [0], r"lengths\[0\] is 0; expected 1 to 2"),
+            ([[0, 1]], [3], r"lengths\[0\] is 3; expected 0 to 2"),
             ([[0, 1]], [-1], r"lengths\[0\] is -1"),
-            ([[0, 1], [2, 6]], [2, 2], r"items\[1, 1\] is 6; allowed: 0 to 5"),
-            ([[-1]], [1], r"items\[0, 0\] is -1; allowed: 0 to 5"),
-            ([[0, 1]], [1, 1], "lengths has 2 values, items 1 rows; allowed: equal"),
-            ([0, 1], [1], "items has 1 dimensions; allowed: 2"),
-            ([[0.0]], [1], "items has dtype float64; allowed: integers"),
+            ([[0, 1], [2, 6]], [2, 2], r"items\[1, 1\] is 6; expected 0 to 5"),
+            ([[-1]], [1], r"items\[0, 0\] is -1; expected 0 to 5"),
+            ([[0, 1]], [1, 1], "lengths has 2 values, items 1 rows; both must be equal"),
+            ([0, 1], [1], "items has 1 dimensions; expected 2"),
+            ([[0.0]], [1], "items has dtype float64; expected integers"),
         ],
     )
     def test_wrong_prefixes(self, items, lengths, message):
@@ -91,7 +91,7 @@ class TestSessionGraphs:
             session_graphs(items, lengths, NUM_ITEMS)
 
     def test_a_catalogue_of_nothing(self):
-        with pytest.raises(ValueError, match="num_items is 0; allowed: 1 or more"):
+        with pytest.raises(ValueError, match="num_items is 0; expected 1 or more"):
             session_graphs([[0]], [1], 0)
 
 
@@ -129,9 +129,9 @@ class TestTransitionGraph:
         assert graph[4] == [4]
 
     def test_wrong_arguments(self):
-        with pytest.raises(ValueError, match="predecessors is 0; allowed: 1 or more"):
+        with pytest.raises(ValueError, match="predecessors is 0; expected 1 or more"):
             transition_graph(make_store([[0]]), 0)
         for user in (-1, 2**32 - 1 - NUM_ITEMS):
-            message = rf"user {user} of session 1; allowed: 0 to {2**32 - 2 - NUM_ITEMS} \(numbers from 0"
+            message = rf"user {user} of session 1; expected 0 to {2**32 - 2 - NUM_ITEMS} \(numbers from 0"
             with pytest.raises(ValueError, match=message):
                 transition_graph(make_store([[0], [1]], [0, user]))

@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "files": 1,
     "progress": 1,
+    "_ranking_arguments": 1,
     "_ranking_torch": 1,
     "metrics": 1,
     "graphs": 2,

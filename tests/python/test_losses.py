@@ -267,12 +267,12 @@ def test_every_instruction_set_gives_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"positives": [[4]]}, "positives: row 0 has the id 4; allowed: 0 to 3"),
-        ({"positives": [[0], [1]]}, r"positives has shape \(2, 1\); allowed: \(1, P\)"),
-        ({"weights": [1.0, 2.0]}, r"positives has shape \(1, 1\); allowed: \(1, 2\)"),
-        ({"candidates": np.array([[9]])}, "candidates: row 0 has the id 9; allowed: 0 to 3"),
-        ({"candidates": np.zeros((1, 2), np.uint8)}, r"candidates has shape \(1, 2\); allowed: \(1, 1\)"),
-        ({"candidates": np.zeros((2, 1), np.int64)}, r"candidates has shape \(2, 1\); allowed: \(1, 1\)"),
+        ({"positives": [[4]]}, "positives: row 0 has the id 4; expected 0 to 3"),
+        ({"positives": [[0], [1]]}, r"positives has shape \(2, 1\); expected \(1, P\)"),
+        ({"weights": [1.0, 2.0]}, r"positives has shape \(1, 1\); expected \(1, 2\)"),
+        ({"candidates": np.array([[9]])}, "candidates: row 0 has the id 9; expected 0 to 3"),
+        ({"candidates": np.zeros((1, 2), np.uint8)}, r"candidates has shape \(1, 2\); expected \(1, 1\)"),
+        ({"candidates": np.zeros((2, 1), np.int64)}, r"candidates has shape \(2, 1\); expected \(1, 1\)"),
         ({"exclude": [[7]]}, "exclude: row 0 has the id 7"),
         ({"scores": np.zeros((1, 4))}, "scores is not a writeable float32 matrix"),
     ],

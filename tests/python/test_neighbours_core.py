@@ -64,10 +64,10 @@ class TestItemNeighbours:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"k": 0}, "k is 0; allowed: 1 or more"),
-            ({"shrinkage": -1.0}, "shrinkage is -1; allowed: 0 or more, finite"),
+            ({"k": 0}, "k is 0; expected 1 or more"),
+            ({"shrinkage": -1.0}, "shrinkage is -1; expected 0 or more, finite"),
             ({"shrinkage": float("nan")}, "shrinkage is NaN"),
-            ({"threads": 0}, "threads is 0; allowed: 1 or more"),
+            ({"threads": 0}, "threads is 0; expected 1 or more"),
         ],
     )
     def test_wrong_options(self, options, message):
@@ -77,12 +77,12 @@ class TestItemNeighbours:
     @pytest.mark.parametrize(
         ("offsets", "ids", "similarities", "message"),
         [
-            ([0, 1], [0], [1.0], r"offsets has 2 values; allowed: 3 \(num_items \+ 1\)"),
+            ([0, 1], [0], [1.0], r"offsets has 2 values; expected 3 \(num_items \+ 1\)"),
             ([0, 2, 1], [0], [1.0], "offsets must rise from 0 to 1"),
             ([0, 0, 2], [0], [1.0], "offsets must rise from 0 to 1"),
             ([0, 1, 1], [0], [1.0, 2.0], "similarities has 2 values, ids 1"),
-            ([0, 1, 1], [2], [1.0], r"ids\[0\] is 2; allowed: 0 to 1"),
-            ([0, 1, 1], [1], [np.nan], r"similarities\[0\] is NaN; allowed: finite"),
+            ([0, 1, 1], [2], [1.0], r"ids\[0\] is 2; expected 0 to 1"),
+            ([0, 1, 1], [1], [np.nan], r"similarities\[0\] is NaN; expected a finite number"),
         ],
     )
     def test_wrong_arrays(self, offsets, ids, similarities, message):
@@ -110,7 +110,7 @@ class TestSessionNeighbours:
 
     @pytest.mark.parametrize("name", ["k", "sample", "threads"])
     def test_wrong_options(self, name):
-        with pytest.raises(ValueError, match=f"{name} is 0; allowed: 1 or more"):
+        with pytest.raises(ValueError, match=f"{name} is 0; expected 1 or more"):
             SessionNeighbours(make_store([[0, 1]]), **{name: 0})
 
 
@@ -136,13 +136,13 @@ def test_threads_change_nothing(threads):
 @pytest.mark.parametrize(
     ("items", "lengths", "message"),
     [
-        ([[0, 6]], [2], r"items\[0, 1\] is 6; allowed: 0 to 5"),
+        ([[0, 6]], [2], r"items\[0, 1\] is 6; expected 0 to 5"),
         ([[0, 1], [-1, 1]], [2, 1], r"items\[1, 0\] is -1"),
-        ([[0, 1]], [3], r"lengths\[0\] is 3; allowed: 0 to 2"),
+        ([[0, 1]], [3], r"lengths\[0\] is 3; expected 0 to 2"),
         ([[0, 1]], [-1], r"lengths\[0\] is -1"),
         ([[0, 1]], [1, 1], "lengths has 2 values, items 1 rows"),
-        ([0, 1], [1], "items has 1 dimensions; allowed: 2"),
-        ([[0.0, 1.0]], [1], "items has dtype float64; allowed: integers"),
+        ([0, 1], [1], "items has 1 dimensions; expected 2"),
+        ([[0.0, 1.0]], [1], "items has dtype float64; expected integers"),
     ],
 )
 def test_wrong_prefixes(items, lengths, message):
@@ -154,7 +154,7 @@ def test_wrong_prefixes(items, lengths, message):
 def test_decay_outside_its_range():
     neighbours = ItemNeighbours(make_store([[0, 1]]), 1)
     for decay in (-0.1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match=r"decay is .*; allowed: 0 to 1"):
+        with pytest.raises(ValueError, match=r"decay is .*; expected 0 to 1"):
             neighbours.scores([[0]], [1], decay)
 
 

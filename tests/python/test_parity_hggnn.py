@@ -97,7 +97,7 @@ def instance(request: pytest.FixtureRequest) -> Instance:
 def test_parity_convolution_and_user_states(instance: Instance) -> None:
     network, arrays = instance.network, instance.arrays
     table = network.item_tables().inputs
-    convolved = network.session.convolved(table.heard_TD, table.mean_TD)
+    convolved = network.session.convolved(table.dropped_TD, table.mean_TD)
     close(convolved, arrays["stage.convolved_before_relu"][instance.nodes])
     close(network.session.user_states(table, instance.batch.user_N), arrays["stage.user_vector"])
 

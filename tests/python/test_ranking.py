@@ -39,7 +39,7 @@ def call(backend: str, name: str, *args: Any, **options: Any) -> Any:
             _core.use_instructions(None)
     first, *rest = args
     tensors = [torch.tensor(a) for a in first] if isinstance(first, list) else torch.tensor(first)
-    with mock.patch.object(ranking, "_on_device", return_value=backend == "device"):
+    with mock.patch.object(ranking, "on_device", return_value=backend == "device"):
         results = function(tensors, *rest, **options)
     several = isinstance(results, tuple)
     assert all(isinstance(result, torch.Tensor) for result in (results if several else [results]))
@@ -358,7 +358,7 @@ def test_other_torch_types_and_layouts(backend: str, dtype: torch.dtype) -> None
     values = torch.randn(5, 20, generator=torch.Generator().manual_seed(0)).to(dtype)
     expected = oracle.rank_window(values.float().numpy(), 3, 9, None)
     for scores in [values, values.t().contiguous().t(), values.repeat_interleave(2, dim=1)[:, ::2]]:
-        with mock.patch.object(ranking, "_on_device", return_value=backend == "device"):
+        with mock.patch.object(ranking, "on_device", return_value=backend == "device"):
             assert ranking.rank_window(scores, 3, 9).tolist() == expected
             greater, tied = ranking.target_counts(scores.requires_grad_(dtype.is_floating_point), [0] * 5)
         assert not greater.requires_grad
@@ -391,9 +391,9 @@ def test_float64_beyond_float32_ties_at_infinity() -> None:
 def test_scores_are_read_in_place() -> None:
     array = np.zeros((2, 3), np.float32)
     array.flags.writeable = False
-    assert ranking._float32(array) is array
+    assert ranking.as_float32(array) is array
     tensor = torch.zeros(2, 3)
-    assert ranking._float32(tensor).ctypes.data == tensor.data_ptr()
+    assert ranking.as_float32(tensor).ctypes.data == tensor.data_ptr()
 
 
 NAN = np.array([[1.0, 2.0, 3.0], [4.0, np.nan, np.nan]], np.float32)
@@ -414,12 +414,12 @@ BELOW = np.full((2, 3), -np.inf, np.float32)
         ("fused_target_counts", ([BELOW], [0], [0, 0]), {}, "weighted sum of views: NaN at row 0, column 0"),
         ("fused_target_counts", ([], [], [0, 0]), {}, "views is empty"),
         ("fused_target_counts", ([FINE, FINE[:1]], [1, 1], [0, 0]), {}, r"views\[1\] has shape \(1, 3\)"),
-        ("fused_target_counts", ([FINE], [1, 2], [0, 0]), {}, r"weights has shape \(2,\); allowed: \(1,\)"),
+        ("fused_target_counts", ([FINE], [1, 2], [0, 0]), {}, r"weights has shape \(2,\); expected \(1,\)"),
         ("fused_target_counts", ([FINE], [np.inf], [0, 0]), {}, r"weights\[0\] is inf"),
         ("rank_window", (FINE, 0, 4), {}, "stop is 4, but scores has only 3 candidates"),
         ("rank_window", (FINE, 0, 10**18), {}, "stop is 10{18}, but scores has only 3 candidates"),
         ("rank_window", (FINE, 2, 1), {}, "start is 2 and stop is 1"),
-        ("rank_window", (FINE, -1, 1), {}, "start is -1; allowed: 0 to"),
+        ("rank_window", (FINE, -1, 1), {}, "start is -1; expected 0 to"),
         ("rank_window", (FINE, 0, 3), {"exclude": [-1, 2]}, "stop is 3, but row 1 has only 2 candidates"),
         ("rank_window_mask", (FINE, 0, 2), {"exclude": [[0, 0], [0, 2]]}, "row 1 has only 1 candidates"),
         ("top_ranked", (FINE, 3), {"exclude": [2, -1]}, "k is 3, but row 0 has only 2 candidates"),
@@ -427,7 +427,7 @@ BELOW = np.full((2, 3), -np.inf, np.float32)
             "rank_window",
             (FINE, 0, 1),
             {"exclude": [[0], [3]]},
-            "exclude: row 1 has the id 3; allowed: 0 to 2",
+            "exclude: row 1 has the id 3; expected 0 to 2",
         ),
         ("target_counts", (FINE, [0, 0]), {"exclude": [-2, 0]}, "exclude: row 0 has the id -2"),
         ("rank_window", (FINE, 0, 1), {"exclude": [0, 1, 2]}, r"exclude has shape \(3,\)"),
@@ -436,18 +436,18 @@ BELOW = np.full((2, 3), -np.inf, np.float32)
             "rank_window",
             (FINE, 0, 1),
             {"exclude": [0.5, 1.0]},
-            "exclude has dtype float64; allowed: integers",
+            "exclude has dtype float64; expected integers",
         ),
-        ("target_counts", (FINE, [0, 3]), {}, "targets: row 1 has the id 3; allowed: 0 to 2"),
+        ("target_counts", (FINE, [0, 3]), {}, "targets: row 1 has the id 3; expected 0 to 2"),
         ("target_counts", (FINE, [-1, 0]), {}, "targets: row 0 has the id -1"),
-        ("target_counts", (FINE, [0]), {}, r"targets has shape \(1,\); allowed: \(2,\)"),
-        ("target_counts", (FINE[0], [0]), {}, r"scores has shape \(3,\); allowed: \(B, V\)"),
+        ("target_counts", (FINE, [0]), {}, r"targets has shape \(1,\); expected \(2,\)"),
+        ("target_counts", (FINE[0], [0]), {}, r"scores has shape \(3,\); expected \(B, V\)"),
         ("rank_window", (FINE, 0, 2), {"sample": 3}, "sample is 3, but the window has only 2 ranks"),
         ("rank_window", (FINE, 0, 2), {"sample": -1}, "sample is -1"),
-        ("rank_window", (FINE, 0, 2), {"sample": 1, "seed": -1}, r"seed is -1; allowed: 0 to 2\*\*64 - 1"),
-        ("rank_window", (FINE, 0, 2), {"sample": 1, "rows": [1]}, r"rows has shape \(1,\); allowed: \(2,\)"),
+        ("rank_window", (FINE, 0, 2), {"sample": 1, "seed": -1}, r"seed is -1; expected 0 to 2\*\*64 - 1"),
+        ("rank_window", (FINE, 0, 2), {"sample": 1, "rows": [1]}, r"rows has shape \(1,\); expected \(2,\)"),
         ("rank_window", (FINE, 0, 2), {"sample": 1, "rows": [0.5, 1]}, "rows has dtype float64"),
-        ("rank_window", (FINE, 0, 2), {"threads": 0}, "threads is 0; allowed: 1 or more"),
+        ("rank_window", (FINE, 0, 2), {"threads": 0}, "threads is 0; expected 1 or more"),
     ],
 )
 def test_wrong_input_is_named(backend: str, name: str, args: Any, options: Any, message: str) -> None:
@@ -459,12 +459,12 @@ def test_wrong_input_is_named(backend: str, name: str, args: Any, options: Any, 
     "scores", [np.zeros((1, 2), complex), np.array([["a", "b"]]), torch.zeros(1, 2, dtype=torch.cfloat)]
 )
 def test_scores_must_be_real(scores: Any) -> None:
-    with pytest.raises(ValueError, match=r"scores has dtype .*; allowed: real numbers"):
+    with pytest.raises(ValueError, match=r"scores has dtype .*; expected real numbers"):
         ranking.rank_window(scores, 0, 1)
 
 
 def test_draws_from_an_impossible_catalogue_are_named() -> None:
-    with pytest.raises(ValueError, match="num_items is 0; allowed: 1 to"):
+    with pytest.raises(ValueError, match="num_items is 0; expected 1 to"):
         ranking.uniform_items(np.array([1]), 1, 0)
     with pytest.raises(ValueError, match="count is 4611686018427387904, but memory has only"):
         ranking.uniform_items(np.array([1, 2]), 2**62, 5)

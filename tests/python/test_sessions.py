@@ -108,14 +108,14 @@ class TestStore:
             ({"item_ids": [1]}, "item_ids has 1 values, session_ids has 2"),
             ({"timestamps": [1, 2, 3]}, "timestamps has 3 values, session_ids has 2"),
             ({"user_ids": [1]}, "user_ids has 1 values, session_ids has 2"),
-            ({"item_ids": [1, -4]}, r"item_ids\[1\] is -4; allowed: 0 to 1"),
-            ({"num_items": 1}, r"item_ids\[1\] is 1; allowed: 0 to 0 \(num_items is 1\)"),
-            ({"num_items": 0}, "num_items is 0; allowed: no interactions"),
-            ({"num_items": -3}, "num_items is -3; allowed: 0 to"),
-            ({"item_ids": [0, 2**40]}, r"item_ids\[1\] is 1099511627776; allowed: 0 to"),
+            ({"item_ids": [1, -4]}, r"item_ids\[1\] is -4; expected 0 to 1"),
+            ({"num_items": 1}, r"item_ids\[1\] is 1; expected 0 to 0 \(num_items is 1\)"),
+            ({"num_items": 0}, "num_items is 0; expected no interactions"),
+            ({"num_items": -3}, "num_items is -3; expected 0 to"),
+            ({"item_ids": [0, 2**40]}, r"item_ids\[1\] is 1099511627776; expected 0 to"),
             ({"user_ids": [4, 5]}, "user_ids has users 4 and 5 for session 3"),
-            ({"item_ids": [0.5, 1.0]}, "item_ids has dtype float64; allowed: integers"),
-            ({"item_ids": [[0, 1]]}, "item_ids has 2 dimensions; allowed: 1"),
+            ({"item_ids": [0.5, 1.0]}, "item_ids has dtype float64; expected integers"),
+            ({"item_ids": [[0, 1]]}, "item_ids has 2 dimensions; expected 1"),
             ({"item_ids": np.array([0, 2**63], np.uint64)}, "item_ids has values above"),
         ],
     )
@@ -128,7 +128,7 @@ class TestStore:
         for index in (-1, 1):
             with pytest.raises(IndexError, match=f"session {index}"):
                 store.session(index)
-        with pytest.raises(ValueError, match='targets is "first"; allowed: "every" or "last"'):
+        with pytest.raises(ValueError, match='targets is "first"; expected "every" or "last"'):
             store.prefixes("first")
 
 
@@ -338,24 +338,24 @@ class TestBatches:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"batch_size": 0}, "batch_size is 0; allowed: 1 or more"),
-            ({"batch_size": -2}, "batch_size is -2; allowed: 1 or more"),
-            ({"max_len": 0}, "max_len is 0; allowed: 1 or more"),
-            ({"shard": (2, 2)}, r"shard is \(2, 2\); allowed: \(rank, world\)"),
-            ({"shard": (-1, 2)}, "shard is -1; allowed: 0 to"),
+            ({"batch_size": 0}, "batch_size is 0; expected 1 or more"),
+            ({"batch_size": -2}, "batch_size is -2; expected 1 or more"),
+            ({"max_len": 0}, "max_len is 0; expected 1 or more"),
+            ({"shard": (2, 2)}, r"shard is \(2, 2\); expected \(rank, world\)"),
+            ({"shard": (-1, 2)}, "shard is -1; expected 0 to"),
             ({"shard": (0, 0)}, r"shard is \(0, 0\)"),
-            ({"seed": -1}, r"seed is -1; allowed: 0 to 2\*\*64 - 1"),
+            ({"seed": -1}, r"seed is -1; expected 0 to 2\*\*64 - 1"),
             ({"epoch": 2**64}, "epoch is 18446744073709551616"),
-            ({"targets": "all"}, 'targets is "all"; allowed: "every" or "last"'),
-            ({"layout": "ragged"}, 'layout is \'ragged\'; allowed: "padded", "packed" or "by_session"'),
-            ({"per_session": 0}, "per_session is 0; allowed: 1 or more"),
+            ({"targets": "all"}, 'targets is "all"; expected "every" or "last"'),
+            ({"layout": "ragged"}, 'layout is \'ragged\'; expected "padded", "packed" or "by_session"'),
+            ({"per_session": 0}, "per_session is 0; expected 1 or more"),
             ({"per_session": 1, "targets": "last"}, "each choose the samples"),
             ({"samples": [(0, 1)], "per_session": 1}, "each choose the samples"),
-            ({"samples": [(1, 1)]}, r"samples\[0\] names session 1; allowed: 0 to 0"),
+            ({"samples": [(1, 1)]}, r"samples\[0\] names session 1; expected 0 to 0"),
             ({"samples": [(0, 1), (-1, 1)]}, r"samples\[1\] names session -1"),
-            ({"samples": [(0, 3)]}, r"samples\[0\] has end 3 in a session of 3 items; allowed: 1 to 2"),
+            ({"samples": [(0, 3)]}, r"samples\[0\] has end 3 in a session of 3 items; expected 1 to 2"),
             ({"samples": [(0, 0)]}, r"samples\[0\] has end 0"),
-            ({"samples": [(0, 1, 2)]}, r"samples has shape \(1, 3\); allowed: \(P, 2\)"),
+            ({"samples": [(0, 1, 2)]}, r"samples has shape \(1, 3\); expected \(P, 2\)"),
         ],
     )
     def test_wrong_options(self, options, message):
@@ -372,7 +372,7 @@ def test_derived_seeds_differ_and_are_checked():
     assert len(seeds) == 2500
     assert derive_seed(2**64 - 1, 2**64 - 1) < 2**64
     for arguments in [(-1,), (0, -1), (2**64,), (0, 2**64)]:
-        with pytest.raises(ValueError, match=r"allowed: 0 to 2\*\*64 - 1"):
+        with pytest.raises(ValueError, match=r"expected 0 to 2\*\*64 - 1"):
             derive_seed(*arguments)
 
 

@@ -1,1 +1,1 @@
-"""Encoders and losses in PyTorch; nothing here knows models, training or data."""
+"""Encoders and losses in PyTorch, independent of models, training and data."""

@@ -1,6 +1,6 @@
-"""The Transformer of BSARec: attention beside a filter of low and high frequencies over a session's places.
+"""The Transformer of BSARec: attention combined with a filter of low and high frequencies over places.
 
-Legend: N prefixes, L places, K places asked for, V items, D width, W waves, M most places.
+Legend: N prefixes, L places, K requested places, V items, D width, W waves, M most places.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from alterrec.nn.transformer import RECBOLE, Attention, FeedForward, InputLayer,
 
 
 def low_waves(length: int, bins: int) -> NDArray[np.float64]:
-    """Orthonormal columns (length, 2 bins - 1) that span the ``bins`` lowest frequencies; surplus ones are 0.
+    """Return orthonormal columns that span the ``bins`` lowest frequencies.
 
-    With them B, ``B @ B.T @ x`` is ``irfft`` of ``rfft(x)`` whose higher bins are set to 0.
+    If B is the result, ``B @ B.T @ x`` equals ``irfft`` of ``rfft(x)`` with all higher bins set to 0.
+
+    Returns:
+        (length, 2 bins - 1) float64; columns beyond the highest frequency are 0.
 
     Example:
         >>> low_waves(2, 1).round(3).tolist()
@@ -39,14 +42,14 @@ def low_waves(length: int, bins: int) -> NDArray[np.float64]:
 
 
 class RequestedPlaces(NamedTuple):
-    """Places that a block is asked for: their states before it, and their rows of the waves."""
+    """Requested places of a block: their states before the block, and their rows of the waves."""
 
     states_NKD: Tensor
     waves_NKW: Tensor
 
 
 class FrequencyFilter(nn.Module):
-    """Low frequencies as they are, high ones times a learned square of each column; residual sum and norm."""
+    """Frequency filter with residual sum and norm; a learned factor per column scales high frequencies."""
 
     keeps_start = True
 
@@ -56,20 +59,20 @@ class FrequencyFilter(nn.Module):
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(dim, eps=RECBOLE.eps)
 
-    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, asked: RequestedPlaces | None = None) -> Tensor:
-        """Filtered states (N, L, D), or (N, K, D) of what is asked for.
+    def forward(self, x_NLD: Tensor, waves_NLW: Tensor, requested: RequestedPlaces | None = None) -> Tensor:
+        """Return filtered states (N, L, D), or (N, K, D) at the requested places.
 
-        ``waves_NLW`` are columns of :func:`low_waves`, 0 behind the prefix.
+        ``waves_NLW`` are columns of :func:`low_waves`, 0 after the prefix.
         """
-        asked_NKD, waves_NKW = asked or (x_NLD, waves_NLW)
+        requested_NKD, waves_NKW = requested or (x_NLD, waves_NLW)
         low_NKD = waves_NKW @ (waves_NLW.mT @ x_NLD)
-        mixed_NKD = low_NKD + self.sqrt_beta_D.square() * (asked_NKD - low_NKD)
-        out_NKD: Tensor = self.norm(asked_NKD + self.dropout(mixed_NKD))
+        mixed_NKD = low_NKD + self.sqrt_beta_D.square() * (requested_NKD - low_NKD)
+        out_NKD: Tensor = self.norm(requested_NKD + self.dropout(mixed_NKD))
         return out_NKD
 
 
 class FrequencyBlock(nn.Module):
-    """A post-norm block whose attention has the weight 1 - alpha beside a filter of weight alpha."""
+    """A post-norm block that adds a filter with weight alpha and attention with weight 1 - alpha."""
 
     def __init__(self, sizes: TransformerSizes, alpha: float) -> None:
         super().__init__()
@@ -81,30 +84,30 @@ class FrequencyBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(sizes.dim, eps=RECBOLE.eps)
 
     def forward(
-        self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None, asked: RequestedPlaces | None = None
+        self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None, requested: RequestedPlaces | None = None
     ) -> Tensor:
-        """States after the block (N, L, D), or (N, K, D) at some places; ``mask`` as in ``Attention``."""
-        asked_NKD = asked.states_NKD if asked else x_NLD
-        filtered_NKD = self.filter(x_NLD, waves_NLW, asked)
-        attended_NKD = self.attn_norm(asked_NKD + self.attention(x_NLD, mask, asked_NKD))
+        """Return states (N, L, D), or (N, K, D) at the requested places; ``mask`` as in ``Attention``."""
+        requested_NKD = requested.states_NKD if requested else x_NLD
+        filtered_NKD = self.filter(x_NLD, waves_NLW, requested)
+        attended_NKD = self.attn_norm(requested_NKD + self.attention(x_NLD, mask, requested_NKD))
         mixed_NKD = self.alpha * filtered_NKD + (1 - self.alpha) * attended_NKD
         out_NKD: Tensor = self.ffn_norm(mixed_NKD + self.ffn(mixed_NKD))
         return out_NKD
 
 
 class FrequencyTransformer(SessionEncoder):
-    """A causal Transformer with frequency filters over each prefix, as long as it is.
+    """A causal Transformer with frequency filters over each prefix: the encoder of BSARec.
 
-    A filter lets every place see the whole prefix, also what comes later, so prefixes are read one by one.
-    Shin et al., "An Attentive Inductive Bias for Sequential Recommendation beyond the Self-Attention", AAAI
-    2024.
+    A filter makes every place depend on the whole prefix, including later places, so each prefix is read
+    separately. Shin et al., "An Attentive Inductive Bias for Sequential Recommendation beyond the
+    Self-Attention", AAAI 2024.
 
     Args:
         sizes: sizes of the Transformer.
-        alpha: weight of the filter beside attention.
-        bins: how many frequencies are low: 0 to bins - 1 waves over the prefix.
-        faithful: as in the authors' code: prefixes are padded on the left to ``max_len``, filters run over
-            the padding, padded places attend to all places, and all layers start with one beta.
+        alpha: weight of the filter; attention has the weight 1 - alpha.
+        bins: number of low frequencies: 0 to bins - 1 waves over the prefix.
+        faithful: behave as the authors' code does: prefixes are padded on the left to ``max_len``, filters
+            include the padding, padded places attend to all places, and all layers start with the same beta.
 
     Example:
         >>> encoder = FrequencyTransformer(TransformerSizes(4, 5, 1, 2, 16, dropout=0.0), alpha=0.7, bins=2)
@@ -135,13 +138,13 @@ class FrequencyTransformer(SessionEncoder):
         self.register_buffer("waves_MLW", torch.from_numpy(waves_MLW), persistent=False)
         self.faithful = faithful
         if faithful:
-            # No gradient reaches it there either, but of a column of the softmax that ours has not.
+            # In the authors' code, its only gradient comes from a column of the softmax that we do not have.
             self.register_buffer("padding_D", 0.02 * torch.randn(dim))
             for block in blocks[1:]:
                 block.filter.sqrt_beta_D.data.copy_(blocks[0].filter.sqrt_beta_D.data)
 
     def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
-        """Session vectors (N, D)."""
+        """Return session vectors (N, D)."""
         rows_NLD, waves_NLW, mask = self.prefixes(table_VD, items_NL, length_N)
         x_NLD: Tensor = self.entrance(rows_NLD)
         *blocks, last = self.blocks
@@ -151,14 +154,14 @@ class FrequencyTransformer(SessionEncoder):
             last_N1, mask_N11L = length_N[:, None] - 1, real_places(items_NL, length_N)[:, None, None]
         else:
             last_N1, mask_N11L = torch.full_like(length_N[:, None], x_NLD.shape[1] - 1), mask[:, :, -1:]
-        asked = RequestedPlaces(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
-        vectors_ND: Tensor = last(x_NLD, waves_NLW, mask_N11L, asked)[:, 0]
+        requested = RequestedPlaces(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
+        vectors_ND: Tensor = last(x_NLD, waves_NLW, mask_N11L, requested)[:, 0]
         return vectors_ND
 
     def prefixes(
         self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Item rows (N, L, D), waves of their filters (N, L, W) and the mask of their attention."""
+        """Return item vectors (N, L, D), the waves of their filters (N, L, W) and the attention mask."""
         if not self.faithful:
             waves_NLW = self.waves_MLW[length_N, : items_NL.shape[1]]
             return F.embedding(items_NL, table_VD), waves_NLW.to(table_VD.dtype), None
@@ -166,7 +169,7 @@ class FrequencyTransformer(SessionEncoder):
         padded_NL, real_NL = left_padded(items_NL, length_N, max_len)
         rows_NLD = F.embedding(padded_NL, table_VD)
         rows_NLD = torch.where(real_NL[:, :, None], rows_NLD, self.padding_D.to(table_VD.dtype))
-        # A padded place is forbidden all places alike, so the finite mask there forbids it none.
+        # There, a finite mask excludes all places of a padded place equally, which excludes none.
         causal_LL = torch.ones(max_len, max_len, dtype=torch.bool, device=items_NL.device).tril()
         mask_N1LL = (causal_LL & real_NL[:, None, :] | ~real_NL[:, :, None])[:, None]
         waves_NLW = self.waves_MLW[max_len].to(table_VD.dtype).expand(len(items_NL), -1, -1)

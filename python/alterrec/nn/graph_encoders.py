@@ -18,34 +18,34 @@ from alterrec.nn.sequences import on_device, real_places
 
 
 class Edges(NamedTuple):
-    """An ``Adjacency`` as tensors: node t takes the mean of ``ids[offsets[t]:offsets[t + 1]]``."""
+    """An ``Adjacency`` as tensors: the neighbours of node t are ``ids[offsets[t]:offsets[t + 1]]``."""
 
     offsets: Tensor
     ids: Tensor
 
     @classmethod
     def of(cls, adjacency: Adjacency, device: str) -> Edges:
-        """Edges on a device."""
+        """Copy edges to a device."""
         return cls(*(on_device(values, device) for values in adjacency))
 
 
-def neighbour_mean(states_TD: Tensor, edges: Edges, turned: Edges) -> Tensor:
-    """Means (T, D) of neighbours' states; 0 where there are none.
+def neighbour_mean(states_TD: Tensor, edges: Edges, reversed_edges: Edges) -> Tensor:
+    """Return the mean (T, D) of the neighbours' states of each node; 0 for nodes without neighbours.
 
     Args:
-        states_TD: floating states of the nodes.
-        edges: of each node the nodes it takes the mean of, any of them as often as it counts.
-        turned: the same edges turned round, by which gradients go back: with their help the backward pass is
-            as fast as the forward, where autograd's own sorts the edges anew (alterrec.graphs has figures).
+        states_TD: floating-point states of the nodes.
+        edges: the neighbours of each node; parallel edges count several times.
+        reversed_edges: the same edges reversed, for the gradient. They make the backward pass as fast as the
+            forward pass, while that of autograd would sort the edges each time (see alterrec.graphs).
 
     Example:
-        >>> edges, turned = (Edges(torch.tensor(o), torch.tensor(i)) for o, i in (([0, 0, 2], [0, 1]),
+        >>> edges, reversed_edges = (Edges(torch.tensor(o), torch.tensor(i)) for o, i in (([0, 0, 2], [0, 1]),
         ...                  ([0, 1, 2], [1, 1])))
-        >>> neighbour_mean(torch.tensor([[1.0], [3.0]]), edges, turned)
+        >>> neighbour_mean(torch.tensor([[1.0], [3.0]]), edges, reversed_edges)
         tensor([[0.],
                 [2.]])
     """
-    means_TD: Tensor = _NeighbourMean.apply(states_TD, *edges, *turned)
+    means_TD: Tensor = _NeighbourMean.apply(states_TD, *edges, *reversed_edges)
     return means_TD
 
 
@@ -56,24 +56,26 @@ class _NeighbourMean(torch.autograd.Function):
         states_TD: Tensor,
         offsets: Tensor,
         ids: Tensor,
-        turned_offsets: Tensor,
-        turned_ids: Tensor,
+        reversed_offsets: Tensor,
+        reversed_ids: Tensor,
     ) -> Tensor:
-        context.save_for_backward(offsets, turned_offsets, turned_ids)
+        context.save_for_backward(offsets, reversed_offsets, reversed_ids)
         return F.embedding_bag(ids, states_TD, offsets, mode="mean", include_last_offset=True)
 
     @staticmethod
     def backward(
         context: torch.autograd.function.FunctionCtx, gradient_TD: Tensor
     ) -> tuple[Tensor, None, None, None, None]:
-        offsets, turned_offsets, turned_ids = context.saved_tensors  # type: ignore[attr-defined]
+        offsets, reversed_offsets, reversed_ids = context.saved_tensors  # type: ignore[attr-defined]
         shares_TD = gradient_TD / offsets.diff().clamp(min=1)[:, None].to(gradient_TD)
-        back_TD = F.embedding_bag(turned_ids, shares_TD, turned_offsets, mode="sum", include_last_offset=True)
+        back_TD = F.embedding_bag(
+            reversed_ids, shares_TD, reversed_offsets, mode="sum", include_last_offset=True
+        )
         return back_TD, None, None, None, None
 
 
 class PrefixGraphs(NamedTuple):
-    """``SessionGraphs`` as tensors: items of nodes, nodes of places, and the edges both ways."""
+    """``SessionGraphs`` as tensors: items of nodes, nodes of places, and edges in both directions."""
 
     nodes_T: Tensor
     node_of_place_NL: Tensor
@@ -82,7 +84,7 @@ class PrefixGraphs(NamedTuple):
 
     @classmethod
     def of(cls, items: np.ndarray, lengths: np.ndarray, num_items: int, device: str) -> PrefixGraphs:
-        """Graphs of right-padded prefixes (N, L) and their lengths (N,), on a device that need not wait."""
+        """Build graphs of right-padded prefixes (N, L) with lengths (N,); does not wait for the device."""
         graphs = session_graphs(items, lengths, num_items)
         return cls(
             on_device(graphs.nodes, device),
@@ -93,14 +95,14 @@ class PrefixGraphs(NamedTuple):
 
     @classmethod
     def fetched(cls, items_NL: Tensor, length_N: Tensor, num_items: int) -> PrefixGraphs:
-        """The same where the items are tensors: the core builds graphs, so a device is waited for."""
+        """Build graphs of prefixes given as tensors; waits for the device, as the host builds graphs."""
         return cls.of(items_NL.cpu().numpy(), length_N.cpu().numpy(), num_items, str(items_NL.device))
 
 
 class Messages(nn.Module):
-    """What nodes hear from their neighbours: the mean of their states through a linear layer, and a bias.
+    """Messages from neighbours: the mean of their linearly transformed states, plus a bias.
 
-    A node without neighbours hears the bias alone, not the layer's own.
+    A node without neighbours gets only this bias, without the bias of the linear layer.
     """
 
     def __init__(self, dim: int) -> None:
@@ -108,17 +110,20 @@ class Messages(nn.Module):
         self.linear = nn.Linear(dim, dim)
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, states_TD: Tensor, edges: Edges, turned: Edges) -> Tensor:
-        """Messages (T, D); the edges as in :func:`~alterrec.nn.graph_encoders.neighbour_mean`."""
-        return neighbour_mean(self.linear(states_TD), edges, turned) + self.bias
+    def forward(self, states_TD: Tensor, edges: Edges, reversed_edges: Edges) -> Tensor:
+        """Return messages (T, D); edges as in :func:`neighbour_mean`."""
+        return neighbour_mean(self.linear(states_TD), edges, reversed_edges) + self.bias
 
 
 class GatedGraph(SessionEncoder):
-    """States of a prefix's items after ``steps`` rounds of messages along its transitions, summed by weights
-    that the last item asks for (no softmax: they are no shares), joined with the last item's own state.
+    """A gated graph neural network over the graph of each prefix: the encoder of SR-GNN.
 
-    Wu et al., "Session-based Recommendation with Graph Neural Networks", AAAI 2019; differences are named in
-    :func:`alterrec.models.graphs.srgnn`.
+    Item states are updated by ``steps`` rounds of messages along the transitions of the prefix. They are
+    summed with attention weights (without softmax) that depend on the last item, and combined with the state
+    of the last item.
+
+    Wu et al., "Session-based Recommendation with Graph Neural Networks", AAAI 2019; see
+    :func:`alterrec.models.graphs.srgnn` for differences.
 
     Example:
         >>> encoder = GatedGraph(dim=4, steps=1)
@@ -143,7 +148,7 @@ class GatedGraph(SessionEncoder):
     def forward(
         self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor, graphs: PrefixGraphs | None = None
     ) -> Tensor:
-        """Session vectors (N, D); the graphs of the prefixes are made where they are not given."""
+        """Return session vectors (N, D); graphs of the prefixes are built if they are not given."""
         graphs = graphs or PrefixGraphs.fetched(items_NL, length_N, len(table_VD))
         nodes_T, node_of_place_NL, before, after = graphs
         states_TD = self.node_states(F.embedding(nodes_T, table_VD), before, after)
@@ -159,30 +164,35 @@ class GatedGraph(SessionEncoder):
         return session_ND
 
     def node_states(self, states_TD: Tensor, before: Edges, after: Edges) -> Tensor:
-        """States (T, D) of nodes after all rounds, from those before the first."""
+        """Return the states (T, D) of nodes after all rounds of messages."""
         for _ in range(self.steps):
-            heard = [self.message_in(states_TD, before, after), self.message_out(states_TD, after, before)]
-            states_TD = self.gates(torch.cat(heard, dim=1), states_TD)
+            messages = [self.message_in(states_TD, before, after), self.message_out(states_TD, after, before)]
+            states_TD = self.gates(torch.cat(messages, dim=1), states_TD)
         return states_TD
 
 
 class NodeTable(NamedTuple):
-    """What a session encoder reads of all nodes, (T, D) each: rows, rows under dropout, neighbours' means of
-    these. Item i is node i, or ``ids_U[i]`` where that is given; users are the last nodes.
+    """The input of :class:`PersonalSession`: three tables (T, D) over all nodes, items first, users last.
 
-    Three tables, not one of three widths: putting them side by side would cost as much as making them.
+    They are separate because concatenating them would take as long as computing them.
+
+    Attributes:
+        rows_TD: vectors of the nodes.
+        dropped_TD: the vectors after dropout.
+        mean_TD: mean of ``dropped_TD`` over the neighbours of each node.
+        ids_U: node of each item, if only some items are encoded. None: item i is node i.
     """
 
     rows_TD: Tensor
-    heard_TD: Tensor
+    dropped_TD: Tensor
     mean_TD: Tensor
     ids_U: Tensor | None
 
 
 class GraphNodes(nn.Module):
-    """A learned row for each item and user, and the mean of its neighbours' rows in the global graph.
+    """A learned vector for each item and user, and the mean of its neighbours' vectors in a global graph.
 
-    The graph must be its own transpose, as ``transition_graph`` gives it.
+    The graph must be its own transpose, like the result of ``transition_graph``.
 
     Example:
         >>> from alterrec.graphs import transition_graph
@@ -208,18 +218,18 @@ class GraphNodes(nn.Module):
         nn.init.normal_(self.rows_TD, std=0.02)
 
     def forward(self, ids_U: Tensor | None = None) -> NodeTable:
-        """All nodes, items being those of ``ids_U`` where it is given."""
+        """Return the tables of all nodes, for the items ``ids_U`` or for all items."""
         edges = Edges(self.edge_offsets, self.edge_ids)
-        heard_TD = self.dropout(self.rows_TD)
-        return NodeTable(self.rows_TD, heard_TD, neighbour_mean(heard_TD, edges, edges), ids_U)
+        dropped_TD = self.dropout(self.rows_TD)
+        return NodeTable(self.rows_TD, dropped_TD, neighbour_mean(dropped_TD, edges, edges), ids_U)
 
     def items(self, ids_U: Tensor | None = None) -> Tensor:
-        """Rows of the items alone, as they are scored: (V, D), or (U, D)."""
+        """Return the vectors of the items, which are scored: (V, D), or (U, D)."""
         return self.rows_TD[: self.num_items] if ids_U is None else F.embedding(ids_U, self.rows_TD)
 
 
 class AttentionSum(nn.Module):
-    """A sum of states by weights that a context asks for; no softmax, so they are no shares."""
+    """A weighted sum of states; the weights depend on a context vector and are not normalised."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -229,23 +239,32 @@ class AttentionSum(nn.Module):
         self.score = nn.Linear(dim, 1, bias=False)
 
     def forward(
-        self, states_NLD: Tensor, seen_NLW: Tensor, context_ND: Tensor, padding_NL1: Tensor
+        self, states_NLD: Tensor, inputs_NLW: Tensor, context_ND: Tensor, padding_NL1: Tensor
     ) -> Tensor:
-        """Sums (N, D) of ``states_NLD``, weighted by what is seen of each (W = ``width``)."""
-        mixed_NLD = self.gate(self.mix(seen_NLW).tanh()) + self.context_gate(context_ND)[:, None]
+        """Return weighted sums (N, D).
+
+        Args:
+            states_NLD: the states to sum.
+            inputs_NLW: inputs of the weights, of width W = ``width``.
+            context_ND: the context.
+            padding_NL1: bool, places with weight 0.
+        """
+        mixed_NLD = self.gate(self.mix(inputs_NLW).tanh()) + self.context_gate(context_ND)[:, None]
         weight_NL1 = self.score(mixed_NLD.sigmoid()).masked_fill(padding_NL1, 0.0)
         summed_ND: Tensor = (weight_NL1 * states_NLD).sum(1)
         return summed_ND
 
 
 class PersonalSession(SessionEncoder):
-    """A prefix's items as their order and mean ask for them, and as its user does, gated, beside the user.
+    """The session encoder of HG-GNN, which depends on the user.
 
-    Reads the table of :class:`GraphNodes` and makes node states of it: half a node's own row, half what a
-    mean convolution (GraphSAGE) makes of it. A user that is not in the graph is the mean of those that are.
+    It computes node states from the tables of :class:`GraphNodes`: the mean of the vector of a node and of a
+    mean convolution (GraphSAGE). Two weighted sums of the items of the prefix, one depending on their order
+    and mean and one on the user, are combined by a gate and added to the state of the user. An unknown user
+    has the mean of the users in the graph.
 
     Pang et al., "Heterogeneous Global Graph Neural Networks for Personalized Session-based Recommendation",
-    WSDM 2022; differences are named in :func:`alterrec.models.graphs.hggnn`.
+    WSDM 2022; see :func:`alterrec.models.graphs.hggnn` for differences.
 
     Example:
         >>> encoder = PersonalSession(dim=4, max_len=3, num_users=2)
@@ -271,14 +290,14 @@ class PersonalSession(SessionEncoder):
     def forward(
         self, table: NodeTable, items_NL: Tensor, length_N: Tensor, user_N: Tensor | None = None
     ) -> Tensor:
-        """Session vectors (N, D); users that are unknown, or all where None, are the users' mean."""
+        """Return session vectors (N, D); ``user_N`` is -1 for unknown users, or None if all are unknown."""
         places_L = torch.arange(items_NL.shape[1], device=items_NL.device)
         padding_NL1 = ~real_places(items_NL, length_N)[:, :, None]
         nodes_NL = items_NL if table.ids_U is None else table.ids_U[items_NL]
         states_NLD = self.states(*(F.embedding(nodes_NL, part_TD) for part_TD in table[:3]))
         user_ND = self.user_states(table, torch.full_like(length_N, -1) if user_N is None else user_N)
         mean_ND = states_NLD.masked_fill(padding_NL1, 0.0).sum(1) / length_N[:, None].to(states_NLD)
-        # Counted from the end: the last item of every prefix has the same.
+        # Positions are counted from the end: the last item of every prefix has position 0.
         back_NL = (length_N[:, None] - 1 - places_L).clamp(min=0)
         placed_NLW = torch.cat([F.embedding(back_NL, self.positions_LD), states_NLD], dim=2)
         sequence_ND = self.sequence(states_NLD, placed_NLW, mean_ND, padding_NL1)
@@ -287,17 +306,17 @@ class PersonalSession(SessionEncoder):
         session_ND: Tensor = user_ND + share_N1 * sequence_ND + (1 - share_N1) * personal_ND
         return session_ND
 
-    def convolved(self, heard_D: Tensor, mean_D: Tensor) -> Tensor:
-        """The mean convolution before its ReLU, (..., D)."""
-        out_D: Tensor = self.neighbour(mean_D) + self.own(heard_D)
+    def convolved(self, dropped_D: Tensor, mean_D: Tensor) -> Tensor:
+        """Return the mean convolution before its ReLU, (..., D)."""
+        out_D: Tensor = self.neighbour(mean_D) + self.own(dropped_D)
         return out_D
 
-    def states(self, row_D: Tensor, heard_D: Tensor, mean_D: Tensor) -> Tensor:
-        """Node states (..., D)."""
-        return (self.convolved(heard_D, mean_D).relu() + row_D) / 2
+    def states(self, row_D: Tensor, dropped_D: Tensor, mean_D: Tensor) -> Tensor:
+        """Return node states (..., D)."""
+        return (self.convolved(dropped_D, mean_D).relu() + row_D) / 2
 
     def user_states(self, table: NodeTable, user_N: Tensor) -> Tensor:
-        """Node states (N, D) of users."""
+        """Return the node states (N, D) of users."""
         first = len(table.rows_TD) - self.num_users
         known_N = (user_N >= 0) & (user_N < self.num_users)
         nodes_N = first + user_N.where(known_N, 0)

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from alterrec.nn.layers import Dropout, dropout_mask
 
-# Texts that are projected at a time. What lies between is then small enough for the allocator to use again,
-# where whole tables would be fresh pages each time: 0.28 s forward and back against 0.37 for 40,000 texts.
+# Number of text vectors that are projected at a time. Intermediate tensors are then small enough for the
+# allocator to reuse; whole tables would be new pages each time: forward and backward passes over 40,000 texts
+# take 0.28 s instead of 0.37 s.
 PART = 4096
 
 
 class IdTable(nn.Module):
-    """One learned row an item, by default under LayerNorm: X of Section 4.1.1.
+    """A learned vector for each item, by default followed by LayerNorm: X of Section 4.1.1.
 
     Example:
         >>> IdTable(num_items=5, dim=4)().shape
@@ -36,17 +37,18 @@ class IdTable(nn.Module):
         nn.init.normal_(self.rows_VD, std=0.02)
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
+        """Return the table (V, D), or its rows (U, D)."""
         rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD)
         table_VD: Tensor = self.dropout(self.norm(rows_VD))
         return table_VD
 
 
 class TextItems(nn.Module):
-    """Rows of items from frozen text vectors, a part of them at a time; a child says how in ``rows``.
+    """Base class of item encoders over frozen text vectors; subclasses implement ``rows``.
 
-    Half-precision vectors stay so, wherever they lie (a mapped file, say), and are widened part by part;
-    ``standardise`` then gives their columns mean 0 and deviation 1 on the way.
+    Vectors are encoded in parts. Half-precision vectors are kept as they are (e.g. in a mapped file) and
+    converted to float32 part by part; with ``standardise``, their columns then get mean 0 and standard
+    deviation 1.
     """
 
     vectors_VF: Tensor
@@ -64,16 +66,16 @@ class TextItems(nn.Module):
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
+        """Return the table (V, D), or its rows (U, D)."""
         return self.encode(self.vectors_VF if ids_U is None else self.vectors_VF[ids_U])
 
     def encode(self, vectors_UF: Tensor) -> Tensor:
-        """Rows (U, D) of vectors (U, F) that are given as those of the items are."""
+        """Return rows (U, D) for text vectors (U, F) in the format of the items' vectors."""
         parts = [self.rows(self._widened(part_RF)) for part_RF in in_parts(vectors_UF)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
-        """Rows (R, D) of a part."""
+        """Return rows (R, D) for a part of the vectors."""
         raise NotImplementedError
 
     def _widened(self, vectors_RF: Tensor) -> Tensor:
@@ -81,7 +83,7 @@ class TextItems(nn.Module):
 
 
 class TextProjection(TextItems):
-    """Frozen text vectors through Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
+    """Projection of frozen text vectors by Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
 
     Example:
         >>> TextProjection(torch.randn(5, 8), dim=4)().shape
@@ -102,14 +104,14 @@ class TextProjection(TextItems):
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
-        """Rows (R, D) of a part."""
+        """Return rows (R, D) for a part of the vectors."""
         hidden_RD = self.dropout(self.project(vectors_RF).relu_())
         rows_RD: Tensor = self.norm(hidden_RD)
         return rows_RD
 
 
 def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
-    """What to take off each column and to multiply it with for mean 0 and deviation 1; constants become 0.
+    """Return shift and scale of each column for mean 0 and standard deviation 1; the scale of constants is 0.
 
     Example:
         >>> column_scales(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
@@ -119,26 +121,26 @@ def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
     for part_RF in in_parts(vectors_VF):
         variance_F += (part_RF.double() - mean_F).square().sum(0) / len(vectors_VF)
     deviation_F = variance_F.sqrt()
-    # Columns that differ by rounding alone are constant.
+    # Columns that differ only by rounding are constant.
     return mean_F.float(), torch.where(deviation_F > 1e-6, 1 / deviation_F, 0.0).float()
 
 
 def column_means(vectors_VF: Tensor) -> Tensor:
-    """The mean of each column (F,), float64.
+    """Return the mean of each column (F,), float64.
 
     Example:
         >>> column_means(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
         tensor([2., 5.], dtype=torch.float64)
     """
     mean_F = torch.zeros(vectors_VF.shape[1], dtype=torch.float64)
-    # Added up in place: small sums kept between the parts would pin the memory of each, 3 GB at a million.
+    # Added in place: keeping small sums of the parts would pin the memory of each part, 3 GB at a million.
     for part_RF in in_parts(vectors_VF):
         mean_F += part_RF.double().sum(0) / len(vectors_VF)
     return mean_F
 
 
 def in_parts(vectors_VF: Tensor) -> tuple[Tensor, ...]:
-    """Text vectors in parts of few enough items to be widened and projected at a time.
+    """Split text vectors into parts that are converted and projected at a time.
 
     Example:
         >>> [len(part) for part in in_parts(torch.zeros(5000, 8))]
@@ -148,7 +150,7 @@ def in_parts(vectors_VF: Tensor) -> tuple[Tensor, ...]:
 
 
 class SummedItems(nn.Module):
-    """The sum of several item tables of one width: NFRec with summation (Appendix A).
+    """The sum of item tables of the same width: NFRec with summation (Appendix A).
 
     Example:
         >>> SummedItems([IdTable(5, 4), IdTable(5, 4)])().shape
@@ -161,12 +163,12 @@ class SummedItems(nn.Module):
         self.dim: int = encoders[0].dim  # type: ignore[assignment]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
+        """Return the table (V, D), or its rows (U, D)."""
         return torch.stack([encoder(ids_U) for encoder in self.encoders]).sum(0)
 
 
 class JoinedItems(nn.Module):
-    """Item tables side by side, (V, D1 + D2 + ...): NFRec with concatenation (Eq. 7).
+    """The concatenation of item tables, (V, D1 + D2 + ...): NFRec with concatenation (Eq. 7).
 
     Example:
         >>> JoinedItems([IdTable(5, 4), IdTable(5, 2)])().shape
@@ -179,12 +181,12 @@ class JoinedItems(nn.Module):
         self.dim: int = sum(encoder.dim for encoder in encoders)  # type: ignore[misc]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
+        """Return the table (V, D), or its rows (U, D)."""
         return torch.cat([encoder(ids_U) for encoder in self.encoders], dim=1)
 
 
 class BiasedItems(nn.Module):
-    """An item table that is read as it is, and scored with a bias an item as one more column.
+    """An item table with a bias per item, which is one more column of the table that is scored.
 
     Example:
         >>> items = BiasedItems(IdTable(5, 4), num_items=5)
@@ -199,22 +201,23 @@ class BiasedItems(nn.Module):
         self.dim: int = encoder.dim  # type: ignore[assignment]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
+        """Return the table (V, D), or its rows (U, D)."""
         table_VD: Tensor = self.encoder(ids_U)
         return table_VD
 
     def scored(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table with its biases (V, D + 1), or its rows (U, D + 1)."""
+        """Return the table with biases (V, D + 1), or its rows (U, D + 1)."""
         bias_V = self.bias if ids_U is None else self.bias[ids_U]
         return torch.cat([self.encoder(ids_U), bias_V[:, None]], dim=1)
 
 
 class MixtureAdapter(TextItems):
-    """Text vectors through experts that shift and rotate them, mixed by gates: UniSRec's adaptor.
+    """Mixture of experts over text vectors: the adaptor of UniSRec.
 
-    ``sum_e gate_e W_e (x - shift_e)`` with ``gate = softmax(x G)``. While it learns, each gate's logit has
-    noise ``n (softplus(x N) + 0.01)``, n ~ N(0, 1), and each expert its own dropout on x. Gates and shifts
-    start at 0, experts from N(0, 0.02), whatever the rest of a network starts from. Hou et al., "Towards
+    ``sum_e gate_e W_e (x - shift_e)`` with ``gate = softmax(x G)``. In training, noise
+    ``n (softplus(x N) + 0.01)``, n ~ N(0, 1), is added to the logit of each gate, and each expert has its own
+    dropout on x. Gates and shifts are initialised to 0 and experts from N(0, 0.02), independently of the
+    initialisation of the network. Hou et al., "Towards
     Universal Sequence Representation Learning for Recommender Systems", KDD 2022, section 2.1.
 
     Example:
@@ -236,28 +239,28 @@ class MixtureAdapter(TextItems):
         self.dropout = dropout
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
-        """Rows (R, D) of a part."""
+        """Return rows (R, D) for a part of the vectors."""
         noise_RE = None
         if self.training:
             noise_RE = vectors_RF.new_empty(len(vectors_RF), self.gates_FE.shape[1]).normal_()
         return self.mixed(vectors_RF, self.gates(vectors_RF, noise_RE))
 
     def gates(self, vectors_RF: Tensor, noise_RE: Tensor | None = None) -> Tensor:
-        """The share of each expert (R, E)."""
+        """Return the weights of the experts (R, E)."""
         logits_RE = vectors_RF @ self.gates_FE
         if noise_RE is not None:
             logits_RE = logits_RE + noise_RE * (F.softplus(vectors_RF @ self.noise_FE) + 0.01)
         return logits_RE.softmax(1)
 
     def mixed(self, vectors_RF: Tensor, gates_RE: Tensor) -> Tensor:
-        """Rows (R, D) by given shares."""
-        share = self.dropout if self.training else 0.0
+        """Return rows (R, D), given the weights of the experts."""
+        p = self.dropout if self.training else 0.0
         parts = [
-            # W (x / kept - shift), without dividing or shifting every vector.
+            # W (x / (1 - p) - shift), without dividing or shifting every vector.
             gate_R[:, None]
             * F.linear(
-                vectors_RF * dropout_mask(vectors_RF, share) if share else vectors_RF,
-                expert_DF / (1 - share),
+                vectors_RF * dropout_mask(vectors_RF, p) if p else vectors_RF,
+                expert_DF / (1 - p),
                 -(expert_DF @ shift_F),
             )
             for gate_R, expert_DF, shift_F in zip(
@@ -268,14 +271,14 @@ class MixtureAdapter(TextItems):
 
 
 class CategoryFeatures(nn.Module):
-    """One learned row a value, averaged in each field; fields weighed by attention over them.
+    """Item vectors from categories: learned vectors of values, averaged per field and mixed by attention.
 
-    The weight of a field is the softmax over fields of ``score . ReLU(hidden f)`` with f its mean row. A
-    field of which an item has no value counts with zeros.
+    The weight of a field is the softmax over fields of ``score . ReLU(hidden f)``, where f is the mean vector
+    of the field. A field without value has a zero vector.
 
     Args:
-        categories_VCK: int64 value ids of each item and field, then -1.
-        dim: width.
+        categories_VCK: int64 value ids of each item and field, padded with -1.
+        dim: width D.
 
     Example:
         >>> features = CategoryFeatures(torch.tensor([[[0, 1], [0, -1]], [[2, -1], [-1, -1]]]), dim=4)
@@ -289,7 +292,7 @@ class CategoryFeatures(nn.Module):
         super().__init__()
         self.register_buffer("categories_VCK", categories_VCK)
         counts_VC = (categories_VCK >= 0).sum(2)
-        # RecBole adds 1e-8 to the number of values, but reads fields of one value an item without a mean.
+        # RecBole adds 1e-8 to the number of values, but takes no mean in fields with one value per item.
         self.several = [bool(several) for several in counts_VC.amax(0) > 1]
         self.rows = nn.ParameterList(
             nn.init.normal_(torch.empty(int(largest) + 1, dim), std=0.02)
@@ -300,13 +303,13 @@ class CategoryFeatures(nn.Module):
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """The table (V, D), or its rows (U, D)."""
+        """Return the table (V, D), or its rows (U, D)."""
         fields_UCD = self.fields(ids_U)
         weights_UC1 = self.weights(fields_UCD)
         return (weights_UC1 * fields_UCD).sum(1)
 
     def fields(self, ids_U: Tensor | None = None) -> Tensor:
-        """The mean row of each field (U, C, D)."""
+        """Return the mean vector of each field (U, C, D)."""
         categories_UCK = self.categories_VCK if ids_U is None else self.categories_VCK[ids_U]
         fields = []
         for rows_AD, values_UK, several in zip(
@@ -314,28 +317,32 @@ class CategoryFeatures(nn.Module):
         ):
             real_UK = values_UK >= 0
             count_U = real_UK.sum(1)
-            # A bag begins where the values of the items before it end; an empty one is zeros.
+            # A bag starts where the values of the previous items end; an empty bag gives zeros.
             sums_UD = F.embedding_bag(values_UK[real_UK], rows_AD, count_U.cumsum(0) - count_U, mode="sum")
             fields.append(sums_UD / (count_U[:, None].to(sums_UD) + 1e-8) if several else sums_UD)
         return torch.stack(fields, dim=1)
 
     def weights(self, fields_UCD: Tensor) -> Tensor:
-        """The weight of each field (U, C, 1)."""
+        """Return the weight of each field (U, C, 1)."""
         weights_UC1: Tensor = self.score(self.hidden(fields_UCD).relu()).softmax(1)
         return weights_UC1
 
 
 def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
-    """Coordinates (V, D) float64 of centred vectors on their D principal components, in descending order.
+    """Return the coordinates of centred vectors on their first D principal components.
 
-    Neither vectors nor coordinates are scaled. Exact: the eigenvectors of the covariance, which is added up
-    part by part in float64, so that half-precision vectors in a mapped file are widened a part at a time. It
-    equals the singular value decomposition to 1e-12 on text vectors of real catalogues, whose largest
-    singular value is some 5 times the last one kept. The largest entry of each component is positive.
+    Neither vectors nor coordinates are scaled. The components are the eigenvectors of the covariance, which
+    is accumulated part by part in float64, so that half-precision vectors in a mapped file are converted in
+    parts. The result equals a singular value decomposition to 1e-12 on text vectors of real catalogues,
+    whose largest singular value is about 5 times the last one kept. The sign of each component is chosen so
+    that its largest entry is positive.
 
     Args:
-        vectors_VF: floating, any precision.
-        dim: D, at most V and F.
+        vectors_VF: floating-point vectors of any precision.
+        dim: number D of components, at most V and F.
+
+    Returns:
+        Coordinates (V, D), float64, components in descending order of variance.
 
     Example:
         >>> principal_components(torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), dim=1).flatten()
@@ -353,10 +360,10 @@ def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
 
 
 def random_projection(vectors_VF: Tensor, dim: int) -> Tensor:
-    """Coordinates (V, D) float64 of centred vectors on D directions drawn from N(0, 1 / D).
+    """Return the coordinates (V, D), float64, of centred vectors on D directions drawn from N(0, 1 / D).
 
-    Distances between items are kept in expectation (Johnson and Lindenstrauss, 1984). The directions come
-    from torch's global generator.
+    Distances between items are preserved in expectation (Johnson and Lindenstrauss, 1984). The directions
+    come from torch's global generator.
 
     Example:
         >>> random_projection(torch.randn(5, 8), dim=3).shape

@@ -19,10 +19,13 @@ from alterrec.ranking import cross_entropy_
 
 
 class ScoreBuffer:
-    """Memory that score matrices are written into, one after the other.
+    """Reusable memory for score matrices.
 
-    A fresh matrix of 82 MB costs 35 to 42 ms of page faults on the CPU, as much as a fifth of the product
-    that fills it. ``rows`` bounds how many samples are scored at a time.
+    On the CPU, allocating a new matrix of 82 MB costs 35 to 42 ms of page faults, a fifth of the time of the
+    product that fills it.
+
+    Args:
+        rows: most samples that are scored at a time.
 
     Example:
         >>> buffer = ScoreBuffer(rows=2)
@@ -37,12 +40,12 @@ class ScoreBuffer:
         self._memory: dict[str, Tensor] = {}
 
     def chunks(self, num_rows: int) -> list[slice]:
-        """Slices of at most ``rows`` of ``num_rows`` samples."""
+        """Divide ``num_rows`` samples into slices of at most ``rows``."""
         return [slice(first, min(first + self.rows, num_rows)) for first in range(0, num_rows, self.rows)]
 
     @torch.no_grad()
     def product(self, vectors_ND: Tensor, table_VD: Tensor, slot: str = "") -> Tensor:
-        """Scores (N, V), valid until the next call of the same slot; half precision gives float32 too."""
+        """Return scores (N, V), at least float32; valid until the next call with the same slot."""
         shape = len(vectors_ND), len(table_VD)
         dtype = torch.promote_types(vectors_ND.dtype, torch.float32)
         size = shape[0] * shape[1]
@@ -53,7 +56,7 @@ class ScoreBuffer:
             or memory.device != vectors_ND.device
             or len(memory) < size
         ):
-            # What is too small goes first: both together would be more than was planned.
+            # The old memory is freed first: both together would exceed the planned memory.
             self._memory[slot] = memory = torch.empty(0)
             memory = self._memory[slot] = torch.empty(size, dtype=dtype, device=vectors_ND.device)
         scores_NV = memory[:size].view(shape)
@@ -72,30 +75,32 @@ def candidate_cross_entropy(
     each: float = 1.0,
     buffer: ScoreBuffer | None = None,
 ) -> Tensor:
-    """Mean over samples of the weighted cross-entropy of each positive against the candidates.
+    """Return the mean over samples of the weighted cross-entropy of each positive against the candidates.
 
-    Scores are ``vectors_ND @ table_VD.T``. Each positive stands alone against the same candidates (the note
-    under Eq. 5): ``loss = sum_p w_p * (logsumexp(s_p, s_C) - s_p)``. Eq. 2 and 3 are P = 1 with weight 1;
-    Eq. 4 and 5 add the teacher's top items with weight beta. A positive of a sample is never its negative,
-    unless the candidates are the whole catalogue; other candidates count as often as they are drawn.
+    Scores are ``vectors_ND @ table_VD.T``. Each positive is compared separately with the same candidates
+    (the note under Eq. 5): ``loss = sum_p w_p * (logsumexp(s_p, s_C) - s_p)``. Eq. 2 and 3 are P = 1 with
+    weight 1; Eq. 4 and 5 add the teacher's top items with weight beta. A positive of a sample is never one of
+    its negatives, unless the candidates are the whole catalogue. Other candidates count as often as they are
+    drawn.
 
-    Whole rows are scored, since gathering the vectors of candidates costs 10 to 100 times as much. The
-    gradient is written over the scores as soon as they are there, so one buffer is all that a step holds
-    of size N x V; backward only hands the two products on.
+    Whole rows are scored, because gathering the vectors of candidates takes 10 to 100 times as long. The
+    gradient overwrites the scores in the forward pass, so a step holds a single buffer of size N x V, and
+    the backward pass only scales two products.
 
     Args:
-        vectors_ND: floating session vectors.
-        table_VD: floating item vectors.
+        vectors_ND: floating-point session vectors.
+        table_VD: floating-point item vectors.
         positives_NP: int64 item ids; the first column is the target.
-        weights_P: floating weight of each column.
-        candidates: None for the whole catalogue; int64 (N, C) item ids, -1 for none; or uint8 bits, see
-            :func:`~alterrec.ranking.rank_window_bits`.
-        exclude_NE: int64 ids, -1 for none, that are no candidates of a sample; positives are never left out.
-        each: how often a candidate counts, see :func:`~alterrec.ranking.cross_entropy_`.
-        buffer: where scores are written; default a new one.
+        weights_P: floating-point weight of each column.
+        candidates: int64 item ids (N, C), padded with -1; uint8 bits, see
+            :func:`~alterrec.ranking.rank_window_bits`; or None for the whole catalogue.
+        exclude_NE: int64 ids, padded with -1, that are not candidates of a sample; positives are never
+            excluded.
+        each: weight of each candidate, see :func:`~alterrec.ranking.cross_entropy_`.
+        buffer: memory for the scores. Default: a new buffer.
 
     Returns:
-        A scalar.
+        The loss, a scalar.
 
     Example:
         >>> vectors, table = torch.tensor([[1.0]]), torch.tensor([[2.0], [1.0], [0.0]])
@@ -110,11 +115,11 @@ def candidate_cross_entropy(
 
 
 class _AtOnce(torch.autograd.Function):
-    """A loss of vectors and a table that saves the gradients of both in its forward pass."""
+    """A loss of vectors and a table that computes the gradients of both in its forward pass."""
 
     @classmethod
     def of(cls, vectors_ND: Tensor, table_VD: Tensor, wanted: Any, buffer: ScoreBuffer | None) -> Tensor:
-        # Its products are of the precision that the arguments have, in an objective's mixed precision too.
+        # Products have the precision of the arguments, also within mixed precision of an objective.
         with torch.autocast(vectors_ND.device.type, enabled=False):
             loss: Tensor = cls.apply(vectors_ND, table_VD, wanted, buffer or ScoreBuffer())
         return loss
@@ -122,7 +127,7 @@ class _AtOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
-        # In place: a second backward pass over the same loss is refused by torch, which sees the change.
+        # In place: torch detects the change and refuses a second backward pass over the same loss.
         return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
 
 
@@ -165,19 +170,19 @@ class _FusedLoss(_AtOnce):
 def multi_label_loss(
     vectors_ND: Tensor, table_AD: Tensor, labels_NP: Tensor, buffer: ScoreBuffer | None = None
 ) -> Tensor:
-    """Binary cross-entropy of every label, summed over labels and samples.
+    """Return the binary cross-entropy of all labels, summed over labels and samples.
 
-    Scores are ``vectors_ND @ table_AD.T``; their gradient is written over them, as in
-    :func:`candidate_cross_entropy`, so one buffer of scores is all that is held.
+    Scores are ``vectors_ND @ table_AD.T``; the gradient overwrites them, as in
+    :func:`candidate_cross_entropy`, so that a step holds a single buffer of scores.
 
     Args:
-        vectors_ND: floating vectors.
-        table_AD: floating vectors of the labels, of the same type.
-        labels_NP: int64 labels that each sample has, none of them twice, then -1; it has no other.
-        buffer: where scores are written; default a new one.
+        vectors_ND: floating-point vectors.
+        table_AD: floating-point vectors of the labels, of the same type.
+        labels_NP: int64 labels of each sample, without duplicates, padded with -1.
+        buffer: memory for the scores. Default: a new buffer.
 
     Returns:
-        A scalar.
+        The loss, a scalar.
 
     Example:
         >>> vectors, table = torch.tensor([[1.0]]), torch.tensor([[2.0], [0.0]])
@@ -202,7 +207,7 @@ class _MultiLabel(_AtOnce):
             scores_NA = buffer.product(vectors_ND[chunk], table_AD)
             places_NP = labels_NP[chunk].clamp(min=0)
             has_NP = (labels_NP[chunk] >= 0).to(scores_NA)
-            # -log sigmoid(-s) at half the time of F.logsigmoid; from the threshold on it is s.
+            # -log sigmoid(-s), in half the time of F.logsigmoid; above the threshold it is s.
             total += F.softplus(scores_NA, threshold=50).sum()
             total -= (scores_NA.gather(1, places_NP) * has_NP).sum()
             gradient_NA = scores_NA.sigmoid_().scatter_add_(1, places_NP, -has_NP).to(table_AD.dtype)
@@ -222,25 +227,27 @@ def generalised_bce(
     sampling_rate: float,
     calibration: float,
 ) -> Tensor:
-    """Mean over samples of gBCE, binary cross-entropy that does not grow sure of sampled negatives.
+    """Return the mean over samples of gBCE, a binary cross-entropy corrected for sampled negatives.
 
     ``-(beta * log sigmoid(s_p) + sum_c log(1 - sigmoid(s_c))) / (C + 1)`` with
-    ``beta = a * (t * (1 - 1 / a) + 1 / a)``, a the sampling rate C / (V - 1) and t the calibration. t = 0 is
-    plain BCE; t = 1 makes the sigmoid of a score the probability that BCE over the whole catalogue gives.
-    A negative that is a positive of its sample is left out. Petrov and Macdonald, "gSASRec: Reducing
-    Overconfidence in Sequential Recommendation Trained with Negative Sampling", RecSys 2023.
+    ``beta = a * (t * (1 - 1 / a) + 1 / a)``, where a is the sampling rate C / (V - 1) and t the calibration.
+    t = 0 is plain BCE; with t = 1, the sigmoid of a score is the probability that BCE over the whole
+    catalogue would give. A negative that is a positive of its sample is left out.
+
+    Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
+    Sampling", RecSys 2023.
 
     Args:
-        vectors_ND: floating session vectors.
-        table_VD: floating item vectors.
+        vectors_ND: floating-point session vectors.
+        table_VD: floating-point item vectors.
         positives_NP: int64 item ids.
-        weights_P: floating weight of each column.
+        weights_P: floating-point weight of each column.
         candidates_NC: int64 item ids.
         sampling_rate: a, above 0.
         calibration: t, 0 to 1.
 
     Returns:
-        A scalar.
+        The loss, a scalar.
 
     Example:
         >>> vectors, table = torch.tensor([[1.0]]), torch.tensor([[0.0], [0.0]])

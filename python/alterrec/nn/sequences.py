@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def on_device(values: np.ndarray, device: str) -> Tensor:
-    """An array as a tensor on a device, through pinned memory where that lets the copy go on alone.
+    """Copy an array to a device; for CUDA through pinned memory, so that the copy is asynchronous.
 
     Example:
         >>> on_device(np.array([1, 2]), "cpu")
@@ -25,7 +25,9 @@ def on_device(values: np.ndarray, device: str) -> Tensor:
 
 
 def real_places(rows_NL: Tensor, length_N: Tensor) -> Tensor:
-    """Where right-padded rows have items, bool (N, L); of ``rows_NL`` the shape and the device count.
+    """Return a mask (N, L), bool, of the places of right-padded rows that hold items.
+
+    Only the shape and the device of ``rows_NL`` are used.
 
     Example:
         >>> real_places(torch.zeros(2, 3), torch.tensor([2, 0])).tolist()
@@ -35,7 +37,7 @@ def real_places(rows_NL: Tensor, length_N: Tensor) -> Tensor:
 
 
 def at_places(rows_NLD: Tensor, places_NK: Tensor) -> Tensor:
-    """What rows (N, L, D) have at some places, (N, K, D).
+    """Return the vectors (N, K, D) at some places of rows (N, L, D).
 
     Example:
         >>> at_places(torch.tensor([[[4], [2], [3]]]), torch.tensor([[2, 0]])).tolist()
@@ -45,13 +47,16 @@ def at_places(rows_NLD: Tensor, places_NK: Tensor) -> Tensor:
 
 
 def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> tuple[Tensor, Tensor]:
-    """Each row with one more item behind it: its last ``max_len`` items (N, L), then 0; lengths (N,).
+    """Append one item to each row and keep its last ``max_len`` items.
 
     Args:
-        items_NL: int64 ids.
-        length_N: int64, items of each row; 0 is allowed.
-        last_N: int64, what comes behind them.
+        items_NL: int64 item ids, right-padded.
+        length_N: int64, number of items of each row, 0 or more.
+        last_N: int64, the item to append.
         max_len: most items of a row that are kept.
+
+    Returns:
+        The rows, padded with 0, and their lengths.
 
     Example:
         >>> append(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]), torch.tensor([3, 5]), max_len=2)
@@ -67,9 +72,10 @@ def append(items_NL: Tensor, length_N: Tensor, last_N: Tensor, max_len: int) -> 
 
 
 def left_padded(items_NL: Tensor, length_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Right-padded rows with their items at the end of ``width`` places, and where those are, bool.
+    """Convert right-padded rows to left-padded rows of ``width`` places.
 
-    Padded places hold the row's first item.
+    Returns:
+        The rows, padded with their first item, and a mask (N, width), bool, of the places that hold items.
 
     Example:
         >>> left_padded(torch.tensor([[4, 5, 0]]), torch.tensor([2]), 4)

@@ -1,8 +1,9 @@
 """Session encoders: from an item table and sessions to the vector of every prefix.
 
-A causal encoder reads a session once: its state at place l is the vector of the prefix that ends there.
-Legend: R sessions, L places, V items, D width, H hidden width. Sessions are right-padded; what lies behind
-a place is not seen by its state.
+These encoders are causal, so they read a session once: the state at place l is the vector of the prefix that
+ends there and does not depend on later places. Sessions are right-padded.
+
+Legend: R sessions, L places, V items, D width, H hidden width.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from alterrec.nn.transformer import Transformer
 
 
 class Mean(SessionEncoder):
-    """The mean of the prefix's item rows (Section 4.1.2; Eq. 7), as a cumulative sum.
+    """The mean of the item vectors of the prefix (Section 4.1.2; Eq. 7), computed as a cumulative sum.
 
-    ``dropout`` is on the item rows.
+    Args:
+        dropout: dropout probability of the item vectors.
 
     Example:
         >>> table = torch.tensor([[1.0], [3.0], [9.0]])
@@ -31,16 +33,16 @@ class Mean(SessionEncoder):
         self.dropout = Dropout(dropout)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D)."""
+        """Return states (R, L, D)."""
         rows_RLD: Tensor = self.dropout(F.embedding(items_RL, table_VD))
         counts_L1 = torch.arange(1, items_RL.shape[1] + 1, device=items_RL.device)[:, None]
         return rows_RLD.cumsum(1) / counts_L1
 
 
 class Recency(SessionEncoder):
-    """A mean with one learned weight for each distance to the prefix's end.
+    """A weighted mean with one learned weight for each distance from the end of the prefix.
 
-    On Online Retail it equals a 2-layer Transformer at a third of the time (docs/results.md).
+    On Online Retail it is as good as a 2-layer Transformer, in a third of the time (docs/results.md).
 
     Example:
         >>> table = torch.tensor([[1.0], [3.0]])
@@ -54,11 +56,11 @@ class Recency(SessionEncoder):
 
     def __init__(self, max_len: int) -> None:
         super().__init__()
-        # exp(-log(1 + distance)) = 1 / (1 + distance): recent items lead from the first step.
+        # exp(-log(1 + distance)) = 1 / (1 + distance): recent items have more weight from the first step.
         self.logits_L = nn.Parameter(-torch.log(torch.arange(1.0, max_len + 1)))
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D): one small matrix of weights times the rows of each session."""
+        """Return states (R, L, D): a small matrix of weights times the item vectors of each session."""
         places_L = torch.arange(items_RL.shape[1], device=items_RL.device)
         distance_LL = places_L[:, None] - places_L
         logits_LL = self.logits_L[distance_LL.clamp(min=0)].masked_fill(distance_LL < 0, -torch.inf)
@@ -66,16 +68,16 @@ class Recency(SessionEncoder):
 
 
 class Weighted(SessionEncoder):
-    """A mean of item rows, as they are, by weights that a Transformer's states give: the encoder of CORE.
+    """A mean of item vectors, weighted by a Transformer: the encoder of CORE.
 
-    Session vectors so stay in the space of the items. Weights are a softmax over the prefix of one number a
-    place, which is causal, so every place of a session is read at once. Hou et al., "CORE: Simple and
+    Session vectors stay in the space of the items, as the vectors themselves are not transformed. The weights
+    are a softmax over the prefix of one logit per place. Hou et al., "CORE: Simple and
     Effective Session-based Recommendation within Consistent Representation Space", SIGIR 2022.
 
     Args:
-        transformer: gives the states.
+        transformer: computes the states from which the logits are computed.
         dim: width of its states.
-        dropout: on the item rows, before all.
+        dropout: dropout probability of the item vectors.
 
     Example:
         >>> transformer = Transformer(TransformerSizes(4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0))
@@ -92,13 +94,13 @@ class Weighted(SessionEncoder):
         self.dropout = Dropout(dropout)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D)."""
+        """Return states (R, L, D)."""
         rows_RLD = self.dropout(F.embedding(items_RL, table_VD))
         states_RLD: Tensor = self.weights(rows_RLD) @ rows_RLD
         return states_RLD
 
     def weights(self, rows_RLD: Tensor) -> Tensor:
-        """Weight (R, L, L) of each place in the state of each; none of places behind it."""
+        """Return the weight (R, L, L) of each place in the state of each place; 0 for later places."""
         length = rows_RLD.shape[1]
         logits_RL1: Tensor = self.weigh(self.transformer.states(rows_RLD))
         behind_LL = torch.ones(length, length, dtype=torch.bool, device=rows_RLD.device).triu(1)
@@ -106,17 +108,17 @@ class Weighted(SessionEncoder):
 
 
 class Gru(SessionEncoder):
-    """Gated recurrent units without biases, then a linear layer back to the items' width: GRU4Rec's encoder.
+    """Gated recurrent units without biases, and a linear layer to the width of the items: GRU4Rec.
 
-    Its start is its own: matrices of the first layer within sqrt(6 / (rows + columns)) (Xavier), the others
-    as torch draws them. Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR
+    It keeps its own initialisation: Xavier-uniform for the matrices of the first layer, torch's default for
+    the others. Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR
     2016.
 
     Args:
-        dim: width of item rows and states.
-        hidden: width of the units.
-        layers: units on top of each other.
-        dropout: on the item rows.
+        dim: width of item vectors and states.
+        hidden: width of the recurrent units.
+        layers: number of recurrent layers.
+        dropout: dropout probability of the item vectors.
 
     Example:
         >>> encoder = Gru(dim=4, hidden=8, layers=1, dropout=0.0)
@@ -134,7 +136,7 @@ class Gru(SessionEncoder):
         keep_start(self)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D)."""
+        """Return states (R, L, D)."""
         hidden_RLH, _ = self.units(self.dropout(F.embedding(items_RL, table_VD)))
         states_RLD: Tensor = self.out(hidden_RLH)
         return states_RLD

@@ -17,16 +17,16 @@ from alterrec.nn.sequences import append, at_places, real_places
 
 
 class Style(NamedTuple):
-    """What differs between the public codes of post-norm Transformers."""
+    """Differences between published implementations of post-norm Transformers."""
 
     bias: bool  # in the attention's four linear layers
     gelu: bool  # by erf, else ReLU
     eps: float  # of every norm
-    output: bool = True  # a linear layer and dropout behind the heads
+    output: bool = True  # a linear layer and dropout after the heads
 
 
-# AlterRec's own code; RecBole's layers, which SASRec, BERT4Rec, CORE, UniSRec, FDSA and S3-Rec share; and the
-# code of SASRec's authors.
+# The code of AlterRec's authors; RecBole's layers, used by SASRec, BERT4Rec, CORE, UniSRec, FDSA and S3-Rec;
+# and the code of SASRec's authors.
 AUTHORS = Style(bias=False, gelu=False, eps=1e-6)
 RECBOLE = Style(bias=True, gelu=True, eps=1e-12)
 KANG = Style(bias=True, gelu=False, eps=1e-8, output=False)
@@ -53,7 +53,7 @@ class TransformerSizes(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, by most styles with an output layer; a residual sum follows it."""
+    """Multi-head self-attention, in most styles with an output layer; without the residual sum."""
 
     def __init__(self, sizes: TransformerSizes, style: Style) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class Attention(nn.Module):
         self.dropout = Dropout(sizes.dropout)
 
     def forward(self, x_RLD: Tensor, mask: Tensor | None = None, queries_RLD: Tensor | None = None) -> Tensor:
-        """Mixed states (R, L, D), after dropout.
+        """Return the output (R, L, D), after dropout.
 
         Args:
             x_RLD: states.
-            queries_RLD: what queries are made of, where it is not the states.
-            mask: None: place l sees places 0..l, so what is padded on the right is not seen. Otherwise what
-                broadcasts to (R, H, L, L): bool, true where a query sees a key, or what is added to logits.
+            mask: broadcasts to (R, H, L, L): bool, true where a query attends to a key, or a number added to
+                the logits. Default: place l attends to places 0..l, so right padding is ignored.
+            queries_RLD: states from which queries are computed. Default: ``x_RLD``.
         """
         q_RHLd, k_RHLd, v_RHLd = (
             linear(of_RLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -87,14 +87,14 @@ class Attention(nn.Module):
             v_RHLd,
             mask,
             is_causal=mask is None,
-            dropout_p=self.dropout.share if self.training else 0.0,
+            dropout_p=self.dropout.p if self.training else 0.0,
         )
         mixed_RLD = mixed_RHLd.transpose(1, 2).flatten(-2)
         return mixed_RLD if self.o is None else self.dropout(self.o(mixed_RLD))
 
 
 class FeedForward(nn.Module):
-    """Two linear layers at each place; a residual sum and a norm follow."""
+    """Two linear layers at each place; without the residual sum."""
 
     def __init__(self, sizes: TransformerSizes, style: Style) -> None:
         super().__init__()
@@ -104,13 +104,13 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(sizes.dropout)
 
     def forward(self, x_RLD: Tensor) -> Tensor:
-        """States (R, L, D), after dropout."""
+        """Return the output (R, L, D), after dropout."""
         out_RLD: Tensor = self.dropout(self.down(self.activation(self.up(x_RLD))))
         return out_RLD
 
 
 class Block(nn.Module):
-    """Self-attention and a feed-forward net, each followed by a residual sum and a LayerNorm."""
+    """Self-attention and a feed-forward network, each followed by a residual sum and LayerNorm."""
 
     def __init__(self, sizes: TransformerSizes, style: Style) -> None:
         super().__init__()
@@ -119,19 +119,24 @@ class Block(nn.Module):
         self.ffn = FeedForward(sizes, style)
         self.ffn_norm = nn.LayerNorm(sizes.dim, eps=style.eps)
 
-    def forward(self, x_RLD: Tensor, mask: Tensor | None = None, asked_RKD: Tensor | None = None) -> Tensor:
-        """States after the block (R, L, D), or (R, K, D) of the places whose states are ``asked_RKD``.
+    def forward(
+        self, x_RLD: Tensor, mask: Tensor | None = None, requested_RKD: Tensor | None = None
+    ) -> Tensor:
+        """Return states (R, L, D), or (R, K, D) for requested places only.
 
-        ``mask`` is as in :class:`Attention`.
+        Args:
+            x_RLD: states before the block.
+            mask: as in :class:`Attention`.
+            requested_RKD: states before the block at the requested places.
         """
-        queries_RKD = x_RLD if asked_RKD is None else asked_RKD
+        queries_RKD = x_RLD if requested_RKD is None else requested_RKD
         mixed_RKD = self.attn_norm(queries_RKD + self.attention(x_RLD, mask, queries_RKD))
         out_RKD: Tensor = self.ffn_norm(mixed_RKD + self.ffn(mixed_RKD))
         return out_RKD
 
 
 class InputLayer(nn.Module):
-    """Item rows plus learned positions, counted from the first place, under LayerNorm and dropout."""
+    """Item vectors plus learned positions, counted from the first place, then LayerNorm and dropout."""
 
     def __init__(self, sizes: TransformerSizes, eps: float) -> None:
         super().__init__()
@@ -141,7 +146,7 @@ class InputLayer(nn.Module):
         nn.init.normal_(self.positions_LD, std=0.02)
 
     def forward(self, rows_RLD: Tensor) -> Tensor:
-        """States (R, L, D) that enter the first block."""
+        """Return the input (R, L, D) of the first block."""
         x_RLD: Tensor = self.dropout(self.norm(rows_RLD + self.positions_LD[: rows_RLD.shape[1]]))
         return x_RLD
 
@@ -164,31 +169,37 @@ class Transformer(SessionEncoder):
         self.blocks = nn.ModuleList(Block(sizes, style) for _ in range(sizes.layers))
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D); right-padded sessions, each place sees itself and what is before it."""
+        """Return states (R, L, D) of right-padded sessions; a place attends to itself and earlier places."""
         return self.states(F.embedding(items_RL, table_VD))
 
     def last(self, table_VD: Tensor, items_RL: Tensor, length_R: Tensor) -> Tensor:
-        """States (R, D) at the last place of each session alone."""
+        """Return only the states (R, D) at the last place of each session."""
         return self.states(F.embedding(items_RL, table_VD), None, length_R[:, None] - 1)[:, 0]
 
     def states(self, rows_RLD: Tensor, mask: Tensor | None = None, places_RK: Tensor | None = None) -> Tensor:
-        """States (R, L, D) of item rows, or (R, K, D) at some places, which spares the last block the others.
+        """Return states of item vectors.
 
-        ``mask`` is as in :class:`Attention`; with places, one that is given is the same for all queries.
+        Args:
+            rows_RLD: item vectors.
+            mask: as in :class:`Attention`; together with ``places_RK`` it must be the same for all queries.
+            places_RK: requested places. The last block computes no others. Default: all places.
+
+        Returns:
+            States (R, L, D), or (R, K, D) at the requested places.
         """
         x_RLD: Tensor = self.entrance(rows_RLD)
         *blocks, last = self.blocks
         for block in blocks:
             x_RLD = block(x_RLD, mask)
-        asked_RKD = None if places_RK is None else at_places(x_RLD, places_RK)
+        requested_RKD = None if places_RK is None else at_places(x_RLD, places_RK)
         if mask is None and places_RK is not None:
             mask = (torch.arange(x_RLD.shape[1], device=x_RLD.device) <= places_RK[..., None])[:, None]
-        out_RKD: Tensor = last(x_RLD, mask, asked_RKD)
+        out_RKD: Tensor = last(x_RLD, mask, requested_RKD)
         return out_RKD
 
 
 class Head(nn.Module):
-    """From states to the vectors that are scored: Linear, GELU, LayerNorm (BERT4Rec, Section 3.5).
+    """Output layer between states and scored vectors: Linear, GELU, LayerNorm (BERT4Rec, Section 3.5).
 
     Example:
         >>> Head(dim=4, eps=1e-12)(torch.randn(2, 3, 4)).shape
@@ -201,13 +212,13 @@ class Head(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=eps)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Vectors of the shape of the states, (..., D)."""
+        """Return vectors with the shape of the states, (..., D)."""
         vectors: Tensor = self.norm(F.gelu(self.linear(states)))
         return vectors
 
 
 class EncoderWithHead(SessionEncoder):
-    """A session encoder with an output layer behind it.
+    """A session encoder followed by an output layer.
 
     Example:
         >>> from alterrec.nn.session_encoders import Mean
@@ -223,13 +234,12 @@ class EncoderWithHead(SessionEncoder):
         self.reads_graphs = encoder.reads_graphs
 
     def forward(self, table_VD: Tensor, *sessions: Any) -> Tensor:
-        """What the encoder gives, through the head."""
         vectors: Tensor = self.head(self.encoder(table_VD, *sessions))
         return vectors
 
 
 class SasrecBlock(nn.Module):
-    """Attention of normed queries to raw keys and values, then two layers; sums start from what is normed."""
+    """A block of SASRec: only queries are normalised, and residual sums use normalised states."""
 
     def __init__(self, sizes: TransformerSizes) -> None:
         super().__init__()
@@ -242,7 +252,7 @@ class SasrecBlock(nn.Module):
         )
 
     def forward(self, x_RLD: Tensor) -> Tensor:
-        """States after the block (R, L, D)."""
+        """Return states after the block (R, L, D)."""
         queries_RLD = self.attn_norm(x_RLD)
         normed_RLD = self.ffn_norm(queries_RLD + self.attention(x_RLD, queries_RLD=queries_RLD))
         out_RLD: Tensor = normed_RLD + self.ffn(normed_RLD)
@@ -250,9 +260,11 @@ class SasrecBlock(nn.Module):
 
 
 class SasrecTransformer(SessionEncoder):
-    """The causal Transformer of SASRec's own code: item rows times sqrt(D) plus positions, a norm at the end.
+    """The causal Transformer of the code of SASRec's authors.
 
-    Matrices start within sqrt(6 / (rows + columns)) (Glorot), as there. Kang and McAuley, "Self-Attentive
+    Item vectors are multiplied by sqrt(D), positions are added, and a norm follows the last block. Matrices
+    are initialised by Glorot's rule. RecBole's version, which most comparisons use, is
+    ``Transformer(sizes, RECBOLE)``. Kang and McAuley, "Self-Attentive
     Sequential Recommendation", ICDM 2018.
 
     Example:
@@ -277,7 +289,7 @@ class SasrecTransformer(SessionEncoder):
         keep_start(self)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D)."""
+        """Return states (R, L, D)."""
         rows_RLD = F.embedding(items_RL, table_VD) * table_VD.shape[1] ** 0.5
         x_RLD = self.dropout(rows_RLD + self.positions_LD[: items_RL.shape[1]])
         for block in self.blocks:
@@ -287,10 +299,12 @@ class SasrecTransformer(SessionEncoder):
 
 
 class TwoStreams(SessionEncoder):
-    """Items through one Transformer, their features through another, both last states joined.
+    """Two Transformers, one over items and one over their features, whose outputs are concatenated.
 
-    The table has the rows of items in its first half of columns, those of features in its second. Both
-    streams share positions and one norm, which the joined states pass too: ``norm(concat [item, feature])``.
+    The first half of the columns of the item table are item vectors, the second half feature vectors. Both
+    streams share positions and one norm, which is also applied to the result:
+    ``norm(concat [item, feature])``.
+
     Zhang et al., "Feature-level Deeper Self-Attention Network for Sequential Recommendation", IJCAI 2019.
 
     Example:
@@ -309,7 +323,7 @@ class TwoStreams(SessionEncoder):
         self.concat = nn.Linear(2 * sizes.dim, sizes.dim)
 
     def forward(self, table_VD2: Tensor, items_RL: Tensor) -> Tensor:
-        """States (R, L, D) of right-padded sessions; each place sees itself and what is before it."""
+        """Return states (R, L, D) of right-padded sessions; a place attends to itself and earlier places."""
         streams = F.embedding(items_RL, table_VD2).chunk(2, dim=-1)
         states = []
         for rows_RLD, blocks in zip(streams, (self.item_blocks, self.feature_blocks), strict=True):
@@ -323,10 +337,11 @@ class TwoStreams(SessionEncoder):
 
 
 class Bidirectional(SessionEncoder):
-    """A prefix is read with a mask token behind it; what the encoder says at that place is its vector.
+    """A bidirectional Transformer that predicts masked items: the encoder of BERT4Rec.
 
-    Every place sees all places that are not padding. The mask token is a parameter and no item, so it cannot
-    be recommended. Where prefix and token are longer than ``max_len``, the oldest item is cut.
+    A mask token is appended to the prefix, and the output at its place is the vector of the prefix. Every
+    place attends to all places that are not padding. The mask token is a parameter and not an item, so it
+    cannot be recommended. If prefix and token are longer than ``max_len``, the oldest item is removed.
 
     Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
     Transformer", CIKM 2019.
@@ -334,7 +349,7 @@ class Bidirectional(SessionEncoder):
     Args:
         sizes: sizes of the Transformer; ``max_len`` includes the place of the mask token.
         style: variant of the blocks.
-        cuts_first: the first item of every prefix is cut, however short it is: RecBole's fault.
+        cuts_first: remove the first item of every prefix, however short it is, as RecBole does by mistake.
 
     Example:
         >>> sizes = TransformerSizes(dim=4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0)
@@ -356,7 +371,7 @@ class Bidirectional(SessionEncoder):
         nn.init.normal_(self.mask_D, std=0.02)
 
     def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
-        """Vectors (N, D) of prefixes."""
+        """Return vectors (N, D) of prefixes."""
         if self.cuts_first:
             items_NL, length_N = items_NL[:, 1:], length_N - 1
         items_NL, length_N = append(items_NL, length_N, torch.zeros_like(length_N), self.max_len)
@@ -364,22 +379,27 @@ class Bidirectional(SessionEncoder):
         return self.masked_vectors(table_VD, items_NL, length_N, last_NL, last_NL)
 
     def masked_vectors(
-        self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor, masked_NL: Tensor, asked_NL: Tensor
+        self,
+        table_VD: Tensor,
+        items_NL: Tensor,
+        length_N: Tensor,
+        mrequested_NL: Tensor,
+        requested_NL: Tensor,
     ) -> Tensor:
-        """What is said at the places of ``asked_NL``, row after row (M, D).
+        """Return the output (M, D) at requested places, row after row.
 
         Args:
-            table_VD: floating item table.
-            items_NL: int64 ids, at most ``max_len`` places.
-            length_N: int64, items of each row.
-            masked_NL: bool, places that have the mask token in place of their item.
-            asked_NL: bool.
+            table_VD: floating-point item table.
+            items_NL: int64 item ids, at most ``max_len`` places.
+            length_N: int64, number of items of each row.
+            mrequested_NL: bool, places where the mask token replaces the item.
+            requested_NL: bool, places whose output is returned.
         """
-        rows_NLD = torch.where(masked_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
+        rows_NLD = torch.where(mrequested_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
         real_NL = real_places(items_NL, length_N)
-        asked_N = asked_NL.sum(1)
-        # Places that are asked for come first, in their order.
-        places_NK = (~asked_NL).int().argsort(dim=1, stable=True)[:, : int(asked_N.max())]
+        requested_N = requested_NL.sum(1)
+        # Requested places come first, in their order.
+        places_NK = (~requested_NL).int().argsort(dim=1, stable=True)[:, : int(requested_N.max())]
         states_NKD = self.transformer.states(rows_NLD, real_NL[:, None, None, :], places_NK)
-        vectors_MD: Tensor = self.head(states_NKD[real_places(places_NK, asked_N)])
+        vectors_MD: Tensor = self.head(states_NKD[real_places(places_NK, requested_N)])
         return vectors_MD

@@ -1,19 +1,19 @@
-//! All `unsafe` of the crate: passes compiled for each instruction set, and files mapped into memory.
+//! The passes of [`crate::passes`], compiled for each instruction set; calls go to the set in use.
+//!
+//! Hand-written AVX-512 versions replace the plain ones where they are measurably faster. All `unsafe` of the
+//! crate is here, except for mapping files (`storage`).
 
 #![allow(unsafe_code)]
 
 use crate::instructions::Instructions;
-use crate::passes::{self, Bracket, Kept, Span, Split, Tally};
-use memmap2::Mmap;
-use std::fs::File;
-use std::io;
+use crate::keys::{Bracket, Kept, Span, Split, Tally};
+use crate::passes;
 use std::ops::RangeInclusive;
 
-/// Compiles a pass for each instruction set, and calls the one in use.
+/// Compiles a pass for each instruction set and calls the one in use.
 ///
-/// The body is inlined into functions that may use the instructions, so the compiler vectorises it anew for
-/// each. What AVX-512 runs can be told apart, where that is measured to be faster: another body, or the
-/// same one as for AVX2.
+/// The body is inlined into one function per instruction set, so the compiler vectorises it for each of them.
+/// For AVX-512 another body, or the code for AVX2, can be named where that is measured to be faster.
 macro_rules! compiled {
     ($(#[$doc:meta])* $name:ident($($arg:ident: $kind:ty),*) -> $out:ty) => {
         compiled!($(#[$doc])* $name($($arg: $kind),*) -> $out, avx512 = passes::$name);
@@ -42,8 +42,8 @@ macro_rules! compiled {
                     passes::$name($($arg),*)
                 }
                 match Instructions::in_use() {
-                    // SAFETY: in use are only sets that `Instructions::available` has found on this
-                    // processor, and it asks for each feature named above.
+                    // SAFETY: a set is in use only if `Instructions::available` has found it on this
+                    // processor, which checks each feature named above.
                     Instructions::Avx512 => return unsafe { on_avx512($($arg),*) },
                     // SAFETY: as above.
                     Instructions::Avx2 => return unsafe { on_avx2($($arg),*) },
@@ -88,7 +88,7 @@ compiled!(
     tally(scores: &[f32], target: f32) -> Tally, avx512 = avx2
 );
 compiled!(
-    /// [`passes::fused_tally`] on the instruction set in use; 0.17 ns a score on AVX2, 0.23 on AVX-512.
+    /// [`passes::fused_tally`] on the instruction set in use; 0.17 ns per score on AVX2, 0.23 on AVX-512.
     fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) -> (),
     avx512 = avx2
 );
@@ -118,7 +118,8 @@ compiled!(
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::passes::{Bracket, Kept, STRETCH, Split, collect_tail, expand_word, split_tail};
+    use super::passes::{STRETCH, collect_tail, expand_word, split_tail};
+    use super::{Bracket, Kept, Split};
     use std::arch::x86_64::*;
 
     #[inline]
@@ -157,7 +158,7 @@ mod avx512 {
         [load(a), load(b), load(c), load(d)]
     }
 
-    /// For each of 16 scores whether it is below a bracket's upper bound, and whether it is inside.
+    /// For each of 16 scores, whether it is below a bracket's upper bound, and whether it is inside.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn compared(scores: __m512, low: __m512, high: __m512) -> (__mmask16, __mmask16) {
@@ -165,7 +166,7 @@ mod avx512 {
         (below, _mm512_mask_cmp_ps_mask::<_CMP_NLE_UQ>(below, scores, low))
     }
 
-    /// As the pass of this name: comparisons give bitmaps as they are, 0.05 ns a score against 0.15.
+    /// The pass of this name; comparisons yield bitmaps directly: 0.05 ns per score instead of 0.15.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,popcnt")]
     pub(super) fn split(scores: &[f32], bracket: Bracket, marked: &mut [u64]) -> Split {
@@ -185,7 +186,7 @@ mod avx512 {
         split
     }
 
-    /// As the pass of this name: what is kept is compressed in a register.
+    /// The pass of this name; kept scores are compressed in a register.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,popcnt")]
     pub(super) fn collect(scores: &[f32], kept: &mut [Kept]) {
@@ -198,7 +199,7 @@ mod avx512 {
         }
     }
 
-    /// With `OPEN` nothing is above the first bracket, which spares its comparisons.
+    /// `OPEN`: the first bracket has no upper bound, so comparisons with it are skipped.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,popcnt")]
     fn collect_in<const N: usize, const OPEN: bool>(mut kept: [&mut Kept; N], scores: &[f32]) {
@@ -208,7 +209,7 @@ mod avx512 {
             *bounds = (_mm512_set1_ps(kept.bracket.low), _mm512_set1_ps(kept.bracket.high));
         }
         for stretch in blocks.chunks(STRETCH / 64) {
-            // Sums and places in registers, and no call that would spill them.
+            // Sums and positions stay in registers; a call would spill them.
             let (mut above, mut found) = ([0; N], [0; N]);
             let rooms = kept.each_mut().map(|kept| kept.room(STRETCH));
             for block in stretch {
@@ -248,7 +249,7 @@ mod avx512 {
         }
     }
 
-    /// As the pass of this name: places compressed in a register, 0.06 ns a score against 0.12.
+    /// The pass of this name; positions are compressed in a register: 0.06 ns per score instead of 0.12.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,popcnt")]
     pub(super) fn expand(marked: &[u64], ids: &mut [i64]) -> usize {
@@ -294,23 +295,4 @@ mod avx512 {
         }
         written
     }
-}
-
-/// Maps the whole of a file, read-only.
-///
-/// # Errors
-/// What the system says.
-pub(crate) fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is read-only, and files of this format are only ever replaced by a rename
-    // (`storage::write_atomically`), never changed in place, so the mapped bytes stay as they are while
-    // the map keeps the replaced file alive. Whoever truncates such a file by other means gets what
-    // every reader of mapped files gets, a bus error; that cannot be prevented from here.
-    unsafe { Mmap::map(file) }
-}
-
-/// Bytes as little-endian integers; none where they do not start and end at whole ones.
-pub(crate) fn words<T: crate::storage::Word>(bytes: &[u8]) -> Option<&[T]> {
-    // SAFETY: `Word` is sealed to u32, u64 and i64, for which any bytes are a value.
-    let (head, values, tail) = unsafe { bytes.align_to::<T>() };
-    (head.is_empty() && tail.is_empty()).then_some(values)
 }

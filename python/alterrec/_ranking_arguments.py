@@ -1,0 +1,135 @@
+"""Checks and conversions of the arguments of `alterrec.ranking`, for numpy arrays and torch tensors."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Ids: TypeAlias = "NDArray[Any] | torch.Tensor | Sequence[Any]"
+ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
+
+
+def is_tensor(values: Any) -> bool:
+    # A caller with a tensor has imported torch already; numpy users do not need it.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def on_device(values: Any) -> bool:
+    return is_tensor(values) and values.device.type != "cpu"
+
+
+def like(template: ArrayT, result: Any) -> ArrayT:
+    if is_tensor(template):
+        return cast(ArrayT, sys.modules["torch"].from_numpy(result).to(template.device))
+    return cast(ArrayT, result)
+
+
+def matrix_shape(argument: str, values: Any) -> tuple[int, int]:
+    shape = tuple(values.shape) if hasattr(values, "shape") else np.shape(values)
+    if len(shape) != 2:
+        raise ValueError(f"{argument} has shape {shape}; expected (B, V), one row of scores per session")
+    _check_real(argument, values)
+    return shape
+
+
+def _check_real(argument: str, values: Any) -> None:
+    real = not values.is_complex() if is_tensor(values) else np.asarray(values).dtype.kind in "fiub"
+    if not real:
+        dtype = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+        raise ValueError(f"{argument} has dtype {dtype}; expected real numbers")
+
+
+def as_float32(values: Any) -> NDArray[np.float32]:
+    if is_tensor(values):
+        return cast("NDArray[np.float32]", values.detach().float().contiguous().numpy())
+    # A value beyond float32 becomes infinite, as in torch.
+    with np.errstate(over="ignore"):
+        return np.require(values, np.float32, ["C", "A"])
+
+
+def as_integers(argument: str, values: Any) -> NDArray[Any]:
+    array = values.detach().cpu().numpy() if is_tensor(values) else np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"{argument} has dtype {array.dtype}; expected integers")
+    return array
+
+
+def check_length(argument: str, values: NDArray[Any], length: int, meaning: str) -> None:
+    if values.shape != (length,):
+        raise ValueError(f"{argument} has shape {values.shape}; expected ({length},), {meaning}")
+
+
+def target_ids(targets: Any, num_rows: int) -> NDArray[np.int64]:
+    ids = as_integers("targets", targets)
+    check_length("targets", ids, num_rows, "one id per row of scores")
+    return np.require(ids, np.int64, ["C", "A"])
+
+
+def excluded_ids(exclude: Any, num_rows: int, keep_tensor: bool) -> Any:
+    """Return ids (B, E): an int64 array, or with ``keep_tensor`` a tensor if it is one."""
+    if exclude is None:
+        exclude = np.empty((num_rows, 0), dtype=np.int64)
+    # Fetching a tensor would wait for its device.
+    ids = exclude if keep_tensor and is_tensor(exclude) else as_integers("exclude", exclude)
+    if ids.ndim not in (1, 2) or len(ids) != num_rows:
+        raise ValueError(
+            f"exclude has shape {tuple(ids.shape)}; expected ({num_rows},) or ({num_rows}, E), "
+            "ids for each row of scores"
+        )
+    ids = ids[:, None] if ids.ndim == 1 else ids
+    return ids if is_tensor(ids) else np.require(ids, np.int64, ["C", "A"])
+
+
+def draw_arguments(
+    argument: str, count: int, seed: int, rows: Any, num_rows: int
+) -> tuple[int, int, NDArray[np.uint64]]:
+    if not 0 <= operator.index(seed) < 2**64:
+        raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
+    numbers = np.arange(num_rows) if rows is None else as_integers("rows", rows)
+    check_length("rows", numbers, num_rows, "one number per row of scores")
+    return natural(argument, count), operator.index(seed), np.require(numbers, np.uint64, ["C", "A"])
+
+
+def view_weights(weights: Any, num_views: int) -> NDArray[np.float32]:
+    _check_real("weights", weights)
+    factors = as_float32(weights)
+    check_length("weights", factors, num_views, "one number per view")
+    if not np.isfinite(factors).all():
+        place = int(np.isfinite(factors).argmin())
+        raise ValueError(f"weights[{place}] is {factors[place]}; expected finite float32 numbers")
+    return factors
+
+
+def rank_range(start: int, stop: int, num_items: int) -> tuple[int, int]:
+    start, stop = natural("start", start), natural("stop", stop)
+    if start > stop:
+        raise ValueError(f"start is {start} and stop is {stop}; start must not be above stop")
+    return start, at_most("stop", stop, num_items, "scores", "candidates (columns)")
+
+
+def at_most(argument: str, value: int, most: int, owner: str, what: str) -> int:
+    # Before anything of this size is allocated.
+    if value > most:
+        raise ValueError(f"{argument} is {value}, but {owner} has only {most} {what}; ask for at most {most}")
+    return value
+
+
+def natural(argument: str, value: int) -> int:
+    if not 0 <= operator.index(value) < 2**63:
+        raise ValueError(f"{argument} is {value}; expected 0 to 2**63 - 1")
+    return operator.index(value)
+
+
+def thread_count(threads: int | None) -> int | None:
+    if threads is not None and operator.index(threads) < 1:
+        raise ValueError(f"threads is {threads}; expected 1 or more, or None for all cores")
+    return threads
