@@ -1,4 +1,4 @@
-"""Building blocks that every network uses: dropout and the starting values of parameters."""
+"""Building blocks of networks: the interface of session encoders, dropout and initialisation."""
 
 from __future__ import annotations
 
