@@ -80,6 +80,7 @@ class Weighted(SessionEncoder):
         dropout: dropout probability of the item vectors.
 
     Example:
+        >>> from alterrec.nn.transformer import TransformerSizes
         >>> transformer = Transformer(TransformerSizes(4, max_len=3, layers=1, heads=2, inner=8, dropout=0.0))
         >>> table = torch.randn(5, 4)
         >>> states = Weighted(transformer, dim=4)(table, torch.tensor([[1, 2, 0]]))
