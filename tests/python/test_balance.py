@@ -9,8 +9,7 @@ import pytest
 import torch
 from worlds import small_dataset, text_like_vectors
 
-from alterrec.evaluation.evaluate import Protocol
-from alterrec.evaluation.part_losses import fixed_samples, part_gradients, part_losses
+from alterrec.evaluation.evaluate import Protocol, fixed_samples, part_gradients, part_losses
 from alterrec.models.base import Network, Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.data.categories import category_ids
-from alterrec.data.dataset import ItemText
+from alterrec.data.dataset import ItemText, category_ids
 from alterrec.errors import InputError
 
 FILMS = ItemText(

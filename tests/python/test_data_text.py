@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from alterrec.data import text as text_module
 from alterrec.data.dataset import ItemText
-from alterrec.data.text import standardise, text_vectors, without_words
-from alterrec.data.vector_cache import VectorCache, default_cache_dir
+from alterrec.data.text import VectorCache, default_cache_dir, standardise, text_vectors, without_words
 from alterrec.errors import InputError
 
 GOODS = ItemText(
@@ -237,7 +236,7 @@ def test_nothing_half_written_when_the_disk_is_full(
 
     cache = VectorCache(tmp_path, "letters")
     with monkeypatch.context() as full:
-        full.setattr("alterrec.data.vector_cache.np.save", fill)
+        full.setattr("alterrec.data.text.np.save", fill)
         with pytest.raises(InputError, match="cannot be written: the disk is full; free some space"):
             cache.vectors(["tent"], letters.encode)
     assert list(cache.folder.iterdir()) == []

@@ -17,12 +17,12 @@ are reached by substitute steps only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
-from alterrec.data.synthetic_words import CHARACTERS, COLOURS, DEPARTMENTS
 from alterrec.errors import InputError
 from alterrec.sessions import SessionStore
 
@@ -36,6 +36,86 @@ COLD_SHARE = 0.015
 COLD_PULL = 6.0  # factor by which a new item is chosen more often than a rare old one
 FIRST_SECOND = 1_709_251_200  # 2024-03-01 00:00:00 UTC
 DAYS = 60
+
+
+class Department(NamedTuple):
+    """The words that make up the products of one department."""
+
+    code: str
+    brands: tuple[str, ...]
+    materials: tuple[str, ...]
+    uses: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+COLOURS = (
+    "Forest Green", "Slate Grey", "Sky Blue", "Rust Red", "Sand", "Charcoal",
+    "Cream", "Mustard", "Navy", "Terracotta", "Sage", "Plum",
+)  # fmt: skip
+
+CHARACTERS = (
+    "sturdy", "light", "plain", "handsome", "compact", "generous",
+    "quiet", "cheerful", "hard-wearing", "clever", "classic", "simple",
+)  # fmt: skip
+
+DEPARTMENTS = (
+    Department(
+        "CMP",
+        ("Fernhill", "Northcairn", "Lakeside", "Tarn & Fell", "Wildgoose", "Bramble"),
+        ("Canvas", "Ripstop", "Aluminium", "Merino", "Recycled Nylon", "Oilskin"),
+        ("weekends by the lake", "wet hill walks", "nights outside", "long trails", "the back garden"),
+        ("Tent", "Sleeping Bag", "Camp Kettle", "Head Torch", "Hammock", "Daypack"),
+    ),
+    Department(
+        "KIT",
+        ("Copperpan", "Hearth", "Oakleaf", "Marlow", "Saltbox", "Juniper"),
+        ("Cast Iron", "Enamel", "Beechwood", "Stoneware", "Stainless Steel", "Copper"),
+        ("slow Sunday cooking", "small kitchens", "baking with children", "big family dinners", "daily use"),
+        ("Saucepan", "Mixing Bowl", "Chopping Board", "Teapot", "Bread Tin", "Pepper Mill"),
+    ),
+    Department(
+        "GDN",
+        ("Greenthumb", "Hollyhock", "Rowan", "Potting Shed", "Larkspur", "Old Orchard"),
+        ("Ash Wood", "Galvanised Steel", "Clay", "Jute", "Bamboo", "Cedar"),
+        ("raised beds", "balcony pots", "first seedlings", "roses and hedges", "a vegetable patch"),
+        ("Trowel", "Watering Can", "Planter", "Bird Feeder", "Garden Bench", "Seed Tray"),
+    ),
+    Department(
+        "LIV",
+        ("Hygge House", "Linden", "Paper Moon", "Fireside", "Alder", "Cottonmill"),
+        ("Linen", "Wool", "Rattan", "Velvet", "Oak", "Smoked Glass"),
+        ("reading corners", "draughty hallways", "guest rooms", "winter evenings", "bare walls"),
+        ("Cushion", "Throw Blanket", "Table Lamp", "Rug", "Picture Frame", "Storage Basket"),
+    ),
+    Department(
+        "CYC",
+        ("Velodale", "Spoke & Co", "Tailwind", "Cobbles", "Chainring", "Ridgeway"),
+        ("Carbon", "Chromoly", "Waxed Cotton", "Leather", "Neoprene", "Polycarbonate"),
+        ("the daily commute", "gravel tours", "night rides", "city errands", "the first hundred miles"),
+        ("Pannier", "Bike Helmet", "Saddle", "Bike Light", "Cycling Gloves", "Floor Pump"),
+    ),
+    Department(
+        "WRK",
+        ("Ironvale", "Benchmark", "Sawyer", "Plumbline", "Anvil", "Tenon"),
+        ("Hickory", "Forged Steel", "Carbide", "Brass", "Fibreglass", "Rubber"),
+        ("repairs at home", "fine joinery", "the toolbox in the car", "old furniture", "every workshop"),
+        ("Hammer", "Hand Saw", "Spirit Level", "Screwdriver Set", "Clamp", "Work Apron"),
+    ),
+    Department(
+        "STA",
+        ("Inkwell", "Quill", "Letterpress", "Margin", "Blue Pencil", "Foxed Page"),
+        ("Kraft Paper", "Vellum", "Cork", "Walnut", "Bookcloth", "Tin"),
+        ("morning pages", "letters to friends", "the school desk", "travel notes", "tidy planning"),
+        ("Notebook", "Fountain Pen", "Desk Tray", "Wall Calendar", "Pencil Case", "Bookend"),
+    ),
+    Department(
+        "BTH",
+        ("Tidewater", "Saltmarsh", "Still Pool", "Lavender Row", "Pebble", "Spring House"),
+        ("Organic Cotton", "Teak", "Ceramic", "Bamboo Fibre", "Marble", "Waffle Weave"),
+        ("slow mornings", "after a swim", "shared bathrooms", "a small spa at home", "gym bags"),
+        ("Bath Towel", "Soap Dish", "Bathrobe", "Shower Caddy", "Bath Mat", "Laundry Hamper"),
+    ),
+)  # fmt: skip
 
 # The first type of every department, then the second ones, so that a small catalogue has all departments.
 PRODUCT_TYPES = [

@@ -1,6 +1,8 @@
-"""From a system and a store to exact ranks: one pass, chunk by chunk, counts only.
+"""Evaluate a system on a session store: exact ranks of all targets, and the losses of the parts of a score.
 
-Legend: N samples, V items, L places.
+Scores are computed in chunks, of which only counts are kept.
+
+Legend: N samples, V items, D width.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ import torch
 from torch import Tensor
 
 from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import Scorer, SessionBatch
+from alterrec.models.base import Network, Recommender, Scorer, SessionBatch
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.sequences import on_device
-from alterrec.ranking import fused_target_counts, target_counts, top_ranked
+from alterrec.ranking import cross_entropy_, fused_target_counts, target_counts, top_ranked, uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore
 
-# Most bytes of score matrices where no budget asks for less.
+# Memory limit of score matrices in bytes, unless a budget sets a lower one.
 SCORE_BYTES = 2**30
+# Losses on the same sample are compared with each other, so its error cancels; a larger one only costs time.
+SAMPLES = 512
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """For each target and view: items strictly above it, and items equal to it (itself included).
+    """For each target and view, the number of items with a higher and with an equal score (itself included).
 
     Attributes:
         views: view -> (greater, tied), each (N,) int64.
@@ -40,7 +45,7 @@ class Ranks:
     names: tuple[str, ...] = DEFAULT_METRICS
 
     def metrics(self, view: str = "score", where: np.ndarray | None = None) -> dict[str, float]:
-        """Metrics of a view over the targets ``where`` (bool, default all); empty where there are none."""
+        """Metrics of a view over the targets ``where`` (bool, default all); empty if there are none."""
         greater, tied = (values if where is None else values[where] for values in self.views[view])
         return metrics(greater, tied, self.names) if len(greater) else {}
 
@@ -49,7 +54,7 @@ class Ranks:
         return {view: self.metrics(view, where) for view in self.views}
 
     def tied_share(self) -> dict[str, float]:
-        """Share of targets whose score another item equals, by view."""
+        """Share of targets that tie with another item, by view."""
         return {
             view: float((tied > 1).mean()) if len(tied) else 0.0 for view, (_, tied) in self.views.items()
         }
@@ -61,9 +66,9 @@ class Protocol:
 
     Attributes:
         targets: ``last`` or ``every``.
-        exclude_seen: leave the prefix's items out of the candidates (the target never is).
-        max_len: last items of a prefix that encoders read; exclusion sees the whole prefix.
-        budget_bytes: most memory for score matrices.
+        exclude_seen: exclude the items of the prefix from the candidates; the target is never excluded.
+        max_len: number of last items of a prefix that encoders read; exclusion uses the whole prefix.
+        budget_bytes: memory limit of score matrices.
         device: torch device of the model.
         metrics: the metrics to report.
     """
@@ -77,10 +82,10 @@ class Protocol:
 
 
 def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
-    """Exact ranks of every target of ``store`` over the whole catalogue.
+    """Return the exact ranks of all targets of ``store`` over the whole catalogue.
 
-    Views are ``score``, each part where there is more than one, and ``fused`` (ID and text alone) where
-    neighbours are a third part. A target that repeats an item of its prefix is ranked all the same.
+    Views are ``score``; each part, if there is more than one; and ``fused`` (ID and text only), if neighbours
+    are a third part. A target that repeats an item of its prefix is ranked as well.
 
     Raises:
         ValueError: a score is NaN; the message names row and column.
@@ -104,9 +109,9 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
         if len(names) == 1:
             continue
         for row, name in enumerate(names):
-            honest = summands[name] is parts[name]
+            unchanged = summands[name] is parts[name]
             counts = (fused[0][row], fused[1][row])
-            add(name, counts if honest else target_counts(parts[name], wanted, exclude=seen))
+            add(name, counts if unchanged else target_counts(parts[name], wanted, exclude=seen))
         if "neighbours" in parts:
             pair = [name for name in names if name != "neighbours"]
             two = fused_target_counts(
@@ -122,7 +127,7 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
 
 
 def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) -> np.ndarray:
-    """The ``k`` first items (N, k) int64 of each target's ranking by the score, in the order of targets.
+    """Return the ``k`` highest-scored items of each target, (N, k) int64.
 
     Raises:
         ValueError: fewer than ``k`` candidates are left for a target.
@@ -135,7 +140,7 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
 
 
 def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The score (N, V): the sum of its parts by weight; a part that stands alone is the score, not copied."""
+    """The score (N, V): the weighted sum of its parts; a single part of weight 1 is not copied."""
     (first, part), *others = summands.items()
     if not others and weights[first] == 1:
         return part
@@ -148,7 +153,7 @@ def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -
 def score_chunks(
     model: Scorer, store: SessionStore, samples: np.ndarray, protocol: Protocol
 ) -> Iterator[tuple[dict[str, Tensor], Tensor | None, Tensor]]:
-    """Chunks of (part scores, excluded items or None, targets), sized by the memory budget."""
+    """Yield (part scores, excluded items or None, targets) in chunks that fit the memory budget."""
     with torch.inference_mode():
         tables = model.prepare()
         rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
@@ -163,7 +168,7 @@ def score_chunks(
 
 
 def chunk_rows(num_items: int, parts: int, budget_bytes: int) -> int:
-    """Samples a chunk: float32 scores of each part, their summands and two scratch matrices.
+    """Samples per chunk, which holds float32 scores of each part, their summands and two scratch matrices.
 
     Example:
         >>> chunk_rows(num_items=1_000_000, parts=2, budget_bytes=2**30)
@@ -180,15 +185,15 @@ def recommend_items(
     num_items: int,
     users: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` best next items of each whole session, best first.
+    """Return the ``k`` best next items of each session, best first.
 
     Args:
         model: any system.
-        sessions: int64 item ids of each session, oldest first, none empty.
-        k: items a session; at most the candidates left by exclusion.
-        protocol: its ``targets`` is not used.
-        num_items: V.
-        users: (S,) int64 user of each session, -1 where it is not known; only some systems read them.
+        sessions: int64 item ids of each session, oldest first, at least one.
+        k: items per session; at most the number of candidates left by exclusion.
+        protocol: how items are ranked; its ``targets`` is not used.
+        num_items: size of the catalogue.
+        users: (S,) int64 user of each session, -1 for unknown users; only some systems read them.
 
     Returns:
         ids (S, k) int64 and scores (S, k) float32.
@@ -224,3 +229,86 @@ def _padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
 
 def _numpy(values: Any) -> np.ndarray:
     return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
+    """At most ``most`` pairs (session, position) from evenly spaced sessions, the same for every model.
+
+    Each session gives one prefix, whose length is drawn with the session's number as seed.
+
+    Example:
+        >>> store = SessionStore.from_arrays([0, 0, 1, 2, 2], [4, 2, 3, 1, 0])
+        >>> fixed_samples(store).tolist()
+        [[0, 1], [2, 1]]
+    """
+    long = np.flatnonzero(store.lengths > 1)
+    chosen = long[np.linspace(0, len(long) - 1, min(most, len(long))).round().astype(np.int64)]
+    drawn = uniform_items(chosen, 1, 2**32)[:, 0]
+    return np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
+
+
+def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
+    """Cross-entropy over the whole catalogue of the score and of each of its parts, without dropout.
+
+    It is the training loss of Figures 3 and 9 of the paper, on :func:`fixed_samples` of ``store``. The parts
+    are the summands of the score, so each is divided by the temperature that it was trained with.
+
+    Returns:
+        View -> mean loss in nats; empty if no session has two items.
+    """
+    losses: dict[str, list[Tensor]] = {}
+    for parts, seen, wanted in score_chunks(model, store, fixed_samples(store), protocol):
+        summands = model.summands(parts)
+        views = {"score": weighted_sum(summands, model.weights)}
+        views |= summands if len(summands) > 1 else {}
+        for view, scores_NV in views.items():
+            # In place: another matrix of this size would exceed the memory plan.
+            losses.setdefault(view, []).append(
+                cross_entropy_(scores_NV, wanted[:, None], torch.ones(1, device=wanted.device), exclude=seen)
+            )
+    return {view: float(torch.cat(values).double().mean()) for view, values in losses.items()}
+
+
+def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
+    """Norm of the gradient of each part's columns of the item table, without dropout.
+
+    It is the gradient of the loss that trains the part: the cross-entropy over the catalogue of the score of
+    its network. That is the sum of all parts if one network has several (naive fusion), and the part alone if
+    each part is a network (AlterRec).
+
+    Returns:
+        Part -> norm, or ``score`` -> norm if there is only one part; empty if no session has two items.
+    """
+    samples = fixed_samples(store)
+    if not len(samples):
+        return {}
+    longest = int(store.lengths.max(initial=1))
+    fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
+    (read,) = PrefixBatches(store, len(samples), protocol.max_len, layout="by_session", **fixed)
+    (whole,) = PrefixBatches(store, len(samples), longest, pad=-1, **fixed)
+    wanted, seen = (on_device(values, protocol.device) for values in (read.targets, whole.items))
+    batch = SessionBatch.of(read, protocol.device)
+    rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
+    found: dict[str, float] = {}
+    for name in model.networks:
+        network = model.network(name)
+        left_out = seen if protocol.exclude_seen else None
+        gradient_VD = _table_gradient(network, batch, wanted, left_out, rows)
+        blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
+        found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}
+    return found if len(found) > 1 else dict(zip(["score"], found.values(), strict=True))
+
+
+def _table_gradient(
+    network: Network, batch: SessionBatch, wanted: Tensor, seen: Tensor | None, rows: int
+) -> Tensor:
+    with torch.no_grad():
+        tables = network.item_tables()
+        vectors_ND = network.encode_sessions(batch, tables)
+    table_VD = tables.outputs.detach().requires_grad_()
+    one = torch.ones(1, device=table_VD.device)
+    loss = candidate_cross_entropy(
+        vectors_ND, table_VD, wanted[:, None], one, None, seen, buffer=ScoreBuffer(rows)
+    )
+    (gradient_VD,) = torch.autograd.grad(loss, table_VD)
+    return gradient_VD

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alterrec.data.categories import category_ids
-from alterrec.data.dataset import Dataset, ItemText
+from alterrec.data.dataset import Dataset, ItemText, category_ids
 from alterrec.data.text import standardise, text_vectors, without_words
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from alterrec.data.dataset import Dataset
-from alterrec.evaluation import part_losses as parts
+from alterrec.evaluation import evaluate as evaluation
 from alterrec.evaluation import saved
 from alterrec.evaluation.choose import alpha_curve
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
@@ -88,8 +88,8 @@ def num_parameters(model: Scorer) -> int:
 
 def part_losses(model: Recommender, dataset: Dataset, protocol: Protocol) -> dict[str, PartLoss]:
     """Compute training loss and gradient norm by part, for ``curves.jsonl``."""
-    gradients = parts.part_gradients(model, dataset.train, protocol)
-    losses = parts.part_losses(model, dataset.train, protocol)
+    gradients = evaluation.part_gradients(model, dataset.train, protocol)
+    losses = evaluation.part_losses(model, dataset.train, protocol)
     return {view: PartLoss(loss, gradients.get(view)) for view, loss in losses.items()}
 
 
