@@ -110,7 +110,7 @@ def test_few_items_of_many_teach_as_the_whole_catalogue_does(
         seen.append(len(answer[0]))
         return answer
 
-    monkeypatch.setattr(step_module, "ITEMS_A_CANDIDATE", 1)
+    monkeypatch.setattr(step_module, "ITEMS_PER_CANDIDATE", 1)
     monkeypatch.setattr(step_module, "restrict_to_step_items", counted)
     assert_equal(whole, learned(model, recipe, phase, batch, seen=True))
     assert len(seen) == 1

@@ -1,4 +1,4 @@
-"""What a system is: networks that score, parts of a score, and their weights.
+"""The model classes: networks, recommenders built from them, and the interface that evaluation uses.
 
 Legend: R sessions, L places, N samples, V items, D width, E columns of the scored table.
 """
@@ -24,10 +24,14 @@ from alterrec.sessions import Batch, derive_seed
 
 
 class SessionBatch(NamedTuple):
-    """Prefixes of sessions: sample n is ``items_RL[row_N[n], :length_N[n]]``, all int64, right-padded.
+    """A batch of prefixes as int64 tensors: sample n is ``items_RL[row_N[n], :length_N[n]]``.
 
-    ``user_N`` has the user of each sample, -1 where it is not known; None where the data has no users.
-    ``arrays`` are those on the host that the tensors were made of; None where the host has not got the same.
+    Attributes:
+        items_RL: right-padded rows of item ids, which samples can share.
+        row_N: row of each sample.
+        length_N: number of items of each sample.
+        user_N: user of each sample, -1 if unknown; None if the data has no users.
+        arrays: the numpy arrays from which the tensors were made; None if they no longer match the tensors.
     """
 
     items_RL: Tensor
@@ -38,7 +42,7 @@ class SessionBatch(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch, device: str) -> SessionBatch:
-        """A batch of any layout but packed, on a device; a copy to one does not wait for it.
+        """Copy a batch, of any layout except packed, to a device; the copy is asynchronous.
 
         Example:
             >>> from alterrec.sessions import PrefixBatches, SessionStore
@@ -54,7 +58,7 @@ class SessionBatch(NamedTuple):
 
     @classmethod
     def of_prefixes(cls, items_NL: Tensor, length_N: Tensor) -> SessionBatch:
-        """Samples that each have a row of their own.
+        """Make a batch in which every sample has a separate row.
 
         Example:
             >>> SessionBatch.of_prefixes(torch.tensor([[1, 2]]), torch.tensor([2])).row_N
@@ -63,12 +67,12 @@ class SessionBatch(NamedTuple):
         return cls(items_NL, torch.arange(len(items_NL), device=items_NL.device), length_N)
 
     def prefixes(self, pad: int = -1) -> Tensor:
-        """Items of each prefix (N, L), then ``pad``."""
+        """Return the items of each prefix (N, L), padded with ``pad``."""
         items_NL = self.items_RL[self.row_N]
         return items_NL.masked_fill(~real_places(items_NL, self.length_N), pad)
 
     def graphs(self, num_items: int) -> PrefixGraphs:
-        """The graph of each prefix, made of the host's arrays where there are some: nothing waits then."""
+        """Return the graph of each prefix; if ``arrays`` are given, without waiting for the device."""
         if self.arrays is None:
             return PrefixGraphs.fetched(self.prefixes(pad=0), self.length_N, num_items)
         items, row_of = self.arrays.items, self.arrays.row_of
@@ -77,7 +81,15 @@ class SessionBatch(NamedTuple):
 
 
 class ObjectiveBatch(NamedTuple):
-    """What an objective of a network's own learns from: prefixes (N), the item after each, draws.
+    """Input of an auxiliary training objective: prefixes, their targets, and random draws.
+
+    Attributes:
+        batch: N prefixes.
+        targets_N: the item after each prefix.
+        samples_N: sample ids, the same in every epoch.
+        seed: seed of the draws.
+        exclude_seen: whether items of the prefix are left out of the candidates.
+        buffer: memory for score matrices.
 
     Example:
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]))
@@ -97,21 +109,24 @@ class ObjectiveBatch(NamedTuple):
     buffer: ScoreBuffer
 
     def sequences(self, max_len: int) -> tuple[Tensor, Tensor]:
-        """Each prefix with its target behind it: the last ``max_len`` items (N, L), then 0; lengths (N,)."""
+        """Append the target to each prefix and return the last ``max_len`` items (N, L) and lengths (N,)."""
         return append(self.batch.prefixes(pad=0), self.batch.length_N, self.targets_N, max_len)
 
     def draws(self, count: int, purpose: int = 0) -> Tensor:
-        """Uniform float32 draws (N, count) in [0, 1), a function of (seed, purpose, sample) alone."""
+        """Return uniform float32 draws (N, count) in [0, 1), a function of (seed, purpose, sample id)."""
         steps = 2**24
         numbers = uniform_items(self.samples_N, count, steps, seed=derive_seed(self.seed, purpose))
         return on_device(numbers.astype(np.float32) / np.float32(steps), str(self.targets_N.device))
 
 
 class Tables(NamedTuple):
-    """Item tables of one network: ``outputs`` are scored, ``inputs`` are what the session encoder reads: a
-    table too, or what an item encoder of its own gives it (``hggnn``).
+    """Item tables of one network, computed once and used for many batches.
 
-    Scores of their parts are written into ``scores``: tables are one caller's, as their scores are.
+    Attributes:
+        inputs: what the session encoder reads: a table (V, D), or the output of a special item encoder
+            (``hggnn``).
+        outputs: the table that is scored.
+        scores: memory for the scores of the parts, so tables must not be shared between callers.
     """
 
     inputs: Any
@@ -120,57 +135,57 @@ class Tables(NamedTuple):
 
 
 class Scorer(Protocol):
-    """All that evaluation needs of a system.
+    """The interface that evaluation uses.
 
-    ``weights`` names the parts of the score; the score is their weighted sum.
+    Attributes:
+        weights: weight of each part; the score is the weighted sum of the parts.
     """
 
     weights: dict[str, float]
 
     def prepare(self) -> dict[str, Tables]:
-        """What is computed once for a whole catalogue."""
+        """Return what is computed once for a whole catalogue."""
         ...
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """Each part's scores (N, V), valid until the next call with these tables.
+        """Return the scores (N, V) of each part, valid until the next call with the same tables.
 
-        An item that a part knows nothing of has -inf.
+        Items that a part cannot score have -inf.
         """
         ...
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The parts as they enter the weighted sum: finite for every item."""
+        """Return the terms of the weighted sum, which are finite for every item."""
         ...
 
 
 class Objective(Protocol):
-    """What a network learns besides the next item: pretraining, or masked items in its place.
+    """An auxiliary training objective, used for pretraining or instead of predicting the next item.
 
-    One that reads each sample more than once says so by an attribute ``readings``.
+    An objective that encodes each sample several times has an attribute ``readings`` with that number.
     """
 
     def __call__(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         ...
 
 
 class Network(nn.Module):
-    """A two-tower network: item encoder, session encoder, inner product over a temperature.
+    """A two-tower network: item encoder, session encoder, and their inner product over a temperature.
 
     Args:
-        items: gives the table (V, D) that sessions are read through, and that is scored.
-        session: the session encoder; what it reads is declared by its class.
+        items: the item encoder. Its table (V, D) is read by the session encoder and scored.
+        session: the session encoder; class attributes declare what it reads.
         temperature: scores are divided by it.
-        blocks: names of column ranges whose products are reported as parts of the score (Eq. 8).
-        outputs: gives the table that is scored, where it is another: a module, or a method of a module in
-            ``items`` (a module in both places would be in the state, and in a saved run, twice). Columns
-            behind the width of session vectors are biases of items.
-        cosine: session vectors and scored rows are brought to length 1 before their product.
-        output_dropout: on scored rows, before that.
-        objectives: modules that are an :class:`Objective`, by the name that phases know; parameters that
-            only they use are theirs.
-        settings: the recipe's table for this network, from which its learning rate is taken; None for the
-            common one.
+        blocks: named column ranges of the table, whose products are parts of the score (Eq. 8).
+        outputs: returns the table that is scored, if it differs from the one that is read: a module, or a
+            method of a module in ``items`` (a module in both places would be in the state dict twice).
+            Columns beyond the width of session vectors are item biases.
+        cosine: whether session vectors and scored item vectors are normalised to length 1.
+        output_dropout: dropout probability of the scored item vectors.
+        objectives: modules that implement :class:`Objective`, by name. Parameters that only an objective
+            uses belong to it.
+        settings: the recipe's table of this network, which has its learning rate. None: the common rate.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -216,13 +231,13 @@ class Network(nn.Module):
         return self.session.reads_prefixes
 
     def item_tables(self, ids_U: Tensor | None = None) -> Tables:
-        """Both tables, often one and the same: (V, D), or (U, D) of these items alone."""
+        """Return both item tables (V, D), often the same one, or their rows (U, D) of ``ids_U``."""
         inputs_VD = self.items(ids_U)
         outputs_VD = self.output_dropout(inputs_VD if self.outputs is None else self.outputs(ids_U))
         return Tables(inputs_VD, F.normalize(outputs_VD) if self.cosine else outputs_VD, ScoreBuffer())
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
-        """Session vectors (N, E), already over the temperature."""
+        """Return session vectors (N, E), divided by the temperature."""
         if self.reads_prefixes:
             more: list[Any] = [batch.user_N] if self.session.reads_users else []
             if self.session.reads_graphs:
@@ -235,7 +250,7 @@ class Network(nn.Module):
         return self.as_scored(vector_ND, tables)
 
     def as_scored(self, vector_ND: Tensor, tables: Tables) -> Tensor:
-        """Vectors of the session encoder as the scored table meets them (N, E)."""
+        """Return vectors (N, E), whose product with the scored table are scores."""
         if self.cosine:
             vector_ND = F.normalize(vector_ND)
         vector_ND = vector_ND / self.log_temperature.exp().to(vector_ND)
@@ -243,16 +258,21 @@ class Network(nn.Module):
         return F.pad(vector_ND, (0, biases), value=1.0) if biases else vector_ND
 
     def scores(self, batch: SessionBatch, tables: Tables | None = None) -> Tensor:
-        """Scores (N, V) of every item."""
+        """Return the scores (N, V) of all items."""
         tables = tables or self.item_tables()
         return self.encode_sessions(batch, tables) @ tables.outputs.T
 
 
 class Recommender(nn.Module):
-    """Networks whose parts are summed by weight: every system that is trained.
+    """A trained system: one or more networks whose parts of the score are summed with weights.
 
-    One network without blocks is one part; blocks of a network, or several networks, are several.
-    ``cold_V`` marks items without training where the text part alone should score them, else it is None.
+    A network without blocks is one part; each block of a network is a part.
+
+    Args:
+        networks: the networks by name.
+        weights: weight of each part.
+        cold_V: bool, items without training interactions, which only the text part scores. None: all parts
+            score all items.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -275,17 +295,17 @@ class Recommender(nn.Module):
         self.register_buffer("cold_V", cold_V)
 
     def prepare(self) -> dict[str, Tables]:
-        """The item tables of every network."""
+        """Return the item tables of every network."""
         return {name: self.network(name).item_tables() for name in self.networks}
 
     def network(self, name: str) -> Network:
-        """The network called ``name``."""
+        """Return a network by name."""
         network = self.networks[name]
         assert isinstance(network, Network)
         return network
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """Scores (N, V) of each part, valid until the next call with these tables."""
+        """Return the scores (N, V) of each part, valid until the next call with the same tables."""
         parts = {}
         for name, own in tables.items():
             network = self.network(name)
@@ -299,10 +319,11 @@ class Recommender(nn.Module):
         return parts
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """An item without training takes the text part's log-probability in the place of ID's.
+        """Return the parts, with text scores instead of ID scores for items without training.
 
-        Summed raw, an untrained ID row buries it; in log-probabilities both networks speak one unit, so
-        ``id_j := text_j - logsumexp(text) + logsumexp(id)`` makes the sum that of text alone for item j.
+        The random ID vector of an untrained item would dominate the sum. Log-probabilities of both networks
+        are comparable, so ``id_j := text_j - logsumexp(text) + logsumexp(id)`` makes the score of item j
+        depend on text only.
         """
         if self.cold_V is None or "id" not in parts:
             return parts

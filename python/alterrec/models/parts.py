@@ -1,6 +1,6 @@
-"""From fields of a recipe to the parts of a network: item encoders, session encoders, networks.
+"""Functions that build item encoders, session encoders and networks from a recipe.
 
-What several systems are made of; what only one has lies in its own file.
+They are used by several systems; parts of a single system are in the file of that system.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ from alterrec.sessions import SessionStore
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a model must know of the data.
+    """The data that models are built from.
 
     Attributes:
-        num_items: V.
+        num_items: size of the catalogue V.
         vectors_VF: text vectors, or None.
-        trained_V: bool, items with interactions in training.
-        train: training sessions, for systems that are built from them; None where a saved run is loaded,
-            whose state has what was made of them.
-        shortened_VF: vectors of texts that have lost words, for pretraining that sets them beside the whole
-            ones; None where there is none or no text.
-        categories_VCK: int64, values of each item in categorical fields, then -1; None where there are none.
-        graph: the transitions that a saved run was built from; None where they are made from ``train``.
+        trained_V: bool, items with interactions in the training data.
+        train: training sessions, for systems that are built from them. None when a saved run is loaded,
+            because its state contains what was built from them.
+        shortened_VF: vectors of texts with some words removed, for pretraining that compares them with the
+            whole texts; None if not needed.
+        categories_VCK: int64 values of each item in each categorical field, padded with -1; None if there are
+            none.
+        graph: the transition graph of a saved run. None: it is built from ``train``.
     """
 
     num_items: int
@@ -63,12 +64,10 @@ class ModelInputs:
 
 
 def id_items(recipe: Recipe, inputs: ModelInputs) -> IdTable:
-    """The ID table."""
     return IdTable(inputs.num_items, recipe.model.dim, recipe.id.table_dropout, recipe.id.norm)
 
 
 def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
-    """The projection of text vectors."""
     assert inputs.vectors_VF is not None
     text, dropout = recipe.text, own_dropout(recipe, recipe.text)
     if text.projection == "mixture":
@@ -77,7 +76,7 @@ def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
 
 
 def own_dropout(recipe: Recipe, network: NetworkSettings) -> float:
-    """The dropout of a network."""
+    """Return the dropout probability of a network: its own, or the one of the model."""
     return recipe.model.dropout if network.dropout is None else network.dropout
 
 
@@ -89,7 +88,7 @@ def transformer_sizes(recipe: Recipe, network: NetworkSettings, dim: int) -> Tra
     )
 
 
-# Session encoders by the name that `id.session` and `text.session` know.
+# Session encoders by the names used in `id.session` and `text.session`.
 SESSIONS: dict[str, Callable[[Recipe, NetworkSettings, int], SessionEncoder]] = {
     "mean": lambda recipe, network, dim: Mean(network.input_dropout),
     "recency": lambda recipe, network, dim: Recency(recipe.model.max_len),
@@ -125,7 +124,7 @@ def network_of(
     outputs: Callable[[Tensor | None], Tensor] | None = None,
     objectives: dict[str, nn.Module] | None = None,
 ) -> Network:
-    """A network over an item encoder, all else by the recipe's choices for it where it is not given."""
+    """Build a network over an item encoder; what is not given is built from the recipe."""
     dim: int = encoder.dim  # type: ignore[assignment]
     return Network(
         encoder,
@@ -141,33 +140,31 @@ def network_of(
 
 
 def id_network(recipe: Recipe, inputs: ModelInputs) -> Network:
-    """The ID network."""
     return network_of(recipe, recipe.id, id_items(recipe, inputs))
 
 
 def text_network(recipe: Recipe, inputs: ModelInputs) -> Network:
-    """The text network."""
     return network_of(recipe, recipe.text, text_items(recipe, inputs))
 
 
 def alone(network: Network) -> Recommender:
-    """A system of one network."""
+    """Build a system of one network."""
     parts = network.blocks or {"model": slice(None)}
     return Recommender({"model": network}, dict.fromkeys(parts, 1.0))
 
 
 def only_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """The ID network as a system."""
+    """Build a system of the ID network only."""
     return alone(id_network(recipe, inputs))
 
 
 def only_text(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """The text network as a system."""
+    """Build a system of the text network only."""
     return alone(text_network(recipe, inputs))
 
 
 def two_networks(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """Eq. 6: score = alpha * id + (1 - alpha) * text."""
+    """Build a system of two networks: score = alpha * id + (1 - alpha) * text (Eq. 6)."""
     networks = {"id": id_network(recipe, inputs), "text": text_network(recipe, inputs)}
     alpha = recipe.fusion.alpha
     cold = ~inputs.trained_V if recipe.fusion.cold_by_text and not bool(inputs.trained_V.all()) else None
@@ -175,13 +172,13 @@ def two_networks(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
 
 def nfrec_sum(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """Naive fusion (Appendix A): the ID and the text vector of an item are summed."""
+    """Build naive fusion by sum (Appendix A): ID and text vectors of an item are added."""
     fused = SummedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
     return alone(network_of(recipe, recipe.id, fused))
 
 
 def nfrec_concat(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """Naive fusion (Eq. 7-8): the ID and the text vector of an item are joined."""
+    """Build naive fusion by concatenation (Eq. 7-8): ID and text vectors of an item are concatenated."""
     fused = JoinedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
     width = recipe.model.dim
     blocks = {"id": slice(0, width), "text": slice(width, 2 * width)}

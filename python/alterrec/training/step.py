@@ -68,7 +68,7 @@ class NoClock(Clock):
 
 
 # With more items per candidate than this, only the items that a step uses are encoded and scored.
-ITEMS_A_CANDIDATE = 100
+ITEMS_PER_CANDIDATE = 100
 
 
 class Step:
@@ -219,7 +219,7 @@ class Step:
 
 
 def _are_few(candidates: int, num_items: int) -> bool:
-    return num_items > ITEMS_A_CANDIDATE * candidates
+    return num_items > ITEMS_PER_CANDIDATE * candidates
 
 
 def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
