@@ -140,7 +140,7 @@ def show_evaluation(numbers: Mapping[str, Any]) -> None:
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
         print_line("")
         groups = [Group(**group) for group in numbers["groups"][split]]
-        show(group_table("seen", groups, f"{spoken}: by how often training saw the target"))
+        show(group_table("times in training", groups, f"{spoken}, by popularity of the target: "))
         print_line("")
 
 

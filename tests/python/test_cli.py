@@ -386,7 +386,7 @@ def test_evaluate_repeats_the_numbers_of_the_run(
             assert again[split][view] == pytest.approx(values, abs=1e-6), (split, view)
     printed = alterrec("evaluate", folder, "--data", shop_source).out
     assert "test: 20 targets" in printed
-    assert "test: by how often training saw the target" in printed
+    assert "test, by popularity of the target: Hits@20" in printed
 
 
 def test_evaluate_refuses_another_catalogue(alterrec: Command, trained: tuple[Path, str], shop: Path) -> None:

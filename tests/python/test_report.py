@@ -174,6 +174,17 @@ def test_an_interrupted_run_without_test_numbers_speaks_of_validation(tmp_path: 
     assert "Metrics by popularity of the target" not in page.headings
 
 
+def test_other_metrics_than_the_usual_are_shown(tmp_path: Path) -> None:
+    few = {"score": {"mrr@5": 0.3}, "id": {"mrr@5": 0.2}, "text": {"mrr@5": 0.1}}
+    groups = {"test": [{"name": "1-5", "count": 900, "share": 1.0, "views": few}]}
+    page = outline(write_run(tmp_path / "run", valid=few, test=few, groups=groups, baselines={}))
+    assert "On 907 test targets, MRR@5 is 30.0%." in page.text
+    assert {"Comparison with baselines and other runs", "Metrics by popularity of the target"} <= set(
+        page.headings
+    )
+    assert "standard error" not in page.text
+
+
 def test_no_cold_targets_no_word_about_cold(tmp_path: Path) -> None:
     written = result()
     groups = {

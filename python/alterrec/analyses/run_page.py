@@ -16,13 +16,12 @@ from alterrec.analyses.run_sections import (
     systems_section,
     training_section,
 )
-from alterrec.analyses.run_summary import baselines_of, best_baseline, caveats, findings, views_of
+from alterrec.analyses.run_summary import baselines_of, best_baseline, caveats, findings, headline, views_of
 from alterrec.comparable import folder_name, reason_not_comparable, runs_of_same_recipe
 from alterrec.errors import InputError
 from alterrec.metrics import metric_name
 from alterrec.report.presentation import DataTable, Presentation, Report, Section, Tile
 from alterrec.report.tables import (
-    HEADLINE,
     VIEW_NAMES,
     Table,
     count,
@@ -150,11 +149,12 @@ def _origin(run: RunFolder) -> str:
 
 
 def _tiles(result: RunResult) -> list[Tile]:
-    name = metric_name(HEADLINE)
+    metric = headline(result)
+    name = metric_name(metric)
     tiles = [
-        Tile(f"{name}, {VIEW_NAMES.get(view, view)}", percent(views_of(result)[view][HEADLINE]), view)
+        Tile(f"{name}, {VIEW_NAMES.get(view, view)}", percent(views_of(result)[view][metric]), view)
         for view in ("score", "id", "text")
-        if HEADLINE in views_of(result).get(view, {})
+        if metric in views_of(result).get(view, {})
     ]
     baseline = best_baseline(result)
     if baseline:

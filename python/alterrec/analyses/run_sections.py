@@ -24,7 +24,7 @@ from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Section
-from alterrec.report.tables import HEADLINE, VIEW_NAMES, Table, count, percent
+from alterrec.report.tables import HEADLINE, VIEW_NAMES, Table, count, listed, percent
 from alterrec.results import FEW_TARGETS, Group, Metrics, RunFolder, RunResult, reported_split
 
 METRICS = ("hits@20", "ndcg@20")
@@ -33,6 +33,11 @@ COLD_NOTE = (
     "Item-cold targets never occur in training, so only their text can find them. Text-cold targets have no "
     "text, so only the sessions can find them. A target can be both."
 )
+
+
+def plotted_metrics(result: RunResult) -> Sequence[str]:
+    """Return the metrics of the figures: Hits@20 and NDCG@20, or the first two reported ones."""
+    return METRICS if set(METRICS) <= set(result.metrics) else result.metrics[:2]
 
 
 def seen_rule(result: RunResult) -> str:
@@ -63,9 +68,10 @@ def systems_section(
             "Dark grey: other runs. For several seeds, the bar is the mean, the whisker one standard "
             "deviation, and each dot one seed."
         )
+    paragraphs = [" ".join(notes)]
     if left_out:
-        notes.append(f"Not comparable and left out: {', '.join(left_out)}.")
-    return [Section("Comparison with baselines and other runs", [" ".join(notes)], {"systems": plot})]
+        paragraphs.append(f"Not comparable and left out: {', '.join(left_out)}.")
+    return [Section("Comparison with baselines and other runs", paragraphs, {"systems": plot})]
 
 
 def training_section(run: RunFolder) -> list[Section]:
@@ -73,15 +79,21 @@ def training_section(run: RunFolder) -> list[Section]:
     plot = _training_plot(run)
     if plot is None:
         return []
-    says = ["Validation metrics after every epoch. The ring marks the best epoch, which is used."]
+    notes = ["Validation metrics after every epoch. The ring marks the best epoch, which is used."]
     if len({epoch.trained for epoch in run.epochs}) > 1:
-        says.append("Background colour and label name the network that was trained in these epochs.")
+        notes.append("Background colour and label name the network that was trained in these epochs.")
     if len({epoch.negatives for epoch in run.epochs}) > 1:
-        says.append(
+        notes.append(
             "At a dashed line the negatives change: full means all items, random a random sample, and window "
             "items that the other network ranks high (hard negatives)."
         )
-    return [Section("Training", [" ".join(says)], {"training": plot})]
+    best = next((epoch for epoch in run.epochs if epoch.epoch == run.result.best_epoch), None)
+    if best and best.valid.get("score") != run.result.valid.get("score"):
+        notes.append(
+            "The weights of the parts are chosen after training, so the final metrics differ from "
+            "these curves."
+        )
+    return [Section("Training", [" ".join(notes)], {"training": plot})]
 
 
 def groups_section(run: RunFolder) -> list[Section]:
@@ -89,18 +101,18 @@ def groups_section(run: RunFolder) -> list[Section]:
     plot = _longtail_plot(run)
     if plot is None:
         return []
-    says = [
+    notes = [
         "Test targets grouped by how often they occur in training, from rare to popular. The bars show the "
         "share of targets in each group."
     ]
     groups = run.result.groups["test"]
     if any(group.name == COLD and group.count for group in groups):
-        says.append("Cold targets never occur in training; they are shown separately.")
-    says += few_targets_note(groups)
+        notes.append("Cold targets never occur in training; they are shown separately.")
+    notes += few_targets_note(groups)
     return [
         Section(
             "Metrics by popularity of the target",
-            [" ".join(says)],
+            [" ".join(notes)],
             {"longtail": plot},
             {"groups": group_data("times seen in training", shown_groups(run.result, groups))},
         )
@@ -123,9 +135,11 @@ def few_targets_note(groups: Sequence[Group]) -> list[str]:
 
 
 def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
+    metrics = plotted_metrics(run.result)
+
     def bar(label: str, runs: Sequence[Mapping[str, float]], kind: str, bold: bool = False) -> None:
-        if all(metric in values for values in runs for metric in METRICS):
-            values = {metric: [values[metric] for values in runs] for metric in METRICS}
+        if all(metric in values for values in runs for metric in metrics):
+            values = {metric: [values[metric] for values in runs] for metric in metrics}
             systems.append(SystemBars(label, values, kind, bold))
 
     systems: list[SystemBars] = []
@@ -145,20 +159,20 @@ def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         scores = [views_of(each.result).get("score", {}) for each in group]
         bar(f"{label}{apart}{seeds}", scores, "other")
-    if not systems:
+    if not systems or not metrics:
         return None
-    best = max(systems, key=lambda bar: sum(bar.values[HEADLINE]) / len(bar.values[HEADLINE]))
-    says = (
-        f"Bars of {metric_name(METRICS[0])} and {metric_name(METRICS[1])} on {split_name(run.result)} for "
-        f"{len(systems)} systems, best first; the highest is {best.label}."
+    panels = system_panels(systems, metrics)
+    caption = (
+        f"Bars of {listed([panel.title for panel in panels])} on {split_name(run.result)} for {len(systems)} "
+        f"systems, best first; the highest is {panels[0].marks[0].label}."
     )
-    return Plot.of(bars, system_panels(systems, METRICS), says)
+    return Plot.of(bars, panels, caption)
 
 
 def _training_plot(run: RunFolder) -> Plot | None:
     epochs = [epoch.epoch for epoch in run.epochs]
     panels: list[Panel[Line]] = []
-    for metric in METRICS:
+    for metric in plotted_metrics(run.result):
         views = {
             view: [epoch.valid[view][metric] for epoch in run.epochs]
             for view in run.result.views
@@ -174,10 +188,12 @@ def _training_plot(run: RunFolder) -> Plot | None:
         return None
     best = run.result.best_epoch
     named = ", ".join(line.label for line in panels[0].marks)
-    says = f"Lines of validation metrics over {len(epochs)} epochs: {named}."
+    caption = f"Lines of validation metrics over {len(epochs)} epochs: {named}."
     if best in epochs:
-        says += f" The best epoch is {best}."
-    return Plot.of(epoch_lines, panels, says, phases=bands(run.epochs), best=[best] if best in epochs else [])
+        caption += f" The best epoch is {best}."
+    return Plot.of(
+        epoch_lines, panels, caption, phases=bands(run.epochs), best=[best] if best in epochs else []
+    )
 
 
 def _longtail_plot(run: RunFolder) -> Plot | None:
@@ -185,8 +201,8 @@ def _longtail_plot(run: RunFolder) -> Plot | None:
     if not groups:
         return None
     shares = ", ".join(f"{group.name} {percent(group.share)}" for group in groups)
-    says = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
-    return Plot.of(group_lines, view_panels(groups, METRICS), says, groups=groups)
+    caption = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
+    return Plot.of(group_lines, view_panels(groups, plotted_metrics(run.result)), caption, groups=groups)
 
 
 @dataclass(frozen=True)
@@ -246,7 +262,7 @@ def extra_sections(run: RunFolder, extra: ExtraMetrics | None) -> list[Section]:
     lengths = Section(
         "Metrics by session length",
         [" ".join([note.format(split_name(run.result)), *few_targets_note(extra.lengths)])],
-        {"lengths": _lengths_plot(extra.lengths)},
+        {"lengths": _lengths_plot(extra.lengths, plotted_metrics(run.result))},
         {"lengths": group_data(LENGTH, extra.lengths)},
     )
     notes = [_reading(extra)]
@@ -268,31 +284,36 @@ def group_data(of: str, groups: Sequence[Group]) -> DataTable:
 
 
 def group_table(of: str, groups: Sequence[Group], title: str = "") -> Table:
-    """Return the size of each group of targets and Hits@20 of each view.
+    """Return the size of each group of targets and Hits@20, or else the first metric, of each view.
 
     Example:
         >>> group_table("seen", [Group("1-5", 40, 1.0, {"id": {"hits@20": 0.2}})]).rows
         (('1-5', '40', '100.0%', '20.0%'),)
     """
     views = list(groups[0].views) if groups else []
-    names = (f"{VIEW_NAMES.get(view, view)} {metric_name(HEADLINE)}" for view in views)
+    known = [metric for group in groups for values in group.views.values() for metric in values]
+    metric = HEADLINE if HEADLINE in known or not known else known[0]
     rows = tuple(
         (
             group.name,
             count(group.count),
             percent(group.share),
-            *(percent(group.views[view].get(HEADLINE)) for view in views),
+            *(percent(group.views[view].get(metric)) for view in views),
         )
         for group in groups
     )
-    return Table((of, "targets", "share", *names), rows, title=title)
+    return Table(
+        (of, "targets", "share", *(VIEW_NAMES.get(view, view) for view in views)),
+        rows,
+        title=f"{title}{metric_name(metric)}",
+    )
 
 
-def _lengths_plot(groups: Sequence[Group]) -> Plot:
+def _lengths_plot(groups: Sequence[Group], metrics: Sequence[str]) -> Plot:
     shares = ", ".join(f"{group.name}: {percent(group.share)}" for group in groups)
     return Plot.of(
         group_lines,
-        view_panels(groups, METRICS),
+        view_panels(groups, metrics),
         f"Metrics by the number of items before the target. Share of targets in each group: {shares}.",
         groups=groups,
         of=LENGTH,
@@ -307,9 +328,9 @@ def _reading(extra: ExtraMetrics) -> str:
     shown, ratio = extra.lists, extra.lists.popularity_ratio
     times = f", {ratio:.1f} times as often as a target" if ratio is not None else ""
     return (
-        f"The top {shown.length} lists of all targets together contain {percent(shown.coverage)} of the "
-        f"{count(extra.items)} items. A recommended item occurs {shown.popularity:,.0f} times in training on "
-        f"average{times}. A ratio far above 1 means that the system favours popular items."
+        f"Over all test targets, the first {shown.length} recommendations contain {percent(shown.coverage)} "
+        f"of the {count(extra.items)} items. A recommended item occurs {shown.popularity:,.0f} times in "
+        f"training on average{times}. A ratio far above 1 means that the system favours popular items."
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from alterrec.metrics import metric_name
 from alterrec.report.tables import (
     BASELINE_NAMES,
-    FIRST_ITEMS,
     HEADLINE,
     VIEW_NAMES,
     count,
@@ -19,6 +18,11 @@ from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
 # Smaller shares of tied targets are not mentioned.
 MINIMUM_TIED_SHARE = 0.01
+
+
+def headline(result: RunResult) -> str:
+    """Return the metric that the sentences are about: Hits@20, or the first reported metric."""
+    return HEADLINE if HEADLINE in result.metrics or not result.metrics else result.metrics[0]
 
 
 def split_name(result: RunResult) -> str:
@@ -42,8 +46,9 @@ def baselines_of(result: RunResult) -> Mapping[str, Metrics]:
     }
 
 
-def best_baseline(result: RunResult, metric: str = HEADLINE) -> tuple[str, float] | None:
+def best_baseline(result: RunResult) -> tuple[str, float] | None:
     """Return name and value of the best baseline, or None if the run has no baselines."""
+    metric = headline(result)
     known = [(name, values[metric]) for name, values in baselines_of(result).items() if metric in values]
     return max(known, key=lambda pair: pair[1], default=None)
 
@@ -53,23 +58,23 @@ def findings(result: RunResult) -> list[str]:
     data = result.data
     preset = f" (preset {', '.join(result.presets)})" if result.presets else ""
     sentences = [
-        f"{result.model}{preset} was {'trained' if result.epochs else 'fitted'} on "
-        f"{count(data.train_sessions)} sessions and {count(data.items)} items of {data.name}"
-        f"{_epochs(result)}."
+        f"{result.model}{preset} was {'trained' if result.epochs else 'fitted'} on {data.name} "
+        f"({count(data.train_sessions)} sessions, {count(data.items)} items){_epochs(result)}."
     ]
-    views = views_of(result)
-    score = views.get("score", {}).get(HEADLINE)
+    views, metric = views_of(result), headline(result)
+    score = views.get("score", {}).get(metric)
     if score is None:
         return sentences
     targets = result.targets.get(reported_split(result))
-    asked = f"{count(targets.count)} {split_name(result)} targets" if targets else split_name(result)
+    scope = f"{count(targets.count)} {split_name(result)} targets" if targets else split_name(result)
+    kind, _, cutoff = metric.partition("@")
+    meaning = f": in that share of cases the right item is among the first {cutoff} of {count(data.items)}"
     ndcg = views["score"].get("ndcg@20")
     sentences.append(
-        f"On {asked}, {metric_name(HEADLINE)} is {percent(score)}: in that share of cases the right item is "
-        f"among the first {FIRST_ITEMS} of {count(data.items)}."
+        f"On {scope}, {metric_name(metric)} is {percent(score)}{meaning if kind == 'hits' else ''}."
         + (f" NDCG@20, which also rewards a higher rank, is {percent(ndcg)}." if ndcg is not None else "")
     )
-    return [*sentences, *_parts(views), *_against_baseline(result, score)]
+    return [*sentences, *_parts(views, metric), *_against_baseline(result, score)]
 
 
 def _epochs(result: RunResult) -> str:
@@ -79,18 +84,18 @@ def _epochs(result: RunResult) -> str:
     return f" for {result.epochs} epoch{'s' if result.epochs > 1 else ''}{kept}"
 
 
-def _parts(views: Mapping[str, Metrics]) -> list[str]:
-    whole = "fused" if HEADLINE in views.get("fused", {}) else "score"
-    parts = [view for view in ("id", "text") if HEADLINE in views.get(view, {})]
+def _parts(views: Mapping[str, Metrics], metric: str) -> list[str]:
+    whole = "fused" if metric in views.get("fused", {}) else "score"
+    parts = [view for view in ("id", "text") if metric in views.get(view, {})]
     if len(parts) < 2:
         return []
-    value = views[whole][HEADLINE]
+    value = views[whole][metric]
     compared = " and ".join(
-        f"{_relation(value - views[view][HEADLINE])} {_alone(view, views)}" for view in parts
+        f"{_relation(value - views[view][metric])} {_alone(view, views[view][metric])}" for view in parts
     )
     sentences = [f"ID and text combined reach {percent(value)}: {compared}."]
     if whole == "fused" and "neighbours" in views:
-        gain = points(views["score"][HEADLINE] - value)
+        gain = points(views["score"][metric] - value)
         sentences.append(f"Adding item neighbours to the sum changes this by {gain} points.")
     return sentences
 
@@ -100,8 +105,8 @@ def _relation(difference: float) -> str:
     return "equal to" if size == "0.0" else f"{size} points {'above' if difference > 0 else 'below'}"
 
 
-def _alone(view: str, views: Mapping[str, Metrics]) -> str:
-    return f"{VIEW_NAMES.get(view, view)} ({percent(views[view][HEADLINE])})"
+def _alone(view: str, value: float) -> str:
+    return f"{VIEW_NAMES.get(view, view)} ({percent(value)})"
 
 
 def _against_baseline(result: RunResult, score: float) -> list[str]:
@@ -149,14 +154,15 @@ def _unfinished(result: RunResult) -> list[str]:
 
 
 def _exceeded_by(result: RunResult) -> list[str]:
-    views = views_of(result)
-    score = views.get("score", {}).get(HEADLINE)
+    views, metric = views_of(result), headline(result)
+    score = views.get("score", {}).get(metric)
     if score is None:
         return []
     found = [
-        f"The final score ({percent(score)}) is below {_alone(view, views)}: combining the parts hurts."
+        f"The final score ({percent(score)}) is below {_alone(view, values[metric])}: "
+        "combining the parts hurts."
         for view, values in views.items()
-        if values.get(HEADLINE, 0.0) > score
+        if values.get(metric, 0.0) > score
     ]
     best = best_baseline(result)
     if best and best[1] > score:
@@ -165,13 +171,13 @@ def _exceeded_by(result: RunResult) -> list[str]:
 
 
 def _target_caveats(result: RunResult, targets: TargetCounts) -> list[str]:
-    views = views_of(result)
+    views, metric = views_of(result), headline(result)
     found = []
-    score = views.get("score", {}).get(HEADLINE)
-    if score is not None:
+    score = views.get("score", {}).get(metric)
+    if score is not None and metric.startswith("hits"):
         error = math.sqrt(score * (1 - score) / targets.count)
         found.append(
-            f"With {count(targets.count)} targets, the standard error of {metric_name(HEADLINE)} is about "
+            f"With {count(targets.count)} targets, the standard error of {metric_name(metric)} is about "
             f"{100 * error:.1f} points. To test the difference between two runs, use alterrec compare."
         )
     if targets.cold:

@@ -1,4 +1,4 @@
-"""Small tables of ready-made text for terminal, Markdown and page, and numbers as people say them."""
+"""Tables of formatted text for terminal, Markdown and LaTeX, and the formatting of numbers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ VIEW_NAMES = {
     "text": "text alone",
     "neighbours": "neighbours alone",
 }
-# The length of the lists in which reports look for the right item.
+# Reports say whether the right item is among this many.
 FIRST_ITEMS = 20
 HEADLINE = f"hits@{FIRST_ITEMS}"
 BASELINE_NAMES = {"popularity": "popularity", "itemknn": "item-kNN", "vsknn": "V-SKNN"}
 
 
 def percent(share: float | None) -> str:
-    """A fraction as a percentage with one decimal; a dash where there is none.
+    """Format a fraction as a percentage with one decimal; a dash for None.
 
     Example:
         >>> percent(0.3884), percent(None)
@@ -36,7 +36,7 @@ def percent(share: float | None) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two fractions in percentage points, with its sign.
+    """Format a difference of two fractions in percentage points, with its sign.
 
     Example:
         >>> points(0.031), points(-0.0042), points(0.0001)
@@ -47,7 +47,7 @@ def points(difference: float) -> str:
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 1, unit: str = "%") -> str:
-    """Mean ± sample standard deviation of fractions in percent; the value alone where there is one.
+    """Format mean ± sample standard deviation of fractions in percent; only the value for one fraction.
 
     Example:
         >>> mean_and_spread([0.30, 0.32]), mean_and_spread([0.25], digits=2, unit="")
@@ -59,7 +59,7 @@ def mean_and_spread(values: Sequence[float], digits: int = 1, unit: str = "%") -
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """Format seconds with the units that suit them.
 
     Example:
         >>> duration(0.42), duration(8.04), duration(133), duration(7380)
@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
 
 
 def memory(size: float) -> str:
-    """Bytes as people say them.
+    """Format a number of bytes in MiB or GiB.
 
     Example:
         >>> memory(512 * 2**20), memory(1.25 * 2**30)
@@ -84,7 +84,7 @@ def memory(size: float) -> str:
 
 
 def count(number: int) -> str:
-    """A whole number with thousands apart.
+    """Format a whole number with separators of thousands.
 
     Example:
         >>> count(20000)
@@ -94,7 +94,7 @@ def count(number: int) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
+    """Join names for a sentence.
 
     Example:
         >>> listed(["a", "b", "c"]), listed(["a"])
@@ -105,15 +105,16 @@ def listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells; the first column is left-aligned, the others right-aligned unless `prose`.
+    """A table of text cells; the first column is left-aligned, other columns right-aligned unless ``prose``.
 
     Attributes:
-        columns, rows: text.
+        columns: headings.
+        rows: cells.
         title: caption.
-        prose: cells hold words, not numbers.
-        strong: rows that stand out.
-        best, second: cells (row, column) that are the best and the second of their column.
-        rule_before: the row before which a line is drawn.
+        prose: whether cells hold words rather than numbers.
+        strong: indices of emphasised rows.
+        best, second: (row, column) of the best and second-best cells of a column.
+        rule_before: index of the row before which LaTeX and the page draw a line.
 
     Example:
         >>> Table(("view", "Hits@20"), (("ID alone", "35.0%"),)).columns
@@ -163,7 +164,7 @@ def metric_table(
 
 
 def plain(table: Table) -> str:
-    """The table as aligned lines of text, for logs and pipes.
+    """Return the table as aligned lines of text, for logs and pipes.
 
     Example:
         >>> print(plain(Table(("a", "n"), (("x", "1"), ("long", "20")), title="Two rows")))
@@ -188,7 +189,7 @@ def plain(table: Table) -> str:
 
 
 def markdown(table: Table) -> str:
-    """The table in Markdown: strong rows and best cells bold, second ones underlined.
+    """Return the table in Markdown; strong rows and best cells are bold, second-best cells underlined.
 
     Example:
         >>> print(markdown(Table(("a", "n"), (("x|y", "1"),), strong=frozenset({0}))))
@@ -213,7 +214,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table for LaTeX with the package booktabs; emphasis as in :func:`markdown`.
+    """Return the table in LaTeX with the package booktabs; emphasis as in :func:`markdown`.
 
     Example:
         >>> print(latex(Table(("a_b", "n"), (("x", "1 ± 2"),), best=frozenset({(0, 1)}))))
@@ -245,7 +246,7 @@ def latex(table: Table) -> str:
 
 
 def tex(text: str) -> str:
-    """Text with what LaTeX would take for commands written out.
+    """Escape text for LaTeX.
 
     Example:
         >>> print(tex("5% of a_b ± 1"))
@@ -257,7 +258,7 @@ def tex(text: str) -> str:
 
 
 def show(table: Table, console: Console | None = None) -> None:
-    """Print the table: by rich on a terminal, as plain lines elsewhere.
+    """Print the table, with rich on a terminal and as plain lines elsewhere.
 
     Example:
         >>> show(Table(("view", "Hits@20"), (("ID alone", "35.0%"),)))
