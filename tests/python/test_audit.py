@@ -1,4 +1,4 @@
-"""An audit finds what was planted: copies, sessions out of time, texts alike, cold targets, drift."""
+"""An audit finds planted faults: copies, late sessions, similar texts, cold targets and drift."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ITEMS = 12
 
 
 def store(sessions: Sequence[Sequence[int]], start: int | None = 0) -> SessionStore:
-    """Sessions of items; timestamps count on from ``start``, None for none."""
+    """A store of sessions; timestamps count up from ``start``; None gives none."""
     rows = np.repeat(np.arange(len(sessions)), [len(items) for items in sessions])
     times = None if start is None else start + np.arange(len(rows))
     return SessionStore.from_arrays(rows, np.concatenate(sessions), timestamps=times, num_items=ITEMS)
@@ -88,7 +88,7 @@ def test_copies_by_hand() -> None:
     found = copied_sessions(spoiled, "train", "test")
     assert (found.sessions, found.share, found.long, found.named) == (2, 0.5, 1, 0)
     assert found.examples == ["test3", "test2"]
-    # Another order of the same items is another session.
+    # The same items in another order make another session.
     assert copied_sessions(data(TRAIN, VALID, [[3, 2, 1, 0]]), "train", "test").sessions == 0
     assert severities(spoiled)["copies of train in test"] == "bad"
     assert severities(data(TRAIN, VALID, [*TEST, [4, 5]]))["copies of train in test"] == "look"
@@ -125,13 +125,13 @@ def test_similar_texts_by_hand() -> None:
         "",
     ]
     found = similar_texts(texts, [0, 3, 7, 8])
-    # Empty texts are no texts; two of four targets tie: none but item 0 has an identical one.
+    # Empty texts are ignored. Of the four targets only item 0 has the text of another item.
     assert (found.identical, found.targets) == (2, 0.25)
     assert found.same_words == 3
-    # "green" for "black"; "large" more or less; "A bag" is too short to be near anything.
+    # "green" and "black", with and without "large"; "A bag" is too short to count.
     assert found.one_word == 3
     assert found.groups == [("Red mug, 30 cm", 2)]
-    # Each item is an example once.
+    # Each item occurs once among the examples.
     assert [sorted(row) for row in found.near] == [["A bag of black tea", "A large bag of black tea"]]
 
 
@@ -156,7 +156,7 @@ def test_one_word_apart_agrees_with_plain_loops() -> None:
     assert similar_texts(texts, []).one_word == wanted
 
 
-def test_identical_texts_are_graded_by_their_targets() -> None:
+def test_the_severity_of_identical_texts_depends_on_targets() -> None:
     texts = [*TEXTS[:10], TEXTS[0], TEXTS[11]]
     assert severities(data(TRAIN, VALID, TEST, texts=TEXTS))["identical texts"] == "fine"
     assert severities(data(TRAIN, VALID, TEST, texts=texts))["identical texts"] == "look"
@@ -206,11 +206,11 @@ GAIN, NONE = Difference(0.01, 0.004, 0.016, 0.001), Difference(0.001, -0.004, 0.
             "yes",
             "with items that do not occur in training",
         ),
-        # Cold targets that text finds no better than popularity finds targets are no help.
+        # Text must find cold targets better than popularity finds targets in general.
         ({"cold": 0.1, "cold_with_text": 0.1, "cold_found": 0.05}, "perhaps", "network may do better"),
         ({"items_with_text": 0.3}, "no", r"Hardly: only 30\.0% of the items have a text"),
         ({"text_alone": 0.035}, "no", r"no sign of it: .* would reach 23\.5% instead of 20\.0%"),
-        # So wide an interval does not exclude a gain of a point.
+        # An interval this wide does not exclude a gain of one point.
         (
             {"text_alone": 0.035, "gain": Difference(0.005, -0.001, 0.011, 0.1)},
             "perhaps",
@@ -234,7 +234,7 @@ def test_whether_text_can_help(changes: dict[str, float], answer: str, says: str
     assert re.search(says, said)
 
 
-def test_no_text_no_help() -> None:
+def test_without_text_the_answer_is_no() -> None:
     assert can_text_help(None, {}) == ("no", "Can text help here? No: the data has no text.")
 
 
@@ -278,7 +278,7 @@ def test_the_command_as_json(shop: Path, tmp_path: Path, alterrec: Callable[...,
     numbers = json.loads(out)
     assert numbers["can_text_help"]["answer"] in ("yes", "perhaps", "no")
     assert {each["grade"] for each in numbers["findings"]} <= {"fine", "look", "bad"}
-    # Sessions of the shop stay with one kind of ware, which its titles name.
+    # Sessions of the shop stay within one kind of item, which its titles name.
     assert numbers["reach"]["text neighbours"]["ndcg@20"] > numbers["reach"]["popularity"]["ndcg@20"]
     assert numbers["text"]["ceiling"] == pytest.approx(
         sum(numbers["text"][name] for name in ("both", "text_alone", "counted_alone"))
@@ -288,9 +288,7 @@ def test_the_command_as_json(shop: Path, tmp_path: Path, alterrec: Callable[...,
     assert code == 2
 
 
-def test_the_page_has_a_place_by_default(
-    tmp_path: Path, alterrec: Callable[..., Outcome], shop: Path
-) -> None:
+def test_the_default_folder_of_the_page(tmp_path: Path, alterrec: Callable[..., Outcome], shop: Path) -> None:
     code, out, _ = alterrec("audit", "--data", shop)
     assert code == 0
     assert out.splitlines()[-1] == "report: audit-shop/report.html"

@@ -1,4 +1,4 @@
-"""What each part learns: losses and gradients, by hand and beside autograd on the whole model."""
+"""Losses and gradients of parts, by hand and compared with autograd on the whole model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTOCOL = Protocol("last", exclude_seen=False, max_len=50)
 
 
 class Fixed(torch.nn.Module):
-    """An item table that is what it was given."""
+    """An item encoder with a given table."""
 
     def __init__(self, rows: list[list[float]]) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ def test_losses_by_hand() -> None:
     assert losses["id"] == pytest.approx(math.log(math.e + math.e + 1) - 1)
     assert losses["text"] == pytest.approx(math.log(math.e**4 + 1 + math.e**2))
     assert losses["score"] == pytest.approx(math.log(math.e**5 + math.e + math.e**2) - 1)
-    # Item 0 is in the prefix: left out, the target stands against item 2 alone.
+    # Item 0 is in the prefix; without it, item 2 is the only other candidate.
     excluded = part_losses(model, store, Protocol("last", exclude_seen=True, max_len=50))
     assert excluded["id"] == pytest.approx(math.log(math.e + 1) - 1)
 
 
-def test_a_target_that_its_prefix_has_stays_a_candidate() -> None:
+def test_a_target_in_its_prefix_remains_a_candidate() -> None:
     store = SessionStore.from_arrays([0, 0], [0, 0], num_items=2)
     model = Recommender({"model": Network(Fixed([[1.0], [0.0]]), Mean(), 1.0)}, {"model": 1.0}).eval()
     losses = part_losses(model, store, Protocol("last", exclude_seen=True, max_len=50))
@@ -83,7 +83,7 @@ def test_gradients_are_those_of_autograd(name: str) -> None:
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_samples_are_spread_over_sessions_and_stay_inside_them() -> None:
+def test_samples_are_spread_over_sessions_and_within_their_length() -> None:
     lengths = np.arange(40) % 5 + 1
     store = SessionStore.from_arrays(np.repeat(np.arange(40), lengths), np.zeros(lengths.sum(), np.int64))
     few = fixed_samples(store, most=10)
@@ -93,7 +93,7 @@ def test_samples_are_spread_over_sessions_and_stay_inside_them() -> None:
     assert len(fixed_samples(store, most=1000)) == int((store.lengths > 1).sum())
 
 
-def test_nothing_to_look_at_gives_nothing() -> None:
+def test_no_sessions_give_no_losses() -> None:
     store = SessionStore.from_arrays([0, 1], [0, 1], num_items=2)
     model = Recommender({"model": Network(Fixed([[1.0], [0.0]]), Mean(), 1.0)}, {"model": 1.0}).eval()
     assert part_losses(model, store, PROTOCOL) == {}

@@ -1,4 +1,4 @@
-"""Categories: cells of values between commas become ids."""
+"""Category ids of cells with values separated by commas."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ FILMS = ItemText(
 )
 
 
-def test_usual_names_are_found_and_values_are_trimmed_and_counted_once() -> None:
+def test_usual_columns_are_found_and_values_are_trimmed_and_numbered_once() -> None:
     ids = category_ids(FILMS)
     assert ids is not None
     assert ids.tolist() == [[[1, -1], [1, 2]], [[0, -1], [0, -1]], [[-1, -1], [-1, -1]]]
 
 
-def test_named_fields_win() -> None:
+def test_chosen_fields_replace_the_usual_ones() -> None:
     ids = category_ids(FILMS, ["title"])
     assert ids is not None
     assert ids.tolist() == [[[0]], [[2]], [[1]]]
 
 
-def test_without_categories_there_are_none() -> None:
+def test_data_without_categories() -> None:
     assert category_ids(ItemText({"title": ["Jaws"]})) is None
     assert category_ids(ItemText({"title": ["Jaws"], "brand": [""]})) is None
 
@@ -42,13 +42,13 @@ def test_without_categories_there_are_none() -> None:
         (["category"], r"column 'category' is empty"),
     ],
 )
-def test_a_wrong_column_is_named(fields: list[str], part: str) -> None:
+def test_wrong_columns(fields: list[str], part: str) -> None:
     with pytest.raises(InputError, match=part):
         category_ids(ItemText({"title": ["Jaws"], "category": [""]}), fields)
 
 
 @given(st.lists(st.lists(st.sampled_from("abcd")), min_size=1))
-def test_ids_say_the_values_of_each_cell(cells: list[list[str]]) -> None:
+def test_ids_match_the_values_of_each_cell(cells: list[list[str]]) -> None:
     ids = category_ids(ItemText({"brand": [", ".join(cell) for cell in cells]}))
     names = sorted(set().union(*cells))
     if ids is None:

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and a place that cannot be written to is told in one line."""
+"""Files are written atomically, and a path that cannot be written to gives a message of one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_written_whole(tmp_path: Path) -> None:
+def test_atomic_write(tmp_path: Path) -> None:
     target = tmp_path / "new" / "deep" / "note.txt"
     write_text(target, "é")
     assert target.read_bytes() == "é".encode()
@@ -89,9 +89,7 @@ def test_disk_full(tmp_path: Path, write: Callable[[Path], None]) -> None:
     assert names(tmp_path) == ["table.parquet"]
 
 
-def test_disk_full_behind_a_writer_that_does_not_say_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_full_when_the_writer_raises_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = type("Space", (), {"free": 0})()
     monkeypatch.setattr("alterrec.files.shutil.disk_usage", lambda folder: space)
 

@@ -1,4 +1,4 @@
-"""Folders of files to data sets: what is read, what is cut, and every way in which files can be wrong."""
+"""Reading data sets: formats, splits, and every way in which files can be wrong."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEADER = "session_id,item_id,timestamp\n"
 
 
 def sessions(first: int, count: int) -> str:
-    """Sessions s<first>.. of items tent, lamp at their own number as time."""
+    """Rows of sessions s<first>.. with items tent and lamp; the time is the session's number."""
     return "".join(f"s{n},{item},{n}\n" for n in range(first, first + count) for item in ("tent", "lamp"))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A well-formed folder: 3 items, of which stove is cold, and sessions of tent, lamp."""
+    """A well-formed folder: 3 items, of which stove is cold, and sessions of tent and lamp."""
     files = {"items": ITEMS, "train": HEADER + sessions(0, 4)}
     files |= {"valid": HEADER + sessions(4, 2), "test": HEADER + sessions(6, 2)}
     for name, content in files.items():
@@ -61,7 +61,7 @@ def as_parquet(path: Path, **types: pl.DataType) -> Path:
     return target
 
 
-# What is read
+# Valid data
 
 
 def test_a_folder(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_folder(folder: Path) -> None:
     assert data.notes == ("items without training sessions (cold): 1, of them in valid or test: 0",)
 
 
-def test_the_fingerprint_follows_content_alone(folder: Path) -> None:
+def test_the_fingerprint_depends_on_content_only(folder: Path) -> None:
     before = load_dataset(folder).fingerprint
     moved = folder.rename(folder.with_name("elsewhere"))
     for name in ("items", "train", "valid", "test"):
@@ -90,7 +90,7 @@ def test_the_fingerprint_follows_content_alone(folder: Path) -> None:
     assert load_dataset(moved).fingerprint != before
 
 
-def test_columns_by_other_names_with_users(folder: Path) -> None:
+def test_mapped_columns_and_users(folder: Path) -> None:
     (folder / "train.csv").write_text("visit,sku,at,who\n1,lamp,5,ann\n2,tent,3,bob\n1,tent,4,ann\n", "utf-8")
     for split in ("valid", "test"):
         (folder / f"{split}.csv").write_text("visit,sku,at,who\n3,lamp,5,bob\n3,tent,6,bob\n", "utf-8")
@@ -167,7 +167,7 @@ def test_dates_in_parquet_are_times(folder: Path) -> None:
     np.testing.assert_array_equal(times, np.array([4, 4, 5, 5]) * 1_000_000)
 
 
-def test_one_interactions_file_is_cut_by_time_of_last_interaction(folder: Path) -> None:
+def test_interactions_are_split_by_time_of_last_interaction(folder: Path) -> None:
     for split in ("train", "valid", "test"):
         (folder / f"{split}.csv").unlink()
     # Session s0 begins first and ends last, so it is the test session.
@@ -185,7 +185,7 @@ def test_one_interactions_file_is_cut_by_time_of_last_interaction(folder: Path) 
     )
 
 
-def test_what_is_missing_is_cut_from_train(folder: Path) -> None:
+def test_a_missing_split_is_split_off_train(folder: Path) -> None:
     (folder / "valid.csv").unlink()
     (folder / "train.csv").write_text(
         "session_id,item_id\n" + "".join(f"s{n},{item}\n" for n in range(10) for item in ("lamp", "tent")),
@@ -198,7 +198,7 @@ def test_what_is_missing_is_cut_from_train(folder: Path) -> None:
     assert data.train.timestamps is None
 
 
-def test_remarks_on_well_formed_data(folder: Path) -> None:
+def test_notes_on_well_formed_data(folder: Path) -> None:
     append(folder / "train.csv", "s90,tent,1\n")
     append(folder / "test.csv", "s0,tent,9\ns0,stove,9\n")
     notes = load_dataset(folder).notes
@@ -209,7 +209,7 @@ def test_remarks_on_well_formed_data(folder: Path) -> None:
     )
 
 
-def test_a_byte_order_mark_and_blank_lines_are_passed_over(folder: Path) -> None:
+def test_a_byte_order_mark_and_blank_lines_are_skipped(folder: Path) -> None:
     path = folder / "train.csv"
     before = load_dataset(folder).train
     path.write_text("\ufeff" + path.read_text("utf-8").replace("s2,tent", "\ns2,tent") + "\n\n", "utf-8")
@@ -233,11 +233,11 @@ def rows_of_sessions(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str, i
 
 @settings(deadline=None)
 @given(rows_of_sessions(), st.booleans(), st.sampled_from(["csv", "parquet"]))
-def test_any_sessions_come_back_as_they_were_written(
+def test_any_sessions_are_read_as_written(
     written: tuple[list[str], list[tuple[str, str, int]]], timed: bool, suffix: str
 ) -> None:
     items, rows = written
-    # The slow twin: Python's stable sorts, by time inside a session and by last time between them.
+    # Reference: Python's stable sorts, by time within a session and by last time between sessions.
     expected: dict[str, list[tuple[int, str]]] = {}
     for session, item, time in rows:
         expected.setdefault(session, []).append((time, item))
@@ -307,7 +307,7 @@ def test_an_unknown_format(folder: Path) -> None:
     )
 
 
-# What is wrong
+# Wrong data
 
 
 def test_wrong_path(folder: Path) -> None:
@@ -333,7 +333,7 @@ def test_missing_train(folder: Path) -> None:
     )
 
 
-def test_one_content_in_two_files(folder: Path) -> None:
+def test_ambiguous_files(folder: Path) -> None:
     (folder / "items.parquet").touch()
     assert "has both items.csv and items.parquet; keep one" in message(lambda: load_dataset(folder))
     (folder / "items.parquet").unlink()
@@ -525,7 +525,7 @@ def test_damaged_csv(folder: Path, line: str, told: str) -> None:
     assert message(lambda: load_dataset(folder)) == f"{folder / 'items.csv'}, {told}"
 
 
-def test_column_named_twice(folder: Path) -> None:
+def test_repeated_column(folder: Path) -> None:
     (folder / "items.csv").write_text("item_id,title,title\ntent,a,b\nlamp,c,d\n", "utf-8")
     assert "items.csv, line 1: column 'title' appears twice" in message(lambda: load_dataset(folder))
 
@@ -539,7 +539,7 @@ def test_damaged_parquet(folder: Path, keep: int) -> None:
 
 @settings(deadline=None)
 @given(st.data(), st.sampled_from(["csv", "parquet"]))
-def test_any_damage_is_told_or_harmless(data: st.DataObject, suffix: str) -> None:
+def test_any_damage_is_reported_or_harmless(data: st.DataObject, suffix: str) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "items.csv").write_text(ITEMS, "utf-8")
@@ -547,7 +547,7 @@ def test_any_damage_is_told_or_harmless(data: st.DataObject, suffix: str) -> Non
         path.write_text(HEADER + sessions(0, 5), "utf-8")
         raw = bytearray((path if suffix == "csv" else as_parquet(path)).read_bytes())
         start = data.draw(st.integers(0, len(raw)))
-        # In Parquet only cuts: a changed length field can make polars ask for more memory than there is.
+        # Parquet files are only truncated: a changed length field can make polars allocate too much memory.
         stop = data.draw(st.integers(start, min(len(raw), start + 8))) if suffix == "csv" else len(raw)
         raw[start:stop] = data.draw(st.binary(max_size=4) if suffix == "csv" else st.just(b""))
         (folder / f"train.{suffix}").write_bytes(raw)
@@ -557,7 +557,7 @@ def test_any_damage_is_told_or_harmless(data: st.DataObject, suffix: str) -> Non
             told = str(error)
         else:
             told = f"{folder} is fine"
-        assert str(folder) in told, "a message names the file"
+        assert str(folder) in told, "the message names the file"
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_nothing_to_predict(folder: Path) -> None:
     assert "test.csv: no session of test has 2 or more items" in message(lambda: load_dataset(folder))
 
 
-def test_too_few_sessions_to_cut(folder: Path) -> None:
+def test_too_few_sessions_to_split(folder: Path) -> None:
     (folder / "valid.csv").unlink()
     (folder / "test.csv").unlink()
     (folder / "train.csv").write_text(HEADER + sessions(0, 2), "utf-8")
@@ -613,7 +613,7 @@ def test_wrong_shares(folder: Path, shares: dict[str, float], told: str) -> None
     assert told in message(lambda: load_dataset(folder, **shares))
 
 
-# One session file against a known catalogue
+# Session files of a known catalogue
 
 
 def test_sessions_to_recommend_for(tmp_path: Path) -> None:
@@ -629,7 +629,7 @@ def test_sessions_to_recommend_for(tmp_path: Path) -> None:
     assert "line 5: item_id is 'boat', which is not in the catalogue (1 of 4 rows" in found
 
 
-def test_users_to_recommend_for_have_the_numbers_that_are_known(tmp_path: Path) -> None:
+def test_users_of_sessions_get_their_known_numbers(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("session_id,item_id,who\na,tent,eve\nb,lamp,anna\nb,tent,anna\nc,lamp,ben\n", "utf-8")
     vocabulary, users = Vocabulary(("tent", "lamp")), Vocabulary(("ben", "eve"))
@@ -641,7 +641,7 @@ def test_users_to_recommend_for_have_the_numbers_that_are_known(tmp_path: Path) 
     assert asked.notes == ("s.csv: sessions of unknown users: 3 of 3 (no column user_id)",)
 
 
-def test_users_are_not_read_where_nobody_asks_for_them(tmp_path: Path) -> None:
+def test_users_are_read_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("session_id,item_id,user_id\na,tent,\na,lamp,ben\n", "utf-8")
     asked = load_sessions(path, Vocabulary(("tent", "lamp")))
@@ -680,7 +680,7 @@ def test_wrong_path_of_a_session_file(tmp_path: Path) -> None:
     assert "its suffix is '.xlsx'; expected .csv or .parquet" in found
 
 
-def test_vocabulary_names_the_nearest() -> None:
+def test_vocabulary_suggests_the_most_similar_id() -> None:
     vocabulary = Vocabulary(("tent", "lamp"))
     np.testing.assert_array_equal(vocabulary.find(["lamp", "boat", "tent"]), [1, -1, 0])
     assert message(lambda: vocabulary.index(["lamp", "lamb"])) == (

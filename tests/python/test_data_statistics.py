@@ -1,4 +1,4 @@
-"""Statistics of a data set by hand, and the repeats of sessions against a loop."""
+"""Statistics of a data set worked by hand, and repeats compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_popularity_by_hand() -> None:
     assert top_share(np.zeros(3, np.int64), 0.1) == 0.0
 
 
-def test_a_long_curve_is_thinned_and_keeps_both_ends() -> None:
+def test_a_long_curve_is_thinned_but_keeps_both_ends() -> None:
     curve = popularity_curve(np.arange(5000, dtype=np.int64))
     assert len(curve) <= 200
     assert (curve[0], curve[-1]) == ((1, 4999), (4999, 1))
@@ -107,18 +107,18 @@ def test_a_folder_without_timestamps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", [1, 1000, 1_000_000])
-def test_the_unit_of_a_time_is_judged_by_its_size(unit: int) -> None:
+def test_the_size_of_a_timestamp_gives_its_unit(unit: int) -> None:
     found = as_date(1_291_191_960 * unit)
     assert found is not None
     assert found.isoformat() == "2010-12-01T08:26:00+00:00"
 
 
 @pytest.mark.parametrize("counter", [-1, 0, 198_501, 10**8, 10**17])
-def test_a_counter_is_no_date(counter: int) -> None:
+def test_counters_are_not_dates(counter: int) -> None:
     assert as_date(counter) is None
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=7), min_size=1, max_size=6))
-def test_repeats_against_a_loop(sessions: list[list[int]]) -> None:
+def test_repeats_agree_with_a_loop(sessions: list[list[int]]) -> None:
     expected = [item in session[:place] for session in sessions for place, item in enumerate(session)]
     assert repeats(store(*sessions)).tolist() == expected

@@ -1,4 +1,4 @@
-"""The built-in catalogue: the same for the same seed, and with the signals that it says it has."""
+"""The built-in catalogue: reproducible, and with the signals that its docstring describes."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def together(data: Dataset) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def hits(data: Dataset, likeness: np.ndarray, together: np.ndarray) -> dict[str, np.ndarray]:
-    """Test sessions whose last item is among the 20 best, for each of two plain rankers."""
+    """Hits@20 of two simple rankers on the test sessions."""
     return {"id": _hits(data, together), "text": _hits(data, likeness)}
 
 
 def _hits(data: Dataset, similarity: np.ndarray) -> np.ndarray:
-    """Scores are sums of similarities to the prefix, halved with each step back; items of it stay in."""
+    """Rank by sums of similarities to the prefix, halved with each step back; prefix items are candidates."""
     similarity = similarity.copy()
     np.fill_diagonal(similarity, 0)
     hits = []
@@ -69,7 +69,7 @@ def targets(data: Dataset) -> np.ndarray:
     return np.array([data.test.session(index)[-1] for index in range(len(data.test))])
 
 
-def test_a_function_of_its_arguments() -> None:
+def test_equal_arguments_give_equal_data() -> None:
     first = synthetic_dataset(seed=3, items=300, sessions=500)
     assert first.fingerprint == synthetic_dataset(seed=3, items=300, sessions=500).fingerprint
     assert first.fingerprint != synthetic_dataset(seed=4, items=300, sessions=500).fingerprint
@@ -104,11 +104,11 @@ def test_popularity_is_steep_and_visits_repeat(data: Dataset) -> None:
     counts = np.sort(data.train_counts)[::-1]
     assert counts[:30].sum() > 0.1 * counts.sum(), "one item in a hundred has a tenth of the interactions"
     assert counts[1500:].sum() < 0.3 * counts.sum(), "the rarer half of the items has under a third of them"
-    # Above the share at which the rule "auto" would leave seen items out.
+    # Above the share at which the rule "auto" would exclude seen items.
     assert 0.02 < data.train.repeat_share() < 0.06
 
 
-def test_cold_items_are_targets_of_substitute_steps_alone(
+def test_cold_items_are_reached_by_substitute_steps_only(
     data: Dataset, truth: PlantedTruth, targets: np.ndarray
 ) -> None:
     assert 0.01 < truth.cold.mean() < 0.02
@@ -120,7 +120,7 @@ def test_cold_items_are_targets_of_substitute_steps_alone(
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_steps_are_what_they_are_called(data: Dataset, truth: PlantedTruth, split: str) -> None:
+def test_steps_match_their_kind(data: Dataset, truth: PlantedTruth, split: str) -> None:
     store, steps = data.splits[split], truth.steps[split]
     reached = {START: 0, COMPLEMENT: 0, SUBSTITUTE: 0, REVISIT: 0}
     for index in range(len(store)):
@@ -139,7 +139,7 @@ def test_steps_are_what_they_are_called(data: Dataset, truth: PlantedTruth, spli
     assert all(reached.values())
 
 
-def test_text_tells_the_type_and_not_the_set(truth: PlantedTruth, likeness: np.ndarray) -> None:
+def test_text_reveals_the_type_but_not_the_set(truth: PlantedTruth, likeness: np.ndarray) -> None:
     same_type = truth.product_type[:, None] == truth.product_type
     same_set = truth.hidden_set[:, None] == truth.hidden_set
     np.fill_diagonal(same_type, False)

@@ -27,7 +27,7 @@ GOODS = ItemText(
 
 
 class Letters:
-    """An encoder whose vector of a text is its length and its first letter; it remembers what it read."""
+    """An encoder that returns the length and the first letter of a text, and records its inputs."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -40,7 +40,7 @@ class Letters:
 
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> Letters:
-    """Put in the place of every sentence-transformers model."""
+    """Replaces every sentence-transformers model."""
     encoder = Letters()
     monkeypatch.setattr(text_module, "_load", lambda source, device, truncate_dim: encoder)
     return encoder
@@ -67,7 +67,7 @@ def test_lsa_is_deterministic_and_at_most_128_wide() -> None:
     assert text_vectors(text, truncate_dim=5).shape == (500, 5)
 
 
-def test_lsa_reads_the_chosen_fields_alone() -> None:
+def test_lsa_reads_only_the_chosen_fields() -> None:
     only_brand = text_vectors(GOODS, fields=["brand"])
     np.testing.assert_allclose(only_brand[2], only_brand[4], atol=1e-6)
     assert not only_brand[1].any()
@@ -99,7 +99,7 @@ def test_columns_are_standardised_as_those_of_other_vectors() -> None:
 # Sentence encoders
 
 
-def test_fields_are_encoded_apart_and_the_filled_ones_averaged(letters: Letters, tmp_path: Path) -> None:
+def test_fields_are_encoded_separately_and_non_empty_ones_averaged(letters: Letters, tmp_path: Path) -> None:
     vectors = text_vectors(GOODS, "letters", cache_dir=tmp_path)
     title, brand = [15, ord("R")], [8, ord("F")]
     np.testing.assert_allclose(vectors[0], np.mean([title, brand], axis=0))
@@ -121,7 +121,7 @@ def test_only_what_is_new_is_encoded(letters: Letters, tmp_path: Path) -> None:
     letters.read.clear()
     np.testing.assert_array_equal(text_vectors(GOODS, "letters", cache_dir=tmp_path), first)
     assert letters.read == []
-    # Other items in another order, one text new: keys are contents, not places.
+    # Other items in another order with one new text: keys are contents, not positions.
     more = ItemText({"name": ["Wool rug", "Copper pan"]})
     vectors = text_vectors(more, "letters", cache_dir=tmp_path)
     np.testing.assert_array_equal(vectors, [[8, ord("W")], [10, ord("C")]])
@@ -129,9 +129,7 @@ def test_only_what_is_new_is_encoded(letters: Letters, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [{"prompt": "query: "}, {"truncate_dim": 2}, {"encoder": "other"}])
-def test_another_encoder_has_a_cache_of_its_own(
-    letters: Letters, tmp_path: Path, other: dict[str, Any]
-) -> None:
+def test_encoders_have_separate_caches(letters: Letters, tmp_path: Path, other: dict[str, Any]) -> None:
     text_vectors(GOODS, "letters", cache_dir=tmp_path)
     letters.read.clear()
     text_vectors(GOODS, **({"encoder": "letters"} | other), cache_dir=tmp_path)
@@ -139,7 +137,7 @@ def test_another_encoder_has_a_cache_of_its_own(
     assert letters.options["prompt"] == other.get("prompt")
 
 
-def test_a_folder_is_known_by_its_content(letters: Letters, tmp_path: Path) -> None:
+def test_a_folder_is_identified_by_its_content(letters: Letters, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "weights").write_bytes(b"\0" * 3 * 2**20)
@@ -155,7 +153,7 @@ def test_a_folder_is_known_by_its_content(letters: Letters, tmp_path: Path) -> N
     assert len(letters.read) == 6
 
 
-def test_an_interrupted_run_keeps_what_it_encoded(
+def test_an_interrupted_run_keeps_its_vectors(
     letters: Letters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_module, "SEGMENT", 2)
@@ -193,7 +191,7 @@ def test_the_cache_folder_is_the_users_or_the_environments(monkeypatch: pytest.M
 @given(
     st.lists(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=4), max_size=6), max_size=5)
 )
-def test_the_cache_equals_encoding_anew(
+def test_cached_vectors_equal_new_ones(
     tmp_path_factory: pytest.TempPathFactory, asked: list[list[str]]
 ) -> None:
     folder, asked_for = tmp_path_factory.mktemp("cache"), []
@@ -203,7 +201,7 @@ def test_the_cache_equals_encoding_anew(
         return np.array([[len(text), sum(map(ord, text)) % 97] for text in texts], dtype=np.float32)
 
     for texts in asked:
-        # A new object each time: what counts is on disk.
+        # A new object each time, so that only the files matter.
         found = VectorCache(folder, "letters").vectors(texts, encode)
         if texts:
             np.testing.assert_array_equal(found, [[len(t), sum(map(ord, t)) % 97] for t in texts])
@@ -227,7 +225,7 @@ def test_segments_are_memory_mapped_float16(tmp_path: Path, letters: Letters) ->
     assert segment.dtype.itemsize == 16 + 2 * 2
 
 
-def test_nothing_half_written_when_the_disk_is_full(
+def test_a_full_disk_leaves_no_partial_file(
     tmp_path: Path, letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(path: Path, segment: np.ndarray) -> None:
@@ -257,7 +255,7 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
         VectorCache(tmp_path, "big").vectors(["tent"], lambda texts: np.array([[1e9]], np.float32))
 
 
-# What is wrong
+# Wrong input
 
 
 def test_unknown_field() -> None:
@@ -285,12 +283,12 @@ def test_truncate_dim_out_of_range() -> None:
         text_vectors(GOODS, truncate_dim=0)
 
 
-# The true model
+# The real model
 
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No way out of this machine."""
+    """Block network access."""
 
     def refuse(*address: object) -> None:
         raise OSError(errno.ENETUNREACH, "no network in this test")
@@ -339,7 +337,7 @@ def test_a_table_is_the_mean_of_filled_fields_mapped_and_made_once(tmp_path: Pat
     made = path.stat().st_mtime_ns
     np.testing.assert_array_equal(VectorCache(tmp_path, "letters").table(fields), table)
     assert path.stat().st_mtime_ns == made
-    # The same texts in other fields, or of other items, are another table.
+    # The same texts in other fields or of other items make another table.
     cache.table([["tent", "lamp", "", "", "oil lamp", ""]])
     assert len(list((cache.folder / "tables").iterdir())) == 2
 

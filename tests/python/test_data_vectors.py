@@ -1,4 +1,4 @@
-"""Vectors given in place of text, and every way in which they can be wrong."""
+"""Vectors that replace the text, and every way in which they can be wrong."""
 
 from __future__ import annotations
 
