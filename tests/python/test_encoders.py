@@ -1,4 +1,4 @@
-"""Item and session encoders, worked by hand where a hand can."""
+"""Item and session encoders, by hand where possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means over neighbours against a dense product, and the session encoder made of them."""
+"""Means over neighbours against a dense product, and the session encoder that uses them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TestNeighbourMean:
             torch.testing.assert_close(gradient, dense(edges).T @ weights)
 
     def test_parallel_edges_weigh_the_mean(self):
-        """Node 0 hears node 0 once and node 1 three times, node 1 nobody."""
+        """Node 0 has node 0 once and node 1 three times as neighbours, node 1 has none."""
         edges = Edges(torch.tensor([0, 4, 4]), torch.tensor([0, 1, 1, 1]))
         turned = Edges(torch.tensor([0, 1, 4]), torch.tensor([0, 0, 0, 0]))
         states = torch.tensor([[4.0], [8.0]], requires_grad=True)

@@ -1,4 +1,4 @@
-"""What parity leaves open: users that are not known, few items, dropout, runs with users and without."""
+"""HG-GNN beyond parity: unknown users, few items, dropout, runs with and without users."""
 
 from __future__ import annotations
 
@@ -72,17 +72,17 @@ def test_a_step_about_few_items_has_the_scores_of_all(network: Network) -> None:
     torch.testing.assert_close(scores, network.scores(batch).gather(1, candidates))
 
 
-def test_dropout_is_on_the_rows_that_are_heard(network: Network) -> None:
+def test_dropout_is_on_the_vectors_that_neighbours_read(network: Network) -> None:
     network.train()
-    rows, heard, mean, _ = network.item_tables().inputs
+    rows, dropped, mean, _ = network.item_tables().inputs
     assert rows is network.items.rows_TD
-    assert 0 < (heard == 0).float().mean() < 1
-    keeps = heard != 0
-    torch.testing.assert_close(heard[keeps], rows[keeps] / (1 - 0.2))
+    assert 0 < (dropped == 0).float().mean() < 1
+    keeps = dropped != 0
+    torch.testing.assert_close(dropped[keeps], rows[keeps] / (1 - 0.2))
     of_0 = network.items.edge_ids[: network.items.edge_offsets[1]]
-    torch.testing.assert_close(mean[0], heard[of_0].mean(0))
-    rows, heard, _, _ = network.eval().item_tables().inputs
-    assert torch.equal(rows, heard)
+    torch.testing.assert_close(mean[0], dropped[of_0].mean(0))
+    rows, dropped, _, _ = network.eval().item_tables().inputs
+    assert torch.equal(rows, dropped)
 
 
 class Fitted(NamedTuple):

@@ -1,4 +1,4 @@
-"""What networks and lessons promise to every system, by hand."""
+"""Networks and objective batches, checked by hand."""
 
 from __future__ import annotations
 

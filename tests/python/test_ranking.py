@@ -1,4 +1,4 @@
-"""Every way into the ranking room against the slow twins: numpy, torch on the CPU, torch on a device."""
+"""The ranking functions against slow reference versions: numpy, torch on the CPU, torch on a device."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANY = st.floats(width=32, allow_nan=False)
 
 
 def call(backend: str, name: str, *args: Any, **options: Any) -> Any:
-    """Calls a function of the room with numpy scores, with tensors, or with tensors as if on a device."""
+    """Call a ranking function with numpy scores, with tensors, or with tensors as if on a device."""
     function = getattr(ranking, name)
     if backend.startswith("numpy"):
         _core.use_instructions(backend.removeprefix("numpy on "))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from alterrec.errors import InputError
@@ -97,3 +99,13 @@ def test_every_recipe_has_exactly_its_epochs(model: str, preset: str) -> None:
     plan = phases(recipe)
     expected = 0 if recipe.schedule.regime == "none" else recipe.schedule.pretrain + recipe.schedule.epochs
     assert sum(phase.epochs for phase in plan) == expected
+
+
+@pytest.mark.parametrize("model", ["alterrec", "unisrec", "nfrec_concat"])
+def test_names_of_phases_are_only_shown(model: str) -> None:
+    """Patience starts after warm-up and pretraining, whatever these phases are called."""
+    plan = phases(resolve(model, overrides={"schedule.warmup": 1, "schedule.warmup_negatives": "random"}))
+    precede = [phase.precedes_patience for phase in plan]
+    assert precede[0] and not precede[-1]
+    assert [replace(phase, name="warm-up").precedes_patience for phase in plan] == precede
+    assert [replace(phase, name="").precedes_patience for phase in plan] == precede

@@ -1,4 +1,4 @@
-"""A step: sessions read once, chunks, few items of many, and the parts that the clock sees."""
+"""One training step: shared rows of sessions, chunks, few items of many, and what the clock measures."""
 
 from __future__ import annotations
 

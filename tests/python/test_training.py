@@ -1,4 +1,4 @@
-"""The trainer: it learns, alternates, stops, resumes to the same weights."""
+"""The trainer: it trains, alternates, stops, and resumes to the same weights."""
 
 from __future__ import annotations
 
