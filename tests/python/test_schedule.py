@@ -106,6 +106,7 @@ def test_names_of_phases_are_only_shown(model: str) -> None:
     """Patience starts after warm-up and pretraining, whatever these phases are called."""
     plan = phases(resolve(model, overrides={"schedule.warmup": 1, "schedule.warmup_negatives": "random"}))
     precede = [phase.precedes_patience for phase in plan]
-    assert precede[0] and not precede[-1]
+    assert precede[0]
+    assert not precede[-1]
     assert [replace(phase, name="warm-up").precedes_patience for phase in plan] == precede
     assert [replace(phase, name="").precedes_patience for phase in plan] == precede
