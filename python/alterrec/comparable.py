@@ -1,4 +1,4 @@
-"""Which runs may stand beside each other, and which are one system under several seeds."""
+"""Decide which runs can be compared, and which are seeds of one system."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 
 from alterrec.results import RunFolder, RunResult, reported_split
 
-# Settings that a system may be named by where several have one label.
+# A system is named by the settings in which it differs from others if there are at most this many.
 MOST_SETTINGS = 3
 
 
 def folder_name(path: Path) -> str:
-    """A run by the name of its folder."""
+    """Return the name of a run folder."""
     return path.resolve().name
 
 
-def reason_not_comparable(ours: RunResult, theirs: RunResult) -> str:
-    """Why two runs cannot be compared; empty where they can."""
-    if theirs.stopped == "interrupted":
+def reason_not_comparable(run: RunResult, other: RunResult) -> str:
+    """Return why another run cannot be compared with a run; empty if it can."""
+    if other.stopped == "interrupted":
         return "interrupted"
-    if theirs.data.fingerprint != ours.data.fingerprint:
-        return f"other data: {theirs.data.name}"
-    if theirs.data.exclude_seen != ours.data.exclude_seen:
+    if other.data.fingerprint != run.data.fingerprint:
+        return f"other data: {other.data.name}"
+    if other.data.exclude_seen != run.data.exclude_seen:
         return "another rule for items already in the session"
-    if theirs.data.targets != ours.data.targets:
+    if other.data.targets != run.data.targets:
         return "other targets"
-    return "" if reported_split(theirs) == reported_split(ours) else "no test numbers"
+    return "" if reported_split(other) == reported_split(run) else "no test numbers"
 
 
 def recipe_without_seed(run: RunFolder) -> str:
-    """What runs that differ only by their seed, device or threads have in common."""
+    """Return a text that is equal for runs that differ only in their seed, device or threads."""
     settings = {name: table for name, table in run.settings.items() if name != "run"}
     precision = run.settings.get("run", {}).get("precision")
     return json.dumps(
@@ -40,39 +40,44 @@ def recipe_without_seed(run: RunFolder) -> str:
     )
 
 
-def runs_of_same_recipe(run: RunFolder, rivals: Sequence[RunFolder]) -> list[RunFolder]:
-    """The run, and those of its rivals that are other seeds of it."""
-    return [run, *(rival for rival in rivals if recipe_without_seed(rival) == recipe_without_seed(run))]
+def runs_of_same_recipe(run: RunFolder, others: Sequence[RunFolder]) -> list[RunFolder]:
+    """Return the run and those of the others that are other seeds of its recipe."""
+    return [run, *(other for other in others if recipe_without_seed(other) == recipe_without_seed(run))]
 
 
 def group_by_system(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Runs of each system, the seeds in ascending order; systems of one label are named by what differs."""
+    """Group runs by recipe, with seeds in ascending order.
+
+    A system is named by its model, by its presets if these differ between runs, and by the settings in which
+    it differs from others of the same name.
+    """
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
         groups.setdefault(recipe_without_seed(run), []).append(run)
     systems = list(groups.values())
-    # What all have in common tells nothing apart.
     one_preset = len({tuple(run.result.presets) for run in runs}) == 1
     labels = [own[0].result.model if one_preset else system_label(own[0]) for own in systems]
     named = {}
     for own, label in zip(systems, labels, strict=True):
-        alike = [other for other, name in zip(systems, labels, strict=True) if name == label]
-        name = label if len(alike) == 1 else f"{label} ({_what_differs(own, alike)})"
+        same_label = [other[0] for other, name in zip(systems, labels, strict=True) if name == label]
+        name = label if len(same_label) == 1 else f"{label} ({_differing_settings(own[0], same_label)})"
         named[name] = sorted(own, key=lambda run: run.result.seed)
     return named
 
 
-def _what_differs(own: Sequence[RunFolder], alike: Sequence[Sequence[RunFolder]]) -> str:
-    """The settings that no other system of the same label shares; the folder where they are many or few."""
-    settings = [_flat(other[0]) for other in alike]
-    mine = _flat(own[0])
-    keys = [key for key in mine if any(other.get(key) != mine[key] for other in settings)]
+def _differing_settings(run: RunFolder, others: Sequence[RunFolder]) -> str:
+    """Return the settings in which a run differs from others, or its folder's name if they are too many."""
+    settings = _flat_settings(run)
+    other_settings = [_flat_settings(other) for other in others]
+    keys = [
+        key for key, value in settings.items() if any(other.get(key) != value for other in other_settings)
+    ]
     if not 1 <= len(keys) <= MOST_SETTINGS:
-        return folder_name(own[0].path)
-    return ", ".join(f"{key} {mine[key]}" for key in keys)
+        return folder_name(run.path)
+    return ", ".join(f"{key} {settings[key]}" for key in keys)
 
 
-def _flat(run: RunFolder) -> dict[str, Any]:
+def _flat_settings(run: RunFolder) -> dict[str, Any]:
     return {
         f"{table}.{key}": value
         for table, values in run.settings.items()
@@ -82,6 +87,6 @@ def _flat(run: RunFolder) -> dict[str, Any]:
 
 
 def system_label(run: RunFolder) -> str:
-    """A run by its system and presets."""
+    """Return the name of a run's system, with its presets."""
     presets = ", ".join(run.result.presets)
     return f"{run.result.model} ({presets})" if presets else run.result.model

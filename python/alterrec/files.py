@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Write files atomically, and read them with errors that name the file and the place in it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from alterrec.errors import InputError
+
+T = TypeVar("T")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -82,6 +86,42 @@ def write_json(path: str | Path, value: Any) -> None:
         '{\\n  "schema": 1\\n}\\n'
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a run or study has written.
+
+    Raises:
+        InputError: the file is missing, not UTF-8 or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"no {path.name} in {str(path.parent)!r}; it is written when a run has ended"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; repeat the run") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
+    """Parse and check JSON.
+
+    Raises:
+        InputError: the text is damaged; the message names ``where`` and the place in it.
+    """
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        found = "" if isinstance(first["input"], (dict, list)) else f" (found {str(first['input'])[:60]!r})"
+        raise InputError(
+            f"{where} is damaged: {place + ': ' if place else ''}{first['msg']}{found}; "
+            "copy the folder again or repeat the run"
+        ) from None
 
 
 def file_name(text: str) -> str:

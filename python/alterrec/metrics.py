@@ -10,7 +10,7 @@ Hits@K is 1 and NDCG@K is 1 / log2(rank + 1) and MRR@K is 1 / rank where rank <=
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -168,3 +168,14 @@ def _counts(argument: str, values: ArrayLike, *, least: int) -> NDArray[Any]:
         place = int(counts.argmin())
         raise ValueError(f"{argument}[{place}] is {counts[place]}; expected {least} or more")
     return counts.astype(np.int64)
+
+
+def common_metrics(measured: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """Return the metrics that all results report, in the order of the first one; empty results are ignored.
+
+    Example:
+        >>> common_metrics([{"mrr@10": 0.1, "hits@20": 0.3}, {"hits@20": 0.4}])
+        ('hits@20',)
+    """
+    found = [values for values in measured if values]
+    return tuple(name for name in found[0] if all(name in values for values in found)) if found else ()

@@ -11,18 +11,19 @@ import functools
 import json
 import statistics
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
-from alterrec.metrics import DEFAULT_METRICS
+from alterrec.files import parse_json, read_text
+from alterrec.metrics import DEFAULT_METRICS, common_metrics
 from alterrec.recipe import recipe_tables
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -180,17 +181,6 @@ class RunResult:
         return tuple(view for view in ordered if not (view == "fused" and same))
 
 
-def common_metrics(measured: Iterable[Collection[str]]) -> tuple[str, ...]:
-    """Return the metrics that all results report, in the order of the first one; empty results are ignored.
-
-    Example:
-        >>> common_metrics([{"mrr@10": 0.1, "hits@20": 0.3}, {"hits@20": 0.4}])
-        ('hits@20',)
-    """
-    found = [values for values in measured if values]
-    return tuple(name for name in found[0] if all(name in values for values in found)) if found else ()
-
-
 def reported_split(result: RunResult) -> str:
     """Return ``test``, or ``valid`` if the run has no test targets."""
     return "test" if result.test.get("score") else "valid"
@@ -306,16 +296,7 @@ def from_json(kind: type[T], text: str, where: str) -> T:
     """
     if kind in (RunResult, StudyResult):
         _refuse_later_schema(text, where)
-    try:
-        return cast(T, _adapter(cast(Any, kind)).validate_json(text))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        found = "" if isinstance(first["input"], (dict, list)) else f" (found {str(first['input'])[:60]!r})"
-        raise InputError(
-            f"{where} is damaged: {place + ': ' if place else ''}{first['msg']}{found}; "
-            "copy the folder again or repeat the run"
-        ) from None
+    return cast(T, parse_json(_adapter(cast(Any, kind)), text, where))
 
 
 def _refuse_later_schema(text: str, where: str) -> None:
@@ -328,24 +309,6 @@ def _refuse_later_schema(text: str, where: str) -> None:
             f"{where} has schema {schema}, and this version of alterrec reads schemas 1 to {SCHEMA}; "
             "upgrade alterrec"
         )
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file of a run or study folder.
-
-    Raises:
-        InputError: the file is missing, not UTF-8 or cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"no {path.name} in {str(path.parent)!r}; it is written when a run has ended"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; repeat the run") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_run(path: Path) -> RunFolder:

@@ -138,9 +138,9 @@ def test_one_session_proves_nothing() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "message"),
     [
-        (np.empty((0, 2)), np.empty((0, 2)), r"N of 1 or more"),
+        (np.empty((0, 2)), np.empty((0, 2)), r"at least one session"),
         (np.ones((2, 1)), np.ones((3, 1)), r"\(2, 1\), theirs \(3, 1\)"),
-        (np.ones(3), np.ones(3), r"allowed: \(N, K\)"),
+        (np.ones(3), np.ones(3), r"expected equal shapes \(N, K\)"),
         (np.full((2, 1), np.nan), np.ones((2, 1)), "not finite"),
     ],
 )

@@ -65,7 +65,7 @@ def test_less_than_one_sample_at_a_time_is_refused_with_what_is_needed() -> None
     plan = plan_memory(model, recipe, phases(recipe), 10_000, 50, resident=2**28)
     assert plan.train_rows == 512
     assert plan.lines()[0].startswith("memory budget 600 MiB: 256 MiB now")
-    with pytest.raises(InputError, match=r"run.memory_budget is 600MiB; allowed for id_only on 10000 items"):
+    with pytest.raises(InputError, match=r"is 600MiB, and id_only on 10000 items needs at least"):
         plan_memory(model, recipe, phases(recipe), 10_000, 50, resident=600 * 2**20)
 
 

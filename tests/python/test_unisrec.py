@@ -314,14 +314,14 @@ def test_vectors_of_another_width_and_other_files_are_named(tmp_path: Path) -> N
     (tmp_path / "text.pth").write_text("not a file of tensors")
     for name, part in {
         "wide.pth": f"text vectors have 768 columns there and {WIDTH} here",
-        "other.pth": "unknown layout, it has no adapter.gates_FE",
+        "other.pth": "unknown layout, without adapter.gates_FE",
         "list.pth": "unknown layout",
         "text.pth": "not a file of tensors by torch.save",
         "none.pth": "no such file or run folder",
     }.items():
         with pytest.raises(InputError, match=part):
             start_from(str(tmp_path / name), model_of(recipe), recipe)
-    with pytest.raises(InputError, match=r"the model is 'sasrec'; allowed: unisrec_pretrained"):
+    with pytest.raises(InputError, match=r"the model is 'sasrec'; use it with unisrec_pretrained"):
         start_from(str(tmp_path / "wide.pth"), model_of(recipe_of("sasrec")), recipe_of("sasrec"))
 
 

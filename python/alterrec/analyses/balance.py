@@ -14,11 +14,11 @@ from alterrec.analyses.balance_page import PARTS, Balance, Overlap
 from alterrec.comparable import folder_name, reason_not_comparable, recipe_without_seed
 from alterrec.errors import InputError, nearest
 from alterrec.evaluation.saved import SavedRanks, read_ranks
-from alterrec.metrics import metric_values
+from alterrec.metrics import common_metrics, metric_values
 from alterrec.models.catalogue import MODELS
 from alterrec.report.tables import listed
 from alterrec.report.training_curves import Member, TrainingCurve
-from alterrec.results import RunFolder, common_metrics, read_run
+from alterrec.results import RunFolder, read_run
 
 # part -> systems that are this part of a fusion trained alone
 ALONE = {part: {each.parts[part] for each in MODELS.values() if part in each.parts} for part in PARTS}

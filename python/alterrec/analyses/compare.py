@@ -26,7 +26,7 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import read_ranks
-from alterrec.metrics import metric_name
+from alterrec.metrics import common_metrics, metric_name
 from alterrec.report.comparisons import (
     comparison_records,
     comparison_table,
@@ -36,7 +36,7 @@ from alterrec.report.comparisons import (
 )
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
-from alterrec.results import DataSummary, RunFolder, common_metrics, read_run, reported_split
+from alterrec.results import DataSummary, RunFolder, read_run, reported_split
 
 EVERY_VIEW = "each"
 PLOTTED = ("hits@20", "ndcg@20")

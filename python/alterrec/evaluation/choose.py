@@ -1,4 +1,4 @@
-"""Choices made on validation after training: settings of neighbour systems, weights of the sum.
+"""Choose on validation after training: settings of neighbour baselines, and weights of the parts.
 
 Legend: N samples, V items.
 """
@@ -24,7 +24,7 @@ NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
 def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protocol, metric: str) -> S:
-    """The candidate with the best validation metric; the first where there is nothing to validate on."""
+    """Return the candidate with the best validation metric; the first if there are no validation targets."""
     best, best_value = None, -np.inf
     for candidate in candidates:
         if best is not None and valid.num_sessions == 0:
@@ -39,10 +39,10 @@ def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protoc
 def choose_weights(
     model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
 ) -> dict[str, float]:
-    """Weights of the parts of Eq. 6, and of neighbours where the model has them.
+    """Choose the weights of the parts of Eq. 6, and of neighbours if the model has them.
 
-    Alpha first, then the weight of the neighbours, each from a small grid. A value replaces its default
-    (alpha as given, neighbours 0) only where the paired gain on validation exceeds its standard error.
+    Alpha is chosen first, then the weight of the neighbours, each from a small grid. A value replaces its
+    default (alpha as given, neighbours 0) only if its paired gain on validation exceeds its standard error.
     """
     weights = dict(model.weights)
     if tune_alpha:
@@ -55,14 +55,14 @@ def choose_weights(
 
 
 def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
-    """Index of the best of ``others`` where its mean gain over the default exceeds its standard error.
+    """Return the index of the best of ``others`` if its mean gain exceeds the standard error of the gain.
 
     Args:
-        default_N: metric of each sample under the default.
-        others: the same under each other setting.
+        default_N: metric of each sample with the default.
+        others: the same with each other setting.
 
     Returns:
-        An index, or None where the default stands.
+        An index, or None to keep the default.
 
     Example:
         >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
@@ -90,7 +90,7 @@ def _chosen(
 
 
 def alpha_curve(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[float, dict[str, float]]:
-    """Metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7)."""
+    """Compute metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7)."""
     rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
     counts = _counts(model, store, protocol, rows)
     return {
@@ -108,7 +108,7 @@ def _values(
 def _counts(
     model: Recommender, store: SessionStore, protocol: Protocol, rows: list[dict[str, float]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(greater, tied) of every target under each row of weights."""
+    """Return (greater, tied) of every target for each row of weights."""
     none = np.empty(0, np.int64)
     found: list[list[tuple[np.ndarray, np.ndarray]]] = [[(none, none)] for _ in rows]
     for parts, seen, wanted in score_chunks(model, store, store.prefixes(protocol.targets), protocol):

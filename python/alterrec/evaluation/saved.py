@@ -1,4 +1,4 @@
-"""What a run's saved rankings say without its model: metrics, groups of targets, and the lists shown.
+"""Read a run's saved ranks and lists, and compute metrics of groups of targets; no model is loaded.
 
 Legend: N targets, K places of a list, V items.
 """
@@ -20,7 +20,7 @@ from alterrec.metrics import metrics
 
 Mask = NDArray[np.bool_]
 
-# Upper ends of groups of targets: interactions of the target in training (Figure 6), items before it.
+# Upper ends of the groups of targets by interactions in training (Figure 6) and by items before the target.
 POPULARITY = (0, 5, 30, 100)
 LENGTHS = (1, 2, 5, 10)
 COLD = "cold"
@@ -30,11 +30,11 @@ _COLUMNS = {"split", "session_id", "position", "target_id", "train_count", "grea
 
 @dataclass(frozen=True)
 class SavedRanks:
-    """The targets of one split as a run ranked them.
+    """How a run ranked the targets of one split.
 
     Attributes:
-        frame: the rows of ``ranks.parquet``: session_id, position, target_id, train_count, and greater_VIEW
-            and tied_VIEW of each view.
+        frame: rows of ``ranks.parquet`` with session_id, position, target_id, train_count, and greater_VIEW
+            and tied_VIEW for each view.
 
     Example:
         >>> ranks = SavedRanks(pl.DataFrame({"greater_score": [0, 3], "tied_score": [1, 1]}))
@@ -49,39 +49,39 @@ class SavedRanks:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views that were ranked, ``score`` first."""
+        """The ranked views, ``score`` first."""
         return tuple(
             name.removeprefix("greater_") for name in self.frame.columns if name.startswith("greater_")
         )
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column (N,)."""
+        """Return a column (N,)."""
         return self.frame[name].to_numpy()
 
     def counts(self, view: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Items above each target, and items equal to it, itself included."""
+        """Return for each target the items above it and the items equal to it, itself included."""
         return self.column(f"greater_{view}"), self.column(f"tied_{view}")
 
     def metrics(self, view: str, names: Sequence[str], where: ArrayLike | None = None) -> dict[str, float]:
-        """Metrics of a view over the targets ``where`` (bool, default all); empty where there are none."""
+        """Compute metrics of a view over the targets ``where`` (default all); empty if there are none."""
         chosen = slice(None) if where is None else np.asarray(where, bool)
         greater, tied = (counts[chosen] for counts in self.counts(view))
         return metrics(greater, tied, names) if len(greater) else {}
 
     def groups(self, masks: Mapping[str, Mask], names: Sequence[str]) -> list[dict[str, Any]]:
-        """Name, count, share and metrics by view of each group that has a target."""
+        """Compute name, count, share and metrics by view of each group that has a target."""
         return group_metrics(
             masks, lambda where: {view: self.metrics(view, names, where) for view in self.views}
         )
 
 
 class ListStatistics(NamedTuple):
-    """What the first ``length`` items of all rankings have in common.
+    """Coverage and popularity of the first ``length`` items of all rankings.
 
     Attributes:
-        coverage: share of the catalogue that is shown to anyone.
-        popularity: mean number of training interactions of what is shown.
-        target_popularity: that of the targets.
+        coverage: share of the catalogue that is in some list.
+        popularity: mean number of training interactions of the listed items.
+        target_popularity: mean number of training interactions of the targets.
     """
 
     length: int
@@ -91,12 +91,12 @@ class ListStatistics(NamedTuple):
 
     @property
     def popularity_ratio(self) -> float | None:
-        """How much more popular what is shown is than what was wanted; None where no target is trained."""
+        """Popularity of the lists relative to the targets; None if no target occurs in training."""
         return self.popularity / self.target_popularity if self.target_popularity else None
 
 
 def read_ranks(run: Path, split: str = "test") -> SavedRanks:
-    """The targets of a split in a run's ``ranks.parquet``.
+    """Read the targets of a split from a run's ``ranks.parquet``.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -105,20 +105,19 @@ def read_ranks(run: Path, split: str = "test") -> SavedRanks:
     frame = _read(path)
     missing = sorted(_COLUMNS - set(frame.columns))
     if missing:
-        raise InputError(f"{path} has no column {missing[0]}; train the run anew")
+        raise InputError(f"{path} has no column {missing[0]}; repeat the run")
     return SavedRanks(frame.filter(pl.col("split") == split).drop("split"))
 
 
 def read_items(run: Path) -> pl.DataFrame:
-    """A run's catalogue: item_id, text, train_count, trained; InputError where it is missing or damaged."""
+    """Read a run's catalogue: item_id, text, train_count, trained."""
     return _read(run / "vocabulary.parquet")
 
 
 def read_top(run: Path) -> NDArray[np.int64] | None:
-    """First items (N, K) of each test target's ranking as rows of the catalogue; None where none were kept.
+    """Read the first items (N, K) of the ranking of each test target, as row numbers of the catalogue.
 
-    Runs of builds before ``top.parquet`` have none. Its rows are in the order of the test rows of
-    ``ranks.parquet``.
+    Rows are in the order of the test rows of ``ranks.parquet``. None if the run has no ``top.parquet``.
     """
     path = run / "top.parquet"
     if not path.exists():
@@ -130,10 +129,10 @@ def read_top(run: Path) -> NDArray[np.int64] | None:
 def list_statistics(
     top_NK: NDArray[np.int64], train_count_V: ArrayLike, target_count_N: ArrayLike
 ) -> ListStatistics | None:
-    """Coverage and popularity of lists; None where they are empty.
+    """Compute coverage and popularity of lists; None if they are empty.
 
     Example:
-        Two lists over four items show three of them, seen 5, 1, 5 and 0 times.
+        Two lists contain three of four items; their entries occur 5, 1, 5 and 0 times in training.
 
         >>> list_statistics(np.array([[0, 1], [0, 2]]), [5, 1, 0, 9], [1, 3])
         ListStatistics(length=2, coverage=0.75, popularity=2.75, target_popularity=2.0)
@@ -152,7 +151,7 @@ def list_statistics(
 def group_metrics(
     masks: Mapping[str, Mask], views: Callable[[Mask], dict[str, dict[str, float]]]
 ) -> list[dict[str, Any]]:
-    """Name, count, share and what ``views`` says of each group that has a target."""
+    """Return name, count, share and ``views(mask)`` of each group that has a target."""
     return [
         {"name": name, "count": int(where.sum()), "share": float(where.mean()), "views": views(where)}
         for name, where in masks.items()
@@ -161,7 +160,7 @@ def group_metrics(
 
 
 def popularity_groups(train_counts: ArrayLike) -> dict[str, Mask]:
-    """Targets by their number of interactions in training; those without any are ``cold``.
+    """Group targets by their number of interactions in training; those without any are ``cold``.
 
     Example:
         >>> {name: where.tolist() for name, where in popularity_groups([0, 3, 500]).items() if where.any()}
@@ -172,7 +171,7 @@ def popularity_groups(train_counts: ArrayLike) -> dict[str, Mask]:
 
 
 def length_groups(positions: ArrayLike) -> dict[str, Mask]:
-    """Targets by the number of items before them.
+    """Group targets by the number of items before them.
 
     Example:
         >>> list(length_groups([1, 2, 3, 12]))
@@ -182,10 +181,10 @@ def length_groups(positions: ArrayLike) -> dict[str, Mask]:
 
 
 def cold_groups(targets: Sequence[str], items: pl.DataFrame) -> dict[str, Mask]:
-    """Targets by what a system can know of them: training (the ID part), a text (the text part), or neither.
+    """Group targets by whether they occur in training (for the ID part) and have a text (for the text part).
 
-    ``items`` is the catalogue of :func:`read_items`. Where no item has a text (there is none, or vectors were
-    given in its place), training alone tells targets apart.
+    ``items`` is the catalogue of :func:`read_items`. If no item has a text (or vectors were given instead),
+    targets are grouped by training alone.
 
     Example:
         >>> items = pl.DataFrame({"item_id": ["a", "b", "c"], "text": ["A", "", "C"],
@@ -196,14 +195,14 @@ def cold_groups(targets: Sequence[str], items: pl.DataFrame) -> dict[str, Mask]:
     rows = pl.DataFrame({"item_id": list(targets)}, schema={"item_id": pl.String}).join(
         items.select("item_id", "text", "trained"), on="item_id", how="left", maintain_order="left"
     )
-    trained, worded = rows["trained"].to_numpy(), (rows["text"] != "").to_numpy()
+    trained, has_text = rows["trained"].to_numpy(), (rows["text"] != "").to_numpy()
     if not (items["text"] != "").any():
         return {"trained": trained, "item-cold": ~trained}
-    return {"trained, with text": trained & worded, "item-cold": ~trained, "text-cold": ~worded}
+    return {"trained, with text": trained & has_text, "item-cold": ~trained, "text-cold": ~has_text}
 
 
 def _ranges(values: NDArray[Any], edges: Sequence[int]) -> dict[str, Mask]:
-    """``1-5``, ``6``, ``>6``: values above an edge and up to the next."""
+    """Group values between edges (exclusive, inclusive), under names such as ``1-5``, ``6`` and ``>6``."""
     ends = pairwise(edges)
     named = {
         f"{high}" if low + 1 == high else f"{low + 1}-{high}": (values > low) & (values <= high)
@@ -216,6 +215,8 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except FileNotFoundError:
-        raise InputError(f"no {path.name} in {str(path.parent)!r}; allowed: a finished run") from None
+        raise InputError(
+            f"no {path.name} in {str(path.parent)!r}; give the folder of a finished run"
+        ) from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} is damaged: {error}; train the run anew") from None
+        raise InputError(f"{path} is damaged: {error}; delete the run folder and repeat the run") from None

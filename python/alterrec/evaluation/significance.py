@@ -1,10 +1,10 @@
-"""Two systems on the same sessions: is their difference more than chance, and how large may it be?
+"""Test the difference of two systems on the same sessions, and estimate an interval for it.
 
-The sign-flip test asks how often a difference as large would come about if, session by session, the two
-systems were exchanged at random (Fisher's paired randomisation test; for rankings: Smucker, Allan and
-Carterette, "A comparison of statistical significance tests for information retrieval evaluation", CIKM
-2007). The interval is the bootstrap's percentile interval over sessions (Efron and Tibshirani 1993,
-chapter 13). Both speak of sessions; what another seed of training would change is not in them.
+The sign-flip test computes how often a difference at least as large occurs if the two systems are exchanged
+at random in each session (Fisher's paired randomisation test; for rankings: Smucker, Allan and Carterette, "A
+comparison of statistical significance tests for information retrieval evaluation", CIKM 2007). The interval
+is the bootstrap's percentile interval over sessions (Efron and Tibshirani 1993, chapter 13). Both cover the
+choice of sessions; neither covers the choice of training seeds.
 
 Legend: N sessions, K metrics.
 """
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 # Purposes of random streams: each has its own.
 _FLIPS, _RESAMPLES = range(2)
-# Values of float64 that a chunk of flips or resamples holds: 32 MiB.
+# Number of float64 values in a chunk of flips or resamples: 32 MiB.
 CHUNK_VALUES = 2**22
 
 
@@ -31,7 +31,7 @@ Verdict = Literal["above", "below", "not shown"]
 
 
 def verdict(mean: float, p_adjusted: float) -> Verdict:
-    """What may be said of a difference at the level 0.05.
+    """Return the conclusion about a difference at the level 0.05.
 
     Example:
         >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.2)
@@ -43,7 +43,7 @@ def verdict(mean: float, p_adjusted: float) -> Verdict:
 
 
 class Outcomes(NamedTuple):
-    """Sessions in which the first of two systems is better, equal and worse."""
+    """Numbers of sessions in which the first of two systems is better, equal and worse."""
 
     wins: int
     ties: int
@@ -51,22 +51,22 @@ class Outcomes(NamedTuple):
 
 
 def outcomes(difference_N: ArrayLike) -> Outcomes:
-    """Sessions won, tied and lost.
+    """Count sessions won, tied and lost.
 
     Example:
         >>> outcomes([0.5, 0.0, -0.1, 0.2])
         Outcomes(wins=2, ties=1, losses=1)
     """
     values = np.asarray(difference_N, np.float64)
-    # Means of seeds that are equal on paper differ in their last bits.
+    # Means over seeds that are mathematically equal may differ in their last bits.
     wins, losses = int((values > 1e-12).sum()), int((values < -1e-12).sum())
     return Outcomes(wins, len(values) - wins - losses, losses)
 
 
 def seed_error(ours_S: Sequence[float], theirs_S: Sequence[float]) -> float | None:
-    """Standard error of the difference of two means over seeds; None where a system has one seed alone.
+    """Compute the standard error of the difference of two means over seeds; None if a system has one seed.
 
-    Seeds of two systems have nothing in common, so their variances add.
+    Seeds of two systems are independent, so their variances add.
 
     Example:
         >>> seed_error([0.25, 0.75], [0.5, 0.5]), seed_error([0.1], [0.2, 0.3])
@@ -78,7 +78,7 @@ def seed_error(ours_S: Sequence[float], theirs_S: Sequence[float]) -> float | No
 
 
 class Difference(NamedTuple):
-    """Mean of ours less theirs, its bootstrap interval, and the two-sided p of the sign-flip test."""
+    """Mean of ours minus theirs, its bootstrap interval, and the two-sided p of the sign-flip test."""
 
     mean: float
     low: float
@@ -87,15 +87,15 @@ class Difference(NamedTuple):
 
 
 def session_values(sessions: ArrayLike, greater: ArrayLike, tied: ArrayLike, names: Sequence[str]) -> Floats:
-    """Metrics of each session, whose mean over sessions is the metric over targets.
+    """Compute metrics of each session such that their mean over sessions is the metric over targets.
 
-    Targets of one session are no independent samples, so tests count sessions: the value of a session is the
-    sum over its targets, times sessions per target.
+    Targets of one session are not independent, so tests are over sessions. The value of a session is the sum
+    over its targets, times the number of sessions per target.
 
     Args:
-        sessions: (targets,) the session of each target; sessions come out in ascending order.
+        sessions: (targets,) the session of each target; results are in ascending order of sessions.
         greater, tied: (targets,) counts as in :func:`alterrec.metrics.metrics`.
-        names: metrics.
+        names: names of metrics.
 
     Returns:
         (N, K) float64.
@@ -119,20 +119,20 @@ def paired_differences(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> list[Difference]:
-    """The difference of two systems in each metric.
+    """Compute the difference of two systems in each metric.
 
     Args:
-        ours_NK, theirs_NK: a value for each session and metric, the same sessions in the same order;
-            of several seeds the mean.
+        ours_NK, theirs_NK: a value for each session and metric, with the same sessions in the same order;
+            with several seeds the mean over seeds.
         level: of the interval.
-        flips, resamples: random draws of the test and of the interval.
-        seed: of both; the same seed gives the same answer.
+        flips, resamples: number of random draws of the test and of the interval.
+        seed: of both; the same seed gives the same result.
 
     Raises:
-        ValueError: shapes that differ, no sessions, or a value that is not finite.
+        ValueError: shapes differ, there are no sessions, or a value is not finite.
 
     Example:
-        Three sessions, each won: both signs of all three are as extreme, 2 of 8 flips.
+        The system wins three of three sessions; 2 of 8 flips are as extreme.
 
         >>> paired_differences([[0.2], [0.4], [0.3]], [[0.1], [0.1], [0.1]])[0].p
         0.25
@@ -140,11 +140,12 @@ def paired_differences(
     ours, theirs = np.asarray(ours_NK, np.float64), np.asarray(theirs_NK, np.float64)
     if ours.ndim != 2 or ours.shape != theirs.shape or not len(ours):
         raise ValueError(
-            f"ours has shape {ours.shape}, theirs {theirs.shape}; allowed: (N, K) both, with N of 1 or more"
+            f"ours has shape {ours.shape}, theirs {theirs.shape}; "
+            "expected equal shapes (N, K) with at least one session"
         )
     difference_NK = ours - theirs
     if not np.isfinite(difference_NK).all():
-        raise ValueError("a value is not finite; allowed: finite values of every session and metric")
+        raise ValueError("a value is not finite; expected finite values for every session and metric")
     p_K = sign_flip_p(difference_NK, flips=flips, seed=seed)
     low_K, high_K = bootstrap_interval(difference_NK, level=level, resamples=resamples, seed=seed)
     rows = zip(difference_NK.mean(0), low_K, high_K, p_K, strict=True)
@@ -152,32 +153,32 @@ def paired_differences(
 
 
 def sign_flip_p(difference_NK: Floats, *, flips: int = 10_000, seed: int = 0) -> Floats:
-    """Two-sided p of the mean difference under random signs, (K,).
+    """Compute the two-sided p of the mean difference under random signs, (K,).
 
-    All 2^N sign vectors are counted where they are no more than ``flips``, else ``flips`` random ones
-    and the one that was observed, so that p is never 0 (Phipson and Smyth 2010).
+    All 2^N sign vectors are used if they are at most ``flips``; otherwise ``flips`` random ones and the
+    observed one, so that p is never 0 (Phipson and Smyth 2010).
 
     Example:
         >>> sign_flip_p(np.array([[1.0], [1.0], [1.0], [-1.0]]))
         array([0.625])
     """
-    # A sign on nothing changes nothing.
-    moved_MK = difference_NK[(difference_NK != 0).any(1)]
-    total_K = moved_MK.sum(0)
-    # Sums that are equal on paper differ in their last bits.
-    bar_K = np.abs(total_K) - 1e-12 * np.abs(moved_MK).sum(0)
-    exact = len(moved_MK) < 63 and 2 ** len(moved_MK) <= flips
-    signs = _all_signs(len(moved_MK)) if exact else _random_signs(len(moved_MK), flips, seed)
+    # The sign of a zero difference has no effect.
+    nonzero_MK = difference_NK[(difference_NK != 0).any(1)]
+    total_K = nonzero_MK.sum(0)
+    # Sums that are mathematically equal may differ in their last bits.
+    threshold_K = np.abs(total_K) - 1e-12 * np.abs(nonzero_MK).sum(0)
+    exact = len(nonzero_MK) < 63 and 2 ** len(nonzero_MK) <= flips
+    signs = _all_signs(len(nonzero_MK)) if exact else _random_signs(len(nonzero_MK), flips, seed)
     reached_K = np.zeros(difference_NK.shape[1], np.int64)
     for flipped_CM in signs:
-        reached_K += (np.abs(total_K - 2 * (flipped_CM @ moved_MK)) >= bar_K).sum(0)
-    return reached_K / 2 ** len(moved_MK) if exact else (1 + reached_K) / (1 + flips)
+        reached_K += (np.abs(total_K - 2 * (flipped_CM @ nonzero_MK)) >= threshold_K).sum(0)
+    return reached_K / 2 ** len(nonzero_MK) if exact else (1 + reached_K) / (1 + flips)
 
 
 def bootstrap_interval(
     difference_NK: Floats, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Percentile interval (low, high), each (K,), of the mean over sessions drawn with replacement.
+    """Compute the percentile interval (low, high), each (K,), of the mean over resampled sessions.
 
     Example:
         >>> low, high = bootstrap_interval(np.array([[0.5], [0.5]]))
@@ -196,7 +197,7 @@ def bootstrap_interval(
 
 
 def holm(p: ArrayLike) -> Floats:
-    """p-values adjusted for being several, by Holm's step-down rule (1979).
+    """Adjust p-values for multiple comparisons by Holm's step-down method (1979).
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -211,7 +212,7 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def _all_signs(size: int) -> Iterator[Floats]:
-    """Every subset of ``size`` sessions to flip, chunk by chunk, as 0 and 1."""
+    """Yield every subset of ``size`` sessions to flip as 0 and 1, in chunks."""
     first = 0
     for rows in _chunks(2**size, size):
         numbers = np.arange(first, first + rows)
@@ -220,7 +221,7 @@ def _all_signs(size: int) -> Iterator[Floats]:
 
 
 def _random_signs(size: int, flips: int, seed: int) -> Iterator[Floats]:
-    """``flips`` random subsets, the same for any size of the chunks."""
+    """Yield ``flips`` random subsets, which do not depend on the size of the chunks."""
     words = -(-size // 64)
     stream = _stream(seed, _FLIPS)
     for rows in _chunks(flips, size):

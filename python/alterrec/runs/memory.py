@@ -1,4 +1,4 @@
-"""What a run will hold in memory, and how many samples it may score at a time within a budget."""
+"""Estimate the memory of a run, and choose how many samples it scores at a time within a limit."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from alterrec.training.schedule import Phase
 from alterrec.training.step import items_encoded
 
 FLOAT = 4
-# Float32 tables of V x D that a step holds of the network that learns, the gradient of its weights apart: the
-# table, what its encoder keeps for the backward pass, and gradients on the way; measured 3.0 (ID) and 5.7
-# (text) at V = 40,258 and d 300.
+# Number of float32 tables of V x D in memory during a step for the trained network, without the
+# gradient of its weights: the table, what its encoder keeps for the backward pass, intermediate gradients.
+# Measured: 3.0 (ID) and 5.7 (text) at V = 40,258 and d 300.
 LEARNING_TABLES = 6
-# Float32 values of a place and column that session encoders hold for the backward pass: for each layer of a
-# Transformer (17 measured), and besides (5 measured).
+# Number of float32 values per position and column that session encoders keep for the backward pass: for each
+# layer of a Transformer (17 measured), and outside of layers (5 measured).
 LAYER_STATES, ENCODER_STATES = 18, 6
-# Room for what is not counted: the allocator's own, small arrays, the report.
+# Reserve for what is not counted: the allocator, small arrays, the report.
 SLACK = 128 * 2**20
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that a run holds however it is cut, and the samples it scores at a time.
+    """Estimated memory of a run in bytes, and the number of samples it scores at a time.
 
     Attributes:
-        budget: most bytes of the process, or None for no bound.
-        resident: bytes held before training: libraries, data, text vectors, weights.
-        training: more bytes that a step holds besides scores.
-        evaluation: more bytes that evaluation holds besides scores.
-        train_rows: samples whose scores a step holds at a time.
-        score_bytes: most bytes of score matrices in evaluation.
+        budget: limit for the process, or None.
+        resident: memory before training: libraries, data, text vectors, weights.
+        training: additional memory of a step, without scores.
+        evaluation: additional memory of evaluation, without scores.
+        train_rows: number of samples whose scores a step has in memory at a time.
+        score_bytes: limit for score matrices in evaluation.
     """
 
     budget: int | None
@@ -53,13 +53,13 @@ class MemoryPlan:
     score_bytes: int
 
     def lines(self) -> list[str]:
-        """The plan in words; nothing where there is no bound."""
+        """Return the plan as lines of text; none if there is no limit."""
         if self.budget is None:
             return []
         return [
-            f"memory budget {_spoken(self.budget)}: {_spoken(self.resident)} now, "
-            f"{_spoken(self.training)} for a step and its scores by {self.train_rows} samples, "
-            f"{_spoken(self.evaluation)} for evaluation and {_spoken(self.score_bytes)} for its scores"
+            f"memory budget {_size(self.budget)}: {_size(self.resident)} now, "
+            f"{_size(self.training)} for a step and its scores by {self.train_rows} samples, "
+            f"{_size(self.evaluation)} for evaluation and {_size(self.score_bytes)} for its scores"
         ]
 
 
@@ -71,10 +71,10 @@ def plan_memory(
     longest: int,
     resident: int,
 ) -> MemoryPlan:
-    """The plan of a run on a catalogue of ``num_items`` whose longest session has ``longest`` items.
+    """Plan the memory of a run on ``num_items`` items whose longest session has ``longest`` items.
 
     Raises:
-        InputError: one sample at a time would still be beyond ``run.memory_budget``.
+        InputError: even one sample at a time exceeds ``run.memory_budget``.
 
     Example:
         >>> from alterrec.recipe import resolve
@@ -85,7 +85,7 @@ def plan_memory(
     batch = recipe.optim.batch_size
     networks = {name: model.network(name) for name in model.networks} if model else {}
     weights = [sum(value.numel() for value in network.parameters()) * FLOAT for network in networks.values()]
-    # Where users stand beside the items, a step and an evaluation have all of both.
+    # If users are nodes like items, a step and an evaluation have all of both in memory.
     nodes = {name: getattr(network.items, "num_nodes", 0) for name, network in networks.items()}
     tables = [max(num_items, nodes[name]) * network.dim * FLOAT for name, network in networks.items()]
     sessions = -(-batch // min(recipe.data.prefixes or longest, longest))
@@ -97,7 +97,7 @@ def plan_memory(
         * (ENCODER_STATES + LAYER_STATES * _layers(networks[phase.train].session))
         for phase in phases
     ]
-    # Adam's two moments of all weights, a copy of the best, and the gradient of the network that learns.
+    # Adam's two moments of all weights, a copy of the best weights, and the gradient of the trained network.
     learning = 3 * sum(weights) + max(weights, default=0)
     learned = [
         max(items_encoded(recipe, phase, num_items), nodes[phase.train])
@@ -107,12 +107,12 @@ def plan_memory(
     ]
     taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
     training = learning + max(learned, default=0) + max(taught, default=0) + max(states, default=0) + SLACK
-    # Two tables while one is made: of text, the hidden one and the normed one.
+    # Two tables while one is computed: for text, the hidden and the normalised one.
     evaluation = learning + sum(tables) + max(tables, default=0) + SLACK
     if not recipe.run.memory_budget:
         return MemoryPlan(None, resident, training, evaluation, batch, SCORE_BYTES)
     budget = parse_bytes(recipe.run.memory_budget)
-    # A row of scores, of window bits, and of drawn ids, which are at most as many as the window has.
+    # A row of scores, of bits of the window, and of drawn ids, which are at most as many as the window has.
     row = num_items * FLOAT + num_items // 8 + 16 * min(num_items, 2**16)
     parts = 2 * len(model.weights) + 2 if model else 4
     train_rows = (budget - resident - training) // row if model else batch
@@ -120,8 +120,8 @@ def plan_memory(
     if train_rows < 1 or score_bytes < parts * row:
         needed = resident + max(training + row, evaluation + parts * row)
         raise InputError(
-            f"run.memory_budget is {recipe.run.memory_budget}; allowed for {recipe.model_name} on "
-            f"{num_items} items: at least {_spoken(needed)}, or a smaller model.dim or optim.batch_size"
+            f"run.memory_budget is {recipe.run.memory_budget}, and {recipe.model_name} on {num_items} items "
+            f"needs at least {_size(needed)}; raise it, or lower model.dim or optim.batch_size"
         )
     return MemoryPlan(
         budget, resident, training, evaluation, min(batch, train_rows), min(score_bytes, SCORE_BYTES)
@@ -141,7 +141,7 @@ def peak_memory_bytes() -> int:
 
 
 def _item_values(network: Network) -> int:
-    """Values that a step holds of each item it encodes: tables; what experts of a mixture read and give."""
+    """Return how many values a step keeps per encoded item: tables, and input and output of experts."""
     values = LEARNING_TABLES * network.dim
     for part in network.items.modules():
         if isinstance(part, MixtureAdapter):
@@ -151,16 +151,16 @@ def _item_values(network: Network) -> int:
 
 
 def _rows_read(network: Network, phase: Phase, batch: int, sessions: int) -> int:
-    """Rows that the session encoder reads in a step: prefixes, or sessions that they share."""
+    """Return how many rows the session encoder reads in a step: prefixes, or the sessions they belong to."""
     if phase.objective != "next":
         return batch * int(getattr(network.objectives[phase.objective], "readings", 1))
     return batch if network.reads_prefixes else sessions
 
 
 def _layers(session: nn.Module) -> int:
-    """Layers of a session encoder that hold many states a place, wherever in it they lie."""
+    """Count the layers of a session encoder that keep many states per position."""
     return sum(isinstance(part, (Attention, nn.GRU)) for part in session.modules())
 
 
-def _spoken(size: int) -> str:
+def _size(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{-(-size // 2**20)} MiB"

@@ -1,6 +1,6 @@
-"""UniSRec's adaptor and encoder from a run of ours or from a file of its public code.
+"""Load UniSRec's adaptor and encoder from a run folder or from a checkpoint of its public code.
 
-Both become tensors under the names of a network of ours, with ``adapter.`` before those of the mixture.
+Tensors of both are renamed to those of our networks, with the prefix ``adapter.`` for the mixture of experts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from alterrec.models.base import Recommender
 from alterrec.recipe import Recipe, load_recipe
 
 GATES, PLACES, INNER = "adapter.gates_FE", "session.entrance.positions_LD", "session.blocks.0.ffn.up.weight"
-# A Transformer layer's parts: public name, ours.
+# Parts of a Transformer layer: public name -> our name.
 LAYER = {
     "multi_head_attention.query": "attention.q",
     "multi_head_attention.key": "attention.k",
@@ -35,7 +35,7 @@ LAYOUTS = "the folder of a unisrec run, or a .pth of RUCAIBox/UniSRec"
 
 
 class PretrainedWeights(NamedTuple):
-    """What was pretrained: tensors by name, attention heads (None: unknown), the recipe of a run of ours."""
+    """Pretrained tensors by name, attention heads (None if unknown) and, for our runs, the recipe."""
 
     tensors: dict[str, Tensor]
     heads: int | None
@@ -43,25 +43,25 @@ class PretrainedWeights(NamedTuple):
 
 
 def start_from(path: str, model: Recommender, recipe: Recipe) -> None:
-    """Give a UniSRec model the adaptor and the encoder of ``path``; its item rows stay as they are.
+    """Copy the adaptor and the encoder of ``path`` into a UniSRec model; its item embeddings are not changed.
 
     Args:
-        path: folder of a finished run of ours, or a ``.pth`` that the public code wrote. Of that, tensors
-            alone are read; objects of other kinds are not built.
+        path: a run folder, or a ``.pth`` file of the public code. Only tensors are read from it; other
+            objects are not built.
         model: changed in place.
-        recipe: of the model.
+        recipe: the model's recipe.
 
     Raises:
-        InputError: no such file, an unknown layout, other sizes than the model's (the first is named), text
-            vectors of another encoder, or a model without what is loaded.
+        InputError: there is no such file, its layout is unknown, a size differs from the model's (the message
+            names the first), text vectors are of another encoder, or the model has no such parts.
     """
     network = model.network("model") if "model" in model.networks else None
     parameters = dict(network.named_parameters()) if network is not None else {}
     ours = _by_common_name(parameters)
     if not {GATES, PLACES, INNER} <= ours.keys():
         raise InputError(
-            f"model.init_from is set and the model is {recipe.model_name!r}; allowed: unisrec_pretrained, or "
-            "another one with UniSRec's text adaptor and encoder"
+            f"model.init_from is set and the model is {recipe.model_name!r}; use it with "
+            "unisrec_pretrained, or another model that has UniSRec's text adaptor and encoder"
         )
     source = _read(Path(path))
     _check_sizes(path, source.tensors, ours, recipe)
@@ -72,7 +72,7 @@ def start_from(path: str, model: Recommender, recipe: Recipe) -> None:
 
 
 def _by_common_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's and the mixture's tensors of a network, wherever the mixture lies in it."""
+    """Return the tensors of the session encoder and of the mixture of a network."""
     found = {name: value for name, value in tensors.items() if name.startswith("session.")}
     mixture = next((name.removesuffix("gates_FE") for name in tensors if name.endswith("gates_FE")), None)
     if mixture is not None:
@@ -87,7 +87,7 @@ def _read(path: Path) -> PretrainedWeights:
     if (path / "recipe.toml").is_file():
         return _read_run(path)
     if not path.is_file():
-        raise InputError(f"model.init_from is {str(path)!r}: no such file or run folder; allowed: {LAYOUTS}")
+        raise InputError(f"model.init_from is {str(path)!r}: no such file or run folder; give {LAYOUTS}")
     content = _load(path)
     state = {
         str(name): value
@@ -103,7 +103,7 @@ def _read(path: Path) -> PretrainedWeights:
 
 
 def _our_name(public: str) -> str:
-    """Ours for a name of the public code, RecBole's SASRec with a mixture of experts; others stay."""
+    """Translate a name of the public code (RecBole's SASRec with a mixture of experts); keep others."""
     layer = re.fullmatch(r"trm_encoder\.layer\.(\d+)\.(\w+\.\w+)\.(weight|bias)", public)
     if layer and layer[2] in LAYER:
         return f"session.blocks.{layer[1]}.{LAYER[layer[2]]}.{layer[3]}"
@@ -117,7 +117,7 @@ def _our_name(public: str) -> str:
 
 
 def _stacked(state: Mapping[str, Tensor], part: str) -> list[Tensor]:
-    """A part of each expert, in their order."""
+    """Return a part of each expert, in order."""
     experts = (f"moe_adaptor.experts.{expert}.{part}" for expert in count())
     return [state[name] for name in takewhile(state.__contains__, experts)]
 
@@ -127,35 +127,35 @@ def _read_run(path: Path) -> PretrainedWeights:
     try:
         state = load_file(path / "model.safetensors")
     except Exception as error:
-        raise InputError(f"{path}: not a finished run ({error}); allowed: {LAYOUTS}") from None
+        raise InputError(f"{path} is not a finished run ({error}); give {LAYOUTS}") from None
     of_network = {name.removeprefix("model/networks.model."): value for name, value in state.items()}
     return PretrainedWeights(_by_common_name(of_network), recipe.model.heads, recipe)
 
 
 class _StandIn:
-    """Takes the place of any object in a file that is not a tensor or a plain container; it runs nothing."""
+    """Replaces every object of a file that is neither a tensor nor a plain container; it runs no code."""
 
     def __init__(self, *arguments: Any) -> None:
-        """Nothing."""
+        """Ignore all arguments."""
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    """What torch saved: tensors and plain containers, stand-ins for all else (the public files have some)."""
+    """Read a file of ``torch.save``; objects that are neither tensors nor containers become stand-ins."""
     try:
-        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        with torch.serialization.safe_globals([(_StandIn, name) for name in strangers]):
+        others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_StandIn, name) for name in others]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    # A file that is none fails in as many ways as there are files.
+    # Files of other kinds raise many kinds of errors.
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"{path}: not a file of tensors by torch.save ({reason}); allowed: {LAYOUTS}"
+            f"{path} is not a file of tensors by torch.save ({reason}); give {LAYOUTS}"
         ) from None
     return content if isinstance(content, Mapping) else {}
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes by the recipe key that decides them."""
+    """Return the sizes by the recipe key that sets them."""
     layers = {name.split(".")[2] for name in tensors if name.startswith("session.blocks.")}
     return {
         "model.dim": tensors[PLACES].shape[1],
@@ -174,28 +174,28 @@ def _check_sizes(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Ten
     there, here = (tensors[GATES].shape[0] for tensors in (theirs, ours))
     if there != here:
         raise InputError(
-            f"{path}: text vectors have {there} columns there and {here} here; give those of its encoder "
+            f"{path}: text vectors have {there} columns there and {here} here; use its text encoder "
             "(text.encoder, text.truncate_dim, data.vectors)"
         )
     if len(theirs[PLACES]) < len(ours[PLACES]):
         raise InputError(
-            f"{path}: has {len(theirs[PLACES])} positions, model.max_len is {recipe.model.max_len}; "
+            f"{path} has {len(theirs[PLACES])} positions, model.max_len is {recipe.model.max_len}; "
             f"set model.max_len={len(theirs[PLACES])}"
         )
     _check_names(path, theirs, ours)
     more = next((name for name in theirs if name.startswith("session.") and name not in ours), None)
     if more is not None:
-        raise InputError(f"{path}: has {more}, which the model has not; allowed: id.session=sasrec")
+        raise InputError(f"{path} has {more}, which the model has not; set id.session=sasrec")
 
 
 def _check_names(path: str, theirs: Mapping[str, Tensor], wanted: Iterable[str]) -> None:
     missing = next((name for name in wanted if name not in theirs), None)
     if missing is not None:
-        raise InputError(f"{path}: unknown layout, it has no {missing}; allowed: {LAYOUTS}")
+        raise InputError(f"{path} has an unknown layout, without {missing}; give {LAYOUTS}")
 
 
 def _check_text(path: str, source: PretrainedWeights, recipe: Recipe) -> None:
-    """What shapes cannot tell: heads, and whether text vectors mean the same."""
+    """Check what shapes do not show: attention heads, and whether text vectors have the same meaning."""
     if source.heads is not None and source.heads != recipe.model.heads:
         raise InputError(
             f"{path}: model.heads is {source.heads} there and {recipe.model.heads} here; "
@@ -209,5 +209,5 @@ def _check_text(path: str, source: PretrainedWeights, recipe: Recipe) -> None:
         if there != here:
             raise InputError(
                 f"{path}: text.{key} is {there!r} there and {here!r} here; set text.{key}={there}, or "
-                "pretrain anew"
+                "pretrain again"
             )

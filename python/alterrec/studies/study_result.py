@@ -18,6 +18,7 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import Mask, SavedRanks, popularity_groups, read_ranks
+from alterrec.metrics import common_metrics
 from alterrec.models.catalogue import lookup
 from alterrec.results import (
     SCHEMA,
@@ -27,7 +28,6 @@ from alterrec.results import (
     SeedResult,
     StudyResult,
     TriedSetting,
-    common_metrics,
 )
 from alterrec.studies.plan import Order, PlannedRow, failure_of, has_dropout, validation
 from alterrec.studies.queue import RunQueue, StudyRun
