@@ -159,6 +159,12 @@ def test_the_object_prints_draws_and_saves(run: Path, tmp_path: Path) -> None:
     assert beside.filter(pl.col("metric") == "coverage")["value"].to_list() == [0.5]
 
 
+def test_the_old_name_of_the_extra_metrics_warns(run: Path) -> None:
+    shown = alterrec.result(run)
+    with pytest.warns(DeprecationWarning, match="extra_metrics"):
+        assert shown.beside is shown.extra_metrics
+
+
 def test_an_older_run_says_what_it_lacks(run: Path) -> None:
     (run / "top.parquet").unlink()
     beside = read_extra_metrics(read_run(run))

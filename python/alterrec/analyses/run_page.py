@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -59,6 +60,12 @@ class RunReport(Report):
     def extra_metrics(self) -> ExtraMetrics | None:
         """MRR, coverage, popularity, session lengths, cold targets; None if no rankings were saved."""
         return read_extra_metrics(self.folder)
+
+    @property
+    def beside(self) -> ExtraMetrics | None:
+        """The old name of ``extra_metrics``."""
+        warnings.warn("RunReport.beside is now RunReport.extra_metrics", DeprecationWarning, stacklevel=2)
+        return self.extra_metrics
 
     def presentation(self) -> Presentation:
         """Return metrics by view, training, popularity and session length, examples, data and cost."""

@@ -40,7 +40,7 @@ class Bar(NamedTuple):
 
 
 class BarCluster(NamedTuple):
-    """Bars that stand together over one name."""
+    """Bars next to each other with one name below them."""
 
     label: str
     bars: Sequence[Bar]
