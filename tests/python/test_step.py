@@ -211,7 +211,7 @@ class TestDevicePath:
 
     @pytest.fixture(autouse=True)
     def as_on_a_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ranking, "_on_device", lambda values: isinstance(values, torch.Tensor))
+        monkeypatch.setattr(ranking, "on_device", lambda values: isinstance(values, torch.Tensor))
 
     @pytest.mark.parametrize("share", [0.0, 0.5])
     @pytest.mark.parametrize("positives", [0, 2])
