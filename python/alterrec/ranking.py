@@ -353,7 +353,7 @@ def cross_entropy_(
     matrix = given.detach().numpy() if is_tensor(given) else given
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
         raise ValueError(
-            "scores is not a writeable float32 matrix in C order, but it is overwritten; pass a copy that is one"
+            "scores is not a writeable float32 matrix in C order; it is overwritten, so pass such a copy"
         )
     ids = as_integers("positives", positives)
     if ids.ndim != 2 or len(ids) != num_rows:
