@@ -107,6 +107,7 @@ class Recipe(SettingsTable):
         return tuple(dict.fromkeys((*self.run.metrics, *PAGE_METRICS, self.schedule.metric)))
 
 
+@functools.cache
 def recipe_fields() -> dict[str, tuple[str, Any]]:
     """All ``--set`` keys: dotted name -> (description, default).
 
@@ -124,15 +125,16 @@ def recipe_fields() -> dict[str, tuple[str, Any]]:
     return rows
 
 
-def recipe_names(kind: str) -> list[str]:
-    """Names of the shipped recipes of a kind: ``models``, ``original``, ``presets`` or ``data``.
+@functools.cache
+def recipe_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the shipped recipes of a kind: ``models``, ``original``, ``presets`` or ``data``.
 
     Example:
         >>> recipe_names("data")
-        ['amazon-m2', 'hd']
+        ('amazon-m2', 'hd')
     """
     folder = resources.files("alterrec") / "recipes" / kind
-    return sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml"))
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
 def resolve(
@@ -332,12 +334,16 @@ def _preset(name: str) -> dict[str, Any]:
     raise InputError(f"preset {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}")
 
 
-def _shipped(kind: str, name: str, known: list[str]) -> dict[str, Any]:
+def _shipped(kind: str, name: str, known: Sequence[str]) -> dict[str, Any]:
     if name not in known:
-        singular = kind.removesuffix("s")
-        raise InputError(f"{singular} {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}")
-    text = (resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8")
-    return tomllib.loads(text)
+        choices = f"{', '.join(known)}{nearest(name, known)}"
+        raise InputError(f"{kind.removesuffix('s')} {name!r} is unknown; choose one of {choices}")
+    return _read_shipped(kind, name)
+
+
+@functools.cache
+def _read_shipped(kind: str, name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8"))
 
 
 def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:

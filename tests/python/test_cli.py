@@ -282,7 +282,7 @@ def test_plan_of_a_system_without_training(alterrec: Command) -> None:
 
 def test_lists_are_complete_in_json_and_in_print(alterrec: Command) -> None:
     models = json.loads(alterrec("list", "models", "--json").out)["models"]
-    assert sorted(row["name"] for row in models) == recipe_names("models")
+    assert sorted(row["name"] for row in models) == list(recipe_names("models"))
     recipes = json.loads(alterrec("list", "recipes", "--json").out)
     assert {row["key"]: row["default"] for row in recipes["keys"]}.items() >= {"schedule.gap": 1}.items()
     assert [row["key"] for row in recipes["keys"]] == list(recipe_fields())

@@ -15,6 +15,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.significance import holm, sign_flip_p
 from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
+from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.results import StudyResult, from_json, to_json
 from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
 from alterrec.studies.plan import PAPER_GRID, Order, failure_of, plan_of, plan_row
@@ -76,6 +77,18 @@ def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
     assert dropouts("srgnn", id__session="gru", id__dropout=0.2) == [0.1]
     assert dropouts("alterrec", text__dropout=0.0) == [0.1]
     assert dropouts("alterrec", text__dropout=0.0, id__session="transformer") == [0.1, 0.5]
+
+
+def test_an_encoder_added_by_its_name_alone_is_searched_without_dropout(
+    runs: RunQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/extending.md adds the encoder ``last``, which reads no setting: two rates are tried, not six runs."""
+    monkeypatch.setitem(SESSION_ENCODERS, "last", ())
+    runs.settings = {"id.session": "last"}
+    for model in ("sasrec", "id_only", "bert4rec", "nfrec_concat"):
+        tried = plan_row(model, runs, PAPER_GRID, 1).tried
+        assert [run.recipe.optim.lr for run in tried] == [0.01, 0.001] or model == "nfrec_concat"
+        assert len(tried) == (6 if model == "nfrec_concat" else 2)
 
 
 def test_a_row_without_dropout_tells_of_none(runs: RunQueue) -> None:

@@ -47,9 +47,9 @@ class Entry:
         quick: whether the quick study of all systems includes it.
         reads_text: whether it is built from text vectors.
         reads_users: whether it requires user ids.
-        reads_categories: whether it uses the categories of items, if the data has any.
         reads_shortened: whether its pretraining reads texts from which words were removed.
-        text_unless: recipe key -> the value with which the system reads categories in place of text.
+        text_unless: recipe key -> the value with which the system reads the categories of items in place of
+            their text; other values than ``text`` make it read them too.
     """
 
     summary: str
@@ -65,7 +65,6 @@ class Entry:
     quick: bool = False
     reads_text: bool = False
     reads_users: bool = False
-    reads_categories: bool = False
     reads_shortened: bool = False
     text_unless: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,6 +72,11 @@ class Entry:
     def trains(self) -> bool:
         """Whether the system has parameters to train."""
         return bool(self.networks)
+
+    @property
+    def reads_categories(self) -> bool:
+        """Whether the system uses the categories of items, if the data has any."""
+        return bool(self.text_unless)
 
     @property
     def regime(self) -> str:
@@ -179,8 +183,7 @@ _TWO_NETWORKS: dict[str, Any] = {
     "parts": {"id": "alterrec_wo_text", "text": "alterrec_wo_id"},
     "reads_text": True,
 }
-_CLOZE = ("cloze", "schedule.objective")
-_UNISREC = ("unisrec", "model.faithful")
+_UNISREC = ("unisrec.drop", "unisrec.sequence_weight", "model.faithful")
 
 MODELS: dict[str, Entry] = {
     "alterrec": Entry(
@@ -259,7 +262,7 @@ MODELS: dict[str, Entry] = {
         "unisrec.unisrec",
         items=("id", "text"),
         reads=("model.init_from",),
-        pretrains=_UNISREC,
+        pretrains=(*_UNISREC, "unisrec.item_share"),
         parts={"id": "unisrec_id", "text": "unisrec_text"},
         quick=True,
         reads_text=True,
@@ -279,7 +282,7 @@ MODELS: dict[str, Entry] = {
         "unisrec.unisrec_text",
         items=("text",),
         reads=("model.init_from",),
-        pretrains=_UNISREC,
+        pretrains=(*_UNISREC, "unisrec.item_share"),
         reads_text=True,
         reads_shortened=True,
     ),
@@ -292,7 +295,6 @@ MODELS: dict[str, Entry] = {
         parts={"id": "fdsa_id", "text": "fdsa_text"},
         quick=True,
         reads_text=True,
-        reads_categories=True,
         text_unless={"fdsa.features": "attributes"},
     ),
     "fdsa_id": Entry("the item stream of fdsa alone", "fdsa.fdsa_id"),
@@ -300,7 +302,7 @@ MODELS: dict[str, Entry] = {
     "bert4rec": Entry(
         "two-way Transformer over item ids, masked items (Sun et al., 2019)",
         "bert4rec.bert4rec",
-        reads=_CLOZE,
+        reads=("schedule.objective",),
         quick=True,
     ),
     "hggnn": Entry(
@@ -321,7 +323,7 @@ MODELS: dict[str, Entry] = {
     "llm2bert4rec": Entry(
         "bert4rec, its table started from text (Harte et al., 2023)",
         "llm2.llm2bert4rec",
-        reads=_CLOZE,
+        reads=("schedule.objective",),
         reads_text=True,
     ),
     "s3rec": Entry(
@@ -331,7 +333,6 @@ MODELS: dict[str, Entry] = {
         pretrains=("s3rec", "model.faithful"),
         quick=True,
         reads_text=True,
-        reads_categories=True,
         text_unless={"s3rec.attributes": "categories"},
     ),
     "popularity": Entry(

@@ -51,7 +51,7 @@ def keys_read(recipe: Recipe) -> set[str]:
     """
     entry = lookup(recipe.model_name)
     keys = set(_EVERY_RUN)
-    if entry.reads_categories or recipe.data.text_fields:
+    if recipe.data.text_fields or any(recipe.value(key) != "text" for key in entry.text_unless):
         keys.add("data.categories")
     if entry.trains:
         keys.update(_TRAINING, entry.reads, *(_network_keys(entry, recipe, name) for name in entry.networks))
@@ -216,6 +216,8 @@ def _schedule_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
         yield from ("schedule.pretrain", "schedule.freeze")
         if plan.pretrain:
             yield from entry.pretrains
+    if plan.objective == "cloze":
+        yield "cloze"
     if len(entry.networks) > 1:
         yield from ("schedule.gap", "fusion", "positives.top")
         if recipe.positives.top:

@@ -261,4 +261,4 @@ def generalised_bce(
     void_NC = (candidates_NC[:, :, None] == positives_NP[:, None, :]).any(2)
     refused_NC = F.softplus(scores_NV.gather(1, candidates_NC)).masked_fill(void_NC, 0)
     wanted_NP = beta * F.softplus(-scores_NV.gather(1, positives_NP)) + refused_NC.sum(1, keepdim=True)
-    return (wanted_NP @ weights_P).mean() / (candidates_NC.shape[1] + 1)
+    return (wanted_NP.to(weights_P.dtype) @ weights_P).mean() / (candidates_NC.shape[1] + 1)

@@ -1,0 +1,281 @@
+"""A setting that a run does not read is refused; one that it reads changes the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from worlds import NUM_ITEMS, small_dataset
+
+from alterrec.data.dataset import Dataset, ItemText
+from alterrec.errors import InputError
+from alterrec.models.catalogue import MODELS, lookup
+from alterrec.models.reads import check_settings, keys_read, resolve_read, settings_read
+from alterrec.nn.losses import ScoreBuffer
+from alterrec.recipe import Recipe, recipe_fields, resolve
+from alterrec.recipe_settings import SESSION_ENCODERS
+from alterrec.runs import fit as runs_fit
+from alterrec.runs.saved_model import protocol_of
+from alterrec.sessions import SessionStore
+from alterrec.training.checkpoint import TrainingState
+from alterrec.training.schedule import check_freeze, phases
+from alterrec.training.step import check_loss
+from alterrec.training.trainer import INITIALISATION, Trainer, _learning_rate, torch_seed
+
+TINY = {"model.dim": 8, "model.max_len": 6, "optim.batch_size": 64, "window.last": 0.4}
+# Where and how a run executes: no number of the run depends on them, and every run takes them.
+EXECUTION = {"run.device", "run.threads", "run.memory_budget", "run.report", "run.baselines", "run.compile"}
+# Files that only a reader sees; `fit` passes them to it for every system.
+OTHER_DATA = {"data.vectors", "data.text_fields"}
+OTHER: Mapping[str, Any] = {
+    "run.precision": "bfloat16",
+    "run.metrics": ("mrr@5",),
+    "data.targets": "every",
+    "data.exclude_seen": "never",
+    "data.prefixes": 1,
+    "data.categories": ("brand",),
+    "model.dim": 12,
+    "model.heads": 4,
+    "model.inner": 24,
+    "model.max_len": 3,
+    "model.init": "uniform",
+    "model.init_from": "nowhere",
+    "text.encoder": "another",
+    "text.projection": "mixture",
+    "text.prompt": "item: ",
+    "text.truncate_dim": 5,
+    "unisrec.item_share": 0.0,
+    "gru.hidden": 5,
+    "graph.predecessors": 1,
+    "optim.batch_size": 8,
+    "frequency.low": 6,
+    "fdsa.features": "attributes",
+    "s3rec.attributes": "categories",
+    "window.first": 5,
+    "window.last": 15,
+    "window.sample": 3,
+    "positives.teacher": "id",
+    "loss.name": "gbce",
+    "schedule.metric": "hits@5",
+    "schedule.objective": "cloze",
+    "schedule.freeze": ("session.blocks",),
+    "schedule.negatives": "random",
+    "schedule.warmup_negatives": "random",
+    "id.start": "pca",
+}
+# Settings under which systems read what they do not read by themselves.
+VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **{model: (model, {}) for model in MODELS},
+    "unisrec_pretrained": ("unisrec_pretrained", {"schedule.pretrain": 1}),
+    "positives": ("alterrec", {"positives.top": 2}),
+    "drawn": ("id_only", {"schedule.negatives": "random", "window.sample": 5}),
+    "gbce": (
+        "id_only",
+        {"schedule.negatives": "random", "schedule.warmup_negatives": "random", "loss.name": "gbce"},
+    ),
+    "next": ("bert4rec", {"schedule.objective": "next"}),
+    "attributes": ("fdsa", {"fdsa.features": "attributes"}),
+    "categories": ("s3rec", {"s3rec.attributes": "categories"}),
+    "encoder": ("text_only", {"text.encoder": "another"}),
+    "paper": ("alterrec", {"id.session": "transformer", "text.session": "mean", "text.dropout": 0.2}),
+    **{f"session {name}": ("id_only", {"id.session": name}) for name in SESSION_ENCODERS},
+}
+
+
+@functools.cache
+def world() -> Dataset:
+    data = small_dataset(users=6)
+    titles = data.text.fields["title"] if data.text else []
+    fields = {
+        "title": titles,
+        "category": [f"c{item % 3}" for item in range(NUM_ITEMS)],
+        "brand": [f"b{item % 5}" for item in range(NUM_ITEMS)],
+    }
+    rng = np.random.default_rng(0)
+    sessions = [rng.permutation(NUM_ITEMS - 3)[: rng.integers(2, 8)] for _ in range(24)]
+    numbers = np.repeat(np.arange(24), [len(items) for items in sessions])
+    flat = np.concatenate(sessions).astype(np.int64)
+    train = SessionStore.from_arrays(numbers, flat, user_ids=numbers % 6, num_items=NUM_ITEMS)
+    return dataclasses.replace(data, train=train, text=ItemText(fields))
+
+
+def drawn_vectors(text: ItemText, encoder: str, **options: Any) -> np.ndarray:
+    """Vectors that depend on what :func:`alterrec.data.text.text_vectors` reads for the encoder."""
+    given = [encoder, options["fields"], options["truncate_dim"], options["of"] is not None]
+    if encoder != "lsa":
+        given += [options["prompt"], options["batch_size"]]
+    seed = int.from_bytes(hashlib.blake2b(repr(given).encode(), digest_size=4).digest(), "big")
+    return np.random.default_rng(seed).normal(size=(len(text), 12)).astype(np.float32)
+
+
+def observed(recipe: Recipe) -> list[Any]:
+    """All that a run of a recipe is: how it is measured, its plan, and one epoch of each kind of phase."""
+    data = world()
+    exclude_seen, _ = runs_fit._decide_seen(recipe, data)
+    protocol = protocol_of(recipe, exclude_seen)
+    found: list[Any] = [protocol, recipe.data.categories if recipe.data.text_fields else ()]
+    if recipe.schedule.metric:
+        found.append(recipe.schedule.metric)
+    if not lookup(recipe.model_name).trains:
+        return [*found, recipe.run.seed]
+    plan = phases(recipe)
+    check_loss(recipe, plan)
+    check_freeze(recipe)
+    torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
+    model = runs_fit._build(recipe, data, lambda event: None)
+    assert model is not None
+    if recipe.model.init_from:
+        runs_fit._start(model, recipe, data, lambda event: None)
+    trainer = Trainer(model, recipe, plan, data.train, dict, Path("none"), exclude_seen=exclude_seen)
+    by_epoch = [phase for phase in plan for _ in range(phase.epochs)]
+    waits = (e for e in range(1000) if trainer._is_out_of_patience(TrainingState("", epoch=e), by_epoch))
+    rates = [
+        _learning_rate(recipe, model.network(name).settings, e) for name in model.networks for e in range(9)
+    ]
+    found += [plan, next(waits), rates, model.weights, model.cold_V is None]
+    found.append(len(model.networks) > 1 and (recipe.fusion.tune, runs_fit._takes_neighbours(model, recipe)))
+    kinds = {(each.train, each.negatives, each.objective, each.teacher): each for each in reversed(plan)}
+    for phase in reversed(kinds.values()):
+        torch.manual_seed(7)
+        found.append(trainer._train_epoch(phase, trainer._optimiser(phase.train), ScoreBuffer(512), 1, 9))
+    found.append([value.numpy().tobytes() for value in model.state_dict().values()])
+    return found
+
+
+def changed_value(recipe: Recipe, key: str) -> Any:
+    value = recipe.value(key)
+    other = OTHER.get(key, value)
+    if other != value:
+        return other
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 if value else 0.3
+    again = {
+        "schedule.negatives": "full",
+        "text.projection": "mlp",
+        "loss.name": "softmax",
+        "schedule.objective": "next",
+        "fdsa.features": "text",
+        "s3rec.attributes": "text",
+        "model.init": "normal",
+        "schedule.warmup_negatives": "full",
+        "id.start": "drawn",
+        "text.encoder": "lsa",
+        "schedule.regime": "together",
+    }
+    if key in again:
+        return again[key]
+    if key.endswith(".session"):
+        return "mean" if value != "mean" else "recency"
+    if key.endswith(".temperature"):
+        return 2.0
+    return {"dropout": 0.45, "lr": 0.003, "decay_every": 2}[key.partition(".")[2]]
+
+
+@pytest.fixture(autouse=True)
+def fake_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_fit, "text_vectors", drawn_vectors)
+
+
+def outcome(model: str, settings: Mapping[str, Any]) -> list[Any] | str:
+    try:
+        return observed(resolve(model, overrides=settings))
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_setting_that_is_read_changes_the_run(variant: str) -> None:
+    model, own = VARIANTS[variant]
+    base = TINY | own
+    recipe = resolve(model, overrides=base)
+    before = outcome(model, base)
+    assert not isinstance(before, str), before
+    idle = []
+    for key in sorted(keys_read(recipe) - EXECUTION - OTHER_DATA - {"schedule.regime"}):
+        if outcome(model, {**base, key: changed_value(recipe, key)}) == before:
+            idle.append(key)
+    assert not idle
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_setting_that_is_not_read_is_refused(variant: str) -> None:
+    model, own = VARIANTS[variant]
+    recipe = resolve(model, overrides=own)
+    key = min(recipe_fields().keys() - keys_read(recipe) - {"schedule.objective"})
+    with pytest.raises(InputError, match=rf"^{model} does not read {re.escape(key)}\b.*; leave the key out$"):
+        resolve_read(model, overrides={**own, key: changed_value(recipe, key)})
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_setting_that_is_refused_would_change_nothing(variant: str) -> None:
+    model, own = VARIANTS[variant]
+    base = TINY | own
+    recipe = resolve(model, overrides=base)
+    before = outcome(model, base)
+    live = []
+    for key in sorted(recipe_fields().keys() - keys_read(recipe) - {"schedule.regime"}):
+        after = outcome(model, {**base, key: changed_value(recipe, key)})
+        if not isinstance(after, str) and after != before:
+            live.append(key)
+    assert not live
+
+
+@pytest.mark.parametrize(
+    ("model", "regime"), [("alterrec", "together"), ("sasrec", "alternate"), ("sasrec", "none")]
+)
+def test_a_regime_fits_the_networks_of_a_system(model: str, regime: str) -> None:
+    with pytest.raises(InputError, match=rf"schedule.regime is '{regime}', but {model} has . network"):
+        resolve_read(model, overrides={"schedule.regime": regime})
+
+
+def test_the_rate_of_a_network_reaches_it_in_a_system_of_one_network() -> None:
+    for model, key in (("id_only", "id.lr"), ("text_only", "text.lr"), ("unisrec_text", "id.lr")):
+        recipe = resolve(model, overrides=TINY | {key: 0.9})
+        network = runs_fit._build(recipe, world(), lambda event: None).network("model")  # type: ignore[union-attr]
+        assert _learning_rate(recipe, network.settings, 0) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "message"),
+    [
+        ("sasrec", "s3rec.mask", r"sasrec does not read s3rec\.mask; s3rec does"),
+        ("sasrec", "graph.steps", r"unless id\.session=graph is set; srgnn does"),
+        ("sasrec", "text.experts", r"unisrec, unisrec_pretrained, unisrec_text do; leave the key out"),
+        ("alterrec", "positives.weight", r"unless positives\.top=1 is set; alterrec_aug does"),
+        ("id_only", "loss.calibration", r"unless loss\.name=gbce is set; no system does by default"),
+    ],
+)
+def test_the_message_names_the_systems_that_read_a_key(model: str, key: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve_read(model, overrides={key: changed_value(resolve(model), key)})
+
+
+def test_a_setting_of_many_systems_is_read_by_one_of_them() -> None:
+    settings = {"model.dim": 8, "cloze.ratio": 0.3}
+    check_settings(["popularity", "bert4rec"], ["best"], settings)
+    assert settings_read("popularity", ["best"], settings) == {}
+    assert settings_read("sasrec", ["best"], settings) == {"model.dim": 8}
+    with pytest.raises(
+        InputError, match=r"popularity, sasrec does not read cloze\.ratio; bert4rec, llm2bert4rec do"
+    ):
+        check_settings(["popularity", "sasrec"], ["best"], settings)
+
+
+def test_a_key_is_searched_where_another_value_of_the_search_reads_it() -> None:
+    search = {"positives.top": [0, 3], "positives.weight": [0.1, 0.5]}
+    check_settings(["alterrec"], ["best"], {}, search)
+    with pytest.raises(InputError, match=r"does not read positives\.weight"):
+        check_settings(["alterrec"], ["best"], {}, {"positives.weight": [0.1, 0.5]})
