@@ -82,7 +82,7 @@ def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
 def test_an_encoder_added_by_its_name_alone_is_searched_without_dropout(
     runs: RunQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/extending.md adds the encoder ``last``, which reads no setting: two rates are tried, not six runs."""
+    """The encoder of docs/extending.md reads no setting, so two rates are tried and not six runs."""
     monkeypatch.setitem(SESSION_ENCODERS, "last", ())
     runs.settings = {"id.session": "last"}
     for model in ("sasrec", "id_only", "bert4rec", "nfrec_concat"):
