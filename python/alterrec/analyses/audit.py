@@ -18,7 +18,6 @@ from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
 from alterrec.analyses.audit_page import (
     EXAMPLES,
     Audit,
-    BaselineResult,
     Checks,
     Copies,
     Drift,
@@ -86,7 +85,7 @@ def audit(
     Example:
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> found = audit(synthetic_dataset(items=300, sessions=900))
-        >>> [baseline.name for baseline in found.baselines]
+        >>> list(found.baselines)
         ['popularity', 'last item', 'item-kNN', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
     source = DataSource(data, columns or {}, drop_unknown, format)
@@ -110,10 +109,9 @@ def audit(
         statistics=statistics(dataset),
         checks=found,
         groups=_groups(dataset, ranks),
-        baselines=tuple(
-            BaselineResult(name, part.metrics() or dict.fromkeys(DEFAULT_METRICS, 0.0))
-            for name, part in ranks.items()
-        ),
+        baselines={
+            name: part.metrics() or dict.fromkeys(DEFAULT_METRICS, 0.0) for name, part in ranks.items()
+        },
         text=None if vectors is None else _text_benefit(dataset, ranks, systems["item-kNN + text"]),
         text_encoder="given vectors" if dataset.vectors is not None else text_encoder,
         exclude_seen=exclude_seen,

@@ -155,20 +155,13 @@ class TextBenefit:
         return self.both + self.text_alone + self.counted_alone
 
 
-class BaselineResult(NamedTuple):
-    """Metrics of a system without training on the test targets."""
-
-    name: str
-    metrics: Metrics
-
-
 @dataclass(frozen=True)
 class Audit(Report):
     """The audit of a data set: prints as tables, draws its figures, shows itself in a notebook.
 
     Attributes:
         groups: targets by popularity, with metrics of item-kNN (``neighbours``) and of ``text``.
-        baselines: systems without training.
+        baselines: system without training -> its metrics on the test targets.
         text: None where the data has no text.
     """
 
@@ -177,7 +170,7 @@ class Audit(Report):
     statistics: Statistics
     checks: Checks
     groups: list[Group]
-    baselines: tuple[BaselineResult, ...]
+    baselines: Mapping[str, Metrics]
     text: TextBenefit | None
     text_encoder: str
     exclude_seen: bool
@@ -192,7 +185,7 @@ class Audit(Report):
     @property
     def answer(self) -> tuple[Answer, str]:
         """Whether text can help here, and why."""
-        return can_text_help(self.text, {row.name: row.metrics for row in self.baselines})
+        return can_text_help(self.text, self.baselines)
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, for JSON."""
@@ -204,7 +197,7 @@ class Audit(Report):
             "fingerprint": self.fingerprint,
             "can_text_help": {"answer": answer, "why": why},
             "findings": [finding.record() for finding in self.findings],
-            "reach": {row.name: dict(row.metrics) for row in self.baselines},
+            "reach": {name: dict(metrics) for name, metrics in self.baselines.items()},
             "text": text,
             "checks": asdict(self.checks),
             "statistics": asdict(self.statistics),
@@ -276,22 +269,21 @@ class Audit(Report):
         kinds = {"text neighbours": "text", "item-kNN + text": "score", "item-kNN": "neighbours"}
         systems = [
             SystemBars(
-                row.name,
-                {metric: [row.metrics[metric]] for metric in METRICS},
-                kinds.get(row.name, "baseline"),
-                bold=row.name == "item-kNN + text",
+                name,
+                {metric: [metrics[metric]] for metric in METRICS},
+                kinds.get(name, "baseline"),
+                bold=name == "item-kNN + text",
             )
-            for row in self.baselines
+            for name, metrics in self.baselines.items()
         ]
-        best = max(self.baselines, key=lambda row: row.metrics["hits@20"])
+        best = max(self.baselines, key=lambda name: self.baselines[name]["hits@20"])
         plot = Plot.of(
             bars,
             system_panels(systems, METRICS),
-            f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; "
-            f"{best.name} is highest.",
+            f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; {best} is highest.",
         )
-        table = metric_table({row.name: row.metrics for row in self.baselines}, DEFAULT_METRICS)
-        data = DataTable(table, [{"system": row.name, **row.metrics} for row in self.baselines])
+        table = metric_table(self.baselines, DEFAULT_METRICS)
+        data = DataTable(table, [{"system": name, **metrics} for name, metrics in self.baselines.items()])
         return Section("Systems without training", [BASELINES_NOTE], {"reach": plot}, {"reach": data})
 
     def _text_section(self) -> list[Section]:

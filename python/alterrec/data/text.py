@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,6 @@ WORD_SHARE = 0.15  # share of words removed for UniSRec's pretraining, as in its
 PART = 65536  # items of a table that are averaged at once
 SEGMENT = 2048  # texts encoded per write to the cache
 
-Progress = Callable[[int, int], None]
 Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
@@ -77,7 +77,7 @@ def text_vectors(
     prompt: str | None = None,
     truncate_dim: int | None = None,
     of: ItemText | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.floating]:
     """Return one vector per item, (V, F); an item without text has zeros.
 
@@ -125,14 +125,16 @@ def text_vectors(
     cache = VectorCache(
         Path(cache_dir) if cache_dir else default_cache_dir(), f"{_identity(source)}|{prompt}|{truncate_dim}"
     )
-    _fill(
-        cache,
-        [value for texts in wanted.values() for value in texts if value],
-        lambda: _load(source, device, truncate_dim),
-        batch_size=batch_size,
-        prompt=prompt,
-        progress=progress,
-    )
+    missing = cache.missing([value for texts in wanted.values() for value in texts if value])
+    if missing:
+        model = _load(source, device, truncate_dim)
+        encode = partial(
+            model.encode, batch_size=batch_size, prompt=prompt, show_progress_bar=False, convert_to_numpy=True
+        )
+        for start in range(0, len(missing), SEGMENT):
+            progress(start, len(missing))
+            cache.vectors(missing[start : start + SEGMENT], encode)
+        progress(len(missing), len(missing))
     return cache.table(list(wanted.values()))
 
 
@@ -160,35 +162,6 @@ def _lsa(text: ItemText, of: ItemText, width: int) -> NDArray[np.float32]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(float).tiny)).astype(np.float32)
     return units
-
-
-def _fill(
-    cache: VectorCache,
-    texts: list[str],
-    load: Callable[[], Any],
-    *,
-    batch_size: int,
-    prompt: str | None,
-    progress: Progress | None,
-) -> None:
-    """Encode the texts that the cache lacks, by segments; the model is loaded only if there are any."""
-    missing = cache.missing(texts)
-    if not missing:
-        return
-    model = load()
-
-    def encode(part: list[str]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = model.encode(
-            part, batch_size=batch_size, prompt=prompt, show_progress_bar=False, convert_to_numpy=True
-        )
-        return vectors
-
-    for start in range(0, len(missing), SEGMENT):
-        if progress:
-            progress(start, len(missing))
-        cache.vectors(missing[start : start + SEGMENT], encode)
-    if progress:
-        progress(len(missing), len(missing))
 
 
 def _source(encoder: str) -> str | Path:
