@@ -1,4 +1,4 @@
-"""A room imports only from floors below it; the few other rules of docs/architecture.md."""
+"""The rules of docs/architecture.md: imports go to lower layers, class names are unique, files are short."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import alterrec
 
 PACKAGE = Path(alterrec.__file__).parent
-FLOORS = {
+LAYERS = {
     "_core": 0,
     "errors": 0,
     "files": 1,
@@ -48,7 +48,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 
 def imported(file: str) -> Iterator[str]:
-    """Dotted names that a file imports, wherever the statement stands."""
+    """Dotted names that a file imports, at any level of nesting."""
     for node in ast.walk(ast.parse((PACKAGE / file).read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -57,38 +57,38 @@ def imported(file: str) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def room(file: str) -> str:
+def package(file: str) -> str:
     return file.removesuffix(".py").split("/")[0]
 
 
 def own_imports(file: str) -> set[str]:
-    """Rooms of ours that a file imports from."""
+    """Packages and top-level modules of alterrec that a file imports from."""
     return {name.split(".")[1] for name in imported(file) if name.startswith("alterrec.")}
 
 
-def test_every_file_has_a_floor() -> None:
+def test_every_file_has_a_layer() -> None:
     assert len(FILES) > 20
-    assert {room(file) for file in FILES} - {"__init__"} <= FLOORS.keys()
+    assert {package(file) for file in FILES} - {"__init__"} <= LAYERS.keys()
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])
-def test_a_room_imports_only_from_floors_below(file: str) -> None:
-    here = room(file)
-    upward = {other for other in own_imports(file) - {here, "__version__"} if FLOORS[other] >= FLOORS[here]}
+def test_a_package_imports_only_from_lower_layers(file: str) -> None:
+    here = package(file)
+    upward = {other for other in own_imports(file) - {here, "__version__"} if LAYERS[other] >= LAYERS[here]}
     assert not upward
 
 
-def test_the_core_is_imported_in_its_homes_alone() -> None:
+def test_only_a_few_modules_import_the_core() -> None:
     assert {file for file in FILES if "_core" in own_imports(file)} == CORE_USERS
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ("training", "evaluation")])
+@pytest.mark.parametrize("file", [file for file in FILES if package(file) in ("training", "evaluation")])
 def test_trainer_and_evaluator_never_name_a_model(file: str) -> None:
-    """They know the protocol in models/base; names of systems live in the catalogue and in recipes."""
+    """They use the protocol in models/base; names of systems are in the catalogue and in recipes."""
     assert not {name for name in imported(file) if name.startswith("alterrec.models.catalogue")}
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if room(file) in TORCH_FREE])
+@pytest.mark.parametrize("file", [file for file in FILES if package(file) in TORCH_FREE])
 def test_reports_metrics_and_recipes_never_import_torch(file: str) -> None:
     assert "torch" not in {name.split(".")[0] for name in imported(file)}
 
@@ -108,7 +108,22 @@ def test_importing_these_does_not_import_torch(modules: str) -> None:
     assert done.stdout == "False\n"
 
 
-def test_only_the_wrappers_know_pyo3() -> None:
+def test_a_class_name_has_one_meaning() -> None:
+    names = [
+        node.name
+        for file in FILES
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert not {name for name in names if names.count(name) > 1}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_is_short_enough_to_read(file: str) -> None:
+    assert len((PACKAGE / file).read_text("utf-8").splitlines()) <= 500
+
+
+def test_only_the_wrappers_use_pyo3() -> None:
     rust = Path(__file__).parents[2] / "rust"
     files = list(rust.glob("*.rs"))
     assert len(files) > 5

@@ -2,7 +2,7 @@
 
     pip install numpy && pip install --no-deps alterrec && python tests/python/wheel_smoke.py
 
-The numpy-only rooms run their examples and meet their slow twins on every instruction set of the processor.
+The numpy-only modules run their examples and are compared with slow versions on every instruction set.
 Any import beyond the standard library and numpy is refused, installed or not.
 """
 
@@ -41,7 +41,7 @@ import oracle  # noqa: E402
 from alterrec import _core, ranking  # noqa: E402
 from alterrec.sessions import SessionStore  # noqa: E402
 
-ROOMS = ("alterrec.graphs", "alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
+MODULES = ("alterrec.graphs", "alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
 
 
 def check_tag() -> None:
@@ -59,10 +59,10 @@ def check_types() -> None:
 
 
 def check_examples() -> None:
-    for room in ROOMS:
-        failed, attempted = doctest.testmod(importlib.import_module(room))
-        assert attempted > 0, f"{room} has no examples"
-        assert failed == 0, room
+    for module in MODULES:
+        failed, attempted = doctest.testmod(importlib.import_module(module))
+        assert attempted > 0, f"{module} has no examples"
+        assert failed == 0, module
 
 
 def check_ranking() -> None:
