@@ -106,13 +106,13 @@ def result(run: str | Path) -> RunReport:
     return RunReport(read_run(Path(run)))
 
 
-def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
+def write_report(run: Path, others: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` and ``figures/`` into a run folder.
 
     Args:
         run: the run folder; ``result.json`` and ``curves.jsonl`` are required, other files
             are optional.
-        beside: other run folders to compare with. Runs that were interrupted, have other data or another
+        others: other run folders to compare with. Runs that were interrupted, have other data or another
             evaluation rule cannot be compared; the page names them as left out.
 
     Returns:
@@ -122,14 +122,14 @@ def write_report(run: Path, beside: Sequence[Path] = ()) -> Path:
         InputError: a file of the run folder is missing or damaged, or the disk is full.
     """
     folder = read_run(Path(run))
-    others, left_out = _comparable(folder, beside)
-    return RunReport(folder, others, left_out).presentation().write_page(folder.path)
+    comparable, left_out = _comparable(folder, others)
+    return RunReport(folder, comparable, left_out).presentation().write_page(folder.path)
 
 
-def _comparable(run: RunFolder, beside: Sequence[Path]) -> tuple[list[RunFolder], list[str]]:
+def _comparable(run: RunFolder, paths: Sequence[Path]) -> tuple[list[RunFolder], list[str]]:
     others, left_out = [], []
     known = {run.path.resolve()}
-    for path in map(Path, beside):
+    for path in map(Path, paths):
         if path.resolve() in known:
             continue
         known.add(path.resolve())

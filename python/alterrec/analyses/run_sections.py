@@ -155,10 +155,10 @@ def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
     for group, label in zip(groups.values(), labels, strict=True):
         if group == [run]:
             continue
-        apart = f" · {folder_name(group[0].path)}" if labels.count(label) > 1 else ""
+        folder = f" · {folder_name(group[0].path)}" if labels.count(label) > 1 else ""
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         scores = [views_of(each.result).get("score", {}) for each in group]
-        bar(f"{label}{apart}{seeds}", scores, "other")
+        bar(f"{label}{folder}{seeds}", scores, "other")
     if not systems or not metrics:
         return None
     panels = system_panels(systems, metrics)
