@@ -305,6 +305,8 @@ def test_an_unknown_format(folder: Path) -> None:
     assert "interactions.csv or interactions.parquet is missing" in message(
         lambda: load_dataset(folder, format="interactions")
     )
+    (folder / "train.csv").rename(folder / "interactions.csv")
+    assert "train.csv or train.parquet is missing" in message(lambda: load_dataset(folder, format="splits"))
 
 
 # Wrong data

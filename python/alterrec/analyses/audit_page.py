@@ -247,9 +247,7 @@ class Audit(Report):
         caveats = list(self.notes)
         test = self.statistics.splits["test"].last.count
         if test < 500:
-            caveats.append(
-                f"There are only {count(test)} test targets: shares are uncertain by a few percentage points."
-            )
+            caveats.append(f"There are only {count(test)} test targets, so shares are uncertain.")
         if self.text is not None:
             caveats.append(
                 "Text is measured by the nearest neighbours of the last item's vector. This is a lower "

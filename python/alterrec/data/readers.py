@@ -35,7 +35,8 @@ class Reader(NamedTuple):
 
 def read_splits(folder: Path, options: ReadOptions) -> RawData:
     """Read a folder with ``items`` and ``train``, and ``valid`` and ``test`` where they are there."""
-    items, train = _required(folder, "items"), _required(folder, "train", ", or interactions.csv")
+    items = _required(folder, "items")
+    train = _required(folder, "train", "" if find_file(folder, INTERACTIONS) else ", or interactions.csv")
     others = {split: file for split in SPLITS[1:] if (file := find_file(folder, split))}
     sessions = {split: read_data_file(file) for split, file in ({"train": train} | others).items()}
     return RawData(read_data_file(items), sessions)
