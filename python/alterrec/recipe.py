@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -358,6 +359,9 @@ def _parse_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     fields = recipe_fields()
     tables: dict[str, Any] = {}
     for key, value in overrides.items():
+        if key in RENAMED:
+            warnings.warn(f"the recipe key {key} is now {RENAMED[key]}", DeprecationWarning, stacklevel=3)
+            key = RENAMED[key]
         if key not in fields:
             raise InputError(
                 f"recipe key {key!r} is unknown{nearest(key, fields)}; `alterrec list recipes` shows all keys"
@@ -379,7 +383,6 @@ def _value(text: str, default: Any) -> Any:
 
 
 def _validated(tables: dict[str, Any]) -> Recipe:
-    _widen_integers(tables, Recipe)
     try:
         return Recipe.model_validate(tables)
     except ValidationError as error:
@@ -391,16 +394,6 @@ def _validated(tables: dict[str, Any]) -> Recipe:
         known = recipe_fields()
         hint = f" ({known[place][0]})" if place in known else ""
         raise InputError(f"recipe: {place}{found} {message}{hint}") from None
-
-
-def _widen_integers(tables: dict[str, Any], kind: type[SettingsTable]) -> None:
-    """Strict validation refuses ``1`` for ``1.0``, which people and TOML both write."""
-    for key, field in kind.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, SettingsTable) and isinstance(tables.get(key), dict):
-            _widen_integers(tables[key], inner)
-        elif type(tables.get(key)) is int and "int" not in str(inner) and "float" in str(inner):
-            tables[key] = float(tables[key])
 
 
 def _toml(value: Any) -> str:

@@ -56,7 +56,7 @@ def test_a_space_has_the_type_of_its_field(key: str, text: str, space: Space) ->
         ("optim.lrr", "1..2", ["'optim.lrr' is unknown", "did you mean 'optim.lr'"]),
         ("lr", "1..2", ["'lr' is unknown"]),
         ("optim.lr", "-1..2", ["optim.lr=-1..2", "optim.lr is -1", "greater than 0"]),
-        ("model.dropout", "0..1", ["model.dropout is 1.0", "less than 1"]),
+        ("model.dropout", "0..1", ["model.dropout is 1;", "less than 1"]),
         ("model.dropout", "0.5..0.1", ["0.5 and 0.1", "the lower one first"]),
         ("model.dropout", "0.1..0.1", ["the lower one first"]),
         ("model.dropout", "0..0.5:log", ["low end is 0.0", "above 0"]),
