@@ -20,6 +20,7 @@ import pytest
 from conftest import Outcome
 
 import alterrec
+from alterrec.data import readers
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,8 +49,12 @@ def run_console(block: str, alterrec: Callable[..., Outcome]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_of_a_page(page: Path, workplace: Callable[..., Outcome]) -> None:
+def test_examples_of_a_page(
+    page: Path, workplace: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = page.read_text("utf-8")
+    # An example adds a reader.
+    monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
     if "alterrec tune" in text:
         pytest.importorskip("optuna")
     names: dict[str, object] = {"__name__": "__main__"}
