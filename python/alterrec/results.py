@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
@@ -24,6 +24,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.files import parse_json, read_text
 from alterrec.metrics import DEFAULT_METRICS, common_metrics
+from alterrec.models.catalogue import Kind
 from alterrec.recipe import recipe_tables
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -348,9 +349,6 @@ def read_run(path: Path) -> RunFolder:
         else (),
         recipe=recipe_text,
     )
-
-
-Kind = Literal["baseline", "ablation", "ours"]
 
 
 @dataclass(frozen=True)
