@@ -12,7 +12,6 @@ from alterrec.data.synthetic import synthetic_dataset
 
 SMALL: dict[str, Any] = {
     "schedule.epochs": 8,
-    "fusion.neighbours": False,
     "run.baselines": False,
     "run.report": False,
     "run.threads": 1,
@@ -24,8 +23,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dic
     """Test metrics by system and view."""
     data = synthetic_dataset(seed=0, items=1500, sessions=10_000)
     folder: Path = tmp_path_factory.mktemp("runs")
-    systems = ("alterrec", "id_only", "text_only", "nfrec_concat")
-    return {name: fit(data, name, out=folder / name, overrides=SMALL).result["test"] for name in systems}
+    systems = {"alterrec": {"fusion.neighbours": False}, "id_only": {}, "text_only": {}, "nfrec_concat": {}}
+    return {
+        name: fit(data, name, out=folder / name, overrides=SMALL | own).result["test"]
+        for name, own in systems.items()
+    }
 
 
 def test_the_sum_of_id_and_text_beats_either_trained_alone(
