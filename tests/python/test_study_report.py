@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alterrec.studies.tables import cost_table, marks, metric_data, metric_rows, notes, ordered, search_table
+from alterrec.studies.words import caveats
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
@@ -19,8 +21,6 @@ from alterrec.errors import InputError
 from alterrec.report.tables import Table, latex, markdown, plain
 from alterrec.results import read_study
 from alterrec.studies.table1 import findings, table1
-from alterrec.studies.tables import cost_table, marks, metric_data, metric_rows, notes, ordered, search_table
-from alterrec.studies.words import caveats
 
 ROWS = [
     row("alterrec", "ours", [20, 30, 10, 12.01, 8], [22, 32, 10, 12.03, 8]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alterrec.studies.tables import metric_rows, rival_marks
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
@@ -16,7 +17,6 @@ from alterrec.report.presentation import Presentation
 from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
 from alterrec.studies.study import STUDIES, load_study
-from alterrec.studies.tables import metric_rows, rival_marks
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ import typer
 from alterrec.cli.application import DONE, app, guarded
 from alterrec.cli.options import Json
 from alterrec.console import print_line
+from alterrec.models.catalogue import MODELS
 from alterrec.recipe import ORIGINAL, recipe_fields, recipe_names
 from alterrec.report.tables import Table, show
 
@@ -101,12 +103,17 @@ def _studies() -> Rows:
     rows = [
         {
             "name": name,
-            "systems": ", ".join(entry.models) or ("none" if entry.measured else "all"),
+            "systems": _systems(entry.systems),
             "summary": entry.summary,
         }
         for name, entry in STUDIES.items()
     ]
     return {"studies": rows}
+
+
+def _systems(names: Sequence[str]) -> str:
+    """Return the names of the systems of a study, or ``all`` or ``none``."""
+    return "all" if len(names) == len(MODELS) else ", ".join(names) or "none"
 
 
 def _formats() -> Rows:

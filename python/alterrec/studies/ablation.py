@@ -1,73 +1,88 @@
-"""Table 2 of the paper: what each part of AlterRec gives, and whether alternation beats training apart."""
+"""The study ablation: the contribution of each part of AlterRec (Table 2 of the paper)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
 from alterrec.results import RowResult, StudyResult
-from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part, systems_plot
-from alterrec.studies.tables import metric_data, notes, rival_marks
-from alterrec.studies.words import answer, compared, differences, held, shown
+from alterrec.studies.plan import PlannedRow, Study, StudyOptions
+from alterrec.studies.queue import RunQueue
+from alterrec.studies.study_report import (
+    SEEDS_NOTE,
+    SHOWN_METRICS,
+    answer,
+    comparisons_for,
+    comparisons_section,
+    differences,
+    gains_section,
+    study_report,
+    systems_plot,
+)
+from alterrec.studies.study_result import compare_rows, named_baselines
+from alterrec.studies.study_tables import baseline_marks, metric_data, notes
 
 WHOLE = "alterrec"
-# What the whole is held against -> what that asks.
+# The variant with which AlterRec is compared -> the question that this answers.
 QUESTIONS = {
-    "alterrec_random": "Do hard negatives give more than random ones?",
-    "alterrec_wo_text": "Does text add to ID?",
-    "alterrec_wo_id": "Does ID add to text?",
-    "independent": "Does alternation give more than training the two networks apart?",
+    "alterrec_random": "Are hard negatives better than random ones?",
+    "alterrec_wo_text": "Does text improve on ID alone?",
+    "alterrec_wo_id": "Does ID improve on text alone?",
+    "independent": "Is alternation better than training the two networks independently?",
 }
 VARIANTS = {
-    WHOLE: "an ID and a text network in turns; negatives are items that the other network ranks high",
-    "alterrec_random": "the same turns, negatives drawn at random: neither network tells the other anything",
-    "alterrec_wo_text": "the ID network alone, random negatives",
-    "alterrec_wo_id": "the text network alone, random negatives",
-    "independent": "both networks, each trained on the whole catalogue, their scores summed afterwards",
+    WHOLE: "an ID and a text network trained in turn; negatives are items that the other network ranks high",
+    "alterrec_random": "the same schedule with random negatives, so the networks do not interact",
+    "alterrec_wo_text": "the ID network alone with random negatives",
+    "alterrec_wo_id": "the text network alone with random negatives",
+    "independent": "both networks, each trained on the whole catalogue; their scores are summed afterwards",
 }
 COLOURS = {WHOLE: "score", "alterrec_wo_text": "id", "alterrec_wo_id": "text"}
-PICTURE_SAYS = (
-    f"{SEEDS_SAY} Blue: alterrec. Orange: ID alone. Green: text alone. Grey: both, trained in another way."
+COLOURS_NOTE = (
+    f"{SEEDS_NOTE} Blue: alterrec. Orange: ID alone. Green: text alone. Grey: both, trained differently."
 )
-GAINS_SAY = "alterrec less each variant; right of the line alterrec is better."
+GAINS_NOTE = "alterrec minus each variant; right of the line, alterrec is better."
 TWO_CAUSES = (
-    "A network alone has no other to take hard negatives from, so those of alterrec_wo_text and "
-    "alterrec_wo_id are random. What alterrec gains over them comes of the second modality and of the "
-    "negatives together; what alterrec_random gains comes of the modality alone."
+    "A single network cannot take hard negatives from another, so alterrec_wo_text and alterrec_wo_id have "
+    "random ones. The gain of alterrec over them has two causes, the second modality and the negatives; the "
+    "gain of alterrec_random over them has one, the modality."
 )
 
 
-def ablation(study: StudyResult) -> Presentation:
-    """What hard negatives, each modality and alternation give; the table, the picture and the tests."""
+def report(study: StudyResult) -> Presentation:
+    """Report the contribution of hard negatives, of each modality and of alternation."""
     variants = [(row.label, VARIANTS[row.model]) for row in study.rows]
-    return shown(
+    return study_report(
         study,
-        title=f"What each part of AlterRec gives on {study.data.name}",
+        title=f"Contribution of each part of AlterRec on {study.data.name}",
         findings=findings(study),
         own_caveats=_two_causes(study),
         sections=[
             Section(
                 "AlterRec and its variants (Table 2)",
                 tables={
-                    "ablation": metric_data(study, rival_marks(study), study.rows),
-                    "variants": DataTable(Table(("system", "what it is"), tuple(variants), prose=True)),
+                    "ablation": metric_data(study, baseline_marks(study), study.rows),
+                    "variants": DataTable(Table(("system", "description"), tuple(variants), prose=True)),
                 },
                 footnotes=notes(study, WHOLE, study.rows),
             ),
-            Section("In pictures", [PICTURE_SAYS], {"systems": systems_plot(study.rows, _colour)}),
-            *gains_part("What each part gives", [GAINS_SAY], _gains(study)),
-            *compared(study, "AlterRec less each variant"),
+            Section("Metrics by variant", [COLOURS_NOTE], {"systems": systems_plot(study.rows, _colour)}),
+            *gains_section("Contribution of each part", [GAINS_NOTE], _gains(study)),
+            *comparisons_section(study, "AlterRec minus each variant"),
         ],
     )
 
 
 def findings(study: StudyResult) -> list[str]:
-    """The answer to each question, as far as its rows have numbers."""
+    """Answer each question whose rows have numbers."""
     return [
-        f"{question} {answer(own)}. {WHOLE} less {rival}, in percentage points with 95% intervals: {shown}."
-        for rival, question in QUESTIONS.items()
-        if (own := held(study, WHOLE, rival))
-        for shown in [differences([each for each in own if each.metric in PICTURED])]
+        f"{question} {answer(found)}. {WHOLE} minus {variant}, in percentage points with 95% intervals: "
+        f"{shown}."
+        for variant, question in QUESTIONS.items()
+        if (found := comparisons_for(study, WHOLE, variant))
+        for shown in [differences([each for each in found if each.metric in SHOWN_METRICS])]
     ]
 
 
@@ -77,11 +92,25 @@ def _two_causes(study: StudyResult) -> list[str]:
 
 def _gains(study: StudyResult) -> list[tuple[str, str, Comparison]]:
     return [
-        (f"less {rival}", COLOURS.get(rival, "other"), found)
-        for rival in QUESTIONS
-        for found in held(study, WHOLE, rival)
+        (f"minus {variant}", COLOURS.get(variant, "other"), found)
+        for variant in QUESTIONS
+        for found in comparisons_for(study, WHOLE, variant)
     ]
 
 
 def _colour(row: RowResult) -> str:
     return COLOURS.get(row.model, "other")
+
+
+def compare(_: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
+    """Compare AlterRec with each variant."""
+    return compare_rows(rows, queue, named_baselines({WHOLE: tuple(QUESTIONS)}))
+
+
+STUDY = Study(
+    name="ablation",
+    summary="the contribution of hard negatives, each modality and alternation to AlterRec (Table 2)",
+    systems=tuple(VARIANTS),
+    report=report,
+    compare=compare,
+)

@@ -1,42 +1,47 @@
-"""Table 3 of the paper: a data set in numbers, as sentences, tables and a picture; nothing is trained."""
+"""The study dataset: statistics of the data, without any run (Table 3 of the paper)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date
+from alterrec.data.dataset import Dataset
+from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date, statistics
+from alterrec.errors import InputError
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, percent
 from alterrec.results import StudyResult
+from alterrec.studies.plan import Study, StudyOptions
+from alterrec.studies.queue import RunQueue
 
-SPLITS = {"train": "train", "valid": "validation", "test": "test"}
-PICTURE_SAYS = (
-    "Left: grey bars are train, orange dots validation, green triangles test. Right: both axes are "
+SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+PLOT_NOTE = (
+    "Left: grey bars are training, orange dots validation, green triangles test. Right: both axes are "
     "logarithmic; the steeper the line falls, the fewer items have most of the interactions."
 )
-TARGETS_SAY = (
-    "A target is an item to be predicted: the last of each session, or every one but the first. Repeated: "
-    "its session has had it before, so that a system which leaves such items out cannot find it. Cold: it "
-    "has no interaction in train, so that its text alone can lead to it."
+TARGETS_NOTE = (
+    "A target is an item to be predicted: the last item of each session, or every item but the first. A "
+    "target is repeated if it occurs earlier in its session; a system that excludes such items cannot find "
+    "it. A target is cold if it has no interaction in training; only a system that reads text can find it."
 )
-TEXTS_SAY = "Words are means over the items that have the field."
+TEXTS_NOTE = "Words are means over the items that have the field."
 
 
-def dataset(study: StudyResult) -> Presentation:
-    """What the data are made of.
+def report(study: StudyResult) -> Presentation:
+    """Report sizes, lengths, targets, popularity and texts of the data.
 
     Raises:
         ValueError: the study has no statistics.
     """
     found = study.statistics
     if found is None:
-        raise ValueError(f"study {study.study!r} has no statistics; allowed: a study of the data themselves")
-    texts = [Section("Texts", [TEXTS_SAY], tables={"texts": _texts(found)})] if found.text else []
+        raise ValueError(f"study {study.study!r} has no statistics of its data; run the study dataset again")
+    texts = [Section("Texts", [TEXTS_NOTE], tables={"texts": _texts(found)})] if found.text else []
     drawn = Plot.of(distributions, PANELS, CAPTION, of=found)
     return Presentation(
         name="dataset",
-        title=f"{study.data.name} in numbers",
+        title=f"Statistics of {study.data.name}",
         meta=f"fingerprint {study.data.fingerprint}",
         findings=findings(found),
         caveats=caveats(found),
@@ -44,12 +49,8 @@ def dataset(study: StudyResult) -> Presentation:
             Section(
                 "Sessions (Table 3)", tables={"table3": table3(study, found), "sessions": _sessions(found)}
             ),
-            Section(
-                "Lengths and popularity",
-                [PICTURE_SAYS],
-                {"distributions": drawn},
-            ),
-            Section("Targets", [TARGETS_SAY], tables={"targets": _targets(found)}),
+            Section("Lengths and popularity", [PLOT_NOTE], {"distributions": drawn}),
+            Section("Targets", [TARGETS_NOTE], tables={"targets": _targets(found)}),
             Section("Popularity", tables={"popularity": _popularity(found)}),
             *texts,
         ],
@@ -58,49 +59,50 @@ def dataset(study: StudyResult) -> Presentation:
 
 
 def findings(found: Statistics) -> list[str]:
-    """Size, period, lengths, targets, concentration and texts, a sentence each."""
+    """Summarise size, lengths, targets, popularity and texts in one sentence each."""
     splits = found.splits.values()
     users = "" if found.users is None else f" of {count(found.users)} users"
     sessions = sum(split.sessions for split in splits)
     interactions = sum(split.interactions for split in splits)
     train, test = found.splits["train"], found.splits["test"]
     top = [
-        f"the most popular {_whole(of)} of items have {percent(has)}"
+        f"{percent(has)} belong to the most popular {_whole(of)} of items"
         for of, has in found.popularity.top.items()
     ]
     return [
         f"{count(found.items)} items, {count(sessions)} sessions{users} and {count(interactions)} "
         f"interactions{_period(found)}.",
-        f"A session of train has {train.median_length:g} items in the median, {train.mean_length:.1f} in "
-        f"the mean and {count(train.max_length)} at most.",
-        f"Of {count(test.last.count)} test targets, the last item of each session, "
+        f"The length of training sessions has median {train.median_length:g}, mean {train.mean_length:.1f} "
+        f"and maximum {count(train.max_length)}.",
+        f"Of the {count(test.last.count)} test targets (the last item of each session), "
         f"{percent(test.last.repeated)} repeat an item of their session and {percent(test.last.cold)} are "
-        "cold: never seen in train.",
-        f"Of the interactions in train, {listed(top)}.",
+        "cold, which means that they never occur in training.",
+        f"Of the training interactions, {listed(top)}.",
         _text_finding(found),
     ]
 
 
 def caveats(found: Statistics) -> list[str]:
-    """What limits any comparison on these data."""
+    """Return what limits comparisons on these data."""
     test = found.splits["test"]
     most = 100 * 1.96 * 0.5 / math.sqrt(max(test.last.count, 1))
-    said = [
-        f"{count(test.last.count)} test targets: a share of hits near one half is known to ±{most:.1f} "
-        "percentage points (95%), a small share more closely. So is the difference of two systems that find "
-        "mostly the same targets; a study gives its interval."
+    lines = [
+        f"With {count(test.last.count)} test targets, a hit rate near one half is accurate to ±{most:.1f} "
+        "percentage points (95%); a small one is more accurate, and so is the difference of two systems that "
+        "find mostly the same targets. Studies report intervals of differences."
     ]
     if test.first_time is None:
-        said.append(
-            "No timestamps: sessions are in the order of the files, and the split may not be by time."
+        lines.append(
+            "There are no timestamps: sessions are in the order of the files, and the split may not be by "
+            "time."
         )
     elif as_date(test.first_time) is None:
-        said.append("Timestamps are counters rather than dates, so the period is not known.")
-    return said
+        lines.append("Timestamps are counters rather than dates, so the period is unknown.")
+    return lines
 
 
 def table3(study: StudyResult, found: Statistics) -> DataTable:
-    """The row of the paper's Table 3."""
+    """Return the row of Table 3 of the paper."""
     sessions = {f"{split} sessions": found.splits[split].sessions for split in SPLITS}
     numbers = {"users": found.users, "items": found.items, **sessions}
     cells = tuple("-" if number is None else count(number) for number in numbers.values())
@@ -152,24 +154,25 @@ def _targets(found: Statistics) -> DataTable:
 
 
 def _popularity(found: Statistics) -> DataTable:
-    rows = [(f"first {_whole(of)} of items", percent(has)) for of, has in found.popularity.top.items()]
-    rows.append(("items that train does not have", f"{count(found.cold_items)} of {count(found.items)}"))
-    return DataTable(Table(("most popular first", "interactions in train"), tuple(rows)))
+    rows = [(f"top {_whole(of)} of items", percent(has)) for of, has in found.popularity.top.items()]
+    rows.append(("items without training interactions", f"{count(found.cold_items)} of {count(found.items)}"))
+    return DataTable(Table(("items by popularity", "training interactions"), tuple(rows)))
 
 
 def _texts(found: Statistics) -> DataTable:
-    together = {"all fields": found.text} if found.text and len(found.fields) > 1 else {}
-    fields = {**found.fields, **together}
+    all_fields = {"all fields": found.text} if found.text and len(found.fields) > 1 else {}
+    fields = {**found.fields, **all_fields}
     rows = tuple((name, percent(each.share), f"{each.words:.1f}") for name, each in fields.items())
-    return DataTable(Table(("field", "items that have it", "words"), rows))
+    return DataTable(Table(("field", "items with it", "words"), rows))
 
 
 def _text_finding(found: Statistics) -> str:
     if found.text is None:
-        return "The items have no texts, so that systems which read texts need vectors in their place."
+        return "The items have no texts; systems that read text need text vectors instead."
     without = round((1 - found.text.share) * found.items)
-    lacking = f"{count(without)} items have none" if without else "every item has one"
-    return f"Texts have {found.text.words:.1f} words in the mean, of {listed(list(found.fields))}; {lacking}."
+    missing = f"{count(without)} items have no text" if without else "every item has a text"
+    fields = listed(list(found.fields))
+    return f"Texts are made of {fields} and have {found.text.words:.1f} words on average; {missing}."
 
 
 def _period(found: Statistics) -> str:
@@ -194,3 +197,25 @@ def _when(time: int | None) -> str:
 
 def _whole(share: float) -> str:
     return f"{100 * share:g}%"
+
+
+def complete(options: StudyOptions) -> StudyOptions:
+    """Refuse the options of studies that train."""
+    if options.only or options.seeds or options.search:
+        raise InputError("the study dataset trains nothing; leave out --only, --seeds and --search")
+    return options
+
+
+def add_statistics(result: StudyResult, _: RunQueue, data: Dataset) -> StudyResult:
+    """Add the statistics of the data to the result."""
+    return replace(result, statistics=statistics(data))
+
+
+STUDY = Study(
+    name="dataset",
+    summary="sessions, targets, popularity and texts of the data, without training (Table 3)",
+    systems=(),
+    report=report,
+    complete=complete,
+    extend=add_statistics,
+)

@@ -1,4 +1,4 @@
-"""Figures 2 and 8 of the paper: models that fuse ID and text, against each part of theirs trained alone."""
+"""The study fusion: models of ID and text compared with each part trained alone (Figures 2 and 8)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed
 from alterrec.results import StudyResult
-from alterrec.studies.figures import PICTURED, SEEDS_SAY, gains_part
-from alterrec.studies.tables import metric_data, notes
-from alterrec.studies.words import answer, compared, differences, held, shown
+from alterrec.studies.plan import PlannedRow, Study, StudyOptions
+from alterrec.studies.queue import RunQueue
+from alterrec.studies.study_report import (
+    SEEDS_NOTE,
+    SHOWN_METRICS,
+    answer,
+    comparisons_for,
+    comparisons_section,
+    differences,
+    gains_section,
+    study_report,
+)
+from alterrec.studies.study_result import compare_rows, named_baselines
+from alterrec.studies.study_tables import metric_data, notes
 
 
 class FusedModel(NamedTuple):
-    """A model that fuses, and its parts trained alone, by the labels of their rows."""
+    """A model that fuses ID and text, and its parts trained alone, by the labels of their rows."""
 
     name: str
     fused: str
@@ -32,69 +43,69 @@ FUSIONS = (
     FusedModel("UniSRec", "unisrec", "unisrec_id", "unisrec_text"),
     FusedModel("FDSA", "fdsa", "fdsa_id", "fdsa_text"),
 )
-FUSION_MODELS = tuple(dict.fromkeys(row for each in FUSIONS for row in (each.fused, each.id, each.text)))
-# Each fused model against its parts, and each text part against its ID part.
-FUSION_RIVALS: dict[str, tuple[str, ...]] = {each.fused: (each.id, each.text) for each in FUSIONS}
-FUSION_RIVALS |= {each.text: (each.id,) for each in FUSIONS}
+# Each fused model is compared with its parts, and each text part with its ID part.
+BASELINES: dict[str, tuple[str, ...]] = {each.fused: (each.id, each.text) for each in FUSIONS}
+BASELINES |= {each.text: (each.id,) for each in FUSIONS}
 
-BARS_SAY = (
-    f"{SEEDS_SAY} Blue: ID and text fused. Orange: the ID part trained alone. Green: the text part trained "
+BARS_NOTE = (
+    f"{SEEDS_NOTE} Blue: ID and text fused. Orange: the ID part trained alone. Green: the text part trained "
     "alone. Encoder, score and loss are the same in all three."
 )
-GAINS_SAY = "Fused less each part trained alone; right of the line fusing is better."
-BETTER_SAYS = (
-    "In the sentences at the top, the better part is the one with the higher mean on test in that metric, "
-    "which favours the part: it is chosen by the numbers it is judged by."
+GAINS_NOTE = "The fused model minus each part trained alone; right of the line, fusion is better."
+BETTER_NOTE = (
+    "In the findings, the better part is the one with the higher test mean in that metric. Choosing it on "
+    "test favours the part over the fused model."
 )
 
 
-def fusion(study: StudyResult) -> Presentation:
-    """Whether fusing beats its better part, model by model: bars, gains, the table and the tests."""
-    return shown(
+def report(study: StudyResult) -> Presentation:
+    """Report for each model whether fusion is better than its better part."""
+    return study_report(
         study,
-        title=f"Does fusing ID and text beat either alone? On {study.data.name}",
+        title=f"Is fusing ID and text better than either alone? Results on {study.data.name}",
         findings=findings(study),
         sections=[
-            Section("Fused, ID alone, text alone (Figures 2 and 8)", [BARS_SAY], {"fusion": bars(study)}),
-            *gains_part("What fusing gives", [GAINS_SAY, BETTER_SAYS], _gains(study)),
+            Section("Fused, ID alone, text alone (Figures 2 and 8)", [BARS_NOTE], {"fusion": bars(study)}),
+            *gains_section("Gain from fusion", [GAINS_NOTE, BETTER_NOTE], _gains(study)),
             Section(
-                "Every row",
+                "All systems",
                 tables={"rows": metric_data(study, rows=study.rows)},
                 footnotes=notes(study, rows=study.rows),
             ),
-            *compared(study, "Fused less each part, and text less ID"),
+            *comparisons_section(study, "Fused model minus each part, and text minus ID"),
         ],
     )
 
 
 def findings(study: StudyResult) -> list[str]:
-    """How many models gain by fusing; then each: by how much, and which of its parts is stronger."""
-    said = [_summary(study, metric) for metric in PICTURED]
-    said += [_gain(study, each) for each in FUSIONS]
-    said += [_stronger(study, text) for text in dict.fromkeys(each.text for each in FUSIONS)]
-    return [line for line in said if line]
+    """Count the models that gain from fusion, then give the gain and the stronger part of each model."""
+    lines = [_summary(study, metric) for metric in SHOWN_METRICS]
+    lines += [_gain(study, each) for each in FUSIONS]
+    lines += [_stronger(study, text) for text in dict.fromkeys(each.text for each in FUSIONS)]
+    return [line for line in lines if line]
 
 
 def better_part(study: StudyResult, each: FusedModel, metric: str) -> Comparison | None:
-    """The fused model against that of its parts which has the higher mean on test; None without all three."""
+    """Return the comparison with the part of the higher test mean; None unless all three have numbers."""
     parts = [row for label in (each.id, each.text) if (row := study.row(label))]
     if len(parts) < 2:
         return None
     best = max(parts, key=lambda row: row.mean(metric) or 0.0)
-    return next((found for found in held(study, each.fused, best.label) if found.metric == metric), None)
+    comparisons = comparisons_for(study, each.fused, best.label)
+    return next((found for found in comparisons if found.metric == metric), None)
 
 
 def bars(study: StudyResult) -> Plot:
-    """A cluster of three bars a model."""
+    """Draw a cluster of three bars for each model."""
     known = [each for each in FUSIONS if study.row(each.fused)]
     panels = [
         Panel(f"{metric_name(metric)} in percent", [_cluster(study, each, metric) for each in known])
-        for metric in PICTURED
+        for metric in SHOWN_METRICS
     ]
     return Plot.of(
         clustered_bars,
         panels,
-        f"Bars of {listed([*map(metric_name, PICTURED)])} on test: fused, ID alone and text alone of "
+        f"Bars of test {listed([*map(metric_name, SHOWN_METRICS)])}: fused, ID alone and text alone of "
         f"{listed([each.name for each in known])}.",
     )
 
@@ -113,10 +124,10 @@ def _cluster(study: StudyResult, each: FusedModel, metric: str) -> BarCluster:
 
 def _gains(study: StudyResult) -> list[tuple[str, str, Comparison]]:
     return [
-        (f"{each.name} less {word}", part, found)
+        (f"{each.name} minus {word}", part, found)
         for each in FUSIONS
         for part, word in (("id", "ID"), ("text", "text"))
-        for found in held(study, each.fused, each._asdict()[part])
+        for found in comparisons_for(study, each.fused, each._asdict()[part])
     ]
 
 
@@ -128,26 +139,45 @@ def _summary(study: StudyResult, metric: str) -> str:
     below = [name for name, verdict in verdicts.items() if verdict == "below"]
     rest = len(verdicts) - len(above) - len(below)
     return (
-        f"By {metric_name(metric)}, of {len(verdicts)} models fusing is above the better of its two parts in "
-        f"{_some(above)} and below it in {_some(below)}{f'; in {rest} neither is shown' if rest else ''}."
+        f"{metric_name(metric)}: fusion is above the better part in {_number(above)} of {len(verdicts)} "
+        f"models and below it in {_number(below)}"
+        f"{f'; in {rest} the difference is not significant' if rest else ''}."
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def _number(names: Sequence[str]) -> str:
     return f"{len(names)} ({listed(names)})" if names else "none"
 
 
 def _gain(study: StudyResult, each: FusedModel) -> str:
-    own = [found for metric in PICTURED if (found := better_part(study, each, metric))]
-    gains = ", ".join(f"{differences([found])} over {found.baseline}" for found in own)
-    asked = f"Does fusing in {each.name} beat the better part?"
-    return f"{asked} {answer(own)}. In percentage points: {gains}." if own else ""
+    comparisons = [found for metric in SHOWN_METRICS if (found := better_part(study, each, metric))]
+    if not comparisons:
+        return ""
+    gains = ", ".join(f"{differences([found])} over {found.baseline}" for found in comparisons)
+    question = f"Is fusion in {each.name} better than its better part?"
+    return f"{question} {answer(comparisons)}. In percentage points: {gains}."
 
 
 def _stronger(study: StudyResult, text: str) -> str:
     models = [each for each in FUSIONS if each.text == text]
-    own = [found for found in held(study, text, models[0].id) if found.metric in PICTURED]
-    if not own:
+    comparisons = [
+        found for found in comparisons_for(study, text, models[0].id) if found.metric in SHOWN_METRICS
+    ]
+    if not comparisons:
         return ""
-    names = listed([each.name for each in models])
-    return f"Is the text part of {names} stronger than its ID part? {answer(own)}. {differences(own)}."
+    question = f"Is the text part of {listed([each.name for each in models])} better than the ID part?"
+    return f"{question} {answer(comparisons)}. In percentage points: {differences(comparisons)}."
+
+
+def compare(_: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
+    """Compare each fused model with its parts, and each text part with its ID part."""
+    return compare_rows(rows, queue, named_baselines(BASELINES))
+
+
+STUDY = Study(
+    name="fusion",
+    summary="models that fuse ID and text, compared with each part trained alone (Figures 2 and 8)",
+    systems=tuple(dict.fromkeys(row for each in FUSIONS for row in (each.fused, each.id, each.text))),
+    report=report,
+    compare=compare,
+)

@@ -1,4 +1,4 @@
-"""Figure 6 of the paper: what systems gain over a reference on rare and on popular targets."""
+"""The study longtail: gains over a reference on rare and on popular targets (Figure 6 of the paper)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, percent
 from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
-from alterrec.studies.figures import PICTURED
-from alterrec.studies.words import compared, held, shown
+from alterrec.studies.plan import ALL_SYSTEMS, PlannedRow, Study, StudyOptions, check_name
+from alterrec.studies.queue import RunQueue
+from alterrec.studies.study_report import (
+    SHOWN_METRICS,
+    comparisons_for,
+    comparisons_section,
+    study_report,
+)
+from alterrec.studies.study_result import compare_rows, named_baselines
+
+SYSTEMS = ("alterrec", "alterrec_aug", "nfrec_concat", "sasrec", "unisrec", "bert4rec")
+REFERENCE = "bert4rec"
 
 COLOURS = {
     "alterrec": "score",
@@ -25,45 +35,48 @@ COLOURS = {
     "sasrec": "id",
     "unisrec": "text",
 }
-PICTURE_SAYS = (
-    "Lines: a system's metric less that of REFERENCE, means over seeds; bands are one standard deviation of "
-    "that difference over seeds. Bars: the share of test targets in each group, rare ones on the left. "
-    f"Hollow markers rest on fewer than {FEW_TARGETS} targets; one at the edge may lie beyond it."
+PLOT_NOTE = (
+    "Lines show the metric of a system minus that of REFERENCE, averaged over seeds; bands are one standard "
+    "deviation of this difference over seeds. Bars show the share of test targets in each group, the rarest "
+    f"on the left. Hollow markers have fewer than {FEW_TARGETS} targets; a marker at the edge may be outside."
 )
-POINTS_SAY = (
-    "Percentage points, where the paper has relative improvement: where the reference finds next to "
-    "nothing, a ratio is large or has no value for no good reason."
+POINTS_NOTE = (
+    "Differences are in percentage points. The paper shows relative improvement, which is large or undefined "
+    "if the reference finds almost no target of a group."
 )
-TABLE_SAYS = "Percent; mean ± standard deviation over seeds. Groups: how often train has the target."
+TABLE_NOTE = (
+    "Values are in percent: mean ± standard deviation over seeds. Groups are by how often the target occurs "
+    "in training."
+)
 
 
-def longtail(study: StudyResult) -> Presentation:
-    """Who gains where over the reference; lines by group, absolute values, the tests."""
+def report(study: StudyResult) -> Presentation:
+    """Report the gain of each system over the reference in each popularity group."""
     groups = groups_of(study)
-    says = [PICTURE_SAYS.replace("REFERENCE", study.reference), POINTS_SAY]
+    notes = [PLOT_NOTE.replace("REFERENCE", study.reference), POINTS_NOTE]
     plot = {"longtail": _plot(study, groups)} if study.row(study.reference) else {}
-    tests = compared(study, f"Each system less {study.reference}, group by group")
-    return shown(
+    tests = comparisons_section(study, f"Each system minus {study.reference} by group")
+    return study_report(
         study,
         title=f"Rare and popular targets on {study.data.name}: gains over {study.reference}",
         findings=findings(study),
         own_caveats=_few(groups),
         sections=[
-            Section("Gain by popularity of the target (Figure 6)", says, plot),
-            Section("Absolute values", [TABLE_SAYS], tables=_tables(study, groups)),
-            *(replace(part, folded=True) for part in tests),
+            Section("Gain by popularity of the target (Figure 6)", notes, plot),
+            Section("Absolute values", [TABLE_NOTE], tables=_tables(study, groups)),
+            *(replace(section, folded=True) for section in tests),
         ],
     )
 
 
 def groups_of(study: StudyResult) -> list[Group]:
-    """The groups of test targets that have any; they are the same in every run."""
+    """Return the popularity groups that have test targets; they are the same in every run."""
     known = [run.groups for row in study.rows for run in row.runs if run.groups]
     return [replace(group, views={}) for group in known[0] if group.count] if known else []
 
 
 def values(row: RowResult, group: str, metric: str) -> list[float]:
-    """The row's metric in a group by seed."""
+    """Return the metric of a row in a group by seed."""
     return [
         each.views["score"][metric]
         for run in row.runs
@@ -75,7 +88,7 @@ def values(row: RowResult, group: str, metric: str) -> list[float]:
 def gains_of(
     row: RowResult, reference: RowResult, groups: Sequence[Group], metric: str
 ) -> dict[str, tuple[float, float]]:
-    """By group the mean over seeds less the reference's, and the deviation of a difference of two seeds."""
+    """Return group -> (difference of the means over seeds, standard deviation of that difference)."""
     gains = {}
     for group in groups:
         ours, theirs = (values(each, group.name, metric) for each in (row, reference))
@@ -86,12 +99,12 @@ def gains_of(
 
 
 def findings(study: StudyResult) -> list[str]:
-    """Who gains most on the rarest targets, then what each system gains group by group."""
+    """Report which system gains most on the rarest targets, then the gain of each system by group."""
     if study.row(study.reference) is None:
-        return [f"{study.reference}, the reference, has no numbers yet, so that nothing is held against it."]
-    rivals = [row.label for row in study.rows if held(study, row.label)]
-    said = [_rarest(study, rivals, metric) for metric in PICTURED]
-    return [line for line in (*said, *(_of_system(study, label) for label in rivals)) if line]
+        return [f"The reference {study.reference} has no numbers yet, so nothing can be compared with it."]
+    labels = [row.label for row in study.rows if comparisons_for(study, row.label)]
+    rarest = [_rarest(study, labels, metric) for metric in SHOWN_METRICS]
+    return [line for line in (*rarest, *(_of_system(study, label) for label in labels)) if line]
 
 
 def _rarest(study: StudyResult, labels: Sequence[str], metric: str) -> str:
@@ -100,44 +113,44 @@ def _rarest(study: StudyResult, labels: Sequence[str], metric: str) -> str:
     if not known:
         return ""
     label, most = max(known, key=lambda pair: pair[1].mean)
-    said = [
-        f"By {metric_name(metric)}, {label} gains most over {study.reference} on the rarest targets "
-        f"({_named(groups[0])}), in percentage points: {_points(most)}."
+    lines = [
+        f"{metric_name(metric)}: {label} gains most over {study.reference} on the rarest targets "
+        f"({_described(groups[0])}), {_points(most)} percentage points."
     ]
-    said += [
-        f"On the most popular ({_named(groups[-1])}) its gain is {_points(common)}."
+    lines += [
+        f"On the most popular targets ({_described(groups[-1])}) its gain is {_points(common)}."
         for common in _in_groups(study, label, groups[1:][-1:], metric)
     ]
-    return " ".join(said)
+    return " ".join(lines)
 
 
 def _of_system(study: StudyResult, label: str) -> str:
-    metric = PICTURED[1]
+    metric = SHOWN_METRICS[1]
     groups = [group for group in groups_of(study) if group.count >= FEW_TARGETS]
-    whole = [each for each in held(study, label, study.reference) if each.metric == metric]
+    whole = [each for each in comparisons_for(study, label, study.reference) if each.metric == metric]
     by_group = "; ".join(
         f"{each.group or 'all targets'} {_points(each)}"
         for each in (*whole, *_in_groups(study, label, groups, metric))
     )
-    return f"{label} less {study.reference} in {metric_name(metric)}: {by_group}."
+    return f"{label} minus {study.reference} in {metric_name(metric)}: {by_group}."
 
 
 def _in_groups(study: StudyResult, label: str, groups: Sequence[Group], metric: str) -> list[Comparison]:
     return [
         each
         for group in groups
-        for each in held(study, label, study.reference, group.name)
+        for each in comparisons_for(study, label, study.reference, group.name)
         if each.metric == metric
     ]
 
 
 def _points(each: Comparison) -> str:
-    unsure = " (not shown)" if each.verdict == "not shown" else ""
-    return f"{100 * each.mean:+.2f} {interval(each)}{unsure}"
+    remark = " (not significant)" if each.verdict == "not shown" else ""
+    return f"{100 * each.mean:+.2f} {interval(each)}{remark}"
 
 
-def _named(group: Group) -> str:
-    seen = "never in train" if group.name == "cold" else f"{group.name} times in train"
+def _described(group: Group) -> str:
+    seen = "never in training" if group.name == "cold" else f"{group.name} times in training"
     return f"{seen}; {count(group.count)} targets, {percent(group.share)} of test"
 
 
@@ -146,14 +159,14 @@ def _few(groups: Sequence[Group]) -> list[str]:
     if not small:
         return []
     return [
-        f"Groups with fewer than {FEW_TARGETS} targets say little and are left out of the sentences above: "
-        f"{listed(small)}."
+        f"Groups with fewer than {FEW_TARGETS} targets are too small for conclusions and are left out of the "
+        f"findings: {listed(small)}."
     ]
 
 
 def _tables(study: StudyResult, groups: Sequence[Group]) -> dict[str, DataTable]:
-    """Two tables for reading, and in each .csv every number of its metric."""
-    return {f"longtail_{metric.replace('@', '_')}": _table(study, groups, metric) for metric in PICTURED}
+    """Return a table for each metric; its records have the value of every seed."""
+    return {f"longtail_{metric.replace('@', '_')}": _table(study, groups, metric) for metric in SHOWN_METRICS}
 
 
 def _table(study: StudyResult, groups: Sequence[Group], metric: str) -> DataTable:
@@ -194,7 +207,7 @@ def _plot(study: StudyResult, groups: Sequence[Group]) -> Plot:
             for gains in [gains_of(row, reference, groups, metric)]
             if gains
         ]
-        for metric in PICTURED
+        for metric in SHOWN_METRICS
     }
     return Plot.of(
         group_lines,
@@ -202,8 +215,33 @@ def _plot(study: StudyResult, groups: Sequence[Group]) -> Plot:
             Panel(f"{name}, percentage points above {study.reference}", lines)
             for name, lines in metrics.items()
         ],
-        f"Gain over {study.reference} in {listed(list(metrics))} by popularity of the target, above the "
-        "share of targets in each group.",
+        f"Gain over {study.reference} in {listed(list(metrics))} by popularity of the target, and the share "
+        "of targets in each group.",
         groups=groups,
         reference=study.reference,
     )
+
+
+def complete(options: StudyOptions) -> StudyOptions:
+    """Add the reference to the systems."""
+    reference = options.reference or REFERENCE
+    check_name("--reference", reference, ALL_SYSTEMS)
+    return replace(options, reference=reference, only=(*(options.only or SYSTEMS), reference))
+
+
+def compare(options: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
+    """Compare every row with the reference, also by popularity of the target."""
+    baselines = {row.label: (options.reference,) for row in rows if row.label != options.reference}
+    return compare_rows(rows, queue, named_baselines(baselines), by_group=True)
+
+
+STUDY = Study(
+    name="longtail",
+    summary="gains of systems over a reference by popularity of the target (Figure 6)",
+    systems=SYSTEMS,
+    report=report,
+    complete=complete,
+    accepts=("reference",),
+    choices=ALL_SYSTEMS,
+    compare=compare,
+)

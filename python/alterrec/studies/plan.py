@@ -1,57 +1,105 @@
-"""A row of a table: one system, its settings chosen on validation, then several seeds."""
+"""The options of a study, its definition, and the runs that each of its rows needs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from alterrec.models.catalogue import lookup
+from alterrec.data.dataset import Dataset
+from alterrec.errors import InputError, nearest
+from alterrec.evaluation.comparisons import Comparison
+from alterrec.models.catalogue import MODELS, lookup
 from alterrec.models.reads import keys_read
 from alterrec.recipe import Recipe
+from alterrec.report.presentation import Presentation
+from alterrec.results import StudyResult
 from alterrec.studies.queue import Failure, Plan, RunQueue, Settings, StudyRun
 
 Grid = Mapping[str, Sequence[Any]]
 
 # Appendix F: what the paper searched for every system.
 PAPER_GRID: Grid = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.3, 0.5)}
+# The settings of --quick.
+QUICK: Settings = {"model.dim": 32, "schedule.epochs": 12, "data.prefixes": 4, "optim.lr": 0.01}
+SEEDS = 3
+ALL_SYSTEMS = tuple(sorted(MODELS))
 
 
-class Order(NamedTuple):
-    """What a study was asked for.
+@dataclass(frozen=True)
+class StudyOptions:
+    """Options of a study. The command line has an option for each of them.
 
     Attributes:
-        models: its rows.
-        seeds: of each row that trains.
-        grid: settings to search.
-        quick: the settings of a coarse answer; empty where the whole one is wanted.
-        command: what re-makes it.
-        over: fields and values of a sweep.
-        reference: the system that others are held against, where a study has one.
-        pictured: the metric that is drawn, where a study draws one.
+        out: folder of the study; default ``studies/NAME-DATA``, or ``studies/NAME-DATA-quick``.
+        runs: folder of the runs, shared by studies; default ``study-runs`` next to ``out``.
+        presets: presets of every run.
+        settings: recipe keys that are the same in every run; they are not searched.
+        seeds: number of seeds; default 3, or 1 if ``quick``.
+        only: names of the systems to run; default those of the study. A sweep accepts any one system.
+        over: recipe keys to sweep and their values, one or two keys in each sweep; default those of the
+            paper.
+        metric: metric of the studies that show a single one; default ``ndcg@20``.
+        reference: system with which the longtail study compares all others; default ``bert4rec``.
+        search: search the settings of every system; the study ``table1`` always does.
+        quick: get a coarse answer in minutes, from the settings ``QUICK`` without a search.
+        jobs: number of runs at a time.
+        format, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
+        command: command line that repeats the study, printed in its report.
     """
 
-    models: tuple[str, ...]
-    seeds: int
-    grid: Grid
-    quick: Settings
-    command: str
+    out: str | Path | None = None
+    runs: str | Path | None = None
+    presets: Sequence[str] = ("paper",)
+    settings: Settings = field(default_factory=dict)
+    seeds: int | None = None
+    only: Sequence[str] = ()
     over: Sequence[Grid] = ()
+    metric: str = ""
     reference: str = ""
-    pictured: str = "ndcg@20"
+    search: bool = False
+    quick: bool = False
+    jobs: int = 1
+    format: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    drop_unknown: bool = False
+    command: str = ""
+
+    @property
+    def num_seeds(self) -> int:
+        """Number of seeds of each system that is trained."""
+        return self.seeds or (1 if self.quick else SEEDS)
+
+    @property
+    def quick_settings(self) -> dict[str, Any]:
+        """The settings that ``quick`` makes, without those that the user has set; else empty."""
+        return {key: value for key, value in QUICK.items() if self.quick and key not in self.settings}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings of every run."""
+        return {**self.quick_settings, **self.settings}
+
+    @property
+    def grid(self) -> dict[str, Sequence[Any]]:
+        """What is searched: recipe key -> values."""
+        wanted = self.search and not self.quick
+        return {key: values for key, values in PAPER_GRID.items() if wanted and key not in self.settings}
 
 
 class PlannedRow(NamedTuple):
-    """A system, or a setting of one, in a table.
+    """A row of a study: a system, or a setting of one, and the runs that it needs.
 
     Attributes:
-        label: its name in the table.
-        model: the system.
-        settings: what the study set for this row, beside what was searched.
-        tried: a run for each setting, of the first seed.
-        chosen: the one with the best validation score, None until all have ended.
-        seeds: the chosen setting by seed.
-        later: seeds whose setting is not chosen yet.
+        label: its name in tables.
+        model: its system.
+        settings: the settings that the study makes for this row, without those that are searched.
+        tried: one run with the first seed for each setting of the search.
+        chosen: the run of them with the best validation score; None until all have ended.
+        seeds: one run with the chosen setting for each seed.
+        later: number of seeds whose setting is not chosen yet.
     """
 
     label: str
@@ -63,97 +111,137 @@ class PlannedRow(NamedTuple):
     later: int
 
 
+def row_per_system(options: StudyOptions, queue: RunQueue) -> list[PlannedRow]:
+    """Plan one row for each system."""
+    return [plan_row(model, queue, options.grid, options.num_seeds) for model in options.only]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The definition of a study; each file of a study has one, called ``STUDY``.
+
+    Attributes:
+        name: its name on the command line.
+        summary: one line for ``alterrec list studies``.
+        systems: the systems that it runs, in the order of its table.
+        report: makes its page.
+        complete: checks its own options and fills in their defaults; by default no change.
+        accepts: which of the options ``over``, ``metric`` and ``reference`` it has.
+        choices: further systems that ``only`` may name.
+        plan: the rows that it needs, as far as finished runs determine them; by default one per system.
+        compare: the comparisons of its rows; by default none.
+        extend: adds to ``study.json`` what other studies do not have; by default nothing.
+    """
+
+    name: str
+    summary: str
+    systems: tuple[str, ...]
+    report: Callable[[StudyResult], Presentation]
+    complete: Callable[[StudyOptions], StudyOptions] = lambda options: options
+    accepts: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    plan: Callable[[StudyOptions, RunQueue], list[PlannedRow]] = row_per_system
+    compare: Callable[[StudyOptions, Sequence[PlannedRow], RunQueue], list[Comparison]] = lambda *_: []
+    extend: Callable[[StudyResult, RunQueue, Dataset], StudyResult] = lambda result, *_: result
+
+
+def check_name(option: str, name: str, known: Collection[str]) -> None:
+    """Refuse the value of an option that is not among the known names."""
+    if name not in known:
+        raise InputError(f"{option} is {name!r}; choose one of {', '.join(known)}{nearest(name, known)}")
+
+
 def has_dropout(recipe: Recipe, fixed: Collection[str]) -> bool:
-    """Whether ``model.dropout`` changes what a system learns.
+    """Return whether ``model.dropout`` has an effect.
 
     The dropout of text changes together with it unless it is ``fixed``.
 
     Example:
+        >>> from alterrec.recipe import resolve
         >>> [has_dropout(resolve(model, ["paper"]), ()) for model in ("srgnn", "sasrec", "alterrec")]
         [False, True, True]
         >>> has_dropout(resolve("alterrec", ["paper"]), ("text.dropout",))
         False
     """
     known = keys_read(recipe)
-    return "model.dropout" in known or ("text.dropout" in known and _text_moves(recipe, fixed))
+    return "model.dropout" in known or ("text.dropout" in known and _text_follows(recipe, fixed))
 
 
 def plan_row(
-    model: str, runs: RunQueue, grid: Grid, seeds: int, *, settings: Settings | None = None, label: str = ""
+    model: str, queue: RunQueue, grid: Grid, seeds: int, *, settings: Settings | None = None, label: str = ""
 ) -> PlannedRow:
-    """The row as far as results allow: the search, then the seeds of what it chose.
+    """Plan a row as far as finished runs determine it: the search, then the seeds of the chosen setting.
 
-    A system that counts has one run. The search's own run is that of the first seed. What was refused once
-    is not tried in other settings.
+    A system without training has one run. The run of the chosen setting is also that of the first seed. A
+    system that refused the data once is not tried with other settings.
 
     Args:
         model: the system.
-        runs: where runs lie.
+        queue: its runs.
         grid: what is searched.
-        seeds: how many, where the system trains.
-        settings: fixed for this row.
-        label: its name, default that of the system.
+        seeds: number of seeds, if the system is trained.
+        settings: settings of this row.
+        label: name of the row; default the name of the system.
     """
     if not lookup(model).trains:
         grid, seeds = {}, 1
     own = dict(settings or {})
     row = PlannedRow(label or model, model, own, (), None, (), 0)
-    tried = tuple(runs.make(model, own | setting, 0) for setting in _settings(model, grid, runs, own))
-    refused = [run for run in tried if run in runs.failures and runs.failures[run].refused]
+    tried = tuple(queue.make(model, own | setting, 0) for setting in _settings(model, grid, queue, own))
+    refused = [run for run in tried if run in queue.failures and queue.failures[run].refused]
     if refused:
         return row._replace(tried=(refused[0],))
-    ended = all(map(runs.ended, tried))
-    chosen = choose(tried, runs) if ended else tried[0] if len(tried) == 1 else None
+    ended = all(map(queue.ended, tried))
+    chosen = choose(tried, queue) if ended else tried[0] if len(tried) == 1 else None
     if chosen is None:
         return row._replace(tried=tried, later=0 if ended else seeds - 1)
-    by_seed = tuple(runs.make(model, chosen.settings, seed) for seed in range(seeds))
+    by_seed = tuple(queue.make(model, chosen.settings, seed) for seed in range(seeds))
     return row._replace(tried=tried, chosen=chosen, seeds=by_seed)
 
 
-def choose(tried: Sequence[StudyRun], runs: RunQueue) -> StudyRun | None:
-    """The finished run with the best validation score by its own ``schedule.metric``, the first of equals."""
-    finished = [run for run in tried if runs.result(run) is not None]
-    return max(finished, key=lambda run: validation(run, runs), default=None)
+def choose(tried: Sequence[StudyRun], queue: RunQueue) -> StudyRun | None:
+    """Return the finished run with the best validation score, the first of equal ones."""
+    finished = [run for run in tried if queue.result(run) is not None]
+    return max(finished, key=lambda run: validation(run, queue), default=None)
 
 
-def validation(run: StudyRun, runs: RunQueue) -> float:
-    """The validation score of a finished run by its ``schedule.metric``; the test is not looked at."""
-    read = runs.result(run)
+def validation(run: StudyRun, queue: RunQueue) -> float:
+    """Return the validation score of a finished run in the metric ``schedule.metric`` of its recipe."""
+    read = queue.result(run)
     return read.result.valid["score"].get(run.recipe.schedule.metric, 0.0) if read else 0.0
 
 
-def failure_of(row: PlannedRow, runs: RunQueue) -> Failure | None:
-    """Why a row has no numbers, if all that it tried has failed."""
-    if row.chosen is not None or not all(map(runs.ended, row.tried)):
+def failure_of(row: PlannedRow, queue: RunQueue) -> Failure | None:
+    """Return why a row has no numbers, if all runs of its search have failed."""
+    if row.chosen is not None or not all(map(queue.ended, row.tried)):
         return None
-    failed = [runs.failures[run] for run in row.tried if run in runs.failures]
+    failed = [queue.failures[run] for run in row.tried if run in queue.failures]
     return failed[0] if failed else None
 
 
 def plan_of(rows: Sequence[PlannedRow]) -> Plan:
-    """All runs of the rows."""
+    """Collect the runs of all rows; rows may share runs."""
     needed = {run.name: run for row in rows for run in (*row.tried, *row.seeds)}
     return Plan(list(needed.values()), [row.model for row in rows for _ in range(row.later)])
 
 
-def _settings(model: str, grid: Grid, runs: RunQueue, own: Settings) -> Iterator[dict[str, Any]]:
-    """Points of the grid; a key that the user or the row has set is no axis, and dropout that changes nothing
-    has its first value alone.
+def _settings(model: str, grid: Grid, queue: RunQueue, own: Settings) -> Iterator[dict[str, Any]]:
+    """Yield the points of the grid, without keys that are set already and dropout that has no effect.
 
-    Where text has the dropout of the rest it moves with it; a model that gives text its own keeps that.
+    If text has the same dropout as the rest of the model, both change together.
     """
-    fixed = {**runs.settings, **own}
+    fixed = {**queue.settings, **own}
     axes = {key: values for key, values in grid.items() if key not in fixed}
-    base = runs.make(model, own, 0).recipe
+    base = queue.make(model, own, 0).recipe
     if "model.dropout" in axes and not has_dropout(base, fixed):
         axes["model.dropout"] = axes["model.dropout"][:1]
-    together = _text_moves(base, fixed)
+    follows = _text_follows(base, fixed)
     for point in product(*axes.values()):
         setting = dict(zip(axes, point, strict=True))
-        if "model.dropout" in setting and together:
+        if "model.dropout" in setting and follows:
             setting["text.dropout"] = setting["model.dropout"]
         yield setting
 
 
-def _text_moves(recipe: Recipe, fixed: Collection[str]) -> bool:
+def _text_follows(recipe: Recipe, fixed: Collection[str]) -> bool:
     return recipe.text.dropout == recipe.model.dropout and "text.dropout" not in fixed

@@ -12,9 +12,8 @@ from pathlib import Path
 from alterrec.models.catalogue import lookup
 from alterrec.progress import Event, Listener, ignore
 from alterrec.report.tables import duration
-from alterrec.studies.guess import guess_seconds
 from alterrec.studies.locks import LockFile
-from alterrec.studies.queue import Plan, RunQueue, StudyRun
+from alterrec.studies.queue import Plan, RunQueue, StudyRun, estimate_seconds
 
 POLL_SECONDS = 0.25
 
@@ -112,7 +111,7 @@ def _guess(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
     known: dict[str, list[float]] = {}
     for run in plan.runs:
         if not runs.ended(run):
-            seconds = guess_seconds(run.recipe, runs.sizes)
+            seconds = estimate_seconds(run.recipe, runs.sizes)
             known.setdefault(run.recipe.model_name, []).append(seconds)
     later = sum(statistics.fmean(known[model]) for model in plan.later if model in known)
     return (sum(map(sum, known.values())) + later) / jobs

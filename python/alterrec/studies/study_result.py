@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics as stats
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from alterrec.data.statistics import Statistics
+from alterrec.data.dataset import Dataset
 from alterrec.evaluation.comparisons import (
     FEWEST_FLIPS,
     Comparison,
@@ -18,8 +19,9 @@ from alterrec.evaluation.comparisons import (
     sorted_targets,
 )
 from alterrec.evaluation.saved import Mask, SavedRanks, popularity_groups, read_ranks
+from alterrec.evaluation.significance import Floats
 from alterrec.metrics import common_metrics
-from alterrec.models.catalogue import lookup
+from alterrec.models.catalogue import Kind, lookup
 from alterrec.results import (
     SCHEMA,
     DataSummary,
@@ -28,77 +30,90 @@ from alterrec.results import (
     SeedResult,
     StudyResult,
     TriedSetting,
+    read_run,
 )
-from alterrec.studies.plan import Order, PlannedRow, failure_of, has_dropout, validation
+from alterrec.studies.plan import (
+    PlannedRow,
+    Study,
+    StudyOptions,
+    failure_of,
+    has_dropout,
+    validation,
+)
 from alterrec.studies.queue import RunQueue, StudyRun
-from alterrec.studies.rivals import Rivals
+
+# From the kind of every row, and the metrics by session (N, K) of those that have any, to pairs of a row and
+# its baseline in each metric.
+Baselines = Callable[[Mapping[str, Kind], Mapping[str, Floats]], Iterator[tuple[str, list[str]]]]
 
 
 def study_result(
-    name: str,
-    order: Order,
+    study: Study,
+    options: StudyOptions,
     rows: Sequence[PlannedRow],
-    runs: RunQueue,
-    rivals: Rivals,
-    *,
-    curves: bool = False,
-    grouped: bool = False,
+    queue: RunQueue,
     data: DataSummary | None = None,
-    statistics: Statistics | None = None,
 ) -> StudyResult:
     """Collect what is known of a study so far.
 
     Args:
-        name: of the study.
-        order: the options of the study.
+        study: the study.
+        options: its options.
         rows: its rows, as far as finished runs determine them.
-        runs: the folder of its runs.
-        rivals: chooses the baselines of each row.
-        curves: include the epochs of each run.
-        grouped: also compare by popularity of the target.
+        queue: its runs.
         data: summary of the data; default that of the first finished run.
-        statistics: of the data, in studies of the data themselves.
     """
     known = [run for row in rows for run in (*row.seeds, *row.tried)]
-    first = next((read.result for run in known if (read := runs.result(run)) is not None), None)
+    first = next((read.result for run in known if (read := queue.result(run)) is not None), None)
     data = data or (first.data if first else None)
     assert data is not None, "a study without finished runs needs a summary of its data"
     return StudyResult(
         schema=SCHEMA,
-        study=name,
-        command=order.command,
-        complete=all(row.later == 0 and all(map(runs.ended, (*row.tried, *row.seeds))) for row in rows),
-        quick=dict(order.quick),
-        presets=list(runs.presets),
-        settings={key: value for key, value in runs.settings.items() if key not in order.quick},
-        seeds=order.seeds,
-        grid={key: list(values) for key, values in order.grid.items()},
-        over=[{key: list(values) for key, values in axes.items()} for axes in order.over],
-        reference=order.reference,
+        study=study.name,
+        command=options.command,
+        complete=all(row.later == 0 and all(map(queue.ended, (*row.tried, *row.seeds))) for row in rows),
+        quick=options.quick_settings,
+        presets=list(queue.presets),
+        settings={key: value for key, value in queue.settings.items() if key not in options.quick_settings},
+        seeds=options.num_seeds,
+        grid={key: list(values) for key, values in options.grid.items()},
+        over=[{key: list(values) for key, values in axes.items()} for axes in options.over],
+        reference=options.reference,
         metric=known[0].recipe.schedule.metric if known else "",
         data=data,
         test_targets=first.targets["test"].count if first else 0,
-        rows=[row_result(row, runs, curves=curves) for row in rows],
-        comparisons=study_comparisons(rows, runs, rivals, grouped=grouped),
+        rows=[row_result(row, queue) for row in rows],
+        comparisons=study.compare(options, rows, queue),
         failures=[
             FailedRun(run.label, failure.reason)
-            for run, failure in runs.failures.items()
+            for run, failure in queue.failures.items()
             if not failure.refused
         ],
-        pictured=order.pictured,
+        pictured=options.metric or "ndcg@20",
         versions=first.versions if first else {},
-        statistics=statistics,
     )
 
 
-def row_result(row: PlannedRow, runs: RunQueue, *, curves: bool = False) -> RowResult:
+def add_curves(result: StudyResult, queue: RunQueue, _: Dataset) -> StudyResult:
+    """Add the epochs of each run to the result of a study."""
+    rows = [
+        replace(
+            row,
+            runs=[replace(run, curve=list(read_run(queue.folder / run.run).epochs)) for run in row.runs],
+        )
+        for row in result.rows
+    ]
+    return replace(result, rows=rows)
+
+
+def row_result(row: PlannedRow, queue: RunQueue) -> RowResult:
     """Return a row: the settings that were tried and chosen, and the run of each seed."""
-    failure = failure_of(row, runs)
+    failure = failure_of(row, queue)
     setting = {}
     if row.chosen is not None and lookup(row.model).trains:
         chosen = row.chosen.recipe
         setting["lr"] = chosen.optim.lr
-        if has_dropout(chosen, {*runs.settings, *row.settings}):
+        if has_dropout(chosen, {*queue.settings, *row.settings}):
             setting["dropout"] = chosen.model.dropout
     return RowResult(
         label=row.label,
@@ -113,40 +128,40 @@ def row_result(row: PlannedRow, runs: RunQueue, *, curves: bool = False) -> RowR
             TriedSetting(
                 run=run.name,
                 setting=dict(run.settings),
-                validation=validation(run, runs) if runs.result(run) is not None else None,
+                validation=validation(run, queue) if queue.result(run) is not None else None,
                 chosen=run is row.chosen,
             )
             for run in row.tried
         ],
-        runs=[_seed_result(run, runs, curves=curves) for run in _finished(row, runs)],
+        runs=[_seed_result(run, queue) for run in _finished(row, queue)],
     )
 
 
-def study_comparisons(
-    rows: Sequence[PlannedRow], runs: RunQueue, rivals: Rivals, *, grouped: bool = False
+def compare_rows(
+    rows: Sequence[PlannedRow], queue: RunQueue, baselines: Baselines, *, by_group: bool = False
 ) -> list[Comparison]:
     """Compare each row with its baselines; all comparisons of a row are one family of Holm's correction.
 
-    With ``grouped``, rows are also compared over the targets of each popularity group.
+    With ``by_group``, rows are also compared over the targets of each popularity group.
     """
     systems = {
-        row.label: System(row.label, tuple(_test_ranks(runs.path(run)) for run in finished))
+        row.label: System(row.label, tuple(_test_ranks(queue.path(run)) for run in finished))
         for row in rows
-        if (finished := _finished(row, runs))
+        if (finished := _finished(row, queue))
     }
     kinds = {row.label: lookup(row.model).kind for row in rows}
-    results = [read.result for row in rows for run in row.seeds if (read := runs.result(run)) is not None]
+    results = [read.result for row in rows for run in row.seeds if (read := queue.result(run)) is not None]
     metrics = common_metrics(result.test.get("score", {}) for result in results)
     families: dict[str, list[Pairing]] = {}
-    for group in ["", *(_groups(systems) if grouped else ())]:
+    for group in ["", *(_groups(systems) if by_group else ())]:
         masks = {label: _mask(system, group) for label, system in systems.items()}
         values = {
             label: np.mean(system.values("score", metrics, masks[label]), axis=0)
             for label, system in systems.items()
         }
-        for label, baselines in rivals(kinds, values):
+        for label, chosen in baselines(kinds, values):
             pairing = Pairing(
-                systems[label], [systems[each] for each in baselines], metrics, masks[label], group=group
+                systems[label], [systems[each] for each in chosen], metrics, masks[label], group=group
             )
             families.setdefault(label, []).append(pairing)
     return [
@@ -156,8 +171,46 @@ def study_comparisons(
     ]
 
 
-def _finished(row: PlannedRow, runs: RunQueue) -> list[StudyRun]:
-    return [run for run in row.seeds if runs.result(run) is not None]
+def best_baseline(kinds: Mapping[str, Kind], values: Mapping[str, Floats]) -> Iterator[tuple[str, list[str]]]:
+    """Pair each row of the kind ``ours`` with the baseline that has the best test mean in each metric.
+
+    Example:
+        >>> kinds = {"alterrec": "ours", "sasrec": "baseline", "itemknn": "baseline"}
+        >>> values = {"alterrec": np.array([[1.0, 1.0]]), "sasrec": np.array([[0.5, 0.1]])}
+        >>> values["itemknn"] = np.array([[0.4, 0.2]])
+        >>> list(best_baseline(kinds, values))
+        [('alterrec', ['sasrec', 'itemknn'])]
+    """
+    names = [label for label in values if kinds[label] == "baseline"]
+    if not names:
+        return
+    best_K = np.argmax([values[name].mean(0) for name in names], axis=0)
+    for label in values:
+        if kinds[label] == "ours":
+            yield label, [names[best] for best in best_K]
+
+
+def named_baselines(names: Mapping[str, Sequence[str]]) -> Baselines:
+    """Pair rows with the baselines that ``names`` gives them, if both have values.
+
+    Example:
+        >>> chosen = named_baselines({"alterrec": ("independent", "alterrec_random")})
+        >>> values = {name: np.zeros((3, 2)) for name in ("alterrec", "independent")}
+        >>> list(chosen({}, values))
+        [('alterrec', ['independent', 'independent'])]
+    """
+
+    def chosen(kinds: Mapping[str, Kind], values: Mapping[str, Floats]) -> Iterator[tuple[str, list[str]]]:
+        for label, baselines in names.items():
+            for baseline in baselines:
+                if label in values and baseline in values:
+                    yield label, [baseline] * values[label].shape[1]
+
+    return chosen
+
+
+def _finished(row: PlannedRow, queue: RunQueue) -> list[StudyRun]:
+    return [run for run in row.seeds if queue.result(run) is not None]
 
 
 def _test_ranks(folder: Path) -> SavedRanks:
@@ -178,8 +231,8 @@ def _groups(systems: Mapping[str, System]) -> list[str]:
     return [name for name, where in popularity_groups(counts).items() if where.any()]
 
 
-def _seed_result(run: StudyRun, runs: RunQueue, *, curves: bool) -> SeedResult:
-    read = runs.result(run)
+def _seed_result(run: StudyRun, queue: RunQueue) -> SeedResult:
+    read = queue.result(run)
     assert read is not None
     result = read.result
     epochs = [epoch.seconds for epoch in read.epochs]
@@ -200,5 +253,4 @@ def _seed_result(run: StudyRun, runs: RunQueue, *, curves: bool) -> SeedResult:
         views={"valid": result.valid, "test": result.test},
         groups=result.groups.get("test", []),
         alphas=result.alphas,
-        curve=list(read.epochs) if curves else [],
     )

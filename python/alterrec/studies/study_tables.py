@@ -1,4 +1,4 @@
-"""Tables of a study's rows: metrics with their marks, comparisons, what was chosen and what it took."""
+"""Tables of the rows of a study: metrics, comparisons, chosen settings and cost, and the search."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from alterrec.report.presentation import DataTable
 from alterrec.report.tables import Table, count, duration, mean_and_spread, memory
 from alterrec.results import RowResult, StudyResult
 
-ORDER = "ndcg@20"
+SORT_METRIC = "ndcg@20"
 KINDS = ("baseline", "ablation", "ours")
 MARKS = {"above": "*", "below": "†", "not shown": ""}
-# (label, metric) -> what stands behind the number.
+# (label, metric) -> the mark after the number.
 Marks = Mapping[tuple[str, str], str]
 
 
 def ordered(study: StudyResult) -> list[RowResult]:
-    """Baselines, ablations, ours; of each the best NDCG@20 first, rows without numbers last."""
+    """Sort rows by kind, then by NDCG@20; rows without numbers come last."""
 
     def place(row: RowResult) -> tuple[int, float]:
-        mean = row.mean(ORDER)
+        mean = row.mean(SORT_METRIC)
         return KINDS.index(row.kind), 1.0 if mean is None else -mean
 
     return sorted(study.rows, key=place)
 
 
 def marks(study: StudyResult) -> Marks:
-    """The mark of each row that was held against another."""
+    """Return the marks of rows that were compared with a baseline."""
     return {(each.system, each.metric): MARKS[each.verdict] for each in study.comparisons}
 
 
-def rival_marks(study: StudyResult) -> Marks:
-    """The mark of each row that another was held against, as seen from that rival."""
+def baseline_marks(study: StudyResult) -> Marks:
+    """Return the marks of baselines, from their point of view."""
     opposite = {"above": "below", "below": "above", "not shown": "not shown"}
     return {(each.baseline, each.metric): MARKS[opposite[each.verdict]] for each in study.comparisons}
 
@@ -45,12 +45,12 @@ def rival_marks(study: StudyResult) -> Marks:
 def metric_rows(
     study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
 ) -> Table:
-    """Test metrics of every row in percent, mean ± deviation over seeds, best bold, second underlined.
+    """Return the test metrics of every row in percent: mean ± standard deviation over seeds.
 
     Args:
-        study: what it found.
-        marked: marks behind the numbers.
-        rows: in the order to be shown; default :func:`ordered`.
+        study: the study.
+        marked: marks after the numbers.
+        rows: rows in the order of the table; default :func:`ordered`.
     """
     rows = ordered(study) if rows is None else rows
     letters = _letters(rows)
@@ -78,28 +78,28 @@ def metric_rows(
 def metric_data(
     study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
 ) -> DataTable:
-    """The same with fractions and bytes as they are, for other programs."""
+    """Return the table of metrics together with unrounded values."""
     shown = ordered(study) if rows is None else rows
     return DataTable(metric_rows(study, marked, shown), [_record(row, study.metrics) for row in shown])
 
 
 def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | None = None) -> list[str]:
-    """What stands below the table of metrics: the marks, and why rows have no numbers.
+    """Return the footnotes of the table of metrics: its marks, and why rows have no numbers.
 
     Args:
-        study: what it found.
-        against: what marked rows are held against, where there are marks.
+        study: the study.
+        against: what marked rows are compared with, if there are marks.
         rows: as in :func:`metric_rows`.
     """
     rows = ordered(study) if rows is None else rows
     lines = [
-        "Percent; mean ± standard deviation over seeds where there are several. "
-        "Bold: best of the column; underlined: second."
+        "Values are in percent: mean ± standard deviation over seeds, if there are several. "
+        "The best value of a column is bold, the second best underlined."
     ]
     if study.comparisons and against:
         lines.append(
-            f"Marks: * above, † below {against}, by a paired permutation test over "
-            f"{count(study.test_targets)} test targets, p < 0.05 after Holm's correction (see below)."
+            f"Marks: * significantly above, † significantly below {against}, by a paired permutation test "
+            f"over {count(study.test_targets)} test targets (p < 0.05 after Holm's correction, see below)."
         )
     reasons = {row.label: row.reason for row in rows}
     for label, letter in _letters(rows).items():
@@ -108,7 +108,7 @@ def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | Non
 
 
 def _letters(rows: Sequence[RowResult]) -> dict[str, str]:
-    """Rows without numbers by the letter that leads to the reason below the table."""
+    """Return row -> letter of the footnote that explains why it has no numbers."""
     return dict(zip([row.label for row in rows if not row.runs], ascii_lowercase, strict=False))
 
 
@@ -119,13 +119,8 @@ def row_comparison_table(comparisons: Sequence[Comparison]) -> Table:
     return comparison_table(comparisons, ["system", *by_group, *columns])
 
 
-def cost_data(study: StudyResult) -> DataTable:
-    """What was chosen for each row, and what a run of it took."""
-    return DataTable(cost_table(study))
-
-
 def cost_table(study: StudyResult) -> Table:
-    """What was chosen for each row, and what a run of it took."""
+    """Return the chosen settings of each row, and the time and memory of its runs."""
     rows = []
     for row in ordered(study):
         if row.runs:
@@ -143,12 +138,22 @@ def cost_table(study: StudyResult) -> Table:
                     count(row.runs[0].parameters) if row.runs[0].parameters else "-",
                 )
             )
-    columns = ("system", "lr", "dropout", "seeds", "epochs", "an epoch", "a run", "peak memory", "parameters")
+    columns = (
+        "system",
+        "lr",
+        "dropout",
+        "seeds",
+        "epochs",
+        "time per epoch",
+        "time per run",
+        "peak memory",
+        "parameters",
+    )
     return Table(columns, tuple(rows))
 
 
 def search_table(study: StudyResult) -> Table:
-    """Every setting that was tried and its validation score; the chosen ones are strong."""
+    """Return every setting that was tried with its validation score; the chosen ones are emphasised."""
     rows: list[tuple[str, ...]] = []
     chosen: set[int] = set()
     for row in ordered(study):
@@ -187,10 +192,10 @@ def _record(row: RowResult, metrics: Sequence[str]) -> dict[str, Any]:
 def _first_and_second(
     rows: Sequence[RowResult], metrics: Sequence[str]
 ) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
-    """Cells (row, column) with the highest and the second highest mean of each metric."""
+    """Return the cells (row, column) with the highest and the second highest mean of each metric."""
     found: tuple[set[tuple[int, int]], set[tuple[int, int]]] = set(), set()
     for column, metric in enumerate(metrics, start=1):
-        # Rounded, for means that are equal on paper differ in their last bits.
+        # Rounded, because means that are equal in exact arithmetic differ in their last bits.
         means = {
             place: round(mean, 12) for place, row in enumerate(rows) if (mean := row.mean(metric)) is not None
         }
