@@ -12,8 +12,7 @@ from alterrec.report.figures.lines import Line
 from alterrec.report.presentation import Presentation
 from alterrec.report.training_curves import exceeds_seed_noise
 from alterrec.results import read_study
-from alterrec.studies.alternation import alternation
-from alterrec.studies.imbalance import imbalance
+from alterrec.studies import alternation, imbalance
 
 
 def epoch(
@@ -74,21 +73,21 @@ def fused(tmp_path: Path) -> Presentation:
         trained("id_only", single(0.19), single(0.21), best=2),
         trained("text_only", single(0.10), single(0.10), best=2),
     ]
-    return imbalance(read_study(write_study(tmp_path, rows, study="imbalance")))
+    return imbalance.report(read_study(write_study(tmp_path, rows, study="imbalance")))
 
 
 def test_what_each_part_keeps_and_which_is_drowned(fused: Presentation) -> None:
     assert fused.findings == [
         # Text 0.05 of 0.10; ID 0.18 of 0.19 and 0.19 of 0.21, so 94.7 % and 90.5 %.
-        "Text is drowned more: inside NFRec text keeps 50 ± 0% of what it reaches alone, ID 93 ± 3%.",
+        "Text loses more: inside NFRec, text keeps 50 ± 0% of what it reaches alone, ID keeps 93 ± 3%.",
         "ID in NFRec reaches 18.5% validation NDCG@20 at its best epoch, ID only 20.0%: -1.50 ± 0.71 points.",
         "Text in NFRec reaches 5.0% validation NDCG@20 at its best epoch, text only 10.0%: "
         "-5.00 ± 0.00 points.",
         "Training loss in nats: NFRec 6.00 ± 0.00, ID in NFRec 6.10 ± 0.00, text in NFRec 7.80 ± 0.00. "
-        "ID lies nearer to the whole.",
+        "ID is closer to the whole model.",
         # 0.20 - 0.19 and 0.21 - 0.21.
-        "NFRec as a whole against ID only, the better of the two: +0.50 ± 0.71 points of validation NDCG@20, "
-        "less than seeds differ.",
+        "NFRec as a whole compared with ID only, the better of the two: +0.50 ± 0.71 points of validation "
+        "NDCG@20, which is within the variation between seeds.",
     ]
 
 
@@ -111,18 +110,18 @@ def test_seeds_that_differ_show_no_drowning(tmp_path: Path) -> None:
         trained("id_only", single(0.18), single(0.76), best=2),
         trained("text_only", single(0.10), single(0.10), best=2),
     ]
-    said = imbalance(read_study(write_study(tmp_path, rows))).findings
+    said = imbalance.report(read_study(write_study(tmp_path, rows))).findings
     # ID keeps 100 % and 25 %, text 50 % twice.
-    assert said[0].startswith("Which part is drowned more is not shown, for seeds differ as much")
-    alone = imbalance(read_study(write_study(tmp_path, [trained("id_only", single(0.2), best=2)])))
+    assert said[0].startswith("The seeds do not agree on which part loses more")
+    alone = imbalance.report(read_study(write_study(tmp_path, [trained("id_only", single(0.2), best=2)])))
     assert alone.findings == [
-        "nfrec_concat and the parts alone are not finished, so there is nothing to compare yet."
+        "nfrec_concat and its parts alone have no finished runs yet, so nothing can be compared."
     ]
 
 
 def test_runs_without_losses_have_no_panel_of_them(tmp_path: Path) -> None:
     old = [epoch(1, {"score": 0.1, "id": 0.1, "text": 0.1})]
-    shown = imbalance(read_study(write_study(tmp_path, [trained("nfrec_concat", old, best=1)])))
+    shown = imbalance.report(read_study(write_study(tmp_path, [trained("nfrec_concat", old, best=1)])))
     assert len(shown.figures()["imbalance"].panels) == 1
     assert shown.sections[1].tables["parts"].table.columns == (
         "",
@@ -150,17 +149,18 @@ def turns(id_end: float, text_end: float) -> list[dict[str, Any]]:
 
 def test_what_alternation_gives(tmp_path: Path) -> None:
     rows = [trained("alterrec", turns(0.09, 0.12), turns(0.12, 0.10), best=4)]
-    shown = alternation(read_study(write_study(tmp_path, rows)))
+    shown = alternation.report(read_study(write_study(tmp_path, rows)))
     assert shown.findings == [
         # ID -1 and +2 points, text +4 and +2.
-        "Only text is shown to rise while they alternate. Validation NDCG@20 from the end of the warm-up to "
-        "the best epoch: ID +0.50 ± 2.12 points (10.0% to 10.5%) and "
+        "Only text improves by more than the variation between seeds while they alternate. Change of "
+        "validation NDCG@20 from the end of the warm-up to the best epoch: ID +0.50 ± 2.12 points (10.0% to "
+        "10.5%) and "
         "text +3.00 ± 1.41 points (8.0% to 11.0%).",
-        "AlterRec's highest validation NDCG@20 with hard negatives is 15.0%, in the warm-up 12.0%: "
-        "+3.00 ± 0.00 points. Longer training is part of that; the study ablation, where alterrec_random has "
-        "random negatives throughout, tells the two apart.",
-        "Validation Hits@20 chose epoch 4 of 4 and 4 of 4; in 2 of 2 runs that is an epoch with hard "
-        "negatives. Where it is the last epoch, longer training may still help.",
+        "AlterRec's highest validation NDCG@20 is 15.0% with hard negatives and 12.0% in the warm-up: "
+        "+3.00 ± 0.00 points. Part of this gain comes from longer training; the study ablation separates the "
+        "two, because its alterrec_random uses random negatives throughout.",
+        "Validation Hits@20 chose epoch 4 of 4 and 4 of 4; in 2 of 2 runs this epoch has hard "
+        "negatives. If it is the last epoch, longer training may still help.",
     ]
     (plot,) = shown.figures().values()
     assert len(plot.panels) == 2
@@ -168,11 +168,9 @@ def test_what_alternation_gives(tmp_path: Path) -> None:
 
 def test_a_training_without_hard_negatives_says_only_its_best_epoch(tmp_path: Path) -> None:
     rows = [trained("alterrec", turns(0.09, 0.12)[:2], best=1)]
-    said = alternation(read_study(write_study(tmp_path, rows))).findings
-    assert said == [
-        "Validation Hits@20 chose epoch 1 of 2; in 0 of 1 runs that is an epoch with hard negatives."
-    ]
-    none = alternation(read_study(write_study(tmp_path, [row("alterrec", "ours")])))
+    said = alternation.report(read_study(write_study(tmp_path, rows))).findings
+    assert said == ["Validation Hits@20 chose epoch 1 of 2; in 0 of 1 runs this epoch has hard negatives."]
+    none = alternation.report(read_study(write_study(tmp_path, [row("alterrec", "ours")])))
     assert (none.findings, none.figures()) == (["alterrec has no finished run yet."], {})
 
 

@@ -61,12 +61,12 @@ def test_what_is_said_of_the_data() -> None:
     assert findings(made()) == [
         "200 items, 1,150 sessions of 7 users and 3,450 interactions, from 2023-11-14 to 2023-11-25 "
         "(12 days).",
-        "A session of train has 3 items in the median, 3.0 in the mean and 4 at most.",
-        "Of 100 test targets, the last item of each session, 25.0% repeat an item of their session and 10.0% "
-        "are cold: never seen in train.",
-        "Of the interactions in train, the most popular 1% of items have 20.0% and the most popular 10% of "
-        "items have 60.0%.",
-        "Texts have 2.5 words in the mean, of title and brand; 10 items have none.",
+        "The length of training sessions has median 3, mean 3.0 and maximum 4.",
+        "Of the 100 test targets (the last item of each session), 25.0% repeat an item of their session and "
+        "10.0% are cold, which means that they never occur in training.",
+        "Of the training interactions, 20.0% belong to the most popular 1% of items and 60.0% belong to the "
+        "most popular 10% of items.",
+        "Texts are made of title and brand and have 2.5 words on average; 10 items have no text.",
     ]
     assert findings(made(start=5, text=False))[0].endswith("3,450 interactions.")
     assert findings(made(text=False))[-1].startswith("The items have no texts")
@@ -75,9 +75,9 @@ def test_what_is_said_of_the_data() -> None:
 def test_what_limits_a_comparison() -> None:
     # 1.96 * sqrt(0.25 / 100) = 0.098.
     (few,) = caveats(made())
-    assert "100 test targets: a share of hits near one half is known to ±9.8 percentage points" in few
+    assert "100 test targets, a hit rate near one half is accurate to ±9.8 percentage points" in few
     assert "counters rather than dates" in caveats(made(start=5))[1]
-    assert "No timestamps" in caveats(made(start=None))[1]
+    assert "no timestamps" in caveats(made(start=None))[1]
 
 
 def test_lengths_that_are_near_share_a_bar() -> None:
@@ -101,7 +101,7 @@ def test_the_page_of_a_data_set(tmp_path: Path) -> None:
     assert {load[:1] for load in page.loads} <= {"#"}
     assert "<script" not in text
     assert page.headings == [
-        "online retail in numbers",
+        "Statistics of online retail",
         "Caveats",
         "Sessions (Table 3)",
         "Lengths and popularity",
@@ -115,7 +115,7 @@ def test_the_page_of_a_data_set(tmp_path: Path) -> None:
     assert list(line.values()) == ["online retail", "7", "200", "1000", "50", "100"]
     with (tmp_path / "targets.csv").open(newline="") as file:
         assert [row["repeated"] for row in csv.DictReader(file)] == ["0.25", "0.5"] * 3
-    assert "| first 10% of items | 60.0% |" in (tmp_path / "dataset.md").read_text("utf-8")
+    assert "| top 10% of items | 60.0% |" in (tmp_path / "dataset.md").read_text("utf-8")
     assert "| all fields | 95.0% | 2.5 |" in (tmp_path / "dataset.md").read_text("utf-8")
     assert (tmp_path / "figures" / "distributions.png").read_bytes().startswith(b"\x89PNG")
 

@@ -19,10 +19,9 @@ from alterrec.results import Group, StudyResult, read_study
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
 from alterrec.studies.queue import RunQueue
-from alterrec.studies.rivals import pairs
 from alterrec.studies.study import load_study
-from alterrec.studies.study_result import study_comparisons
-from alterrec.studies.tables import row_comparison_table
+from alterrec.studies.study_result import compare_rows, named_baselines
+from alterrec.studies.study_tables import row_comparison_table
 
 GROUPS = (("cold", 10), ("1-5", 40), (">100", 150))
 
@@ -81,18 +80,20 @@ def test_gains_by_hand(study: StudyResult) -> None:
 def test_what_is_said_leaves_small_groups_out(tmp_path: Path, study: StudyResult) -> None:
     hits, ndcg, alterrec, sasrec = findings(study)
     assert hits == (
-        "By Hits@20, alterrec gains most over bert4rec on the rarest targets (1-5 times in train; 40 "
-        "targets, 20.0% of test), in percentage points: +7.00 [+6.00, +8.00]. On the most popular (>100 "
-        "times in train; 150 targets, 75.0% of test) its gain is +1.00 [+0.00, +2.00] (not shown)."
+        "Hits@20: alterrec gains most over bert4rec on the rarest targets (1-5 times in training; 40 "
+        "targets, 20.0% of test), +7.00 [+6.00, +8.00] percentage points. On the most popular targets (>100 "
+        "times in training; 150 targets, 75.0% of test) its gain is +1.00 [+0.00, +2.00] (not significant)."
     )
     assert ndcg == hits.replace("Hits@20", "NDCG@20")
     assert alterrec == (
-        "alterrec less bert4rec in NDCG@20: all targets +2.00 [+1.00, +3.00]; 1-5 +7.00 [+6.00, +8.00]; >100 "
-        "+1.00 [+0.00, +2.00] (not shown)."
+        "alterrec minus bert4rec in NDCG@20: all targets +2.00 [+1.00, +3.00]; 1-5 +7.00 [+6.00, +8.00]; "
+        ">100 "
+        "+1.00 [+0.00, +2.00] (not significant)."
     )
-    assert "1-5 +4.00 [+3.00, +5.00] (not shown); >100 +4.00" in sasrec
+    assert "1-5 +4.00 [+3.00, +5.00] (not significant); >100 +4.00" in sasrec
     assert load_study(tmp_path).presentation().caveats == [
-        "Groups with fewer than 30 targets say little and are left out of the sentences above: cold (10)."
+        "Groups with fewer than 30 targets are too small for conclusions and are left out of the findings: "
+        "cold (10)."
     ]
 
 
@@ -105,7 +106,7 @@ def test_the_page_of_the_long_tail(tmp_path: Path, study: StudyResult) -> None:
     assert {load[:1] for load in page.loads} <= {"#"}
     assert "<script" not in text
     assert "Rare and popular targets on online retail: gains over bert4rec" in page.headings
-    assert "where the paper has relative improvement" in page.text
+    assert "The paper shows relative improvement" in page.text
     markdown = (tmp_path / "longtail.md").read_text("utf-8")
     assert "| targets | 10 | 40 | 150 |" in markdown
     assert "| alterrec | 40.00 ± 14.14 | 13.00 ± 1.41 | 42.00 ± 2.83 |" in markdown
@@ -129,7 +130,7 @@ def test_without_the_reference_nothing_is_gained(tmp_path: Path) -> None:
     write_study(tmp_path, waiting, study="longtail", reference="bert4rec", complete=False)
     shown = load_study(tmp_path).presentation()
     assert shown.findings == [
-        "bert4rec, the reference, has no numbers yet, so that nothing is held against it."
+        "The reference bert4rec has no numbers yet, so nothing can be compared with it."
     ]
     assert shown.figures() == {}
     assert "| alterrec | 40.00" in shown.markdown()
@@ -163,7 +164,7 @@ def test_rows_are_held_against_the_reference_group_by_group(runs: RunQueue) -> N
     rows = [plan_row(model, runs, {}, 1) for model in ("sasrec", "bert4rec")]
     finish(runs, rows[0].seeds[0], greater=[0, 0, 50, 50], counts=counts)
     finish(runs, rows[1].seeds[0], greater=[50, 0, 0, 50], counts=counts)
-    found = study_comparisons(rows, runs, pairs({"sasrec": ("bert4rec",)}), grouped=True)
+    found = compare_rows(rows, runs, named_baselines({"sasrec": ("bert4rec",)}), by_group=True)
     hits = {each.group: each for each in found if each.metric == "hits@20"}
     assert {group: each.mean for group, each in hits.items()} == {
         "": 0.0,
@@ -174,7 +175,7 @@ def test_rows_are_held_against_the_reference_group_by_group(runs: RunQueue) -> N
     assert hits["cold"].p == paired_differences([[1.0]], [[0.0]])[0].p == 1.0
     assert {each.baseline for each in found} == {"bert4rec"}
     assert len(found) == len(METRICS) * 4
-    alone = study_comparisons(rows, runs, pairs({"sasrec": ("bert4rec",)}))
+    alone = compare_rows(rows, runs, named_baselines({"sasrec": ("bert4rec",)}))
     assert [each.group for each in alone] == [""] * len(METRICS)
 
 

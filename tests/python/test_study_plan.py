@@ -17,12 +17,18 @@ from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.results import StudyResult, from_json, to_json
-from alterrec.studies.guess import START_SECONDS, Sizes, epoch_operations, guess_seconds
-from alterrec.studies.plan import PAPER_GRID, Order, failure_of, plan_of, plan_row
-from alterrec.studies.queue import Failure, RunQueue
-from alterrec.studies.rivals import best_baseline
+from alterrec.studies import table1
+from alterrec.studies.plan import PAPER_GRID, QUICK, StudyOptions, failure_of, plan_of, plan_row
+from alterrec.studies.queue import (
+    START_SECONDS,
+    DataSizes,
+    Failure,
+    RunQueue,
+    epoch_operations,
+    estimate_seconds,
+)
 from alterrec.studies.scheduler import describe, seconds_left
-from alterrec.studies.study import QUICK, QUICK_ROWS, lookup
+from alterrec.studies.study import find_study
 from alterrec.studies.study_result import row_result, study_result
 
 GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
@@ -224,9 +230,13 @@ def test_what_a_run_left_before_its_first_epoch_is_cleared(runs: RunQueue) -> No
             -9,
             "epoch 1/3",
             True,
-            ("killed by signal 9, perhaps for want of memory; the last it said: epoch 1/3", -9, False),
+            (
+                "killed by signal 9, perhaps because memory ran out; the last line of its log is 'epoch 1/3'",
+                -9,
+                False,
+            ),
         ),
-        (0, "", True, ("no result; the last it said: it said nothing", 0, False)),
+        (0, "", True, ("no result; its log is empty", 0, False)),
     ],
 )
 def test_failures_in_words(
@@ -265,8 +275,8 @@ def test_settings_not_chosen_yet_are_counted(runs: RunQueue) -> None:
     assert describe(plan, runs, 1) == "6 runs, 3 finished; 3 to go, about 30.0 s"
 
 
-def order(*models: str, seeds: int = 1) -> Order:
-    return Order(models, seeds, {}, {}, "alterrec study table1")
+def options(*models: str, seeds: int = 1) -> StudyOptions:
+    return StudyOptions(only=models, seeds=seeds, command="alterrec study table1")
 
 
 def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs: RunQueue) -> None:
@@ -282,7 +292,7 @@ def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs
     for row in rows:
         for run, greater in zip(row.seeds, above[row.model], strict=True):
             finish(runs, run, greater=greater)
-    facts = study_result("table1", order(*models, seeds=2), rows, runs, best_baseline)
+    facts = study_result(table1.STUDY, options(*models, seeds=2), rows, runs)
     assert [row.kind for row in facts.rows] == ["ours", "ablation", "baseline", "baseline"]
     assert facts.complete
     found = {each.metric: each for each in facts.comparisons}
@@ -302,7 +312,7 @@ def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs
 def test_without_a_rival_nothing_is_compared(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
     finish(runs, rows[0].seeds[0])
-    facts = study_result("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
+    facts = study_result(table1.STUDY, options("alterrec", "id_only"), rows, runs)
     assert facts.comparisons == []
     assert not facts.complete
 
@@ -313,7 +323,7 @@ def test_damaged_ranks_are_named(runs: RunQueue) -> None:
         finish(runs, row.seeds[0])
     (runs.path(rows[1].seeds[0]) / "ranks.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"id_only-.*ranks\.parquet is damaged"):
-        study_result("table1", order("alterrec", "id_only"), rows, runs, best_baseline)
+        study_result(table1.STUDY, options("alterrec", "id_only"), rows, runs)
 
 
 def test_every_system_is_a_baseline_but_alterrec_and_its_variants() -> None:
@@ -329,8 +339,8 @@ def test_every_system_is_a_baseline_but_alterrec_and_its_variants() -> None:
 
 
 def test_an_unknown_study_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"'tabel1' is unknown; allowed: table1.*; did you mean 'table1'"):
-        lookup("tabel1")
+    with pytest.raises(InputError, match=r"'tabel1' is unknown; choose one of .*; did you mean 'table1'"):
+        find_study("tabel1")
 
 
 def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -340,11 +350,11 @@ def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
         cli.app(["study", "--help"], prog_name="alterrec")
     said = " ".join(capsys.readouterr().out.split())
     assert all(f"{key} {value}" in said for key, value in QUICK.items())
-    assert all(row in said for row in QUICK_ROWS)
+    assert all(row in said for row in table1.QUICK_SYSTEMS)
 
 
 def test_before_any_run_the_size_of_the_data_says_how_long(runs: RunQueue) -> None:
-    runs.sizes = Sizes(2_000, np.full(1_000, 4), 100)
+    runs.sizes = DataSizes(2_000, np.full(1_000, 4), 100)
     small = plan_of([plan_row("id_only", runs, {}, 1)])
     assert "1 to go, roughly" in describe(small, runs, 1)
     recipe = small.runs[0].recipe
@@ -352,4 +362,4 @@ def test_before_any_run_the_size_of_the_data_says_how_long(runs: RunQueue) -> No
     assert epoch_operations(wider, runs.sizes) > 2 * epoch_operations(recipe, runs.sizes)
     capped = resolve("id_only", ["paper"], {"data.prefixes": 1})
     assert epoch_operations(capped, runs.sizes) < epoch_operations(recipe, runs.sizes)
-    assert guess_seconds(resolve("itemknn", ["paper"]), runs.sizes) == START_SECONDS
+    assert estimate_seconds(resolve("itemknn", ["paper"]), runs.sizes) == START_SECONDS

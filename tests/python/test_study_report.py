@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alterrec.studies.tables import cost_table, marks, metric_data, metric_rows, notes, ordered, search_table
-from alterrec.studies.words import caveats
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
@@ -20,7 +18,17 @@ import alterrec
 from alterrec.errors import InputError
 from alterrec.report.tables import Table, latex, markdown, plain
 from alterrec.results import read_study
-from alterrec.studies.table1 import findings, table1
+from alterrec.studies.study_report import caveats
+from alterrec.studies.study_tables import (
+    cost_table,
+    marks,
+    metric_data,
+    metric_rows,
+    notes,
+    ordered,
+    search_table,
+)
+from alterrec.studies.table1 import findings, report
 
 ROWS = [
     row("alterrec", "ours", [20, 30, 10, 12.01, 8], [22, 32, 10, 12.03, 8]),
@@ -106,23 +114,28 @@ def test_marks_in_each_form() -> None:
 def test_the_answer_in_words(folder: Path) -> None:
     claim, best = findings(read_study(folder))
     assert claim == (
-        "Is alterrec above all 2 baselines? In part: above in MRR@20; below in Hits@10; not shown in "
-        "Hits@20, NDCG@10 and NDCG@20. Percentage points against the best of them in each metric, with 95% "
-        "intervals: Hits@10 -4.00 [-5.00, -3.00] (itemknn); Hits@20 +0.00 [-1.00, +1.00] (itemknn); NDCG@10 "
+        "Is alterrec better than all 2 baselines? Partly: above in MRR@20; below in Hits@10; no significant "
+        "difference in Hits@20, NDCG@10 and NDCG@20. Difference from the best baseline in each metric, in "
+        "percentage points with 95% intervals: Hits@10 -4.00 [-5.00, -3.00] (itemknn); Hits@20 +0.00 [-1.00, "
+        "+1.00] (itemknn); NDCG@10 "
         "+0.00 [-1.00, +1.00] (sasrec); NDCG@20 -0.98 [-1.98, +0.02] (itemknn); MRR@20 +1.50 [+0.50, +2.50] "
         "(sasrec)."
     )
-    assert best == "The highest NDCG@20 is that of itemknn, 13.00%."
+    assert best == "itemknn has the highest NDCG@20, 13.00%."
 
 
 @pytest.mark.parametrize(
     ("mean", "p", "said"),
-    [(1.0, 0.01, "Yes: above in every"), (-1.0, 0.01, "No: below in every"), (1.0, 0.06, "Not shown in any")],
+    [
+        (1.0, 0.01, "Yes: above in every"),
+        (-1.0, 0.01, "No: below in every"),
+        (1.0, 0.06, "No significant difference in any"),
+    ],
 )
 def test_one_verdict_in_all_metrics(tmp_path: Path, mean: float, p: float, said: str) -> None:
     compared = [difference("alterrec", metric, "sasrec", mean, p) for metric in METRICS]
     (claim, _) = findings(read_study(write_study(tmp_path, [ROWS[0], ROWS[4]], comparisons=compared)))
-    assert claim.startswith(f"Is alterrec above the one baseline? {said} metric. ")
+    assert claim.startswith(f"Is alterrec better than the only baseline? {said} metric. ")
 
 
 def test_cost_and_search(tmp_path: Path) -> None:
@@ -162,9 +175,9 @@ def test_rows_that_wait_or_failed_say_so(tmp_path: Path) -> None:
     ]
     assert notes(study)[1:] == ["(a) sasrec: not finished yet.", "(b) srgnn: killed by signal 9."]
     assert caveats(study) == [
-        "Not all runs are finished; the same command goes on, and this page is written again.",
+        "Some runs have not finished. Run the same command again to resume them and update this page.",
         "A run failed: srgnn, seed 0: killed by signal 9.",
-        "Fewer than 2 seeds: gru4rec.",
+        "These systems have fewer than 2 seeds: gru4rec.",
     ]
 
 
@@ -173,13 +186,13 @@ def test_what_to_doubt(tmp_path: Path) -> None:
     rows[1]["runs"][0]["exclude_seen"] = True
     study = read_study(write_study(tmp_path, rows, quick={"model.dim": 32}, seeds=1))
     coarse, seeds, unequal = caveats(study)
-    assert "model.dim = 32, nothing searched" in coarse
-    assert seeds.startswith("One seed")
+    assert "model.dim = 32 and no search" in coarse
+    assert seeds.startswith("There is one seed")
     assert "ranked by different rules" in unequal
 
 
 def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
-    table1(read_study(folder)).write(folder)
+    report(read_study(folder)).write(folder)
     assert {path.name for path in folder.iterdir()} == {
         *("study.json", "table1.md", "report.html", "figures"),
         *(
@@ -195,11 +208,11 @@ def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
     assert page.open == []
     assert page.headings == [
         "Table 1 on online retail",
-        "Every system",
-        "In pictures",
-        "Against the best baseline",
-        "What was chosen, and what it took",
-        "How it was run",
+        "All systems",
+        "Metrics of all systems",
+        "Comparison with the best baseline",
+        "Chosen settings and cost",
+        "Protocol and versions",
         "How to reproduce",
     ]
     assert {load[:1] for load in page.loads} <= {"#"}
@@ -218,7 +231,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     rows = [row("sasrec", "baseline", [1] * 5), row(bad, "baseline", reason=bad)]
     failed = [{"run": bad, "reason": bad}]
     write_study(tmp_path, rows, command=bad, failures=failed, settings={"text.encoder": bad})
-    table1(read_study(tmp_path)).write(tmp_path)
+    report(read_study(tmp_path)).write(tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")
     assert "<script" not in text
     assert Outline(text).open == []
@@ -265,6 +278,6 @@ def test_what_runs_warned_of_is_said(tmp_path: Path) -> None:
     rows[0]["runs"][1] |= {"warnings": ["epoch 5: below the warm-up"], "best_epoch": 4}
     (said,) = caveats(read_study(write_study(tmp_path, rows)))
     assert said == (
-        "Runs that warn: alterrec 1 of 2, kept epochs 7 and 4 of 10. "
-        "The first of them: epoch 5: below the warm-up."
+        "Some runs have warnings: alterrec in 1 of 2 runs (best epochs 7 and 4 of 10). "
+        "The first warning is: epoch 5: below the warm-up."
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alterrec.studies.tables import metric_rows, rival_marks
 from study_folder import METRICS, difference, row, write_study
 from test_report import Outline
 
@@ -17,6 +16,8 @@ from alterrec.report.presentation import Presentation
 from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
 from alterrec.studies.study import STUDIES, load_study
+from alterrec.studies.study_result import named_baselines
+from alterrec.studies.study_tables import baseline_marks, metric_rows
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:
@@ -60,21 +61,22 @@ def whole(tmp_path: Path) -> StudyResult:
 def test_each_question_of_table_2_is_answered(whole: StudyResult) -> None:
     hard, text, item, apart = ablation.findings(whole)
     assert hard == (
-        "Do hard negatives give more than random ones? Not shown in any metric. alterrec less "
+        "Are hard negatives better than random ones? No significant difference in any metric. alterrec minus "
         "alterrec_random, in percentage points with 95% intervals: Hits@20 +1.00 [+0.00, +2.00], NDCG@20 "
         "+1.00 [+0.00, +2.00]."
     )
-    assert text.startswith("Does text add to ID? Yes: above in every metric. ")
-    assert item.startswith("Does ID add to text? No: below in every metric. ")
+    assert text.startswith("Does text improve on ID alone? Yes: above in every metric. ")
+    assert item.startswith("Does ID improve on text alone? No: below in every metric. ")
     assert apart == (
-        "Does alternation give more than training the two networks apart? In part: above in Hits@20; not "
-        "shown in NDCG@20. alterrec less independent, in percentage points with 95% intervals: Hits@20 +2.00 "
+        "Is alternation better than training the two networks independently? Partly: above in Hits@20; no "
+        "significant difference in NDCG@20. alterrec minus independent, in percentage points with 95% "
+        "intervals: Hits@20 +2.00 "
         "[+1.00, +3.00], NDCG@20 +0.00 [-1.00, +1.00]."
     )
 
 
 def test_table_2_is_in_the_order_of_the_paper_with_marks_on_the_variants(whole: StudyResult) -> None:
-    table = metric_rows(whole, rival_marks(whole), whole.rows)
+    table = metric_rows(whole, baseline_marks(whole), whole.rows)
     # Means and deviations over seeds of mean - 1 and mean + 1: sqrt(2).
     assert [(cells[0], cells[2]) for cells in table.rows] == [
         ("alterrec", "30.00 ± 1.41"),
@@ -91,7 +93,7 @@ def test_the_page_of_table_2(tmp_path: Path, whole: StudyResult) -> None:
     assert "AlterRec and its variants (Table 2)" in page.headings
     assert "both networks, each trained on the whole catalogue" in page.text
     assert ablation.TWO_CAUSES in page.text
-    assert "below alterrec, by a paired permutation test" in page.text
+    assert "significantly below alterrec, by a paired permutation test" in page.text
     for name in ("systems", "gains"):
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert {"ablation.csv", "ablation.tex", "variants.csv"} <= {path.name for path in tmp_path.iterdir()}
@@ -148,21 +150,22 @@ def test_fused_models_are_held_against_their_better_part(fused: StudyResult) -> 
 
 def test_what_fusing_gives_in_words(fused: StudyResult) -> None:
     assert fusion.findings(fused) == [
-        "By Hits@20, of 3 models fusing is above the better of its two parts in 1 (FDSA) and below it in 1 "
-        "(NFRec-sum); in 1 neither is shown.",
-        "By NDCG@20, of 3 models fusing is above the better of its two parts in 2 (NFRec-concat and FDSA) "
-        "and below it in 1 (NFRec-sum).",
-        "Does fusing in NFRec-sum beat the better part? No: below in Hits@20 and NDCG@20. In percentage "
+        "Hits@20: fusion is above the better part in 1 (FDSA) of 3 models and below it in 1 (NFRec-sum); in "
+        "1 "
+        "the difference is not significant.",
+        "NDCG@20: fusion is above the better part in 2 (NFRec-concat and FDSA) of 3 models and below it in 1 "
+        "(NFRec-sum).",
+        "Is fusion in NFRec-sum better than its better part? No: below in Hits@20 and NDCG@20. In percentage "
         "points: Hits@20 -1.00 [-2.00, +0.00] over id_only, NDCG@20 -1.00 [-2.00, +0.00] over id_only.",
-        "Does fusing in NFRec-concat beat the better part? In part: above in NDCG@20; not shown in Hits@20. "
-        "In percentage points: Hits@20 +1.00 [+0.00, +2.00] over id_only, NDCG@20 +1.00 [+0.00, +2.00] over "
-        "id_only.",
-        "Does fusing in FDSA beat the better part? Yes: above in Hits@20 and NDCG@20. In percentage points: "
-        "Hits@20 +2.00 [+1.00, +3.00] over fdsa_text, NDCG@20 +2.00 [+1.00, +3.00] over fdsa_text.",
-        "Is the text part of NFRec-sum and NFRec-concat stronger than its ID part? No: below in Hits@20 and "
-        "NDCG@20. Hits@20 -11.00 [-12.00, -10.00], NDCG@20 -11.00 [-12.00, -10.00].",
-        "Is the text part of FDSA stronger than its ID part? Not shown in Hits@20 and NDCG@20. Hits@20 +3.00 "
-        "[+2.00, +4.00], NDCG@20 +3.00 [+2.00, +4.00].",
+        "Is fusion in NFRec-concat better than its better part? Partly: above in NDCG@20; no significant "
+        "difference in Hits@20. In percentage points: Hits@20 +1.00 [+0.00, +2.00] over id_only, NDCG@20 "
+        "+1.00 [+0.00, +2.00] over id_only.",
+        "Is fusion in FDSA better than its better part? Yes: above in Hits@20 and NDCG@20. In percentage "
+        "points: Hits@20 +2.00 [+1.00, +3.00] over fdsa_text, NDCG@20 +2.00 [+1.00, +3.00] over fdsa_text.",
+        "Is the text part of NFRec-sum and NFRec-concat better than the ID part? No: below in Hits@20 and "
+        "NDCG@20. In percentage points: Hits@20 -11.00 [-12.00, -10.00], NDCG@20 -11.00 [-12.00, -10.00].",
+        "Is the text part of FDSA better than the ID part? No significant difference in Hits@20 and NDCG@20. "
+        "In percentage points: Hits@20 +3.00 [+2.00, +4.00], NDCG@20 +3.00 [+2.00, +4.00].",
     ]
 
 
@@ -186,7 +189,7 @@ def colour_of(name: str) -> tuple[float, ...]:
 def test_the_page_of_fusion(tmp_path: Path, fused: StudyResult) -> None:
     page = written(load_study(tmp_path).presentation(), tmp_path)
     assert "Fused, ID alone, text alone (Figures 2 and 8)" in page.headings
-    assert "What fusing gives" in page.headings
+    assert "Gain from fusion" in page.headings
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         *("fusion.png", "fusion.svg", "gains.png", "gains.svg")
     }
@@ -195,12 +198,12 @@ def test_the_page_of_fusion(tmp_path: Path, fused: StudyResult) -> None:
 def test_parts_alone_make_no_picture_of_gains(tmp_path: Path) -> None:
     write_study(tmp_path, rows_of(id_only=31, text_only=20), study="fusion")
     page = written(load_study(tmp_path).presentation(), tmp_path)
-    assert "What fusing gives" not in page.headings
+    assert "Gain from fusion" not in page.headings
 
 
 @pytest.mark.parametrize("name", ["ablation", "fusion"])
 def test_rivals_are_rows_of_the_study(name: str) -> None:
-    study = STUDIES[name]
-    values = {model: np.zeros((2, 5)) for model in study.models}
-    chosen = dict.fromkeys((label, rival[0]) for label, rival in study.rivals({}, values))
+    values = {model: np.zeros((2, 5)) for model in STUDIES[name].systems}
+    baselines = {"ablation": {ablation.WHOLE: tuple(ablation.QUESTIONS)}, "fusion": fusion.BASELINES}[name]
+    chosen = dict.fromkeys((label, found[0]) for label, found in named_baselines(baselines)({}, values))
     assert len(chosen) == {"ablation": 4, "fusion": 11}[name]

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date, statistics
-from alterrec.errors import InputError
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, percent
 from alterrec.results import StudyResult
-from alterrec.studies.plan import Study, StudyOptions
+from alterrec.studies.plan import Study
 from alterrec.studies.queue import RunQueue
 
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
@@ -199,13 +198,6 @@ def _whole(share: float) -> str:
     return f"{100 * share:g}%"
 
 
-def complete(options: StudyOptions) -> StudyOptions:
-    """Refuse the options of studies that train."""
-    if options.only or options.seeds or options.search:
-        raise InputError("the study dataset trains nothing; leave out --only, --seeds and --search")
-    return options
-
-
 def add_statistics(result: StudyResult, _: RunQueue, data: Dataset) -> StudyResult:
     """Add the statistics of the data to the result."""
     return replace(result, statistics=statistics(data))
@@ -216,6 +208,5 @@ STUDY = Study(
     summary="sessions, targets, popularity and texts of the data, without training (Table 3)",
     systems=(),
     report=report,
-    complete=complete,
     extend=add_statistics,
 )

@@ -39,8 +39,8 @@ CURVES_NOTE = (
 )
 TABLE_NOTE = (
     "Values are at the epoch that validation chose for each run. Share of gradient: the share of a part in "
-    "the sum of the gradient norms of the ID and the text columns of the item table, averaged over the epochs "
-    "up to the best one."
+    "the sum of the gradient norms of the ID and the text columns of the item table, averaged over the "
+    "epochs up to the best one."
 )
 
 

@@ -174,6 +174,8 @@ def complete_options(study: Study, options: StudyOptions) -> StudyOptions:
     if "run.seed" in options.settings:
         raise InputError("--set run.seed is for a single run; use --seeds N, which trains seeds 0 to N - 1")
     systems = tuple(dict.fromkeys((*study.systems, *study.choices)))
+    if not systems and (options.only or options.seeds or options.search):
+        raise InputError(f"study {study.name} trains nothing; leave out --only, --seeds and --search")
     for model in options.only:
         check_name("--only", model, systems)
     options = study.complete(options)

@@ -106,8 +106,8 @@ def _completed(axes: Grid, model: str, options: StudyOptions) -> dict[str, list[
 
 
 def _values(key: str, given: Sequence[Any], model: str, options: StudyOptions) -> list[Any]:
-    settings = [options.fixed, *({**options.fixed, key: value} for value in given)]
-    base, *values = [resolve(model, options.presets, each).value(key) for each in settings]
+    settings = [*({**options.fixed, key: value} for value in given), options.fixed]
+    *values, base = [resolve(model, options.presets, each).value(key) for each in settings]
     if key == ALPHA:
         for value in values:
             if value not in ALPHAS:

@@ -22,7 +22,7 @@ from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, resolve
 from alterrec.studies.locks import LockFile
 from alterrec.studies.plan import PAPER_GRID
-from alterrec.studies.queue import ALWAYS, spoken
+from alterrec.studies.queue import EVERY_RUN, setting_text
 from alterrec.studies.search_space import read_search
 from alterrec.studies.tune_result import TuneResult, trials_of
 from alterrec.studies.tune_trials import TrialRunner
@@ -75,7 +75,7 @@ def tune(
     _require_optuna()
     overrides = dict(overrides or {})
     _check(trials, overrides)
-    fixed = {**overrides, **ALWAYS, "run.seed": seed}
+    fixed = {**overrides, **EVERY_RUN, "run.seed": seed}
     recipe = resolve(model, presets, fixed)
     if recipe.schedule.regime == "none":
         raise InputError(f"{model} has nothing to train; choose a system that trains")
@@ -197,6 +197,6 @@ def _train_command(recipe: Recipe, settings: Mapping[str, Any], source: DataSour
         *("alterrec", "study", "table1", f"--only={recipe.model_name}", f"--seeds={SEEDS}"),
         f"--preset={','.join(recipe.presets)}",
         *source.arguments(),
-        *(f"--set={key}={spoken(value)}" for key, value in fixed.items()),
+        *(f"--set={key}={setting_text(value)}" for key, value in fixed.items()),
     ]
     return shlex.join(parts)

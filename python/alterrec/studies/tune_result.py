@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alterrec.files import write_json, write_text
 from alterrec.metrics import metric_name
 from alterrec.report.tables import Table, duration, plain
-from alterrec.studies.queue import spoken
+from alterrec.studies.queue import setting_text
 
 if TYPE_CHECKING:
     import optuna
@@ -170,4 +170,4 @@ def short_value(value: Any) -> str:
         >>> short_value(0.00123456), short_value(64), short_value(True), short_value("gbce")
         ('0.001235', '64', 'true', 'gbce')
     """
-    return f"{value:.4g}" if isinstance(value, float) else spoken(value)
+    return f"{value:.4g}" if isinstance(value, float) else setting_text(value)
