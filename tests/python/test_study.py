@@ -34,7 +34,7 @@ def runs_find_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 # One training of the shop takes about a second beside the start of its process.
 SMALL = ("--set=model.dim=8", "--set=schedule.epochs=3", "--set=optim.batch_size=64", "--set=run.threads=1")
 RATE = "--set=optim.lr=0.01"
-FIXED = (RATE, "--set=model.dropout=0.1")
+FIXED = (RATE, "--set=text.dropout=0.1")
 
 
 def study(*arguments: object) -> list[str]:
