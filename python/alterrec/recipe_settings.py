@@ -38,35 +38,41 @@ Negatives = Literal["full", "random", "window"]
 
 
 class SettingsTable(BaseModel):
-    """One table of a recipe: strict types, unknown keys refused."""
+    """Base class of the tables of a recipe: types are strict and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class RunSettings(SettingsTable):
-    """Where and how a run executes; nothing here changes what is learned but the seed."""
+    """Where and how a run executes. Only the seed and the precision change what is learned."""
 
-    seed: int = Field(default=0, ge=0, description="seed of initialisation, order, draws and dropout")
-    device: str = Field(default="cpu", description="torch device: cpu, cuda, cuda:1, mps")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="seed of the initialisation, the order of samples, negative sampling and dropout",
+    )
+    device: str = Field(default="cpu", description="torch device, e.g. cpu, cuda, cuda:1 or mps")
     threads: int = Field(
-        default=0, ge=0, description="threads of torch and of the native core; 0 = all cores"
+        default=0, ge=0, description="number of threads of torch and of the native core; 0 = all cores"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="of encoders and products in training (automatic mixed precision); ranks are float32",
+        description="precision of encoders and products in training (automatic mixed precision); "
+        "evaluation is always float32",
     )
     compile: bool = Field(default=False, description="compile session encoders with torch.compile")
-    baselines: bool = Field(
-        default=True, description="measure popularity, item-kNN and V-SKNN beside the model"
+    baselines: bool = Field(default=True, description="also measure popularity, item-kNN and V-SKNN")
+    report: bool = Field(
+        default=True, description="write report.html, which also shows the other runs of the folder"
     )
-    report: bool = Field(default=True, description="draw report.html, beside the other runs of the folder")
     metrics: tuple[str, ...] = Field(
         default=DEFAULT_METRICS,
-        description="metrics to report, as mrr@10 or hits@5; hits@20, ndcg@20 and schedule.metric always are",
+        description="metrics to report, e.g. mrr@10,hits@5; hits@20, ndcg@20 and schedule.metric always are",
     )
     memory_budget: str = Field(
         default="",
-        description="most memory of the process, e.g. 4GiB, kept by cutting scores; empty = no bound",
+        description="memory limit of the process, e.g. 4GiB; scores are computed in chunks to stay below it; "
+        "empty = no limit",
     )
 
     @field_validator("metrics", mode="before")
@@ -90,7 +96,7 @@ class RunSettings(SettingsTable):
 
 
 class DataSettings(SettingsTable):
-    """What is read and what counts as a sample."""
+    """Which columns are read, and which prefixes are samples and targets."""
 
     targets: Literal["last", "every"] = Field(
         default="last",
@@ -98,23 +104,22 @@ class DataSettings(SettingsTable):
     )
     exclude_seen: Literal["never", "always", "auto"] = Field(
         default="auto",
-        description="leave the prefix's own items out of the candidates; auto: where fewer than 0.5 % of "
+        description="exclude the items of the prefix from the candidates; auto: only if fewer than 0.5 % of "
         "training targets repeat an item of their prefix",
     )
     prefixes: int = Field(
         default=4,
         ge=0,
-        description="random prefixes a training session and epoch; 0 = every prefix, every epoch",
+        description="random prefixes per training session and epoch; 0 = every prefix in every epoch",
     )
     vectors: str = Field(
-        default="", description="file with text vectors (npy, safetensors, parquet) instead of text"
+        default="",
+        description="file with text vectors (npy, safetensors or parquet) to use in place of item text",
     )
-    text_fields: tuple[str, ...] = Field(
-        default=(), description="text columns to encode; empty = all of them"
-    )
+    text_fields: tuple[str, ...] = Field(default=(), description="text columns to encode; empty = all")
     categories: tuple[str, ...] = Field(
         default=(),
-        description="text columns whose values between commas are categories; empty = those called "
+        description="text columns with comma-separated categories; empty = the columns called "
         "category, categories, brand or taxonomy",
     )
 
@@ -128,65 +133,68 @@ class ModelSettings(SettingsTable):
     """Sizes and starting values, shared by all networks of a system."""
 
     dim: int = Field(default=64, ge=1, description="width d of item and session vectors")
-    layers: int = Field(default=2, ge=1, description="Transformer layers")
-    heads: int = Field(default=2, ge=1, description="attention heads")
+    layers: int = Field(default=2, ge=1, description="number of layers of a Transformer or GRU")
+    heads: int = Field(default=2, ge=1, description="number of attention heads")
     inner: int = Field(
-        default=0, ge=0, description="inner width of a Transformer's feed-forward nets; 0 = 4 dim"
+        default=0, ge=0, description="inner width of the feed-forward layers of a Transformer; 0 = 4 dim"
     )
-    max_len: int = Field(default=50, ge=1, description="last items of a prefix that an encoder reads")
+    max_len: int = Field(
+        default=50, ge=1, description="number of last items of a prefix that an encoder reads"
+    )
     dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="dropout where a network does not set its own"
+        default=0.2, ge=0, lt=1, description="dropout of networks that do not set their own"
     )
     init: Literal["normal", "uniform"] = Field(
         default="normal",
-        description="normal: tables and matrices N(0, init_std), norms at 1 and 0; "
-        "uniform: every parameter within 1/sqrt(dim)",
+        description="starting values; normal: tables and matrices N(0, init_std), norms at 1 and 0; "
+        "uniform: every parameter uniform within 1/sqrt(dim)",
     )
-    init_std: float = Field(default=0.02, gt=0, description="standard deviation of the normal start")
+    init_std: float = Field(default=0.02, gt=0, description="standard deviation of normal starting values")
     init_from: str = Field(
         default="",
-        description="run folder of unisrec, or a .pth of its public code: training starts from its text "
-        "adaptor and encoder; empty = from the model's own start",
+        description="folder of a unisrec run, or a .pth file of its public code, from which text adaptor and "
+        "encoder start; empty = the starting values of the model",
     )
     faithful: bool = Field(
         default=False,
-        description="repeat the faults of a baseline's public code, which its docstring names and mends",
+        description="reproduce the faults of a baseline's public code that are otherwise corrected; its "
+        "docstring lists them",
     )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSettings:
         if self.dim % self.heads:
-            raise ValueError(f"dim is {self.dim}, heads is {self.heads}; allowed: heads that divide dim")
+            raise ValueError(f"dim is {self.dim}, heads is {self.heads}; choose heads that divide dim")
         return self
 
 
 class NetworkSettings(SettingsTable):
-    """What the ID and the text network choose on their own; empty = as in ``model`` and ``optim``."""
+    """Settings of one network; unset ones are those of ``model`` and ``optim``."""
 
     session: str = Field(default="recency", description=f"session encoder: {', '.join(SESSION_ENCODERS)}")
     temperature: float | Literal["learned"] = Field(
-        default="learned", description="scores are divided by it; learned = starts at sqrt(dim), then trained"
+        default="learned", description="divisor of scores; learned = a parameter that starts at sqrt(dim)"
     )
-    norm: bool = Field(default=True, description="LayerNorm over the item table")
+    norm: bool = Field(default=True, description="apply LayerNorm to item vectors")
     cosine: bool = Field(
-        default=False, description="session and item vectors are brought to length 1 before their product"
+        default=False, description="normalise session and item vectors to length 1 before their product"
     )
     input_dropout: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="dropout on the item rows of a session as the encoders mean and weighted read them",
+        description="dropout on the item vectors that the encoders mean and weighted read",
     )
     output_dropout: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="dropout on item vectors as they are scored, not as they are read",
+        description="dropout on item vectors where they are scored, but not where they are read",
     )
     dropout: float | None = Field(default=None, ge=0, lt=1, description="dropout of this network")
     lr: float | None = Field(default=None, gt=0, description="learning rate of this network")
     decay_every: int | None = Field(
-        default=None, ge=1, description="own epochs between two decays of its rate"
+        default=None, ge=1, description="epochs of this network between two decays of its learning rate"
     )
 
     @field_validator("session")
@@ -200,37 +208,43 @@ class NetworkSettings(SettingsTable):
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and value <= 0:
-            raise ValueError("allowed: above 0, or 'learned'")
+            raise ValueError("use a number above 0, or 'learned'")
         return value
 
 
 class IdSettings(NetworkSettings):
-    """The ID network."""
+    """Settings of the ID network."""
 
     table_dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
     start: Literal["drawn", "pca", "projection"] = Field(
         default="drawn",
-        description="start of the ID table: drawn as model.init says, or text vectors reduced to its width "
-        "by their principal components or by a random projection",
+        description="start of the ID table: drawn (see model.init), or text vectors reduced to its width "
+        "by principal components (pca) or a random projection",
     )
 
 
 class TextSettings(NetworkSettings):
-    """The text network."""
+    """Settings of the text network."""
 
     dropout: float | None = Field(default=0.0, ge=0, lt=1, description="dropout of this network")
-    encoder: str = Field(default="lsa", description="lsa, or a sentence-transformers model by name or path")
+    encoder: str = Field(
+        default="lsa", description="lsa, or the name or path of a sentence-transformers model"
+    )
     projection: Literal["mlp", "mixture"] = Field(
         default="mlp",
-        description="from text to item vectors: linear and ReLU, or UniSRec's mixture of experts",
+        description="layer from text to item vectors: linear and ReLU (mlp), or UniSRec's mixture of experts",
     )
-    experts: int = Field(default=8, ge=1, description="experts of the mixture")
+    experts: int = Field(default=8, ge=1, description="number of experts of the mixture")
     standardise: bool = Field(
-        default=True, description="give every column of the text vectors mean 0 and deviation 1"
+        default=True, description="scale every column of the text vectors to mean 0 and standard deviation 1"
     )
-    prompt: str = Field(default="", description="put before each text, for encoders trained with one")
-    truncate_dim: int = Field(default=0, ge=0, description="leading columns of the encoder to keep; 0 = all")
-    encode_batch: int = Field(default=64, ge=1, description="texts a step of the encoder")
+    prompt: str = Field(
+        default="", description="text put before each item text, for encoders that were trained with one"
+    )
+    truncate_dim: int = Field(
+        default=0, ge=0, description="number of leading columns of the encoder to keep; 0 = all"
+    )
+    encode_batch: int = Field(default=64, ge=1, description="batch size of the text encoder")
 
 
 class GruSettings(SettingsTable):
@@ -242,122 +256,134 @@ class GruSettings(SettingsTable):
 class FrequencySettings(SettingsTable):
     """Session encoders with frequency filters (BSARec)."""
 
-    alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the filter beside attention")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the filter; attention has the rest")
     low: int = Field(
-        default=3, ge=0, description="c: waves over a prefix up to c // 2 are low frequencies, others high"
+        default=3, ge=0, description="c: frequencies up to c // 2 periods per prefix are low, all others high"
     )
 
 
 class FdsaSettings(SettingsTable):
-    """What FDSA knows of an item besides its id."""
+    """Item features of FDSA."""
 
     features: Literal["text", "attributes"] = Field(
-        default="text", description="what the second stream reads: text vectors, or data.categories"
+        default="text", description="input of the second stream: text vectors, or the categories of items"
     )
 
 
 class UnisrecSettings(SettingsTable):
-    """UniSRec's pretraining: sessions against next items and against themselves with something left out."""
+    """Contrastive pretraining of UniSRec: sessions with next items, and with changed copies of themselves."""
 
-    drop: float = Field(default=0.2, ge=0, lt=1, description="share of items, or texts, that are changed")
+    drop: float = Field(default=0.2, ge=0, lt=1, description="share of items, or of texts, that are changed")
     item_share: float = Field(
-        default=0.9, ge=0, le=1, description="share of batches that lose items; the others lose words"
+        default=0.9,
+        ge=0,
+        le=1,
+        description="share of batches in which items are removed; in the others words are removed",
     )
     sequence_weight: float = Field(
-        default=0.001, ge=0, description="weight of sessions against themselves beside sessions against items"
+        default=0.001,
+        ge=0,
+        description="weight of the session-session loss relative to the session-item loss",
     )
 
 
 class WindowSettings(SettingsTable):
-    """Candidates beside the target in hard-negative phases, from the teacher's ranked list."""
+    """Hard negatives: a window of ranks in the teacher's ranking."""
 
     first: int | float = Field(
-        default=1, description="k1: first rank, from 1; below 1 a fraction of the catalogue"
+        default=1,
+        description="k1: first rank, counted from 1; a value below 1 is a fraction of the catalogue",
     )
     last: int | float = Field(
-        default=0.1, description="k2: last rank, included; below 1 a fraction of the catalogue"
+        default=0.1, description="k2: last rank, included; a value below 1 is a fraction of the catalogue"
     )
     sample: int = Field(
-        default=0, ge=0, description="candidates drawn in all; 0 = as many as the window has ranks"
+        default=0, ge=0, description="number of sampled candidates; 0 = as many as the window has ranks"
     )
     random_share: float = Field(
-        default=0.5, ge=0, le=1, description="share of candidates drawn over the catalogue"
+        default=0.5, ge=0, le=1, description="share of candidates that are sampled from the whole catalogue"
     )
-    exclude_target: bool = Field(default=True, description="take the target out before ranks are counted")
+    exclude_target: bool = Field(default=True, description="remove the target before ranks are counted")
 
     @field_validator("first", "last")
     @classmethod
     def _rank(cls, value: float) -> float:
         if value <= 0 or (value >= 1 and value != int(value)):
-            raise ValueError("allowed: a rank (1, 2, ...) or a fraction between 0 and 1")
+            raise ValueError("use a rank (1, 2, ...) or a fraction between 0 and 1")
         return value
 
 
 class PositivesSettings(SettingsTable):
-    """Augmented positives of Eq. 4-5: the teacher's top items as further targets."""
+    """Augmented positives (Eq. 4-5): the teacher's top items are further targets."""
 
-    top: int = Field(default=0, ge=0, description="p: how many; 0 = none")
-    weight: float = Field(default=0.5, ge=0, description="weight of each in the loss (beta)")
+    top: int = Field(default=0, ge=0, description="p: number of further targets; 0 = none")
+    weight: float = Field(default=0.5, ge=0, description="beta: weight of each of them in the loss")
     teacher: Literal["other", "id"] = Field(
-        default="other", description="whose top items: the other network's, or ID's"
+        default="other",
+        description="network whose top items they are: the other one, or always the ID network",
     )
     as_samples: bool = Field(
         default=False,
-        description="count them as samples of the batch and average them, as the authors' code does",
+        description="treat them as samples of the batch and average them, as the authors' code does",
     )
 
 
 class LossSettings(SettingsTable):
-    """What is minimised; all choices but the default are for catalogues too large to score whole."""
+    """The loss. All values but the default are for catalogues that are too large to score whole."""
 
     name: Literal["softmax", "gbce"] = Field(
-        default="softmax", description="softmax cross-entropy, or gBCE, which needs random negatives"
+        default="softmax", description="softmax cross-entropy, or gBCE, which needs sampled negatives"
     )
     logq: bool = Field(
-        default=False, description="count random negatives so that they stand for the whole catalogue"
+        default=False, description="correct the softmax over random negatives for their sampling probability"
     )
-    calibration: float = Field(default=0.75, ge=0, le=1, description="t of gBCE; 0 is plain BCE")
+    calibration: float = Field(default=0.75, ge=0, le=1, description="t of gBCE; 0 = binary cross-entropy")
 
 
 class GraphSettings(SettingsTable):
-    """Graphs of sessions, for systems that read them."""
+    """Graphs of sessions and of all items."""
 
-    steps: int = Field(default=1, ge=1, description="rounds of messages in the graph of a session (srgnn)")
+    steps: int = Field(default=1, ge=1, description="message passing steps in the graph of a session (srgnn)")
     predecessors: int = Field(
         default=12,
         ge=1,
-        description="most frequent predecessors of an item that the global graph links to it once more "
-        "(hggnn)",
+        description="number of frequent predecessors of an item that the global graph links to it (hggnn)",
     )
 
 
 class ScheduleSettings(SettingsTable):
-    """Which network learns what and when, against what, and when to stop."""
+    """Phases of training, their objectives and negatives, and early stopping."""
 
     regime: Literal["alternate", "together", "none"] = Field(
         default="alternate",
-        description="alternate: Algorithm 1; together: one network; none: nothing to train",
+        description="alternate: two networks in turn (Algorithm 1); together: one network; none: no training",
     )
     warmup: int = Field(default=2, ge=0, description="m_random: epochs of each network before alternation")
-    gap: int = Field(default=1, ge=1, description="m_gap: epochs of one network before the other's turn")
-    epochs: int = Field(default=12, ge=1, description="m_max: epochs in all, both networks together")
+    gap: int = Field(
+        default=1, ge=1, description="m_gap: epochs of one network before it is the other's turn"
+    )
+    epochs: int = Field(default=12, ge=1, description="m_max: total number of epochs of all networks")
     patience: int = Field(
-        default=3, ge=1, description="turns of every network without a better validation: stop"
+        default=3,
+        ge=1,
+        description="stop after this many cycles without a better validation; a cycle trains every network",
     )
     metric: str = Field(
         default="ndcg@20", description="validation metric that chooses the best epoch, as ndcg@20 or hits@5"
     )
     objective: Literal["next", "cloze"] = Field(
-        default="next", description="what is learned: the next item, or masked items of whole sessions"
+        default="next",
+        description="training objective: the next item, or masked items of whole sessions (cloze)",
     )
     pretrain: int = Field(
-        default=0, ge=0, description="epochs of the system's own pretraining, before and besides the others"
+        default=0, ge=0, description="epochs of pretraining, in addition to schedule.epochs"
     )
     freeze: tuple[str, ...] = Field(
-        default=(), description="names of parameters, or their beginnings, that stay as pretraining left them"
+        default=(),
+        description="parameters that are frozen after pretraining, by the beginning of their names",
     )
-    warmup_negatives: Negatives = Field(default="full", description="candidates in the warm-up")
-    negatives: Negatives = Field(default="window", description="candidates afterwards")
+    warmup_negatives: Negatives = Field(default="full", description="negatives in the warm-up")
+    negatives: Negatives = Field(default="window", description="negatives after the warm-up")
 
     @field_validator("freeze", mode="before")
     @classmethod
@@ -372,57 +398,62 @@ class ScheduleSettings(SettingsTable):
 
 
 class ClozeSettings(SettingsTable):
-    """Which items are masked where ``schedule.objective`` is cloze."""
+    """Masked items, if ``schedule.objective`` is cloze."""
 
     last: float = Field(
-        default=0.5, ge=0, le=1, description="share of samples in which the last item alone is masked"
+        default=0.5, ge=0, le=1, description="share of samples in which only the last item is masked"
     )
     ratio: float = Field(
-        default=0.2, gt=0, le=1, description="chance of each item in the others, of which one always is"
+        default=0.2,
+        gt=0,
+        le=1,
+        description="in the other samples, probability that an item is masked; at least one is",
     )
 
 
 class S3RecSettings(SettingsTable):
-    """What S3-Rec's pretraining masks and how it weighs its four tasks."""
+    """Masks and task weights of the pretraining of S3-Rec."""
 
     attributes: Literal["text", "categories", "auto"] = Field(
         default="text",
-        description="what items are described by: their text vectors, their categories, or categories where "
-        "there are any",
+        description="attributes of items: text vectors, categories, or categories if the data has any (auto)",
     )
-    mask: float = Field(default=0.2, gt=0, lt=1, description="chance of an item to be masked")
-    mask_last: bool = Field(default=False, description="mask the last item of a session always")
-    aap: float = Field(
-        default=1.0, ge=0, description="weight of associated attributes: those of the items that are seen"
-    )
-    mip: float = Field(default=0.2, ge=0, description="weight of masked items")
-    map: float = Field(default=1.0, ge=0, description="weight of masked items' attributes")
-    sp: float = Field(default=0.5, ge=0, description="weight of masked segments")
+    mask: float = Field(default=0.2, gt=0, lt=1, description="probability that an item is masked")
+    mask_last: bool = Field(default=False, description="always mask the last item of a session")
+    aap: float = Field(default=1.0, ge=0, description="weight of the associated attributes task")
+    mip: float = Field(default=0.2, ge=0, description="weight of the masked items task")
+    map: float = Field(default=1.0, ge=0, description="weight of the masked attributes task")
+    sp: float = Field(default=0.5, ge=0, description="weight of the masked segments task")
 
 
 class FusionSettings(SettingsTable):
-    """How the members' scores become one (Eq. 6)."""
+    """How the scores of two networks are combined (Eq. 6)."""
 
-    alpha: float = Field(default=0.5, ge=0, le=1, description="weight of ID; text has the rest")
-    tune: bool = Field(default=True, description="choose alpha on validation, without retraining")
-    neighbours: bool = Field(
-        default=True, description="item-kNN as third member, weight chosen on validation"
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="weight of the ID scores; the text scores have 1 - alpha"
     )
-    cold_by_text: bool = Field(default=True, description="items without training are scored by text alone")
+    tune: bool = Field(default=True, description="choose alpha on validation after training")
+    neighbours: bool = Field(
+        default=True, description="add item-kNN as a third part, with a weight chosen on validation"
+    )
+    cold_by_text: bool = Field(
+        default=True, description="score items without training interactions by text alone"
+    )
 
 
 class OptimSettings(SettingsTable):
-    """One Adam a network."""
+    """Adam, one optimiser per network."""
 
     lr: float = Field(default=0.01, gt=0, description="learning rate")
-    batch_size: int = Field(default=512, ge=1, description="prefixes a step")
-    decay: float = Field(default=0.75, gt=0, le=1, description="factor on the rate of a network ...")
-    decay_every: int = Field(default=1, ge=1, description="... after this many of its own epochs")
-    weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty")
+    batch_size: int = Field(default=512, ge=1, description="number of prefixes per step")
+    decay: float = Field(
+        default=0.75, gt=0, le=1, description="factor by which the learning rate of a network decays"
+    )
+    decay_every: int = Field(default=1, ge=1, description="epochs of a network between two decays")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty of Adam")
 
 
 def _as_tuple(value: Any) -> Any:
-    """TOML knows lists alone."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -245,7 +245,7 @@ def test_another_search_in_the_same_folder_is_refused(shop: Path, tmp_path: Path
         ([], ["nothing to search", "--search optim.lr=0.0001..0.01:log"]),
         (["--search", "optim.lr"], ["'optim.lr'", "key=value"]),
         (["--search", "optim.lrr=1,2"], ["did you mean 'optim.lr'"]),
-        (["--search", "optim.lr=0..1"], ["optim.lr is 0.0", "greater than 0"]),
+        (["--search", "optim.lr=0..1"], ["optim.lr is 0;", "greater than 0"]),
         (["--search", "optim.lr=0.1,0.2", "--set", "optim.lr=0.1"], ["both set and searched"]),
         (["--search", "optim.lr=0.1,0.2", "--trials", "0"], ["--trials is 0", "1 or more"]),
         (["--search", "optim.lr=0.1,0.2", "--set", "run.seed=1"], ["run.seed", "--seed N"]),

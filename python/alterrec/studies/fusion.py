@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
+from alterrec.models.catalogue import MODELS
 from alterrec.report.figures.bars import Bar, BarCluster, clustered_bars
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
@@ -38,10 +39,10 @@ class FusedModel(NamedTuple):
 
 
 FUSIONS = (
-    FusedModel("NFRec-sum", "nfrec_sum", "id_only", "text_only"),
-    FusedModel("NFRec-concat", "nfrec_concat", "id_only", "text_only"),
-    FusedModel("UniSRec", "unisrec", "unisrec_id", "unisrec_text"),
-    FusedModel("FDSA", "fdsa", "fdsa_id", "fdsa_text"),
+    FusedModel("NFRec-sum", "nfrec_sum", **MODELS["nfrec_sum"].parts),
+    FusedModel("NFRec-concat", "nfrec_concat", **MODELS["nfrec_concat"].parts),
+    FusedModel("UniSRec", "unisrec", **MODELS["unisrec"].parts),
+    FusedModel("FDSA", "fdsa", **MODELS["fdsa"].parts),
 )
 # Each fused model is compared with its parts, and each text part with its ID part.
 BASELINES: dict[str, tuple[str, ...]] = {each.fused: (each.id, each.text) for each in FUSIONS}

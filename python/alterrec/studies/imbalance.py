@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from alterrec.metrics import metric_name
+from alterrec.models.catalogue import MODELS
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import mean_and_spread, percent
@@ -30,7 +31,7 @@ from alterrec.studies.study_result import add_curves
 
 FUSION = "nfrec_concat"
 PARTS = {"id": "ID", "text": "text"}
-ALONE = {"id": "id_only", "text": "text_only"}
+ALONE = MODELS[FUSION].parts
 CURVES_NOTE = (
     "Solid lines: NFRec, which concatenates ID and text vectors, and its parts, each scored by its own "
     "columns (Eq. 7-8). Dashed lines: each part trained alone. Training loss is the cross-entropy over the "
