@@ -1,6 +1,6 @@
-"""A recipe is every choice of a run: defaults, then deltas with reasons, then the user's own.
+"""The recipe of a run: all its settings, resolved from defaults, presets, the model and the user.
 
-Layers, later ones win: the field defaults below (which are the preset ``best``), presets
+Later layers win: the field defaults below (which are the preset ``best``), presets
 (``recipes/presets``, ``recipes/data``), the model's delta (``recipes/models``), with the preset ``original``
 that of its own paper (``recipes/original``), ``--set key=value``.
 """
@@ -58,7 +58,7 @@ ORIGINAL = "original"
 
 
 class Recipe(SettingsTable):
-    """Every choice of a run.
+    """All settings of a run.
 
     Example:
         >>> recipe = resolve("alterrec", overrides={"schedule.gap": "4"})
@@ -88,7 +88,7 @@ class Recipe(SettingsTable):
     optim: OptimSettings = OptimSettings()
 
     def value(self, key: str) -> Any:
-        """The value of a dotted key.
+        """Return the value of a dotted key.
 
         Example:
             >>> resolve("alterrec").value("schedule.gap")
@@ -110,7 +110,7 @@ class Recipe(SettingsTable):
 
 @functools.cache
 def recipe_fields() -> dict[str, tuple[str, Any]]:
-    """All ``--set`` keys: dotted name -> (description, default).
+    """Return all keys of ``--set``: dotted name -> (description, default).
 
     Example:
         >>> recipe_fields()["schedule.gap"][1]
@@ -141,7 +141,7 @@ def recipe_names(kind: str) -> tuple[str, ...]:
 def resolve(
     model: str, presets: Sequence[str] = ("best",), overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """The recipe of ``model`` under ``presets`` with the user's ``overrides``.
+    """Return the recipe of a model under presets, with the user's overrides.
 
     Args:
         model: a model name.
@@ -150,7 +150,8 @@ def resolve(
         overrides: dotted key -> value; a string is read as TOML where it can be.
 
     Raises:
-        InputError: unknown model, preset or key (with the nearest), or a value that is not allowed.
+        InputError: the model, a preset or a key is unknown (the message names the nearest one), or a value is
+            not valid.
 
     Example:
         >>> resolve("alterrec", presets=["paper"]).schedule.epochs
@@ -164,7 +165,7 @@ def resolve(
         known = recipe_names(ORIGINAL)
         if model not in known:
             raise InputError(
-                f"preset 'original' with model {model!r}; allowed: a baseline with a paper of its own, "
+                f"preset 'original' with model {model!r}; it exists for baselines with their own paper: "
                 f"{', '.join(known)}"
             )
         _merge(tables, _shipped(ORIGINAL, model, known))
@@ -174,7 +175,7 @@ def resolve(
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The resolved recipe beside a result; InputError if the file is missing or damaged."""
+    """Read the resolved recipe of a run folder; InputError if the file is missing or damaged."""
     try:
         tables = _upgraded(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
@@ -276,7 +277,7 @@ def _digest(text: str) -> str:
 
 
 def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a ``recipe.toml`` with keys of earlier schemas brought to those of this one."""
+    """Return the tables of a ``recipe.toml`` with keys of earlier schemas renamed to those of this one."""
     schema = tables.pop("schema", 1)
     if schema > RECIPE_SCHEMA:
         raise InputError(
@@ -296,7 +297,7 @@ def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML; ``load_recipe`` reads it back to an equal one.
+    """Return the recipe as TOML; :func:`load_recipe` reads an equal one back.
 
     Example:
         >>> print(dump_recipe(resolve("popularity")).splitlines()[0])
@@ -312,7 +313,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def differences(recipe: Recipe, base: Recipe) -> Iterable[str]:
-    """Lines ``key = value`` in which ``recipe`` differs from ``base``.
+    """Yield lines ``key = value`` for the keys in which ``recipe`` differs from ``base``.
 
     Example:
         >>> list(differences(resolve("alterrec", overrides={"optim.lr": 0.1}), resolve("alterrec")))
@@ -332,7 +333,7 @@ def _preset(name: str) -> dict[str, Any]:
         if name in recipe_names(kind):
             return _shipped(kind, name, [name])
     known = [*recipe_names("presets"), *recipe_names("data"), ORIGINAL]
-    raise InputError(f"preset {name!r} is unknown; allowed: {', '.join(known)}{nearest(name, known)}")
+    raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(known)}{nearest(name, known)}")
 
 
 def _shipped(kind: str, name: str, known: Sequence[str]) -> dict[str, Any]:

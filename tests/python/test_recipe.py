@@ -60,7 +60,7 @@ def test_a_model_of_its_own_paper_wins_over_other_presets_and_reads_back(model: 
 
 
 def test_a_model_without_a_paper_of_its_own_has_no_original() -> None:
-    with pytest.raises(InputError, match=r"preset 'original' with model 'alterrec'; allowed: .*sasrec"):
+    with pytest.raises(InputError, match=r"preset 'original' with model 'alterrec'; it exists for .*sasrec"):
         resolve("alterrec", ("original",))
 
 

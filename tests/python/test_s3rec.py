@@ -261,7 +261,7 @@ class TestChoices:
             build_model(resolve("s3rec", overrides=SMALL), items)
 
     def test_an_encoder_that_cannot_look_both_ways_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"id\.session is 'mean'; allowed for s3rec: sasrec"):
+        with pytest.raises(InputError, match=r"id\.session is 'mean'; s3rec needs sasrec"):
             network_of(id__session="mean")
 
     def test_the_original_pretrains_though_its_loss_needs_drawn_negatives(self) -> None:

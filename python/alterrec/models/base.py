@@ -176,7 +176,7 @@ class Network(nn.Module):
     Args:
         items: the item encoder. Its table (V, D) is read by the session encoder and scored.
         session: the session encoder; class attributes declare what it reads.
-        temperature: scores are divided by it.
+        temperature: divisor of scores.
         blocks: named column ranges of the table, whose products are parts of the score (Eq. 8).
         outputs: returns the table that is scored, if it differs from the one that is read: a module, or a
             method of a module in ``items`` (a module in both places would be in the state dict twice).

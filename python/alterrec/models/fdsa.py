@@ -70,7 +70,7 @@ def _features(recipe: Recipe, inputs: ModelInputs) -> nn.Module:
         return text_items(recipe, inputs)
     if inputs.categories_VCK is None:
         raise InputError(
-            "fdsa.features is 'attributes', but the items have no categories; allowed: a column called "
-            "category, categories, brand or taxonomy, --set data.categories=COLUMN, or fdsa.features=text"
+            "fdsa.features is 'attributes', but the items have no categories; give a column called "
+            "category, categories, brand or taxonomy, set data.categories=COLUMN, or set fdsa.features=text"
         )
     return CategoryFeatures(inputs.categories_VCK, recipe.model.dim)

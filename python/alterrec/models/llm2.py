@@ -73,8 +73,9 @@ def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> 
             if recipe.id.start == "pca" and part.dim > min(count, width):
                 raise InputError(
                     f"model.dim is {part.dim}, id.start is 'pca' and the {count} text vectors have {width} "
-                    f"columns; allowed: at most {min(count, width)}; set model.dim, id.start=projection, "
-                    "--text-encoder (all-MiniLM-L6-v2 has 384 columns) or, for lsa, text.truncate_dim"
+                    f"columns, so at most {min(count, width)}; lower model.dim, set id.start=projection, "
+                    "or use wider vectors: --text-encoder (all-MiniLM-L6-v2 has 384 columns) or, for lsa, "
+                    "text.truncate_dim"
                 )
             with torch.no_grad():
                 part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim))

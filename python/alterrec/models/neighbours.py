@@ -1,4 +1,4 @@
-"""Systems without training: by popularity, item-kNN, V-SKNN and texts; heavy work is in the native core."""
+"""Systems without training: popularity, item-kNN, V-SKNN and text neighbours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Untrained(ABC):
         self.weights = {"model": 1.0}
 
     def prepare(self) -> dict[str, Tables]:
-        """Nothing to prepare."""
+        """Return nothing: there are no item tables."""
         return {}
 
     @abstractmethod
@@ -31,14 +31,14 @@ class Untrained(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What a run folder keeps; the class's ``from_tensors`` is the inverse."""
+        """Return what a run folder stores; ``from_tensors`` of the class is the inverse."""
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """The one part."""
+        """Return the only part."""
         return {"model": self.scores(batch)}
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The parts themselves."""
+        """Return the parts unchanged."""
         return parts
 
 
@@ -65,12 +65,12 @@ class Popularity(Untrained):
         return self.counts_V.expand(len(batch.length_N), -1).contiguous()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a run folder keeps."""
+        """Return what a run folder stores."""
         return {"counts": self.counts_V}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The inverse of ``tensors``."""
+        """Return the system that ``tensors`` came from."""
         return cls(tensors["counts"])
 
 
@@ -113,7 +113,7 @@ class ItemKnn(Untrained):
         return torch.from_numpy(scores).to(batch.items_RL.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a run folder keeps."""
+        """Return what a run folder stores."""
         offsets, ids, similarities = self.neighbours.arrays()
         return {
             "offsets": torch.from_numpy(offsets),
@@ -124,7 +124,7 @@ class ItemKnn(Untrained):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The inverse of ``tensors``."""
+        """Return the system that ``tensors`` came from."""
         offsets = tensors["offsets"].numpy()
         ids = tensors["ids"].numpy().astype(np.uint32)
         num_items = len(offsets) - 1
@@ -162,7 +162,7 @@ class SessionKnn(Untrained):
         return torch.from_numpy(self.neighbours.scores(items_NL, length_N)).to(batch.items_RL.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a run folder keeps: the training sessions, for they are the model."""
+        """Return what a run folder stores: the training sessions, which are the model."""
         return {
             "lengths": torch.from_numpy(self.train.lengths),
             "items": torch.from_numpy(self.train.items.astype(np.int64)),
@@ -172,7 +172,7 @@ class SessionKnn(Untrained):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """The inverse of ``tensors``."""
+        """Return the system that ``tensors`` came from."""
         lengths = tensors["lengths"].numpy()
         sessions = np.repeat(np.arange(len(lengths)), lengths)
         num_items = int(tensors["num_items"])

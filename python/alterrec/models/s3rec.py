@@ -85,8 +85,8 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     network = network_of(recipe, recipe.id, id_items(recipe, inputs), objectives={"pretrain": tasks})
     if not isinstance(network.session, Transformer):
         raise InputError(
-            f"id.session is {recipe.id.session!r}; allowed for s3rec: sasrec or transformer, for pretraining "
-            "reads sessions both ways"
+            f"id.session is {recipe.id.session!r}; s3rec needs sasrec or transformer, as its pretraining "
+            "attends to both directions"
         )
     return alone(network)
 
@@ -376,7 +376,7 @@ def _attributes(recipe: Recipe, inputs: ModelInputs) -> TextAttributes | Categor
         return CategoryAttributes(inputs.categories_VCK, recipe.model.dim)
     if wanted == "categories":
         raise InputError(
-            "s3rec.attributes is 'categories', but the items have none; allowed: a column called category, "
-            "categories, brand or taxonomy, --set data.categories=COLUMN, or s3rec.attributes=text"
+            "s3rec.attributes is 'categories', but the items have none; give a column called category, "
+            "categories, brand or taxonomy, or --set data.categories=COLUMN, or set s3rec.attributes=text"
         )
     return TextAttributes(text_items(recipe, inputs), padded=recipe.model.faithful)
