@@ -28,7 +28,7 @@ from alterrec.studies.queue import (
     estimate_seconds,
 )
 from alterrec.studies.scheduler import describe, seconds_left
-from alterrec.studies.study import find_study
+from alterrec.studies.study import find_study, run_study
 from alterrec.studies.study_result import row_result, study_result
 
 GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
@@ -82,6 +82,8 @@ def test_dropout_is_searched_where_there_is_some(tmp_path: Path) -> None:
     assert dropouts("srgnn", id__session="gru") == [0.1, 0.5]
     assert dropouts("srgnn", id__session="gru", id__dropout=0.2) == [0.1]
     assert dropouts("alterrec", text__dropout=0.0) == [0.1]
+    # The encoder of id_only has no dropout: two learning rates, not six settings.
+    assert len(plan_row("id_only", RunQueue(tmp_path, DataSource(), ""), PAPER_GRID, 3).tried) == 2
     assert dropouts("alterrec", text__dropout=0.0, id__session="transformer") == [0.1, 0.5]
 
 
@@ -335,6 +337,17 @@ def test_every_system_is_a_baseline_but_alterrec_and_its_variants() -> None:
         "alterrec_random",
         "alterrec_wo_id",
         "alterrec_wo_text",
+    }
+
+
+def test_options_are_an_object_or_keywords() -> None:
+    with pytest.raises(InputError, match="--jobs is 0; use 1 or more"):
+        run_study("table1", options=StudyOptions(jobs=0))
+    with pytest.raises(InputError, match="--seeds is 0; use 1 or more"):
+        run_study("table1", None, StudyOptions(jobs=0), jobs=1, seeds=0, only=None)
+    assert StudyOptions(quick=True).num_seeds == 1
+    assert StudyOptions(search=True, settings={"optim.lr": 0.1}).grid == {
+        "model.dropout": PAPER_GRID["model.dropout"]
     }
 
 

@@ -17,12 +17,7 @@ from alterrec.report.tables import Table, count, listed, mean_and_spread, percen
 from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
 from alterrec.studies.plan import ALL_SYSTEMS, PlannedRow, Study, StudyOptions, check_name
 from alterrec.studies.queue import RunQueue
-from alterrec.studies.study_report import (
-    SHOWN_METRICS,
-    comparisons_for,
-    comparisons_section,
-    study_report,
-)
+from alterrec.studies.study_report import SHOWN_METRICS, comparisons_for, comparisons_section, study_report
 from alterrec.studies.study_result import compare_rows, named_baselines
 
 SYSTEMS = ("alterrec", "alterrec_aug", "nfrec_concat", "sasrec", "unisrec", "bert4rec")

@@ -18,16 +18,7 @@ from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import resolve
 from alterrec.report.presentation import Presentation, Report
-from alterrec.studies import (
-    ablation,
-    alternation,
-    dataset,
-    fusion,
-    imbalance,
-    longtail,
-    sweep,
-    table1,
-)
+from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, check_name, plan_of
 from alterrec.studies.queue import DataSizes, Failure, RunQueue
 from alterrec.studies.scheduler import work

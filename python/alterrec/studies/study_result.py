@@ -32,14 +32,7 @@ from alterrec.results import (
     TriedSetting,
     read_run,
 )
-from alterrec.studies.plan import (
-    PlannedRow,
-    Study,
-    StudyOptions,
-    failure_of,
-    has_dropout,
-    validation,
-)
+from alterrec.studies.plan import PlannedRow, Study, StudyOptions, failure_of, has_dropout, validation
 from alterrec.studies.queue import RunQueue, StudyRun
 
 # From the kind of every row, and the metrics by session (N, K) of those that have any, to pairs of a row and
