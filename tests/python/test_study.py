@@ -293,5 +293,5 @@ def test_two_processes_share_the_work_of_one_folder(shop: Path, tmp_path: Path) 
     assert [first.returncode, second.returncode] == [0, 0], said
     started = [lines(each, ": started") for each, _ in said]
     assert all(started)
-    assert sorted(started[0] + started[1]) == [f"id_only, seed {seed}" for seed in range(3)]
+    assert sorted(started[0] + started[1]) == [f"id_only, dropout 0.1, seed {seed}" for seed in range(3)]
     assert [run["seed"] for run in facts(out)["id_only"]["runs"]] == [0, 1, 2]

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 from alterrec.metrics import metric_name
-from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed
 from alterrec.report.training_curves import (
@@ -15,17 +14,14 @@ from alterrec.report.training_curves import (
     TrainingCurve,
     best_epoch_table,
     exceeds_seed_noise,
-    loss,
-    metric_of,
     paired,
-    panel,
     phases_of,
     points,
     training_curves_of,
 )
 from alterrec.results import StudyResult
 from alterrec.studies.plan import Study
-from alterrec.studies.study_report import study_report
+from alterrec.studies.study_report import curves_plot, study_report
 from alterrec.studies.study_result import add_curves
 
 SYSTEM = "alterrec"
@@ -65,18 +61,9 @@ def members(study: StudyResult) -> list[Member]:
 
 def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
     """Draw the metric and the loss by epoch over shaded phases."""
-    panels = [
-        *panel(f"{metric_name(metric)} on validation", known, metric_of(metric)),
-        *panel("Training loss (nats)", known, loss, "nats"),
-    ]
-    if not panels:
-        return {}
-    runs = known[0].curves
-    phases = phases_of(runs)
+    runs = known[0].curves if known else []
     best = [curve.best for curve in runs if curve.best]
-    labels = listed([member.label for member in known])
-    caption = f"{metric_name(metric)} and training loss by epoch of {labels}."
-    return {"alternation": Plot.of(epoch_lines, panels, caption, phases=phases, best=best)}
+    return curves_plot("alternation", known, metric, phases=phases_of(runs) if runs else [], best=best)
 
 
 def findings(study: StudyResult) -> list[str]:

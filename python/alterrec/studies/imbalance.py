@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from alterrec.metrics import metric_name
 from alterrec.models.catalogue import MODELS
-from alterrec.report.figures.lines import epoch_lines
-from alterrec.report.presentation import Plot, Presentation, Section
+from alterrec.report.presentation import Presentation, Section
 from alterrec.report.tables import mean_and_spread, percent
 from alterrec.report.training_curves import (
     BY_EPOCH,
@@ -19,14 +18,13 @@ from alterrec.report.training_curves import (
     metric_of,
     number,
     paired,
-    panel,
     points,
     ratios,
     training_curves_of,
 )
 from alterrec.results import StudyResult
 from alterrec.studies.plan import Study
-from alterrec.studies.study_report import study_report
+from alterrec.studies.study_report import curves_plot, study_report
 from alterrec.studies.study_result import add_curves
 
 FUSION = "nfrec_concat"
@@ -53,7 +51,7 @@ def report(study: StudyResult) -> Presentation:
         title=f"Imbalance in naive fusion on {study.data.name} (Figures 3, 9)",
         findings=findings(study),
         sections=[
-            Section("By epoch", [BY_EPOCH, CURVES_NOTE], plot(known, study.pictured)),
+            Section("By epoch", [BY_EPOCH, CURVES_NOTE], curves_plot("imbalance", known, study.pictured)),
             Section(
                 "At the best epoch", [TABLE_NOTE], tables={"parts": best_epoch_table(known, study.pictured)}
             ),
@@ -71,19 +69,6 @@ def members(study: StudyResult) -> list[Member]:
             Member(f"{name} only", part, "score", training_curves_of(study, ALONE[part]), alone=True)
         )
     return [member for member in found if member.curves]
-
-
-def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
-    """Draw the metric and the loss by epoch."""
-    panels = [
-        *panel(f"{metric_name(metric)} on validation", known, metric_of(metric)),
-        *panel("Training loss (nats)", known, loss, "nats"),
-    ]
-    if not panels:
-        return {}
-    labels = ", ".join(member.label for member in known)
-    caption = f"{metric_name(metric)} and training loss by epoch of {labels}."
-    return {"imbalance": Plot.of(epoch_lines, panels, caption)}
 
 
 def findings(study: StudyResult) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.comparisons import forest_plot, interval
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed
+from alterrec.report.training_curves import Member, loss, metric_of, panel
 from alterrec.results import RowResult, StudyResult
 from alterrec.studies.study_tables import cost_table, row_comparison_table, search_table
 
@@ -235,3 +238,16 @@ def gains_section(
     }
     plot = forest_plot(panels, f"{title}: differences in {listed(list(panels))} with their intervals.")
     return [Section(title, [*notes, INTERVALS_NOTE], {"gains": plot})]
+
+
+def curves_plot(name: str, members: Sequence[Member], metric: str, **options: Any) -> dict[str, Plot]:
+    """Draw validation metric and training loss by epoch; empty if no run has finished."""
+    panels = [
+        *panel(f"{metric_name(metric)} on validation", members, metric_of(metric)),
+        *panel("Training loss (nats)", members, loss, "nats"),
+    ]
+    if not panels:
+        return {}
+    labels = listed([member.label for member in members])
+    caption = f"{metric_name(metric)} and training loss by epoch of {labels}."
+    return {name: Plot.of(epoch_lines, panels, caption, **options)}

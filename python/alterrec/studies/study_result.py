@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics as stats
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from alterrec.evaluation.comparisons import (
     compare_systems,
     sorted_targets,
 )
-from alterrec.evaluation.saved import Mask, SavedRanks, popularity_groups, read_ranks
+from alterrec.evaluation.saved import Mask, popularity_groups, read_ranks
 from alterrec.evaluation.significance import Floats
 from alterrec.metrics import common_metrics
 from alterrec.models.catalogue import Kind, lookup
@@ -138,7 +137,7 @@ def compare_rows(
     With ``by_group``, rows are also compared over the targets of each popularity group.
     """
     systems = {
-        row.label: System(row.label, tuple(_test_ranks(queue.path(run)) for run in finished))
+        row.label: System(row.label, tuple(sorted_targets(read_ranks(queue.path(run))) for run in finished))
         for row in rows
         if (finished := _finished(row, queue))
     }
@@ -206,10 +205,6 @@ def _finished(row: PlannedRow, queue: RunQueue) -> list[StudyRun]:
     return [run for run in row.seeds if queue.result(run) is not None]
 
 
-def _test_ranks(folder: Path) -> SavedRanks:
-    return sorted_targets(read_ranks(folder))
-
-
 def _mask(system: System, group: str) -> Mask:
     counts = system.ranks[0].column("train_count")
     return popularity_groups(counts)[group] if group else system.all_targets
@@ -237,7 +232,7 @@ def _seed_result(run: StudyRun, queue: RunQueue) -> SeedResult:
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         seconds=result.seconds,
-        seconds_per_epoch=stats.fmean(epochs) if epochs else None,
+        seconds_per_epoch=statistics.fmean(epochs) if epochs else None,
         peak_memory_bytes=result.peak_memory_bytes,
         parameters=result.parameters,
         exclude_seen=result.data.exclude_seen,
