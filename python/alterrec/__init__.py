@@ -1,7 +1,7 @@
 """Session-based recommenders that combine item IDs and item text so that neither dominates the other.
 
-``alterrec.ranking``, ``alterrec.sessions`` and ``alterrec.metrics`` need numpy alone; everything
-else is imported when first used.
+``alterrec.ranking``, ``alterrec.sessions`` and ``alterrec.metrics`` need only numpy; everything else is
+imported on first use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "audit", "balance", "compare", "fit", "load", "load_study", "result", "run_study"]
 
-_HOMES = {
+_MODULES = {
     "balance": "alterrec.analyses.balance",
     "audit": "alterrec.analyses.audit",
     "compare": "alterrec.analyses.compare",
@@ -35,6 +35,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'alterrec' has no attribute {name!r}")

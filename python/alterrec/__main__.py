@@ -1,4 +1,4 @@
-"""`python -m alterrec` is `alterrec`."""
+"""`python -m alterrec` runs the command line."""
 
 from alterrec.cli import main
 

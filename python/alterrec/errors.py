@@ -1,27 +1,27 @@
-"""The one exception that means "your input": the command line prints it and exits with 2."""
+"""The exception for wrong input, which the command line prints before it exits with code 2."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-# The exit code that goes with it.
+# Exit code of the command line for an InputError.
 WRONG_INPUT = 2
 
 
 class InputError(ValueError):
-    """Wrong input or option: the message names what was found, what is allowed and the fix.
+    """Wrong input or a wrong option: the message says what was found, what is allowed and how to fix it.
 
     Example:
-        >>> raise InputError("schedule.gap is 0; allowed: 1 or more")
+        >>> raise InputError("schedule.gap is 0; use 1 or more")
         Traceback (most recent call last):
             ...
-        alterrec.errors.InputError: schedule.gap is 0; allowed: 1 or more
+        alterrec.errors.InputError: schedule.gap is 0; use 1 or more
     """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint ``; did you mean 'x'?`` with the known name nearest to ``name``, or an empty string.
+    """Return the hint ``; did you mean 'x'?`` with the most similar known name, or an empty string.
 
     Example:
         >>> nearest("item_idd", ["session_id", "item_id"])

@@ -22,28 +22,27 @@ T = TypeVar("T")
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
-    errno.EFBIG: "it would be larger than files may be here; raise the limit (ulimit -f)",
-    errno.EACCES: "no permission; choose a folder that may be written to",
-    errno.EPERM: "no permission; choose a folder that may be written to",
+    errno.EFBIG: "it would be larger than the limit for files; raise the limit (ulimit -f)",
+    errno.EACCES: "no permission; choose a folder that you can write to",
+    errno.EPERM: "no permission; choose a folder that you can write to",
     errno.EROFS: "the file system is read-only; choose another folder",
-    errno.ENOTDIR: "a part of the path is a file; choose another folder",
-    errno.EEXIST: "a part of the path is a file; choose another folder",
+    errno.ENOTDIR: "part of the path is a file; choose another folder",
+    errno.EEXIST: "part of the path is a file; choose another folder",
     errno.EISDIR: "it is a folder; choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
-_NO_SPACE = 2**16  # bytes: less than any file of ours that could not be written
+_NO_SPACE = 2**16  # bytes; every file that failed to be written was larger
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends without an error.
+    """Yield a temporary path that replaces ``path`` when the block ends without an error.
 
-    The folder is made if it is missing. The temporary name keeps the suffix, so that writers which
-    choose a format by it work. After an error ``path`` is as it was before and the temporary file
-    is gone.
+    The folder is created if it does not exist. The temporary name keeps the suffix, because some writers
+    choose the format by it. After an error ``path`` is unchanged and the temporary file is removed.
 
     Raises:
-        InputError: the disk is full, or the place cannot be written to.
+        InputError: the disk is full or the path cannot be written to.
 
     Example:
         >>> import tempfile
@@ -70,13 +69,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all; errors as :func:`atomic_write`."""
+    """Write ``text`` as UTF-8 atomically; raises as :func:`atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, "utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; ValueError where it holds a NaN.
+    """Write ``value`` as indented JSON atomically; ValueError if it contains a NaN.
 
     Example:
         >>> import tempfile
@@ -125,7 +124,7 @@ def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
 
 
 def file_name(text: str) -> str:
-    """``text`` with what has no place in the name of a file or folder replaced.
+    """Replace the characters of ``text`` that do not belong in the name of a file or folder.
 
     Example:
         >>> file_name("Online Retail: UK")
@@ -140,7 +139,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _remove(temporary: Path) -> None:
-    # A path that could not be written to cannot be cleaned either; the first error is the news.
+    # If the path cannot be written to, removing fails too; the first error is the one to report.
     try:
         temporary.unlink(missing_ok=True)
     except OSError:
@@ -150,7 +149,7 @@ def _remove(temporary: Path) -> None:
 def _error_number(error: Exception, folder: Path) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    # polars and safetensors report the operating system's errors in words, torch and numpy lose them.
+    # polars and safetensors put the operating system's error into their message; torch and numpy drop it.
     found = re.search(r"os error (\d+)|\bcode: (\d+)", str(error))
     if found:
         return int(found[1] or found[2])

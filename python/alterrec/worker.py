@@ -1,7 +1,7 @@
-"""`python -m alterrec.worker ...` is `alterrec ...` in a process that ends when whoever started it does.
+"""`python -m alterrec.worker ...` runs `alterrec ...` in a process that ends with its parent.
 
-Its standard input is a pipe that the starter never writes to and holds open; however the starter ends,
-killed or not, the pipe closes. So no training is left behind to write into a folder that another has claimed.
+Standard input is a pipe that the parent holds open and never writes to. However the parent ends, killed or
+not, the pipe closes. So no orphaned run writes into a folder that another process has locked.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import threading
 from alterrec.cli import main
 
 
-def _end_with_starter() -> None:
-    # Not sys.stdin.read(): a thread inside it would hold its lock when the interpreter ends.
+def _end_with_parent() -> None:
+    # Not sys.stdin.read(): a thread in it holds the stream's lock, which blocks the interpreter's exit.
     while os.read(0, 1024):
         continue
     os._exit(1)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     main()

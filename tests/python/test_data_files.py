@@ -106,7 +106,7 @@ def test_disk_full_when_the_writer_raises_nothing(tmp_path: Path, monkeypatch: p
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     with pytest.raises(
-        InputError, match=r"runs/a/result.json: cannot be written: a part of the path is a file"
+        InputError, match=r"runs/a/result.json: cannot be written: part of the path is a file"
     ):
         write_json(tmp_path / "runs" / "a" / "result.json", {})
     (tmp_path / "folder").mkdir()

@@ -254,7 +254,7 @@ def test_failures_in_words(
 def test_the_time_left_by_hand(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 2) for model in ("id_only", "text_only", "itemknn")]
     plan = plan_of(rows)
-    assert describe(plan, runs, 1) == "5 runs, 0 finished; 5 to go, how long is not known yet"
+    assert describe(plan, runs, 1) == "5 runs, 0 finished; 5 to go, the time is not known yet"
     (knn,) = rows[2].seeds
     finish(runs, knn, seconds=1.0)
     assert seconds_left(plan, runs, 1, {}) is None

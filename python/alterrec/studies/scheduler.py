@@ -1,4 +1,4 @@
-"""Carry out a plan: runs in processes of their own, some at a time, beside others who work in the folder."""
+"""Run a plan: each run in its own process, several at a time, sharing the folder with other studies."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ POLL_SECONDS = 0.25
 
 
 @dataclass
-class _Active:
-    """A run at work here."""
+class _ActiveRun:
+    """A run that this process has started."""
 
     lock: LockFile
     process: subprocess.Popen[bytes]
@@ -28,34 +28,34 @@ class _Active:
     began: float = field(default_factory=time.monotonic)
 
 
-def work(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen: Listener = ignore) -> None:
+def run_plan(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen: Listener = ignore) -> None:
     """Work until every run of the plan is finished or has failed, here or in another process.
 
     Args:
-        plan: what is needed; asked again and again, as results may call for further runs.
-        runs: where runs lie; failures are noted there.
-        jobs: runs at a time in this process.
-        listen: told of every start and end, and several times a second of those at work.
+        plan: returns the runs that are needed; called again and again, as results may require more runs.
+        runs: the folder of the runs; failures are recorded in it.
+        jobs: number of runs at a time in this process.
+        listen: called at every start and end, and several times a second with the current state.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; runs at work are stopped first and go on from their last epoch next time.
+        KeyboardInterrupt: Ctrl-C. Active runs are stopped first; next time they resume from their last epoch.
     """
-    active: dict[StudyRun, _Active] = {}
-    told_of_others = False
+    active: dict[StudyRun, _ActiveRun] = {}
+    announced_wait = False
     try:
         listen(Event("notice", describe(plan(), runs, jobs)))
         while True:
             wanted = plan()
             free = [run for run in wanted.runs if run not in active and not runs.ended(run)]
             if not free and not active:
-                _tidy(wanted, runs)
+                _remove_old_locks(wanted, runs)
                 return
             for run in free:
                 if len(active) < jobs and (started := _start(run, runs)):
                     active[run] = started
                     listen(_event(f"{run.label}: started", wanted, runs, active))
-            if free and not active and not told_of_others:
-                told_of_others = True
+            if free and not active and not announced_wait:
+                announced_wait = True
                 listen(_event(f"waiting for {len(free)} runs of other processes", wanted, runs, active))
             time.sleep(POLL_SECONDS)
             for run in list(active):
@@ -72,10 +72,10 @@ def work(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen: Lis
 
 
 def describe(plan: Plan, runs: RunQueue, jobs: int) -> str:
-    """How many runs are needed, how many finished, and about how long the rest takes.
+    """Return how many runs are needed and finished, and about how long the others will take.
 
-    The time of a run is that of finished runs of its model, else of all; one that trains is not judged by
-    those that count.
+    A run is expected to take as long as finished runs of its model, else as long as all finished runs; the
+    time of a run that trains is not estimated from non-neural baselines.
     """
     finished = sum(runs.result(run) is not None for run in plan.runs)
     needed = len(plan.runs) + len(plan.later)
@@ -83,13 +83,13 @@ def describe(plan: Plan, runs: RunQueue, jobs: int) -> str:
 
 
 def seconds_left(plan: Plan, runs: RunQueue, jobs: int, elapsed: dict[StudyRun, float]) -> float | None:
-    """Expected seconds until all runs have ended, None where nothing is known yet.
+    """Estimate the seconds until all runs have ended; None if no comparable run has finished.
 
     Args:
-        plan: what is needed.
-        runs: what is finished.
-        jobs: runs at a time.
-        elapsed: seconds that runs at work have had.
+        plan: the runs that are needed.
+        runs: the folder with the finished runs.
+        jobs: number of runs at a time.
+        elapsed: active run -> seconds since its start.
     """
     finished = [read.result for run in plan.runs if (read := runs.result(run)) is not None]
 
@@ -105,7 +105,10 @@ def seconds_left(plan: Plan, runs: RunQueue, jobs: int, elapsed: dict[StudyRun, 
 
 
 def _guess(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
-    """Seconds by rule of thumb; a run whose settings are open takes as long as others of its model."""
+    """Estimate the seconds left from the size of the data, before any run has finished.
+
+    A run whose settings are not chosen yet counts as the mean of the other runs of its model.
+    """
     if runs.sizes is None:
         return None
     known: dict[str, list[float]] = {}
@@ -117,7 +120,7 @@ def _guess(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
     return (sum(map(sum, known.values())) + later) / jobs
 
 
-def _left(plan: Plan, runs: RunQueue, jobs: int, active: dict[StudyRun, _Active]) -> str:
+def _left(plan: Plan, runs: RunQueue, jobs: int, active: dict[StudyRun, _ActiveRun]) -> str:
     open_runs = sum(not runs.ended(run) for run in plan.runs) + len(plan.later)
     if not open_runs:
         return ""
@@ -127,12 +130,12 @@ def _left(plan: Plan, runs: RunQueue, jobs: int, active: dict[StudyRun, _Active]
         return f"; {open_runs} to go, about {duration(left)}"
     rough = _guess(plan, runs, jobs)
     if rough is None:
-        return f"; {open_runs} to go, how long is not known yet"
-    return f"; {open_runs} to go, roughly {duration(rough)} by the size of the data, better known after a run"
+        return f"; {open_runs} to go, the time is not known yet"
+    return f"; {open_runs} to go, roughly {duration(rough)} (estimated from the size of the data)"
 
 
-def _start(run: StudyRun, runs: RunQueue) -> _Active | None:
-    """The run at work, or None where another process has it or has just finished it."""
+def _start(run: StudyRun, runs: RunQueue) -> _ActiveRun | None:
+    """Start a run; None if another process is working on it or has just finished it."""
     lock = LockFile.try_acquire(_lock_path(run, runs))
     if lock is None:
         return None
@@ -147,14 +150,14 @@ def _start(run: StudyRun, runs: RunQueue) -> _Active | None:
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal is for the study, which then stops its runs.
+            # Ctrl-C in the terminal goes to the study alone, which then stops its runs.
             start_new_session=True,
         )
-    return _Active(lock, process, log)
+    return _ActiveRun(lock, process, log)
 
 
-def _ended(run: StudyRun, active: _Active, runs: RunQueue) -> str | None:
-    """How the run ended in words; None while it is at work."""
+def _ended(run: StudyRun, active: _ActiveRun, runs: RunQueue) -> str | None:
+    """Return a line about how the run ended; None while it is active."""
     code = active.process.poll()
     if code is None:
         if active.lock.touch():
@@ -174,8 +177,8 @@ def _ended(run: StudyRun, active: _Active, runs: RunQueue) -> str | None:
     return f"{'refused' if failure.refused else 'failed'}: {failure.reason}"
 
 
-def _stop(active: _Active) -> None:
-    """End the process if it still works, and give its claim up. Files are whole whenever it ends."""
+def _stop(active: _ActiveRun) -> None:
+    """End the process, if it is still running, and release its lock. Files are complete at any time."""
     active.process.kill()
     active.process.wait()
     if active.process.stdin is not None:
@@ -183,7 +186,7 @@ def _stop(active: _Active) -> None:
     active.lock.release()
 
 
-def _tidy(plan: Plan, runs: RunQueue) -> None:
+def _remove_old_locks(plan: Plan, runs: RunQueue) -> None:
     """Remove the locks of processes that were killed just after their run had finished."""
     for run in plan.runs:
         path = _lock_path(run, runs)
@@ -195,7 +198,7 @@ def _lock_path(run: StudyRun, runs: RunQueue) -> Path:
     return runs.folder / f"{run.name}.lock"
 
 
-def _event(message: str, plan: Plan, runs: RunQueue, active: dict[StudyRun, _Active]) -> Event:
+def _event(message: str, plan: Plan, runs: RunQueue, active: dict[StudyRun, _ActiveRun]) -> Event:
     ended = sum(map(runs.ended, plan.runs))
     now = tuple(f"{run.label}: {_last_line(each.log)}" for run, each in active.items())
     return Event("runs", message, ended, len(plan.runs) + len(plan.later), now)

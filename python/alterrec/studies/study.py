@@ -21,7 +21,7 @@ from alterrec.report.presentation import Presentation, Report
 from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, check_name, plan_of
 from alterrec.studies.queue import DataSizes, Failure, RunQueue
-from alterrec.studies.scheduler import work
+from alterrec.studies.scheduler import run_plan
 from alterrec.studies.study_result import study_result
 
 STUDIES: dict[str, Study] = {
@@ -106,7 +106,7 @@ def run_study(
     stopped = False
     try:
         if rows:
-            work(lambda: plan_of(study.plan(options, queue)), queue, jobs=options.jobs, listen=listen)
+            run_plan(lambda: plan_of(study.plan(options, queue)), queue, jobs=options.jobs, listen=listen)
     except KeyboardInterrupt:
         stopped = True
     rows = study.plan(options, queue)
