@@ -1,4 +1,4 @@
-"""BERT4Rec: a two-way Transformer that learns to fill in masked items.
+"""BERT4Rec: a two-way Transformer trained to predict masked items.
 
 Legend: N samples, L places, M masked places in the loss, D width, E columns of the scored table.
 """

@@ -50,7 +50,7 @@ def llm2bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
     Deviations from the public code:
         - those of the start and of the Transformer in :func:`llm2sasrec`; the head has BERT4Rec's norm;
-        - masks are drawn anew for each prefix of a session, there for ten copies of the whole session, beside
+        - masks are drawn anew for each prefix of a session, there for ten copies of the whole session plus
           one copy with its last item masked;
         - the mask token starts as tables do, N(0, 0.02), there within 0.05.
     """

@@ -48,7 +48,7 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
     - RecBole and UniSRec pretrain left-padded and fine-tune right-padded, so that what positions learned is
       another place's. Here all is right-padded.
-    - UniSRec leaves the attributes right-padded beside left-padded sessions, so a place is asked about
+    - UniSRec leaves the attributes right-padded but pads sessions left, so a place is asked about
       another place's item, or about padding.
     - The negative of a masked item may be the mask token in all public codes. Here it is an item that the
       session has not.
@@ -56,7 +56,7 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     - Padding and mask token are candidates in the public fine-tuning loss. Here rows that are no items are
       never candidates.
 
-    Deviations besides:
+    Further deviations:
 
     - Losses are summed over places and sessions in the public codes; here the sum is divided by the number
       of sessions. Adam's steps are the same, and the curve does not depend on the batch.
@@ -224,7 +224,7 @@ class FourTasks(nn.Module):
         return self.weighted(losses) / len(rows.items_RL)
 
     def rows(self, inputs: ObjectiveBatch, num_items: int) -> Rows:
-        """What is masked, and beside what, drawn for a batch."""
+        """Draw the masks, negatives and segments of a batch."""
         items_RL, length_R = inputs.sequences(self.max_len)
         real_RL = real_places(items_RL, length_R)
         described_RL = items_RL

@@ -85,7 +85,7 @@ def gru4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         - of its losses cross-entropy with drawn negatives and the correction for how they were drawn; its
           BPR-max and TOP1 are not ours;
         - negatives are uniform and each sample's own; there 2048 a step by popularity to the power 0.5 are
-          shared by the step, beside its other targets;
+          shared by the step, in addition to its other targets;
         - a session is read whole; there a step is one item of 32 sessions side by side, and no gradient goes
           back beyond it;
         - units and items have no biases, and a linear layer follows the units;
@@ -99,7 +99,7 @@ def gru4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
 
 def bsarec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """BSARec: SASRec's Transformer, each attention beside a filter of low and high frequencies.
+    """BSARec: SASRec's Transformer with a filter of low and high frequencies added to each attention.
 
     Paper: Shin et al., "An Attentive Inductive Bias for Sequential Recommendation beyond the
     Self-Attention", AAAI 2024. ``frequency.alpha`` and ``frequency.low`` are its alpha and c, which it
@@ -120,6 +120,6 @@ def bsarec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         - seen items are no candidates where ``data.exclude_seen`` says so; there their scores are set to 0.
 
     A filter sees the whole prefix, so that each prefix is read alone, and an epoch takes up to as many times
-    SASRec's as a session has prefixes; the faithful variant pads each to ``max_len`` besides.
+    SASRec's as a session has prefixes; the faithful variant also pads each to ``max_len``.
     """
     return only_id(recipe, inputs)
