@@ -13,8 +13,8 @@ from alterrec.models.base import Network
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.models.s3rec import FourTasks, Rows
+from alterrec.nn.layers import left_padded
 from alterrec.nn.losses import candidate_cross_entropy
-from alterrec.nn.sequences import left_padded
 from alterrec.recipe import resolve
 
 TASKS = ("aap", "mip", "map", "sp")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from alterrec.metrics import DEFAULT_METRICS, metrics
 from alterrec.models.base import Network, Recommender, Scorer, SessionBatch
+from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
-from alterrec.nn.sequences import on_device
 from alterrec.ranking import cross_entropy_, fused_target_counts, target_counts, top_ranked, uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore
 

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.nn.graph_encoders import PrefixGraphs
-from alterrec.nn.layers import Dropout, SessionEncoder
+from alterrec.nn.layers import Dropout, SessionEncoder, append, on_device, real_places
 from alterrec.nn.losses import ScoreBuffer
-from alterrec.nn.sequences import append, on_device, real_places
 from alterrec.ranking import uniform_items
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import Batch, derive_seed

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from alterrec.models.base import Network, ObjectiveBatch, Recommender
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of
 from alterrec.nn.item_encoders import BiasedItems
+from alterrec.nn.layers import real_places
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
-from alterrec.nn.sequences import real_places
 from alterrec.nn.transformer import Bidirectional
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import ClozeSettings

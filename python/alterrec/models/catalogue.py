@@ -85,18 +85,15 @@ class Entry:
 
     def build(self, recipe: Recipe, inputs: ModelInputs) -> Recommender:
         """Return the model of a recipe; its starting values are still to be drawn."""
-        model: Recommender = self._load()(recipe, inputs)
-        return model
+        return self._load()(recipe, inputs)
 
     def candidates(self, train: SessionStore) -> Iterator[Untrained]:
         """Yield the settings of a system without training, among which validation chooses."""
-        found: Iterator[Untrained] = self._load().candidates(train)
-        return found
+        return self._load().candidates(train)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> Untrained:
         """Return the system without training that a run folder holds."""
-        found: Untrained = self._load().from_tensors(tensors)
-        return found
+        return self._load().from_tensors(tensors)
 
     def _load(self) -> Any:
         module, _, name = self.builder.partition(".")

@@ -16,8 +16,8 @@ from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, Recommender
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of, text_items
 from alterrec.nn.item_encoders import TextItems
+from alterrec.nn.layers import left_padded, real_places
 from alterrec.nn.losses import ScoreBuffer, multi_label_loss
-from alterrec.nn.sequences import left_padded, real_places
 from alterrec.nn.transformer import Transformer
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import S3RecSettings

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of, only_id, text_items
 from alterrec.nn.item_encoders import SummedItems, TextItems
+from alterrec.nn.layers import real_places
 from alterrec.nn.losses import ScoreBuffer
-from alterrec.nn.sequences import real_places
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import UnisrecSettings
 from alterrec.sessions import derive_seed

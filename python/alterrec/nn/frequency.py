@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, SessionEncoder
-from alterrec.nn.sequences import at_places, left_padded, real_places
+from alterrec.nn.layers import Dropout, SessionEncoder, at_places, left_padded, real_places
 from alterrec.nn.transformer import RECBOLE, Attention, FeedForward, InputLayer, TransformerSizes
 
 
@@ -67,8 +66,7 @@ class FrequencyFilter(nn.Module):
         requested_NKD, waves_NKW = requested or (x_NLD, waves_NLW)
         low_NKD = waves_NKW @ (waves_NLW.mT @ x_NLD)
         mixed_NKD = low_NKD + self.sqrt_beta_D.square() * (requested_NKD - low_NKD)
-        out_NKD: Tensor = self.norm(requested_NKD + self.dropout(mixed_NKD))
-        return out_NKD
+        return self.norm(requested_NKD + self.dropout(mixed_NKD))
 
 
 class FrequencyBlock(nn.Module):
@@ -91,8 +89,7 @@ class FrequencyBlock(nn.Module):
         filtered_NKD = self.filter(x_NLD, waves_NLW, requested)
         attended_NKD = self.attn_norm(requested_NKD + self.attention(x_NLD, mask, requested_NKD))
         mixed_NKD = self.alpha * filtered_NKD + (1 - self.alpha) * attended_NKD
-        out_NKD: Tensor = self.ffn_norm(mixed_NKD + self.ffn(mixed_NKD))
-        return out_NKD
+        return self.ffn_norm(mixed_NKD + self.ffn(mixed_NKD))
 
 
 class FrequencyTransformer(SessionEncoder):
@@ -119,14 +116,7 @@ class FrequencyTransformer(SessionEncoder):
     waves_MLW: Tensor
     padding_D: Tensor
 
-    def __init__(
-        self,
-        sizes: TransformerSizes,
-        *,
-        alpha: float,
-        bins: int,
-        faithful: bool = False,
-    ) -> None:
+    def __init__(self, sizes: TransformerSizes, *, alpha: float, bins: int, faithful: bool = False) -> None:
         super().__init__()
         dim, max_len = sizes.dim, sizes.max_len
         self.entrance = InputLayer(sizes, RECBOLE.eps)
@@ -155,8 +145,7 @@ class FrequencyTransformer(SessionEncoder):
         else:
             last_N1, mask_N11L = torch.full_like(length_N[:, None], x_NLD.shape[1] - 1), mask[:, :, -1:]
         requested = RequestedPlaces(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
-        vectors_ND: Tensor = last(x_NLD, waves_NLW, mask_N11L, requested)[:, 0]
-        return vectors_ND
+        return last(x_NLD, waves_NLW, mask_N11L, requested)[:, 0]
 
     def prefixes(
         self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency, session_graphs
-from alterrec.nn.layers import Dropout, SessionEncoder
-from alterrec.nn.sequences import on_device, real_places
+from alterrec.nn.layers import Dropout, SessionEncoder, on_device, real_places
 
 
 class Edges(NamedTuple):
@@ -45,8 +44,7 @@ def neighbour_mean(states_TD: Tensor, edges: Edges, reversed_edges: Edges) -> Te
         tensor([[0.],
                 [2.]])
     """
-    means_TD: Tensor = _NeighbourMean.apply(states_TD, *edges, *reversed_edges)
-    return means_TD
+    return _NeighbourMean.apply(states_TD, *edges, *reversed_edges)
 
 
 class _NeighbourMean(torch.autograd.Function):
@@ -160,8 +158,7 @@ class GatedGraph(SessionEncoder):
         padding_NL = ~real_places(items_NL, length_N)
         weight_NL1 = self.attn_score(asked_NLD.sigmoid()).masked_fill(padding_NL[:, :, None], 0.0)
         whole_ND = (weight_NL1 * each_NLD).sum(1)
-        session_ND: Tensor = self.combine(torch.cat([whole_ND, last_ND], dim=1))
-        return session_ND
+        return self.combine(torch.cat([whole_ND, last_ND], dim=1))
 
     def node_states(self, states_TD: Tensor, before: Edges, after: Edges) -> Tensor:
         """Return the states (T, D) of nodes after all rounds of messages."""
@@ -251,8 +248,7 @@ class AttentionSum(nn.Module):
         """
         mixed_NLD = self.gate(self.mix(inputs_NLW).tanh()) + self.context_gate(context_ND)[:, None]
         weight_NL1 = self.score(mixed_NLD.sigmoid()).masked_fill(padding_NL1, 0.0)
-        summed_ND: Tensor = (weight_NL1 * states_NLD).sum(1)
-        return summed_ND
+        return (weight_NL1 * states_NLD).sum(1)
 
 
 class PersonalSession(SessionEncoder):
@@ -303,13 +299,11 @@ class PersonalSession(SessionEncoder):
         sequence_ND = self.sequence(states_NLD, placed_NLW, mean_ND, padding_NL1)
         personal_ND = self.personal(states_NLD, states_NLD, user_ND, padding_NL1)
         share_N1 = self.fuse(torch.cat([sequence_ND, personal_ND], dim=1)).sigmoid()
-        session_ND: Tensor = user_ND + share_N1 * sequence_ND + (1 - share_N1) * personal_ND
-        return session_ND
+        return user_ND + share_N1 * sequence_ND + (1 - share_N1) * personal_ND
 
     def convolved(self, dropped_D: Tensor, mean_D: Tensor) -> Tensor:
         """Return the mean convolution before its ReLU, (..., D)."""
-        out_D: Tensor = self.neighbour(mean_D) + self.own(dropped_D)
-        return out_D
+        return self.neighbour(mean_D) + self.own(dropped_D)
 
     def states(self, row_D: Tensor, dropped_D: Tensor, mean_D: Tensor) -> Tensor:
         """Return node states (..., D)."""

@@ -39,8 +39,7 @@ class IdTable(nn.Module):
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         """Return the table (V, D), or its rows (U, D)."""
         rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD)
-        table_VD: Tensor = self.dropout(self.norm(rows_VD))
-        return table_VD
+        return self.dropout(self.norm(rows_VD))
 
 
 class TextItems(nn.Module):
@@ -91,12 +90,7 @@ class TextProjection(TextItems):
     """
 
     def __init__(
-        self,
-        vectors_VF: Tensor,
-        dim: int,
-        dropout: float = 0.0,
-        standardise: bool = False,
-        norm: bool = True,
+        self, vectors_VF: Tensor, dim: int, dropout: float = 0.0, standardise: bool = False, norm: bool = True
     ) -> None:
         super().__init__(vectors_VF, dim, standardise)
         self.project = nn.Linear(vectors_VF.shape[1], dim)
@@ -106,8 +100,7 @@ class TextProjection(TextItems):
     def rows(self, vectors_RF: Tensor) -> Tensor:
         """Return rows (R, D) for a part of the vectors."""
         hidden_RD = self.dropout(self.project(vectors_RF).relu_())
-        rows_RD: Tensor = self.norm(hidden_RD)
-        return rows_RD
+        return self.norm(hidden_RD)
 
 
 def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,8 +195,7 @@ class BiasedItems(nn.Module):
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         """Return the table (V, D), or its rows (U, D)."""
-        table_VD: Tensor = self.encoder(ids_U)
-        return table_VD
+        return self.encoder(ids_U)
 
     def scored(self, ids_U: Tensor | None = None) -> Tensor:
         """Return the table with biases (V, D + 1), or its rows (U, D + 1)."""
@@ -324,8 +316,7 @@ class CategoryFeatures(nn.Module):
 
     def weights(self, fields_UCD: Tensor) -> Tensor:
         """Return the weight of each field (U, C, 1)."""
-        weights_UC1: Tensor = self.score(self.hidden(fields_UCD).relu()).softmax(1)
-        return weights_UC1
+        return self.score(self.hidden(fields_UCD).relu()).softmax(1)
 
 
 def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:

@@ -97,8 +97,7 @@ class Weighted(SessionEncoder):
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
         """Return states (R, L, D)."""
         rows_RLD = self.dropout(F.embedding(items_RL, table_VD))
-        states_RLD: Tensor = self.weights(rows_RLD) @ rows_RLD
-        return states_RLD
+        return self.weights(rows_RLD) @ rows_RLD
 
     def weights(self, rows_RLD: Tensor) -> Tensor:
         """Return the weight (R, L, L) of each place in the state of each place; 0 for later places."""
@@ -139,5 +138,4 @@ class Gru(SessionEncoder):
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
         """Return states (R, L, D)."""
         hidden_RLH, _ = self.units(self.dropout(F.embedding(items_RL, table_VD)))
-        states_RLD: Tensor = self.out(hidden_RLH)
-        return states_RLD
+        return self.out(hidden_RLH)

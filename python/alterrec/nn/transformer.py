@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, SessionEncoder, keep_start
-from alterrec.nn.sequences import append, at_places, real_places
+from alterrec.nn.layers import Dropout, SessionEncoder, append, at_places, keep_start, real_places
 
 
 class Style(NamedTuple):
@@ -105,8 +104,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_RLD: Tensor) -> Tensor:
         """Return the output (R, L, D), after dropout."""
-        out_RLD: Tensor = self.dropout(self.down(self.activation(self.up(x_RLD))))
-        return out_RLD
+        return self.dropout(self.down(self.activation(self.up(x_RLD))))
 
 
 class Block(nn.Module):
@@ -131,8 +129,7 @@ class Block(nn.Module):
         """
         queries_RKD = x_RLD if requested_RKD is None else requested_RKD
         mixed_RKD = self.attn_norm(queries_RKD + self.attention(x_RLD, mask, queries_RKD))
-        out_RKD: Tensor = self.ffn_norm(mixed_RKD + self.ffn(mixed_RKD))
-        return out_RKD
+        return self.ffn_norm(mixed_RKD + self.ffn(mixed_RKD))
 
 
 class InputLayer(nn.Module):
@@ -147,8 +144,7 @@ class InputLayer(nn.Module):
 
     def forward(self, rows_RLD: Tensor) -> Tensor:
         """Return the input (R, L, D) of the first block."""
-        x_RLD: Tensor = self.dropout(self.norm(rows_RLD + self.positions_LD[: rows_RLD.shape[1]]))
-        return x_RLD
+        return self.dropout(self.norm(rows_RLD + self.positions_LD[: rows_RLD.shape[1]]))
 
 
 class Transformer(SessionEncoder):
@@ -194,8 +190,7 @@ class Transformer(SessionEncoder):
         requested_RKD = None if places_RK is None else at_places(x_RLD, places_RK)
         if mask is None and places_RK is not None:
             mask = (torch.arange(x_RLD.shape[1], device=x_RLD.device) <= places_RK[..., None])[:, None]
-        out_RKD: Tensor = last(x_RLD, mask, requested_RKD)
-        return out_RKD
+        return last(x_RLD, mask, requested_RKD)
 
 
 class Head(nn.Module):
@@ -213,8 +208,7 @@ class Head(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return vectors with the shape of the states, (..., D)."""
-        vectors: Tensor = self.norm(F.gelu(self.linear(states)))
-        return vectors
+        return self.norm(F.gelu(self.linear(states)))
 
 
 class EncoderWithHead(SessionEncoder):
@@ -234,8 +228,7 @@ class EncoderWithHead(SessionEncoder):
         self.reads_graphs = encoder.reads_graphs
 
     def forward(self, table_VD: Tensor, *sessions: Any) -> Tensor:
-        vectors: Tensor = self.head(self.encoder(table_VD, *sessions))
-        return vectors
+        return self.head(self.encoder(table_VD, *sessions))
 
 
 class SasrecBlock(nn.Module):
@@ -255,8 +248,7 @@ class SasrecBlock(nn.Module):
         """Return states after the block (R, L, D)."""
         queries_RLD = self.attn_norm(x_RLD)
         normed_RLD = self.ffn_norm(queries_RLD + self.attention(x_RLD, queries_RLD=queries_RLD))
-        out_RLD: Tensor = normed_RLD + self.ffn(normed_RLD)
-        return out_RLD
+        return normed_RLD + self.ffn(normed_RLD)
 
 
 class SasrecTransformer(SessionEncoder):
@@ -294,8 +286,7 @@ class SasrecTransformer(SessionEncoder):
         x_RLD = self.dropout(rows_RLD + self.positions_LD[: items_RL.shape[1]])
         for block in self.blocks:
             x_RLD = block(x_RLD)
-        states_RLD: Tensor = self.norm(x_RLD)
-        return states_RLD
+        return self.norm(x_RLD)
 
 
 class TwoStreams(SessionEncoder):
@@ -332,8 +323,7 @@ class TwoStreams(SessionEncoder):
                 x_RLD = block(x_RLD)
             states.append(x_RLD)
         joined_RLD = self.concat(torch.cat(states, dim=-1))
-        out_RLD: Tensor = self.entrance.dropout(self.entrance.norm(joined_RLD))
-        return out_RLD
+        return self.entrance.dropout(self.entrance.norm(joined_RLD))
 
 
 class Bidirectional(SessionEncoder):
@@ -401,5 +391,4 @@ class Bidirectional(SessionEncoder):
         # Requested places come first, in their order.
         places_NK = (~requested_NL).int().argsort(dim=1, stable=True)[:, : int(requested_N.max())]
         states_NKD = self.transformer.states(rows_NLD, real_NL[:, None, None, :], places_NK)
-        vectors_MD: Tensor = self.head(states_NKD[real_places(places_NK, requested_N)])
-        return vectors_MD
+        return self.head(states_NKD[real_places(places_NK, requested_N)])

@@ -34,8 +34,7 @@ from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.saved_model import Recommendation
 from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
-from alterrec.training.step import Clock, NoClock, check_loss
-from alterrec.training.supervision import WindowRanks
+from alterrec.training.step import Clock, NoClock, WindowRanks, check_loss
 from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 
 

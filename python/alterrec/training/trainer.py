@@ -190,12 +190,7 @@ class Trainer:
         )
 
     def _train_epoch(
-        self,
-        phase: Phase,
-        optimiser: torch.optim.Optimizer,
-        buffer: ScoreBuffer,
-        epoch: int,
-        epochs: int,
+        self, phase: Phase, optimiser: torch.optim.Optimizer, buffer: ScoreBuffer, epoch: int, epochs: int
     ) -> tuple[float, int]:
         """Pass once over the samples of an epoch; return the mean loss and the number of samples."""
         recipe, clock = self.recipe, self.clock
