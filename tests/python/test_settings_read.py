@@ -16,13 +16,16 @@ import torch
 from worlds import NUM_ITEMS, small_dataset
 
 from alterrec.data.dataset import Dataset, ItemText
+from alterrec.data.statistics import seen_excluded
 from alterrec.errors import InputError
 from alterrec.models.catalogue import MODELS, lookup
 from alterrec.models.reads import check_settings, keys_read, resolve_read, settings_read
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, recipe_fields, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
-from alterrec.runs import fit as runs_fit
+from alterrec.runs import build as runs_build
+from alterrec.runs.fit import _takes_neighbours
+from alterrec.runs.pretrained import start_from
 from alterrec.runs.saved_model import protocol_of
 from alterrec.sessions import SessionStore
 from alterrec.training.checkpoint import TrainingState
@@ -119,7 +122,7 @@ def drawn_vectors(text: ItemText, encoder: str, **options: Any) -> np.ndarray:
 def observed(recipe: Recipe) -> list[Any]:
     """All that a run of a recipe is: how it is measured, its plan, and one epoch of each kind of phase."""
     data = world()
-    exclude_seen, _ = runs_fit._decide_seen(recipe, data)
+    exclude_seen = seen_excluded(recipe.data.exclude_seen, data.train.repeat_share())
     protocol = protocol_of(recipe, exclude_seen)
     found: list[Any] = [protocol, recipe.data.categories if recipe.data.text_fields else ()]
     if recipe.schedule.metric:
@@ -130,10 +133,10 @@ def observed(recipe: Recipe) -> list[Any]:
     check_loss(recipe, plan)
     check_freeze(recipe)
     torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
-    model = runs_fit._build(recipe, data, lambda event: None)
+    model = runs_build.build(recipe, data, lambda event: None)
     assert model is not None
     if recipe.model.init_from:
-        runs_fit._start(model, recipe, data, lambda event: None)
+        start_from(recipe.model.init_from, model, recipe)
     trainer = Trainer(model, recipe, plan, data.train, dict, Path("none"), exclude_seen=exclude_seen)
     by_epoch = [phase for phase in plan for _ in range(phase.epochs)]
     waits = (e for e in range(1000) if trainer._is_out_of_patience(TrainingState("", epoch=e), by_epoch))
@@ -141,7 +144,7 @@ def observed(recipe: Recipe) -> list[Any]:
         _learning_rate(recipe, model.network(name).settings, e) for name in model.networks for e in range(9)
     ]
     found += [plan, next(waits), rates, model.weights, model.cold_V is None]
-    found.append(len(model.networks) > 1 and (recipe.fusion.tune, runs_fit._takes_neighbours(model, recipe)))
+    found.append(len(model.networks) > 1 and (recipe.fusion.tune, _takes_neighbours(model, recipe)))
     kinds = {(each.train, each.negatives, each.objective, each.teacher): each for each in reversed(plan)}
     for phase in reversed(kinds.values()):
         torch.manual_seed(7)
@@ -185,7 +188,7 @@ def changed_value(recipe: Recipe, key: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def fake_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_fit, "text_vectors", drawn_vectors)
+    monkeypatch.setattr(runs_build, "text_vectors", drawn_vectors)
 
 
 def outcome(model: str, settings: Mapping[str, Any]) -> list[Any] | str:
@@ -244,7 +247,7 @@ def test_a_regime_fits_the_networks_of_a_system(model: str, regime: str) -> None
 def test_the_rate_of_a_network_reaches_it_in_a_system_of_one_network() -> None:
     for model, key in (("id_only", "id.lr"), ("text_only", "text.lr"), ("unisrec_text", "id.lr")):
         recipe = resolve(model, overrides=TINY | {key: 0.9})
-        network = runs_fit._build(recipe, world(), lambda event: None).network("model")  # type: ignore[union-attr]
+        network = runs_build.build(recipe, world(), lambda event: None).network("model")  # type: ignore[union-attr]
         assert _learning_rate(recipe, network.settings, 0) == 0.9
 
 
