@@ -97,7 +97,7 @@ def train(
         print_line(f"\nreport: {run.path / 'report.html'}")
     if run.stopped == "interrupted":
         epoch = run.result["epochs"] + 1
-        warn(f"stopped in epoch {epoch}; the run folder holds the best so far; --resume continues")
+        warn(f"stopped in epoch {epoch}; the run folder holds the best epoch so far; --resume continues")
     print_line(str(run.path))
     return INTERRUPTED if run.stopped == "interrupted" else DONE
 

@@ -168,7 +168,7 @@ class Dataset:
             array([-1,  2])
         """
         if self.users is None:
-            raise ValueError(f"{self.name}: has no user ids to match")
+            raise ValueError(f"{self.name}: its users have no names to match by")
         # The number -1 of an unknown user indexes the appended -1.
         number_U = np.append(users.find(self.users.item_ids), -1)
         train, valid, test = (_renumbered(store, number_U) for store in self.splits.values())
