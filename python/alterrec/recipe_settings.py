@@ -67,7 +67,8 @@ class RunSettings(SettingsTable):
     )
     metrics: tuple[str, ...] = Field(
         default=DEFAULT_METRICS,
-        description="metrics to report, e.g. mrr@10,hits@5; hits@20, ndcg@20 and schedule.metric always are",
+        description="metrics to report, e.g. mrr@10,hits@5; hits@20, ndcg@20 and schedule.metric are always "
+        "reported",
     )
     memory_budget: str = Field(
         default="",
@@ -157,8 +158,8 @@ class ModelSettings(SettingsTable):
     )
     faithful: bool = Field(
         default=False,
-        description="reproduce the faults of a baseline's public code that are otherwise corrected; its "
-        "docstring lists them",
+        description="reproduce the faults of a baseline's public code that are otherwise corrected; the "
+        "docstring of the model lists them",
     )
 
     @model_validator(mode="after")
@@ -189,12 +190,19 @@ class NetworkSettings(SettingsTable):
         default=0.0,
         ge=0,
         lt=1,
-        description="dropout on item vectors where they are scored, but not where they are read",
+        description="dropout on the vectors of candidate items only, not on those of the session",
     )
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="dropout of this network")
-    lr: float | None = Field(default=None, gt=0, description="learning rate of this network")
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="dropout of this network; empty = model.dropout"
+    )
+    lr: float | None = Field(
+        default=None, gt=0, description="learning rate of this network; empty = optim.lr"
+    )
     decay_every: int | None = Field(
-        default=None, ge=1, description="epochs of this network between two decays of its learning rate"
+        default=None,
+        ge=1,
+        description="epochs of this network between two decays of its learning rate; "
+        "empty = optim.decay_every",
     )
 
     @field_validator("session")
@@ -226,7 +234,9 @@ class IdSettings(NetworkSettings):
 class TextSettings(NetworkSettings):
     """Settings of the text network."""
 
-    dropout: float | None = Field(default=0.0, ge=0, lt=1, description="dropout of this network")
+    dropout: float | None = Field(
+        default=0.0, ge=0, lt=1, description="dropout of this network; empty = model.dropout"
+    )
     encoder: str = Field(
         default="lsa", description="lsa, or the name or path of a sentence-transformers model"
     )
@@ -239,10 +249,10 @@ class TextSettings(NetworkSettings):
         default=True, description="scale every column of the text vectors to mean 0 and standard deviation 1"
     )
     prompt: str = Field(
-        default="", description="text put before each item text, for encoders that were trained with one"
+        default="", description="prefix of each item text, for encoders that were trained with one"
     )
     truncate_dim: int = Field(
-        default=0, ge=0, description="number of leading columns of the encoder to keep; 0 = all"
+        default=0, ge=0, description="number of leading columns of the text vectors to keep; 0 = all"
     )
     encode_batch: int = Field(default=64, ge=1, description="batch size of the text encoder")
 
@@ -256,7 +266,9 @@ class GruSettings(SettingsTable):
 class FrequencySettings(SettingsTable):
     """Session encoders with frequency filters (BSARec)."""
 
-    alpha: float = Field(default=0.9, ge=0, le=1, description="weight of the filter; attention has the rest")
+    alpha: float = Field(
+        default=0.9, ge=0, le=1, description="weight of the filter; attention has weight 1 - alpha"
+    )
     low: int = Field(
         default=3, ge=0, description="c: frequencies up to c // 2 periods per prefix are low, all others high"
     )
@@ -273,7 +285,12 @@ class FdsaSettings(SettingsTable):
 class UnisrecSettings(SettingsTable):
     """Contrastive pretraining of UniSRec: sessions with next items, and with changed copies of themselves."""
 
-    drop: float = Field(default=0.2, ge=0, lt=1, description="share of items, or of texts, that are changed")
+    drop: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the items of a session, or of the words of a text, that are removed",
+    )
     item_share: float = Field(
         default=0.9,
         ge=0,
@@ -298,7 +315,7 @@ class WindowSettings(SettingsTable):
         default=0.1, description="k2: last rank, included; a value below 1 is a fraction of the catalogue"
     )
     sample: int = Field(
-        default=0, ge=0, description="number of sampled candidates; 0 = as many as the window has ranks"
+        default=0, ge=0, description="number of sampled candidates; 0 = the number of ranks in the window"
     )
     random_share: float = Field(
         default=0.5, ge=0, le=1, description="share of candidates that are sampled from the whole catalogue"
@@ -317,14 +334,14 @@ class PositivesSettings(SettingsTable):
     """Augmented positives (Eq. 4-5): the teacher's top items are further targets."""
 
     top: int = Field(default=0, ge=0, description="p: number of further targets; 0 = none")
-    weight: float = Field(default=0.5, ge=0, description="beta: weight of each of them in the loss")
+    weight: float = Field(default=0.5, ge=0, description="beta: weight of each further target in the loss")
     teacher: Literal["other", "id"] = Field(
         default="other",
-        description="network whose top items they are: the other one, or always the ID network",
+        description="network whose top items become further targets: the other one, or always the ID network",
     )
     as_samples: bool = Field(
         default=False,
-        description="treat them as samples of the batch and average them, as the authors' code does",
+        description="average further targets like samples of the batch, as the authors' code does",
     )
 
 
@@ -360,16 +377,18 @@ class ScheduleSettings(SettingsTable):
     )
     warmup: int = Field(default=2, ge=0, description="m_random: epochs of each network before alternation")
     gap: int = Field(
-        default=1, ge=1, description="m_gap: epochs of one network before it is the other's turn"
+        default=1, ge=1, description="m_gap: epochs of one network before training switches to the other"
     )
     epochs: int = Field(default=12, ge=1, description="m_max: total number of epochs of all networks")
     patience: int = Field(
         default=3,
         ge=1,
-        description="stop after this many cycles without a better validation; a cycle trains every network",
+        description="stop after this many cycles without a better validation metric; a cycle trains every "
+        "network once",
     )
     metric: str = Field(
-        default="ndcg@20", description="validation metric that chooses the best epoch, as ndcg@20 or hits@5"
+        default="ndcg@20",
+        description="validation metric that chooses the best epoch, such as ndcg@20 or hits@5",
     )
     objective: Literal["next", "cloze"] = Field(
         default="next",
@@ -380,7 +399,7 @@ class ScheduleSettings(SettingsTable):
     )
     freeze: tuple[str, ...] = Field(
         default=(),
-        description="parameters that are frozen after pretraining, by the beginning of their names",
+        description="parameters to freeze after pretraining, given by prefixes of their names",
     )
     warmup_negatives: Negatives = Field(default="full", description="negatives in the warm-up")
     negatives: Negatives = Field(default="window", description="negatives after the warm-up")
@@ -407,7 +426,7 @@ class ClozeSettings(SettingsTable):
         default=0.2,
         gt=0,
         le=1,
-        description="in the other samples, probability that an item is masked; at least one is",
+        description="probability that an item is masked in the other samples; at least one item is masked",
     )
 
 

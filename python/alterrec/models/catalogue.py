@@ -184,7 +184,7 @@ _UNISREC = ("unisrec.drop", "unisrec.sequence_weight", "model.faithful")
 
 MODELS: dict[str, Entry] = {
     "alterrec": Entry(
-        "ID and text network trained in turn, each on hard negatives of the other",
+        "ID and text network trained alternately, each on hard negatives from the other",
         kind="ours",
         quick=True,
         **_TWO_NETWORKS,
@@ -206,7 +206,7 @@ MODELS: dict[str, Entry] = {
         reads_text=True,
     ),
     "independent": Entry(
-        "ID and text network trained without each other, scores summed", quick=True, **_TWO_NETWORKS
+        "ID and text network trained independently, scores summed", quick=True, **_TWO_NETWORKS
     ),
     "nfrec_sum": Entry(
         "naive fusion: ID and text vectors of an item summed",
@@ -216,7 +216,7 @@ MODELS: dict[str, Entry] = {
         reads_text=True,
     ),
     "nfrec_concat": Entry(
-        "naive fusion: ID and text vectors of an item joined",
+        "naive fusion: ID and text vectors of an item concatenated",
         "parts.nfrec_concat",
         items=("id", "text"),
         parts={"id": "id_only", "text": "text_only"},
@@ -238,7 +238,7 @@ MODELS: dict[str, Entry] = {
         quick=True,
     ),
     "core": Entry(
-        "weighted mean of ID rows, scored by cosine (Hou et al., 2022)",
+        "weighted mean of item embeddings, cosine scores (Hou et al., 2022)",
         "sequential.core",
         own_start=True,
         quick=True,
@@ -255,7 +255,7 @@ MODELS: dict[str, Entry] = {
         "gated graph network over the graph of each session (Wu et al., 2019)", "graphs.srgnn", quick=True
     ),
     "unisrec": Entry(
-        "item rows plus text through a mixture of experts, pretrained by contrast (Hou et al., 2022)",
+        "item embeddings plus text through a mixture of experts, contrastive pretraining (Hou et al., 2022)",
         "unisrec.unisrec",
         items=("id", "text"),
         reads=("model.init_from",),
@@ -273,7 +273,7 @@ MODELS: dict[str, Entry] = {
         pretrains=_UNISREC,
         reads_text=True,
     ),
-    "unisrec_id": Entry("the item rows of unisrec alone", "unisrec.unisrec_id"),
+    "unisrec_id": Entry("the item embeddings of unisrec alone", "unisrec.unisrec_id"),
     "unisrec_text": Entry(
         "the text part of unisrec alone, pretrained as in unisrec",
         "unisrec.unisrec_text",
@@ -284,7 +284,7 @@ MODELS: dict[str, Entry] = {
         reads_shortened=True,
     ),
     "fdsa": Entry(
-        "items and their text, or categories, in two Transformers (Zhang et al., 2019)",
+        "one Transformer for items, one for their texts or categories (Zhang et al., 2019)",
         "fdsa.fdsa",
         items=("id", "text"),
         session_reads=SESSION_ENCODERS["sasrec"],
@@ -297,13 +297,13 @@ MODELS: dict[str, Entry] = {
     "fdsa_id": Entry("the item stream of fdsa alone", "fdsa.fdsa_id"),
     "fdsa_text": Entry("the text stream of fdsa alone", "fdsa.fdsa_text", items=("text",), reads_text=True),
     "bert4rec": Entry(
-        "two-way Transformer over item ids, masked items (Sun et al., 2019)",
+        "bidirectional Transformer over item ids, trained on masked items (Sun et al., 2019)",
         "bert4rec.bert4rec",
         reads=("schedule.objective",),
         quick=True,
     ),
     "hggnn": Entry(
-        "graph of all items and users, sessions read with their user (Pang et al., 2022)",
+        "graph network over all items and users, sessions encoded with their user (Pang et al., 2022)",
         "graphs.hggnn",
         items=(),
         session_reads=("dropout", "model.init"),
@@ -312,19 +312,19 @@ MODELS: dict[str, Entry] = {
         reads_users=True,
     ),
     "llm2sasrec": Entry(
-        "sasrec with a head, its table started from text (Boz et al., 2024)",
+        "sasrec with an output head; its ID table starts from text vectors (Boz et al., 2024)",
         "llm2.llm2sasrec",
         quick=True,
         reads_text=True,
     ),
     "llm2bert4rec": Entry(
-        "bert4rec, its table started from text (Harte et al., 2023)",
+        "bert4rec whose ID table starts from text vectors (Harte et al., 2023)",
         "llm2.llm2bert4rec",
         reads=("schedule.objective",),
         reads_text=True,
     ),
     "s3rec": Entry(
-        "sasrec after four pretraining tasks on attributes, items and segments (Zhou et al., 2020)",
+        "sasrec, pretrained with four tasks on attributes, items and segments (Zhou et al., 2020)",
         "s3rec.s3rec",
         items=("id", "text"),
         pretrains=("s3rec", "model.faithful"),
