@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
@@ -37,6 +38,14 @@ SESSION_ENCODERS: dict[str, tuple[str, ...]] = {
 Negatives = Literal["full", "random", "window"]
 
 
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# TOML has lists, recipes have tuples.
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
 class SettingsTable(BaseModel):
     """Base class of the tables of a recipe: types are strict and unknown keys are refused."""
 
@@ -65,7 +74,7 @@ class RunSettings(SettingsTable):
     report: bool = Field(
         default=True, description="write report.html, which also shows the other runs of the folder"
     )
-    metrics: tuple[str, ...] = Field(
+    metrics: Names = Field(
         default=DEFAULT_METRICS,
         description="metrics to report, e.g. mrr@10,hits@5; hits@20, ndcg@20 and schedule.metric are always "
         "reported",
@@ -75,11 +84,6 @@ class RunSettings(SettingsTable):
         description="memory limit of the process, e.g. 4GiB; scores are computed in chunks to stay below it; "
         "empty = no limit",
     )
-
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return _as_tuple(value)
 
     @field_validator("metrics")
     @classmethod
@@ -117,17 +121,12 @@ class DataSettings(SettingsTable):
         default="",
         description="file with text vectors (npy, safetensors or parquet) to use in place of item text",
     )
-    text_fields: tuple[str, ...] = Field(default=(), description="text columns to encode; empty = all")
-    categories: tuple[str, ...] = Field(
+    text_fields: Names = Field(default=(), description="text columns to encode; empty = all")
+    categories: Names = Field(
         default=(),
         description="text columns with comma-separated categories; empty = the columns called "
         "category, categories, brand or taxonomy",
     )
-
-    @field_validator("text_fields", "categories", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return _as_tuple(value)
 
 
 class ModelSettings(SettingsTable):
@@ -397,17 +396,11 @@ class ScheduleSettings(SettingsTable):
     pretrain: int = Field(
         default=0, ge=0, description="epochs of pretraining, in addition to schedule.epochs"
     )
-    freeze: tuple[str, ...] = Field(
-        default=(),
-        description="parameters to freeze after pretraining, given by prefixes of their names",
+    freeze: Names = Field(
+        default=(), description="parameters to freeze after pretraining, given by prefixes of their names"
     )
     warmup_negatives: Negatives = Field(default="full", description="negatives in the warm-up")
     negatives: Negatives = Field(default="window", description="negatives after the warm-up")
-
-    @field_validator("freeze", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return _as_tuple(value)
 
     @field_validator("metric")
     @classmethod
@@ -470,10 +463,6 @@ class OptimSettings(SettingsTable):
     )
     decay_every: int = Field(default=1, ge=1, description="epochs of a network between two decays")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty of Adam")
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def parse_bytes(text: str) -> int:

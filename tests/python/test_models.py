@@ -62,7 +62,7 @@ def total(model: Scorer, batch: SessionBatch) -> torch.Tensor:
 
 
 def test_catalogue_and_recipes_name_the_same_systems() -> None:
-    assert sorted(MODELS) == recipe_names("models")
+    assert sorted(MODELS) == list(recipe_names("models"))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -123,7 +123,7 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         >>> list(build_model(resolve("id_only"), inputs).networks)
         ['model']
     """
-    from alterrec.models.llm2 import start_from_text
+    from alterrec.models.parts import start_from_text
     from alterrec.nn.layers import initialise
 
     entry = lookup(recipe.model_name)
@@ -252,7 +252,7 @@ MODELS: dict[str, Entry] = {
         "causal Transformer over item ids (Kang and McAuley, 2018)", "sequential.sasrec", quick=True
     ),
     "srgnn": Entry(
-        "gated graph network over the graph of each session (Wu et al., 2019)", "graphs.srgnn", quick=True
+        "gated graph network over the graph of each session (Wu et al., 2019)", "sequential.srgnn", quick=True
     ),
     "unisrec": Entry(
         "item embeddings plus text through a mixture of experts, contrastive pretraining (Hou et al., 2022)",
@@ -285,7 +285,7 @@ MODELS: dict[str, Entry] = {
     ),
     "fdsa": Entry(
         "one Transformer for items, one for their texts or categories (Zhang et al., 2019)",
-        "fdsa.fdsa",
+        "sequential.fdsa",
         items=("id", "text"),
         session_reads=SESSION_ENCODERS["sasrec"],
         reads=("fdsa",),
@@ -294,8 +294,10 @@ MODELS: dict[str, Entry] = {
         reads_text=True,
         text_unless={"fdsa.features": "attributes"},
     ),
-    "fdsa_id": Entry("the item stream of fdsa alone", "fdsa.fdsa_id"),
-    "fdsa_text": Entry("the text stream of fdsa alone", "fdsa.fdsa_text", items=("text",), reads_text=True),
+    "fdsa_id": Entry("the item stream of fdsa alone", "sequential.fdsa_id"),
+    "fdsa_text": Entry(
+        "the text stream of fdsa alone", "sequential.fdsa_text", items=("text",), reads_text=True
+    ),
     "bert4rec": Entry(
         "bidirectional Transformer over item ids, trained on masked items (Sun et al., 2019)",
         "bert4rec.bert4rec",
@@ -304,7 +306,7 @@ MODELS: dict[str, Entry] = {
     ),
     "hggnn": Entry(
         "graph network over all items and users, sessions encoded with their user (Pang et al., 2022)",
-        "graphs.hggnn",
+        "sequential.hggnn",
         items=(),
         session_reads=("dropout", "model.init"),
         reads=("graph.predecessors",),
@@ -313,13 +315,13 @@ MODELS: dict[str, Entry] = {
     ),
     "llm2sasrec": Entry(
         "sasrec with an output head; its ID table starts from text vectors (Boz et al., 2024)",
-        "llm2.llm2sasrec",
+        "sequential.llm2sasrec",
         quick=True,
         reads_text=True,
     ),
     "llm2bert4rec": Entry(
         "bert4rec whose ID table starts from text vectors (Harte et al., 2023)",
-        "llm2.llm2bert4rec",
+        "sequential.llm2bert4rec",
         reads=("schedule.objective",),
         reads_text=True,
     ),

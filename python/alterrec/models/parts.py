@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from alterrec.errors import InputError
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Network, Recommender
 from alterrec.nn.frequency import FrequencyTransformer
@@ -21,6 +23,8 @@ from alterrec.nn.item_encoders import (
     SummedItems,
     TextItems,
     TextProjection,
+    principal_components,
+    random_projection,
 )
 from alterrec.nn.layers import SessionEncoder
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
@@ -183,3 +187,27 @@ def nfrec_concat(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     width = recipe.model.dim
     blocks = {"id": slice(0, width), "text": slice(width, 2 * width)}
     return alone(network_of(recipe, recipe.id, fused, blocks=blocks))
+
+
+def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> None:
+    """Initialise every ID table from text vectors, if ``id.start`` says so.
+
+    Raises:
+        InputError: more principal components are asked for than the vectors have.
+    """
+    if recipe.id.start == "drawn":
+        return
+    assert inputs.vectors_VF is not None
+    reduce = {"pca": principal_components, "projection": random_projection}[recipe.id.start]
+    count, width = inputs.vectors_VF.shape
+    for part in model.modules():
+        if isinstance(part, IdTable):
+            if recipe.id.start == "pca" and part.dim > min(count, width):
+                raise InputError(
+                    f"model.dim is {part.dim}, id.start is 'pca' and the {count} text vectors have {width} "
+                    f"columns, so at most {min(count, width)}; lower model.dim, set id.start=projection, "
+                    "or use wider vectors: --text-encoder (all-MiniLM-L6-v2 has 384 columns) or, for lsa, "
+                    "text.truncate_dim"
+                )
+            with torch.no_grad():
+                part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim))

@@ -121,7 +121,7 @@ class GatedGraph(SessionEncoder):
     of the last item.
 
     Wu et al., "Session-based Recommendation with Graph Neural Networks", AAAI 2019; see
-    :func:`alterrec.models.graphs.srgnn` for differences.
+    :func:`alterrec.models.sequential.srgnn` for differences.
 
     Example:
         >>> encoder = GatedGraph(dim=4, steps=1)
@@ -260,7 +260,7 @@ class PersonalSession(SessionEncoder):
     has the mean of the users in the graph.
 
     Pang et al., "Heterogeneous Global Graph Neural Networks for Personalized Session-based Recommendation",
-    WSDM 2022; see :func:`alterrec.models.graphs.hggnn` for differences.
+    WSDM 2022; see :func:`alterrec.models.sequential.hggnn` for differences.
 
     Example:
         >>> encoder = PersonalSession(dim=4, max_len=3, num_users=2)
