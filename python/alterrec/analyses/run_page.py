@@ -22,15 +22,7 @@ from alterrec.comparable import folder_name, reason_not_comparable, runs_of_same
 from alterrec.errors import InputError
 from alterrec.metrics import metric_name
 from alterrec.report.presentation import DataTable, Presentation, Report, Section, Tile
-from alterrec.report.tables import (
-    VIEW_NAMES,
-    Table,
-    count,
-    duration,
-    memory,
-    metric_table,
-    percent,
-)
+from alterrec.report.tables import VIEW_NAMES, Table, count, duration, memory, metric_table, percent
 from alterrec.results import RunFolder, RunResult, Views, read_run, reported_split
 
 # Longer lists of phases are folded.

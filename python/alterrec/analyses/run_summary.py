@@ -6,14 +6,7 @@ import math
 from collections.abc import Mapping
 
 from alterrec.metrics import metric_name
-from alterrec.report.tables import (
-    BASELINE_NAMES,
-    HEADLINE,
-    VIEW_NAMES,
-    count,
-    percent,
-    points,
-)
+from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, count, percent, points
 from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
 # Smaller shares of tied targets are not mentioned.

@@ -25,10 +25,7 @@ def compare(
     ],
     view: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="View to compare: score (default), id, text, ...; repeatable.",
-        ),
+        typer.Option(metavar="NAME", help="View to compare: score (default), id, text, ...; repeatable."),
     ] = None,
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Compare every pair of systems, not only with the first.")
@@ -106,8 +103,7 @@ def audit(
         Path | None, typer.Option(metavar="DIR", help="Folder of the page; default: audit-DATA.")
     ] = None,
     text_encoder: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path."),
+        str, typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path.")
     ] = "lsa",
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,

@@ -101,11 +101,7 @@ def _studies() -> Rows:
     from alterrec.studies.study import STUDIES
 
     rows = [
-        {
-            "name": name,
-            "systems": _systems(entry.systems),
-            "summary": entry.summary,
-        }
+        {"name": name, "systems": _systems(entry.systems), "summary": entry.summary}
         for name, entry in STUDIES.items()
     ]
     return {"studies": rows}

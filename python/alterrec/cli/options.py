@@ -12,8 +12,7 @@ import typer
 from alterrec.errors import InputError
 
 Data = Annotated[
-    Path | None,
-    typer.Option(metavar="PATH", help="Folder with items and sessions; default: built-in data."),
+    Path | None, typer.Option(metavar="PATH", help="Folder with items and sessions; default: built-in data.")
 ]
 Format = Annotated[
     str | None,

@@ -76,9 +76,7 @@ def study(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set a recipe key, which is then not searched. Repeatable.",
+            "--set", metavar="KEY=VALUE", help="Set a recipe key, which is then not searched. Repeatable."
         ),
     ] = None,
     reference: Annotated[
@@ -86,8 +84,7 @@ def study(
         typer.Option(metavar="MODEL", help="Reference system of the longtail study; default bert4rec."),
     ] = None,
     search: Annotated[
-        bool,
-        typer.Option("--search", help="Search the settings of every system, as table1 always does."),
+        bool, typer.Option("--search", help="Search the settings of every system, as table1 always does.")
     ] = False,
     jobs: Annotated[int, typer.Option(metavar="N", help="Number of runs at a time, one process each.")] = 1,
     text_encoder: options.TextEncoder = None,

@@ -240,11 +240,7 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
     graph = None if offsets is None or ids is None else Adjacency(offsets.numpy(), ids.numpy())
     with torch.random.fork_rng(devices=[]):
         items = ModelInputs(
-            len(trained),
-            vectors,
-            torch.from_numpy(trained.copy()),
-            categories_VCK=categories,
-            graph=graph,
+            len(trained), vectors, torch.from_numpy(trained.copy()), categories_VCK=categories, graph=graph
         )
         model = entry.build(recipe, items)
     model.load_state_dict(state)
