@@ -40,9 +40,12 @@ def recipe_without_seed(run: RunFolder) -> str:
     )
 
 
-def runs_of_same_recipe(run: RunFolder, others: Sequence[RunFolder]) -> list[RunFolder]:
-    """Return the run and those of the others that are other seeds of its recipe."""
-    return [run, *(other for other in others if recipe_without_seed(other) == recipe_without_seed(run))]
+def seeds_of_recipes(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
+    """Return the runs of each recipe, in the order in which the recipes occur."""
+    groups: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        groups.setdefault(recipe_without_seed(run), []).append(run)
+    return list(groups.values())
 
 
 def group_by_system(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
@@ -51,10 +54,7 @@ def group_by_system(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     A system is named by its model, by its presets if these differ between runs, and by the settings in which
     it differs from others of the same name.
     """
-    groups: dict[str, list[RunFolder]] = {}
-    for run in runs:
-        groups.setdefault(recipe_without_seed(run), []).append(run)
-    systems = list(groups.values())
+    systems = seeds_of_recipes(runs)
     one_preset = len({tuple(run.result.presets) for run in runs}) == 1
     labels = [own[0].result.model if one_preset else system_label(own[0]) for own in systems]
     named = {}

@@ -18,7 +18,7 @@ from alterrec.analyses.run_sections import (
     training_section,
 )
 from alterrec.analyses.run_summary import baselines_of, best_baseline, caveats, findings, headline, views_of
-from alterrec.comparable import folder_name, reason_not_comparable, runs_of_same_recipe
+from alterrec.comparable import folder_name, reason_not_comparable, seeds_of_recipes
 from alterrec.errors import InputError
 from alterrec.metrics import metric_name
 from alterrec.report.presentation import DataTable, Presentation, Report, Section, Tile
@@ -62,7 +62,7 @@ class RunReport(Report):
     def presentation(self) -> Presentation:
         """Return metrics by view, training, popularity and session length, examples, data and cost."""
         run, result = self.folder, self.folder.result
-        seeds = len(runs_of_same_recipe(run, self.others))
+        seeds = len(seeds_of_recipes([run, *self.others])[0])
         return Presentation(
             name="result",
             title=f"{result.model} on {result.data.name}",

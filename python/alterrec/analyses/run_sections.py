@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alterrec.analyses.run_summary import baselines_of, split_name, views_of
-from alterrec.comparable import folder_name, recipe_without_seed, system_label
+from alterrec.comparable import folder_name, seeds_of_recipes, system_label
 from alterrec.evaluation.saved import (
     COLD,
     ListStatistics,
@@ -98,14 +98,17 @@ def training_section(run: RunFolder) -> list[Section]:
 
 def groups_section(run: RunFolder) -> list[Section]:
     """Return test metrics by popularity of the target; nothing if the run has no groups."""
-    plot = _longtail_plot(run)
-    if plot is None:
+    groups = run.result.groups.get("test", [])
+    shown = shown_groups(run.result, groups)
+    if not shown:
         return []
+    shares = ", ".join(f"{group.name} {percent(group.share)}" for group in shown)
+    caption = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
+    plot = Plot.of(group_lines, view_panels(shown, plotted_metrics(run.result)), caption, groups=shown)
     notes = [
         "Test targets grouped by how often they occur in training, from rare to popular. The bars show the "
         "share of targets in each group."
     ]
-    groups = run.result.groups["test"]
     if any(group.name == COLD and group.count for group in groups):
         notes.append("Cold targets never occur in training; they are shown separately.")
     notes += few_targets_note(groups)
@@ -114,7 +117,7 @@ def groups_section(run: RunFolder) -> list[Section]:
             "Metrics by popularity of the target",
             [" ".join(notes)],
             {"longtail": plot},
-            {"groups": group_data("times seen in training", shown_groups(run.result, groups))},
+            {"groups": group_data("times seen in training", shown)},
         )
     ]
 
@@ -148,11 +151,9 @@ def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
         bar(f"this run: {name}", [values], view, bold=view == "score")
     for name, values in baselines_of(run.result).items():
         bar(name, [values], "baseline")
-    groups: dict[str, list[RunFolder]] = {}
-    for each in [run, *others]:
-        groups.setdefault(recipe_without_seed(each), []).append(each)
-    labels = [system_label(group[0]) for group in groups.values()]
-    for group, label in zip(groups.values(), labels, strict=True):
+    groups = seeds_of_recipes([run, *others])
+    labels = [system_label(group[0]) for group in groups]
+    for group, label in zip(groups, labels, strict=True):
         if group == [run]:
             continue
         folder = f" · {folder_name(group[0].path)}" if labels.count(label) > 1 else ""
@@ -194,15 +195,6 @@ def _training_plot(run: RunFolder) -> Plot | None:
     return Plot.of(
         epoch_lines, panels, caption, phases=bands(run.epochs), best=[best] if best in epochs else []
     )
-
-
-def _longtail_plot(run: RunFolder) -> Plot | None:
-    groups = shown_groups(run.result, run.result.groups.get("test", []))
-    if not groups:
-        return None
-    shares = ", ".join(f"{group.name} {percent(group.share)}" for group in groups)
-    caption = f"Metrics by how often the target occurs in training. Share of targets in each group: {shares}."
-    return Plot.of(group_lines, view_panels(groups, plotted_metrics(run.result)), caption, groups=groups)
 
 
 @dataclass(frozen=True)
@@ -258,11 +250,15 @@ def extra_sections(run: RunFolder, extra: ExtraMetrics | None) -> list[Section]:
     """Return the sections on session length and on coverage, popularity and cold targets."""
     if extra is None:
         return []
-    note = "Targets grouped by the number of items that precede them in the session, on {}."
+    split = split_name(run.result)
+    note = f"Targets grouped by the number of items that precede them in the session, on {split}."
+    shares = ", ".join(f"{group.name}: {percent(group.share)}" for group in extra.lengths)
+    caption = f"Metrics by the number of items before the target. Share of targets in each group: {shares}."
+    panels = view_panels(extra.lengths, plotted_metrics(run.result))
     lengths = Section(
         "Metrics by session length",
-        [" ".join([note.format(split_name(run.result)), *few_targets_note(extra.lengths)])],
-        {"lengths": _lengths_plot(extra.lengths, plotted_metrics(run.result))},
+        [" ".join([note, *few_targets_note(extra.lengths)])],
+        {"lengths": Plot.of(group_lines, panels, caption, groups=extra.lengths, of=LENGTH)},
         {"lengths": group_data(LENGTH, extra.lengths)},
     )
     notes = [_reading(extra)]
@@ -306,17 +302,6 @@ def group_table(of: str, groups: Sequence[Group], title: str = "") -> Table:
         (of, "targets", "share", *(VIEW_NAMES.get(view, view) for view in views)),
         rows,
         title=f"{title}{metric_name(metric)}",
-    )
-
-
-def _lengths_plot(groups: Sequence[Group], metrics: Sequence[str]) -> Plot:
-    shares = ", ".join(f"{group.name}: {percent(group.share)}" for group in groups)
-    return Plot.of(
-        group_lines,
-        view_panels(groups, metrics),
-        f"Metrics by the number of items before the target. Share of targets in each group: {shares}.",
-        groups=groups,
-        of=LENGTH,
     )
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
-from alterrec.report.figures.forest import Interval, forest
-from alterrec.report.figures.style import Panel
+from alterrec.report.figures.style import Panel, canvas, colour, value_axis
 from alterrec.report.presentation import Plot
-from alterrec.report.tables import VIEW_NAMES, Table, count
+from alterrec.report.tables import VIEW_NAMES, Table, count, points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Label, name of a colour, and comparison.
+ForestRow = tuple[str, str, Comparison]
 
 COLUMNS: Mapping[str, Callable[[Comparison], str]] = {
     "system": lambda each: each.system,
@@ -93,21 +99,52 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def forest_plot(panels: Mapping[str, Sequence[tuple[str, str, Comparison]]], caption: str) -> Plot:
-    """Draw one comparison in each row, its interval around zero.
+def forest_plot(panels: Mapping[str, Sequence[ForestRow]], caption: str) -> Plot:
+    """Draw one comparison in each row, its interval around zero; ``panels`` are rows by title."""
+    return Plot.of(forest, [Panel(title, rows) for title, rows in panels.items()], caption)
 
-    Args:
-        panels: title -> (label, name of a colour, comparison) of each row.
-        caption: of the plot.
+
+def forest(panels: Sequence[Panel[ForestRow]]) -> Figure:
+    """Draw the intervals of each panel from top to bottom, in percentage points.
+
+    The point of a significant difference is filled, others are hollow.
+
+    Example:
+        >>> each = Comparison("text", "hits@20", "id", 0.01, -0.01, 0.03, 0.4, 0.4)
+        >>> len(forest([Panel("Hits@20", [("text", "text", each)])]).axes)
+        1
     """
-    drawn = [
-        Panel(
-            title,
-            [
-                Interval(label, each.mean, each.low, each.high, each.verdict != "not shown", colour)
-                for label, colour, each in rows
-            ],
+    most = max(len(panel.marks) for panel in panels)
+    with canvas(len(panels), 0.9 + 0.36 * most) as (figure, rows):
+        for axes, panel in zip(rows[0], panels, strict=True):
+            _forest_panel(axes, panel.marks)
+            axes.set_title(panel.title)
+    return figure
+
+
+def _forest_panel(axes: Axes, rows: Sequence[ForestRow]) -> None:
+    axes.axvline(0, color=colour("muted"), linewidth=1.2, zorder=1)
+    for place, (_, name, each) in enumerate(rows):
+        own, shown = colour(name), each.verdict != "not shown"
+        span: Any = {"color": own, "linewidth": 2.4, "solid_capstyle": "butt", "zorder": 2}
+        axes.plot([each.low, each.high], [place, place], **span)
+        point: Any = {"markersize": 8, "color": own, "markeredgewidth": 1.8, "zorder": 3}
+        axes.plot([each.mean], [place], "o", markerfacecolor=own if shown else "white", **point)
+        axes.annotate(
+            points(each.mean),
+            (each.high, place),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            fontweight="bold" if shown else "normal",
+            zorder=4,
         )
-        for title, rows in panels.items()
-    ]
-    return Plot.of(forest, drawn, caption)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    for label in axes.get_yticklabels():
+        label.set_color(colour("ink"))
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.12 * (high - low))
+    value_axis(axes, "x", "points")
+    axes.set_xlabel("percentage points")

@@ -135,11 +135,11 @@ class Presentation:
 
     def page(self) -> str:
         """Return the report as one HTML file that needs no other file."""
-        return _render("page.html", self)
+        return _templates().get_template("page.html").render(report=self)
 
     def notebook(self) -> str:
         """Return the report as HTML for a notebook cell."""
-        return _render("notebook.html", self)
+        return _templates().get_template("notebook.html").render(report=self)
 
     def markdown(self) -> str:
         """Return the report as Markdown with links to the figures."""
@@ -224,10 +224,6 @@ class Report:
 
     def _repr_html_(self) -> str:
         return self.presentation().notebook()
-
-
-def _render(template: str, report: Presentation) -> str:
-    return _templates().get_template(template).render(report=report)
 
 
 @cache

@@ -142,7 +142,6 @@ def phases_of(curves: Sequence[TrainingCurve]) -> list[Band]:
     """Return the phases of the epochs that all seeds reached; empty if the same was trained throughout.
 
     Example:
-        >>> from alterrec.results import Epoch
         >>> epochs = [Epoch(1, "", "id", "full", 6.0, {}), Epoch(2, "", "text", "full", 6.0, {})]
         >>> [phase.trained for phase in phases_of([TrainingCurve(0, 2, epochs, {})])]
         ['id', 'text']
@@ -177,7 +176,12 @@ def best_epoch_table(members: Sequence[Member], metric: str) -> DataTable:
         cells = [mean_and_spread(values, 2) if values else "-" for values in (valid, test)]
         cells += [number(nats, 2), mean_and_spread(share, 0) if share else "-", number(best, 0)]
         rows.append([member.label, *cells])
-        records.append(_record(member.label, columns))
+        record: dict[str, Any] = {"member": member.label}
+        for column, by_seed in columns.items():
+            values = [*by_seed.values()]
+            record[column] = statistics.fmean(values) if values else None
+            record[f"{column}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        records.append(record)
     shown = [place for place in range(len(head)) if not place or any(row[place] != "-" for row in rows)]
     cells_shown = tuple(tuple(row[place] for place in shown) for row in rows)
     return DataTable(Table(tuple(head[place] for place in shown), cells_shown), records)
@@ -231,12 +235,3 @@ def ratios(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int,
         {1: 1.25}
     """
     return {seed: first[seed] / second[seed] for seed in sorted(first.keys() & second.keys()) if second[seed]}
-
-
-def _record(label: str, columns: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    record: dict[str, Any] = {"member": label}
-    for name, by_seed in columns.items():
-        values = [*by_seed.values()]
-        record[name] = statistics.fmean(values) if values else None
-        record[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    return record

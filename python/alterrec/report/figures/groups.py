@@ -13,6 +13,7 @@ from alterrec.report.figures.style import (
     Panel,
     canvas,
     colour,
+    divider,
     end_labels,
     line,
     value_axis,
@@ -97,7 +98,7 @@ def group_lines(
             _share_bars(bottom, cold + warm, places, of)
             if cold and warm:
                 for axes in (top, bottom):
-                    axes.axvline(0.675, color=colour("muted"), linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+                    divider(axes, 0.675)
             _lines(top, cold + warm, places, panel.marks, reference)
             top.set_title(panel.title)
     return figure

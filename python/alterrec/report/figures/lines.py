@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alterrec.report.figures.style import (
     DASHED,
@@ -17,6 +17,7 @@ from alterrec.report.figures.style import (
     canvas,
     colour,
     deviation,
+    divider,
     end_labels,
     line,
     value_axis,
@@ -119,11 +120,11 @@ def _panel(axes: Axes, panel: Panel[Line], phases: Sequence[Band], best: Sequenc
     colours = [colour(each.colour, place) for place, each in enumerate(panel.marks)]
     for each, own in zip(panel.marks, colours, strict=True):
         _line(axes, each, own, last)
-    lows = [m - s for each in panel.marks for m, s in zip(each.means, each.spreads, strict=True)]
-    highs = [m + s for each in panel.marks for m, s in zip(each.means, each.spreads, strict=True)]
-    height = max(highs) - min(lows) or 0.02
+    points = [pair for each in panel.marks for pair in zip(each.means, each.spreads, strict=True)]
+    low, high = min(mean - spread for mean, spread in points), max(mean + spread for mean, spread in points)
+    height = high - low or 0.02
     room = 0.22 if phases or best else 0.08
-    axes.set_ylim(max(min(lows) - 0.13 * height, 0.0), max(highs) + room * height)
+    axes.set_ylim(max(low - 0.13 * height, 0.0), high + room * height)
     axes.set_xlim(0.5, last + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("epoch")
@@ -165,11 +166,7 @@ def _line(axes: Axes, each: Line, own: str, last: int) -> None:
 def shade(axes: Axes, phases: Sequence[Band]) -> None:
     """Shade epochs in the colour of the network that they trained; a dashed line where negatives change."""
     if len({band.trained for band in phases}) > 1:
-        shown = [
-            band
-            for place, band in enumerate(phases)
-            if not place or band.trained != phases[place - 1].trained
-        ]
+        shown = [phases[0], *(after for before, after in pairwise(phases) if after.trained != before.trained)]
         starts = [band.first for band in shown]
         labelled: set[str] = set()
         stops = [*(start - 1 for start in starts[1:]), phases[-1].last]
@@ -179,21 +176,12 @@ def shade(axes: Axes, phases: Sequence[Band]) -> None:
             share = (stop + 1 - start) / (phases[-1].last + 1 - phases[0].first)
             if share >= NARROWEST_LABELLED or band.trained not in labelled:
                 labelled.add(band.trained)
-                axes.text(
-                    (start + stop) / 2,
-                    0.975,
-                    band.trained.replace("id", "ID"),
-                    transform=axes.get_xaxis_transform(),
-                    ha="center",
-                    va="top",
-                    fontsize=8.5,
-                    color=own,
-                )
+                style: Any = {"ha": "center", "va": "top", "fontsize": 8.5, "color": own}
+                name = band.trained.replace("id", "ID")
+                axes.text((start + stop) / 2, 0.975, name, transform=axes.get_xaxis_transform(), **style)
     for before, after in pairwise(phases):
         if before.negatives != after.negatives:
-            axes.axvline(
-                after.first - 0.5, color=colour("muted"), linewidth=1, linestyle=(0, (3, 3)), zorder=1
-            )
+            divider(axes, after.first - 0.5)
             axes.text(
                 after.first - 0.4,
                 0.02,
@@ -208,28 +196,13 @@ def _triangles(axes: Axes, best: Sequence[int]) -> None:
     for place, epoch in enumerate(best):
         # Seeds with the same best epoch are drawn above each other.
         height = 0.03 + 0.055 * best[:place].count(epoch)
-        axes.plot(
-            [epoch],
-            [height],
-            marker="^",
-            markersize=6,
-            color=colour("ink"),
-            transform=axes.get_xaxis_transform(),
-            zorder=5,
-        )
+        style: Any = {"markersize": 6, "color": colour("ink"), "zorder": 5}
+        axes.plot([epoch], [height], "^", transform=axes.get_xaxis_transform(), **style)
 
 
 def _ring(axes: Axes, best: int, value: float, written: str) -> None:
-    axes.plot(
-        [best],
-        [value],
-        marker="o",
-        markersize=11,
-        color="none",
-        markeredgecolor=colour("ink"),
-        markeredgewidth=1.6,
-        zorder=5,
-    )
+    ring: Any = {"markersize": 11, "color": "none", "markeredgecolor": colour("ink"), "markeredgewidth": 1.6}
+    axes.plot([best], [value], marker="o", zorder=5, **ring)
     start, stop = axes.get_xlim()
     left = best > (start + stop) / 2
     axes.annotate(

@@ -150,6 +150,11 @@ def value_axis(axes: Axes, which: Literal["x", "y"], unit: Unit, ticks: int = 5)
     axes.grid(axis=which)
 
 
+def divider(axes: Axes, place: float) -> None:
+    """Draw a dashed vertical line."""
+    axes.axvline(place, color=colour("muted"), linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+
+
 def line(
     axes: Axes,
     places: Sequence[float],

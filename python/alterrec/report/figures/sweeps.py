@@ -14,6 +14,7 @@ from alterrec.report.figures.style import (
     canvas,
     colour,
     deviation,
+    divider,
     end_labels,
     line,
     value_axis,
@@ -124,7 +125,7 @@ def _sweep_panel(axes: Axes, panel: SweepPanel) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.system)
     if panel.base is not None:
-        axes.axvline(places[panel.base], color=colour("muted"), linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+        divider(axes, places[panel.base])
         axes.annotate(
             "recipe",
             (places[panel.base], 0.99),
