@@ -20,8 +20,8 @@ from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import plan_row
 from alterrec.studies.queue import RunQueue
 from alterrec.studies.study import load_study
+from alterrec.studies.study_report import row_comparison_table
 from alterrec.studies.study_result import compare_rows, named_baselines
-from alterrec.studies.study_tables import row_comparison_table
 
 GROUPS = (("cold", 10), ("1-5", 40), (">100", 150))
 

@@ -24,10 +24,11 @@ from alterrec.studies.queue import (
     DataSizes,
     Failure,
     RunQueue,
+    describe,
     epoch_operations,
     estimate_seconds,
+    seconds_left,
 )
-from alterrec.studies.scheduler import describe, seconds_left
 from alterrec.studies.study import find_study, run_study
 from alterrec.studies.study_result import row_result, study_result
 

@@ -18,8 +18,8 @@ import alterrec
 from alterrec.errors import InputError
 from alterrec.report.tables import Table, latex, markdown, plain
 from alterrec.results import read_study
-from alterrec.studies.study_report import caveats
-from alterrec.studies.study_tables import (
+from alterrec.studies.study_report import (
+    caveats,
     cost_table,
     marks,
     metric_data,

@@ -16,8 +16,8 @@ from alterrec.report.presentation import Presentation
 from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
 from alterrec.studies.study import STUDIES, load_study
+from alterrec.studies.study_report import baseline_marks, metric_rows
 from alterrec.studies.study_result import named_baselines
-from alterrec.studies.study_tables import baseline_marks, metric_rows
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:

@@ -21,8 +21,7 @@ from alterrec.errors import InputError
 from alterrec.recipe import resolve
 from alterrec.runs import fit as runs
 from alterrec.studies.tune import tune
-from alterrec.studies.tune_result import TrialResult, TuneResult
-from alterrec.studies.tune_trials import prunable_from
+from alterrec.studies.tune_trials import TrialResult, TuneResult, prunable_from
 from alterrec.training.schedule import phases
 
 Command = Callable[..., Outcome]

@@ -14,15 +14,17 @@ from alterrec.studies.study_report import (
     SEEDS_NOTE,
     SHOWN_METRICS,
     answer,
+    baseline_marks,
     comparisons_for,
     comparisons_section,
     differences,
     gains_section,
+    metric_data,
+    notes,
     study_report,
     systems_plot,
 )
 from alterrec.studies.study_result import compare_rows, named_baselines
-from alterrec.studies.study_tables import baseline_marks, metric_data, notes
 
 WHOLE = "alterrec"
 # The variant with which AlterRec is compared -> the question that this answers.

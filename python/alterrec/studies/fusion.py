@@ -23,10 +23,11 @@ from alterrec.studies.study_report import (
     comparisons_section,
     differences,
     gains_section,
+    metric_data,
+    notes,
     study_report,
 )
 from alterrec.studies.study_result import compare_rows, named_baselines
-from alterrec.studies.study_tables import metric_data, notes
 
 
 class FusedModel(NamedTuple):

@@ -20,8 +20,7 @@ from alterrec.recipe import resolve
 from alterrec.report.presentation import Presentation, Report
 from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, check_name, plan_of
-from alterrec.studies.queue import DataSizes, Failure, RunQueue
-from alterrec.studies.scheduler import run_plan
+from alterrec.studies.queue import DataSizes, Failure, RunQueue, run_plan
 from alterrec.studies.study_result import study_result
 
 STUDIES: dict[str, Study] = {

@@ -17,11 +17,13 @@ from alterrec.studies.study_report import (
     comparisons_for,
     comparisons_section,
     differences,
+    marks,
+    metric_data,
+    notes,
     study_report,
     systems_plot,
 )
 from alterrec.studies.study_result import best_baseline, compare_rows
-from alterrec.studies.study_tables import marks, metric_data, notes
 
 QUICK_SYSTEMS = tuple(name for name, entry in MODELS.items() if entry.quick)
 COLOURS_NOTE = f"{SEEDS_NOTE} Rows of AlterRec are coloured; systems without training are light grey."

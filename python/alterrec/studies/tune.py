@@ -24,8 +24,7 @@ from alterrec.studies.locks import LockFile
 from alterrec.studies.plan import PAPER_GRID
 from alterrec.studies.queue import EVERY_RUN, setting_text
 from alterrec.studies.search_space import read_search
-from alterrec.studies.tune_result import TuneResult, trials_of
-from alterrec.studies.tune_trials import TrialRunner
+from alterrec.studies.tune_trials import TrialRunner, TuneResult, trials_of
 
 if TYPE_CHECKING:
     import optuna
