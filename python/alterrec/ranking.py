@@ -23,8 +23,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -150,9 +149,7 @@ def rank_window(
         if draw is not None:
             _core.window_positions(draw, stop - start, count, ids)
         positions = None if draw is None else ids
-        return cast(
-            ArrayT, _device_functions().rank_window(scores, start, stop, excluded, positions, _checks.get())
-        )
+        return _in_torch("rank_window", scores, start, stop, excluded, positions, _checks.get())
     _core.rank_window(as_float32(scores), start, stop, excluded, draw, count, ids)
     return like(scores, ids)
 
@@ -171,8 +168,7 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        window = _device_functions().rank_window_mask(scores, start, stop, excluded, _checks.get())
-        return cast(ArrayT, window)
+        return _in_torch("rank_window_mask", scores, start, stop, excluded, _checks.get())
     mask = np.empty((num_rows, num_items), np.bool_)
     _core.rank_window_mask(as_float32(scores), start, stop, excluded, _threads, mask)
     return like(scores, mask)
@@ -193,8 +189,7 @@ def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        window = _device_functions().rank_window_bits(scores, start, stop, excluded, _checks.get())
-        return cast(ArrayT, window)
+        return _in_torch("rank_window_bits", scores, start, stop, excluded, _checks.get())
     bits = np.empty((num_rows, -(-num_items // 8)), np.uint8)
     _core.rank_window_bits(as_float32(scores), start, stop, excluded, _threads, bits)
     return like(scores, bits)
@@ -220,7 +215,7 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     k = at_most("k", natural("k", k), num_items, "scores", "candidates (columns)")
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return cast(tuple[ArrayT, ArrayT], _device_functions().top_ranked(scores, k, excluded, _checks.get()))
+        return _in_torch("top_ranked", scores, k, excluded, _checks.get())
     matrix = as_float32(scores)
     ids = np.empty((num_rows, k), np.int64)
     _core.top_ranked(matrix, k, excluded, _threads, ids)
@@ -249,7 +244,7 @@ def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -
     ids = target_ids(targets, num_rows)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return cast(tuple[ArrayT, ArrayT], _device_functions().target_counts(scores, ids, excluded))
+        return _in_torch("target_counts", scores, ids, excluded)
     greater, tied = _core.target_counts(as_float32(scores), ids, excluded, _threads)
     return like(scores, greater[0]), like(scores, tied[0])
 
@@ -295,8 +290,7 @@ def fused_target_counts(
     ids = target_ids(targets, shape[0])
     excluded = excluded_ids(exclude, shape[0], on_device(views[0]))
     if on_device(views[0]):
-        counts = _device_functions().fused_target_counts(views, factors.tolist(), ids, excluded)
-        return cast(tuple[ArrayT, ArrayT], counts)
+        return _in_torch("fused_target_counts", views, factors.tolist(), ids, excluded)
     matrices = [as_float32(view) for view in views]
     greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, _threads)
     return like(views[0], greater), like(views[0], tied)
@@ -343,12 +337,7 @@ def cross_entropy_(
     num_rows, _ = matrix_shape("scores", scores)
     if is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32):
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
-        return cast(
-            ArrayT,
-            _device_functions().cross_entropy_(
-                scores, positives, weights, candidates, left_out, each, factor
-            ),
-        )
+        return _in_torch("cross_entropy_", scores, positives, weights, candidates, left_out, each, factor)
     given: Any = scores
     matrix = given.detach().numpy() if is_tensor(given) else given
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
@@ -405,7 +394,7 @@ def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) ->
     return like(rows, ids)
 
 
-def _device_functions() -> ModuleType:
+def _in_torch(function: str, *arguments: Any) -> Any:
     from alterrec import _ranking_torch
 
-    return _ranking_torch
+    return getattr(_ranking_torch, function)(*arguments)

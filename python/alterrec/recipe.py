@@ -19,28 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from alterrec import recipe_settings as settings
 from alterrec.errors import InputError, nearest
-from alterrec.recipe_settings import (
-    ClozeSettings,
-    DataSettings,
-    FdsaSettings,
-    FrequencySettings,
-    FusionSettings,
-    GraphSettings,
-    GruSettings,
-    IdSettings,
-    LossSettings,
-    ModelSettings,
-    OptimSettings,
-    PositivesSettings,
-    RunSettings,
-    S3RecSettings,
-    ScheduleSettings,
-    SettingsTable,
-    TextSettings,
-    UnisrecSettings,
-    WindowSettings,
-)
 
 # The number of the recipe's schema, raised when a key is renamed or removed. ``recipes/schema-1.json`` has
 # the keys and defaults of the first one. Digests cover what differs from those, so that a new field, whose
@@ -57,7 +37,7 @@ PAGE_METRICS = ("hits@20", "ndcg@20")
 ORIGINAL = "original"
 
 
-class Recipe(SettingsTable):
+class Recipe(settings.SettingsTable):
     """All settings of a run.
 
     Example:
@@ -68,24 +48,24 @@ class Recipe(SettingsTable):
 
     model_name: str = Field(default="alterrec", description="a row of `alterrec list models`")
     presets: tuple[str, ...] = Field(default=("best",), description="presets applied, in order")
-    run: RunSettings = RunSettings()
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    id: IdSettings = IdSettings()
-    text: TextSettings = TextSettings()
-    gru: GruSettings = GruSettings()
-    frequency: FrequencySettings = FrequencySettings()
-    fdsa: FdsaSettings = FdsaSettings()
-    unisrec: UnisrecSettings = UnisrecSettings()
-    window: WindowSettings = WindowSettings()
-    positives: PositivesSettings = PositivesSettings()
-    loss: LossSettings = LossSettings()
-    graph: GraphSettings = GraphSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    cloze: ClozeSettings = ClozeSettings()
-    s3rec: S3RecSettings = S3RecSettings()
-    fusion: FusionSettings = FusionSettings()
-    optim: OptimSettings = OptimSettings()
+    run: settings.RunSettings = settings.RunSettings()
+    data: settings.DataSettings = settings.DataSettings()
+    model: settings.ModelSettings = settings.ModelSettings()
+    id: settings.IdSettings = settings.IdSettings()
+    text: settings.TextSettings = settings.TextSettings()
+    gru: settings.GruSettings = settings.GruSettings()
+    frequency: settings.FrequencySettings = settings.FrequencySettings()
+    fdsa: settings.FdsaSettings = settings.FdsaSettings()
+    unisrec: settings.UnisrecSettings = settings.UnisrecSettings()
+    window: settings.WindowSettings = settings.WindowSettings()
+    positives: settings.PositivesSettings = settings.PositivesSettings()
+    loss: settings.LossSettings = settings.LossSettings()
+    graph: settings.GraphSettings = settings.GraphSettings()
+    schedule: settings.ScheduleSettings = settings.ScheduleSettings()
+    cloze: settings.ClozeSettings = settings.ClozeSettings()
+    s3rec: settings.S3RecSettings = settings.S3RecSettings()
+    fusion: settings.FusionSettings = settings.FusionSettings()
+    optim: settings.OptimSettings = settings.OptimSettings()
 
     def value(self, key: str) -> Any:
         """Return the value of a dotted key.
@@ -119,7 +99,7 @@ def recipe_fields() -> dict[str, tuple[str, Any]]:
     rows: dict[str, tuple[str, Any]] = {}
     for table, info in Recipe.model_fields.items():
         kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, SettingsTable):
+        if isinstance(kind, type) and issubclass(kind, settings.SettingsTable):
             defaults = kind()
             for key, field in kind.model_fields.items():
                 rows[f"{table}.{key}"] = (field.description or "", getattr(defaults, key))
@@ -211,19 +191,11 @@ def recipe_changes(old: str, new: str) -> list[str]:
         >>> recipe_changes("[schedule]\\ngap = 2", "[schedule]\\ngap = 1")
         ['schedule.gap was 2, now 1']
     """
-    rows = []
-    for text in (old, new):
-        tables = recipe_tables(text)
-        flat = {key: value for key, value in tables.items() if not isinstance(value, dict)}
-        for table, row in tables.items():
-            if isinstance(row, dict):
-                flat |= {f"{table}.{field}": value for field, value in row.items()}
-        rows.append(flat)
-    keys = dict.fromkeys((*rows[0], *rows[1]))
+    was, now = _flat(recipe_tables(old)), _flat(recipe_tables(new))
     return [
-        f"{key} was {rows[0].get(key)!r}, now {rows[1].get(key)!r}"
-        for key in keys
-        if rows[0].get(key) != rows[1].get(key)
+        f"{key} was {was.get(key)!r}, now {now.get(key)!r}"
+        for key in dict.fromkeys((*was, *now))
+        if was.get(key) != now.get(key)
     ]
 
 
@@ -262,10 +234,19 @@ def first_release_digest(recipe: Recipe, data: str) -> str:
 
 @functools.cache
 def _first_schema() -> dict[str, Any]:
-    text = (resources.files("alterrec") / "recipes" / "schema-1.json").read_text("utf-8")
-    return {
-        f"{table}.{field}": value for table, row in json.loads(text).items() for field, value in row.items()
-    }
+    return _flat(json.loads((resources.files("alterrec") / "recipes" / "schema-1.json").read_text("utf-8")))
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key."""
+    rows: dict[str, Any] = {}
+    for table, row in tables.items():
+        rows |= (
+            {f"{table}.{field}": value for field, value in row.items()}
+            if isinstance(row, dict)
+            else {table: row}
+        )
+    return rows
 
 
 def _plain(value: Any) -> Any:
@@ -398,6 +379,4 @@ def _validated(tables: dict[str, Any]) -> Recipe:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, tuple):
-        return json.dumps(list(value), ensure_ascii=False)
     return json.dumps(value, ensure_ascii=False)

@@ -84,7 +84,8 @@ def _chosen(
     default: Mapping[str, float],
     rows: list[dict[str, float]],
 ) -> dict[str, float]:
-    values = _values(model, valid, protocol, metric, [dict(default), *rows])
+    counts = _counts(model, valid, protocol, [dict(default), *rows])
+    values = [metric_values(greater, tied, metric) for greater, tied in counts]
     best = better_than_default(values[0], values[1:])
     return dict(default) if best is None else rows[best]
 
@@ -97,12 +98,6 @@ def alpha_curve(model: Recommender, store: SessionStore, protocol: Protocol) -> 
         alpha: metrics(greater, tied, protocol.metrics) if len(greater) else {}
         for alpha, (greater, tied) in zip(CURVE, counts, strict=True)
     }
-
-
-def _values(
-    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, rows: list[dict[str, float]]
-) -> list[np.ndarray]:
-    return [metric_values(*counts, metric) for counts in _counts(model, valid, protocol, rows)]
 
 
 def _counts(

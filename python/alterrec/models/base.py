@@ -294,17 +294,14 @@ class Recommender(nn.Module):
         self.register_buffer("cold_V", cold_V)
 
     def prepare(self) -> dict[str, Tables]:
-        """Return the item tables of every network."""
         return {name: self.network(name).item_tables() for name in self.networks}
 
     def network(self, name: str) -> Network:
-        """Return a network by name."""
         network = self.networks[name]
         assert isinstance(network, Network)
         return network
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """Return the scores (N, V) of each part, valid until the next call with the same tables."""
         parts = {}
         for name, own in tables.items():
             network = self.network(name)

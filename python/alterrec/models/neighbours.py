@@ -34,11 +34,9 @@ class Untrained(ABC):
         """Return what a run folder stores; ``from_tensors`` of the class is the inverse."""
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        """Return the only part."""
         return {"model": self.scores(batch)}
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the parts unchanged."""
         return parts
 
 
@@ -57,20 +55,16 @@ class Popularity(Untrained):
 
     @classmethod
     def candidates(cls, train: SessionStore) -> Iterator[Self]:
-        """Yield the only setting."""
         yield cls(torch.from_numpy(train.item_counts()))
 
     def scores(self, batch: SessionBatch) -> Tensor:
-        """Return the same scores (N, V) for every session."""
         return self.counts_V.expand(len(batch.length_N), -1).contiguous()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a run folder stores."""
         return {"counts": self.counts_V}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Return the system that ``tensors`` came from."""
         return cls(tensors["counts"])
 
 
@@ -95,7 +89,6 @@ class ItemKnn(Untrained):
 
     @classmethod
     def candidates(cls, train: SessionStore) -> Iterator[Self]:
-        """Yield systems over shrinkage and decay."""
         for shrinkage in (0.0, 10.0, 50.0):
             first = cls.fit(train, shrinkage, decay=1.0)
             for decay in (0.5, 0.7, 0.8, 0.9, 1.0):
@@ -113,7 +106,6 @@ class ItemKnn(Untrained):
         return torch.from_numpy(scores).to(batch.items_RL.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a run folder stores."""
         offsets, ids, similarities = self.neighbours.arrays()
         return {
             "offsets": torch.from_numpy(offsets),
@@ -124,7 +116,6 @@ class ItemKnn(Untrained):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Return the system that ``tensors`` came from."""
         offsets = tensors["offsets"].numpy()
         ids = tensors["ids"].numpy().astype(np.uint32)
         num_items = len(offsets) - 1
@@ -152,7 +143,6 @@ class SessionKnn(Untrained):
 
     @classmethod
     def candidates(cls, train: SessionStore) -> Iterator[Self]:
-        """Yield systems over the number of neighbour sessions."""
         for k in (100, 500):
             yield cls(train, k)
 
@@ -172,7 +162,6 @@ class SessionKnn(Untrained):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Return the system that ``tensors`` came from."""
         lengths = tensors["lengths"].numpy()
         sessions = np.repeat(np.arange(len(lengths)), lengths)
         num_items = int(tensors["num_items"])
@@ -204,7 +193,6 @@ class TextNeighbours(Untrained):
         return scores_NV.scatter(1, last_N[:, None], -1.0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The unit vectors."""
         return {"vectors": self.vectors_VF}
 
 
@@ -223,12 +211,10 @@ class Blend(Untrained):
         self.first, self.second, self.weight = first, second, weight
 
     def scores(self, batch: SessionBatch) -> Tensor:
-        """``first + weight * second`` (N, V)."""
         first_NV, second_NV = (_unit(part.scores(batch)) for part in (self.first, self.second))
         return first_NV + self.weight * second_NV
 
     def tensors(self) -> dict[str, Tensor]:
-        """Those of both."""
         parts = {"first": self.first, "second": self.second}
         return {
             f"{name}/{key}": value for name, part in parts.items() for key, value in part.tensors().items()

@@ -109,7 +109,6 @@ class TextAttributes(nn.Module):
         self.padded = padded
 
     def forward(self) -> Tensor:
-        """Vectors of all attributes (A, D)."""
         table_VD: Tensor = self.text()
         if not self.padded:
             return table_VD
@@ -141,7 +140,6 @@ class CategoryAttributes(nn.Module):
         self.rows_AD = nn.Parameter(torch.empty(int(sizes_C.sum()), dim))
 
     def forward(self) -> Tensor:
-        """Vectors of all attributes (A, D)."""
         return self.rows_AD
 
     def labels(self, items_RL: Tensor) -> Tensor:
@@ -261,7 +259,7 @@ class FourTasks(nn.Module):
     def losses(
         self, network: Network, table_VD: Tensor, rows: Rows, buffer: ScoreBuffer | None = None
     ) -> dict[str, Tensor]:
-        """The loss of each task, summed over places and rows."""
+        """Return the loss of each task, summed over places and rows."""
         states = self.read(network, table_VD, rows)
         attributes_AD = self.attributes()
         labels_RLP = self.attributes.labels(rows.described_RL)
@@ -286,7 +284,6 @@ class FourTasks(nn.Module):
         }
 
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        """The sum of losses by the recipe's weights."""
         return torch.stack([getattr(self.choice, name) * loss for name, loss in losses.items()]).sum()
 
     def _with_mask(self, table_VD: Tensor) -> Tensor:

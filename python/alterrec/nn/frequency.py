@@ -134,7 +134,6 @@ class FrequencyTransformer(SessionEncoder):
                 block.filter.sqrt_beta_D.data.copy_(blocks[0].filter.sqrt_beta_D.data)
 
     def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
-        """Return session vectors (N, D)."""
         rows_NLD, waves_NLW, mask = self.prefixes(table_VD, items_NL, length_N)
         x_NLD: Tensor = self.entrance(rows_NLD)
         *blocks, last = self.blocks

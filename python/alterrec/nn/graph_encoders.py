@@ -24,7 +24,6 @@ class Edges(NamedTuple):
 
     @classmethod
     def of(cls, adjacency: Adjacency, device: str) -> Edges:
-        """Copy edges to a device."""
         return cls(*(on_device(values, device) for values in adjacency))
 
 
@@ -302,15 +301,12 @@ class PersonalSession(SessionEncoder):
         return user_ND + share_N1 * sequence_ND + (1 - share_N1) * personal_ND
 
     def convolved(self, dropped_D: Tensor, mean_D: Tensor) -> Tensor:
-        """Return the mean convolution before its ReLU, (..., D)."""
         return self.neighbour(mean_D) + self.own(dropped_D)
 
     def states(self, row_D: Tensor, dropped_D: Tensor, mean_D: Tensor) -> Tensor:
-        """Return node states (..., D)."""
         return (self.convolved(dropped_D, mean_D).relu() + row_D) / 2
 
     def user_states(self, table: NodeTable, user_N: Tensor) -> Tensor:
-        """Return the node states (N, D) of users."""
         first = len(table.rows_TD) - self.num_users
         known_N = (user_N >= 0) & (user_N < self.num_users)
         nodes_N = first + user_N.where(known_N, 0)

@@ -1,4 +1,6 @@
-"""Item encoders: from ids, text vectors and categories to the item table (V, D) or some of its rows (U, D).
+"""Item encoders: from ids, text vectors and categories to item vectors.
+
+Encoders are called with ids (U,) and return their rows (U, D), or without and return the table (V, D).
 
 Legend: V items, U requested items, D width, F width of text vectors, R rows of a part, E experts,
 C categorical fields, K most values of an item in a field.
@@ -21,12 +23,7 @@ PART = 4096
 
 
 class IdTable(nn.Module):
-    """A learned vector for each item, by default followed by LayerNorm: X of Section 4.1.1.
-
-    Example:
-        >>> IdTable(num_items=5, dim=4)().shape
-        torch.Size([5, 4])
-    """
+    """A learned vector for each item, by default followed by LayerNorm: X of Section 4.1.1."""
 
     def __init__(self, num_items: int, dim: int, dropout: float = 0.0, norm: bool = True) -> None:
         super().__init__()
@@ -37,7 +34,6 @@ class IdTable(nn.Module):
         nn.init.normal_(self.rows_VD, std=0.02)
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the table (V, D), or its rows (U, D)."""
         rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD)
         return self.dropout(self.norm(rows_VD))
 
@@ -65,29 +61,23 @@ class TextItems(nn.Module):
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the table (V, D), or its rows (U, D)."""
         return self.encode(self.vectors_VF if ids_U is None else self.vectors_VF[ids_U])
 
     def encode(self, vectors_UF: Tensor) -> Tensor:
         """Return rows (U, D) for text vectors (U, F) in the format of the items' vectors."""
-        parts = [self.rows(self._widened(part_RF)) for part_RF in in_parts(vectors_UF)]
+        parts = []
+        for part_RF in in_parts(vectors_UF):
+            given_RF = (part_RF.float() - self.shift_F) * self.scale_F if self.widens else part_RF
+            parts.append(self.rows(given_RF))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
         """Return rows (R, D) for a part of the vectors."""
         raise NotImplementedError
 
-    def _widened(self, vectors_RF: Tensor) -> Tensor:
-        return (vectors_RF.float() - self.shift_F) * self.scale_F if self.widens else vectors_RF
-
 
 class TextProjection(TextItems):
-    """Projection of frozen text vectors by Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
-
-    Example:
-        >>> TextProjection(torch.randn(5, 8), dim=4)().shape
-        torch.Size([5, 4])
-    """
+    """Projection of frozen text vectors by Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1."""
 
     def __init__(
         self, vectors_VF: Tensor, dim: int, dropout: float = 0.0, standardise: bool = False, norm: bool = True
@@ -98,7 +88,6 @@ class TextProjection(TextItems):
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
-        """Return rows (R, D) for a part of the vectors."""
         hidden_RD = self.dropout(self.project(vectors_RF).relu_())
         return self.norm(hidden_RD)
 
@@ -143,12 +132,7 @@ def in_parts(vectors_VF: Tensor) -> tuple[Tensor, ...]:
 
 
 class SummedItems(nn.Module):
-    """The sum of item tables of the same width: NFRec with summation (Appendix A).
-
-    Example:
-        >>> SummedItems([IdTable(5, 4), IdTable(5, 4)])().shape
-        torch.Size([5, 4])
-    """
+    """The sum of item tables of the same width: NFRec with summation (Appendix A)."""
 
     def __init__(self, encoders: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -156,7 +140,6 @@ class SummedItems(nn.Module):
         self.dim: int = encoders[0].dim  # type: ignore[assignment]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the table (V, D), or its rows (U, D)."""
         return torch.stack([encoder(ids_U) for encoder in self.encoders]).sum(0)
 
 
@@ -174,7 +157,6 @@ class JoinedItems(nn.Module):
         self.dim: int = sum(encoder.dim for encoder in encoders)  # type: ignore[misc]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the table (V, D), or its rows (U, D)."""
         return torch.cat([encoder(ids_U) for encoder in self.encoders], dim=1)
 
 
@@ -194,7 +176,6 @@ class BiasedItems(nn.Module):
         self.dim: int = encoder.dim  # type: ignore[assignment]
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the table (V, D), or its rows (U, D)."""
         return self.encoder(ids_U)
 
     def scored(self, ids_U: Tensor | None = None) -> Tensor:
@@ -211,10 +192,6 @@ class MixtureAdapter(TextItems):
     dropout on x. Gates and shifts are initialised to 0 and experts from N(0, 0.02), independently of the
     initialisation of the network. Hou et al., "Towards
     Universal Sequence Representation Learning for Recommender Systems", KDD 2022, section 2.1.
-
-    Example:
-        >>> MixtureAdapter(torch.randn(5, 8), dim=4, experts=3)().shape
-        torch.Size([5, 4])
     """
 
     keeps_start = True
@@ -231,7 +208,6 @@ class MixtureAdapter(TextItems):
         self.dropout = dropout
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
-        """Return rows (R, D) for a part of the vectors."""
         noise_RE = None
         if self.training:
             noise_RE = vectors_RF.new_empty(len(vectors_RF), self.gates_FE.shape[1]).normal_()
@@ -295,7 +271,6 @@ class CategoryFeatures(nn.Module):
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the table (V, D), or its rows (U, D)."""
         fields_UCD = self.fields(ids_U)
         weights_UC1 = self.weights(fields_UCD)
         return (weights_UC1 * fields_UCD).sum(1)
@@ -355,10 +330,6 @@ def random_projection(vectors_VF: Tensor, dim: int) -> Tensor:
 
     Distances between items are preserved in expectation (Johnson and Lindenstrauss, 1984). The directions
     come from torch's global generator.
-
-    Example:
-        >>> random_projection(torch.randn(5, 8), dim=3).shape
-        torch.Size([5, 3])
     """
     directions_FD = torch.randn(vectors_VF.shape[1], dim, dtype=torch.float64) * dim**-0.5
     return _projected(vectors_VF, column_means(vectors_VF), directions_FD)

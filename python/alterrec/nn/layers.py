@@ -35,7 +35,6 @@ class SessionEncoder(nn.Module):
     encodes_last: bool = False
 
     def last(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
-        """Return the vectors (N, D) of prefixes; only for encoders that declare ``encodes_last``."""
         raise NotImplementedError
 
 

@@ -33,7 +33,6 @@ class Mean(SessionEncoder):
         self.dropout = Dropout(dropout)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """Return states (R, L, D)."""
         rows_RLD: Tensor = self.dropout(F.embedding(items_RL, table_VD))
         counts_L1 = torch.arange(1, items_RL.shape[1] + 1, device=items_RL.device)[:, None]
         return rows_RLD.cumsum(1) / counts_L1
@@ -95,7 +94,6 @@ class Weighted(SessionEncoder):
         self.dropout = Dropout(dropout)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """Return states (R, L, D)."""
         rows_RLD = self.dropout(F.embedding(items_RL, table_VD))
         return self.weights(rows_RLD) @ rows_RLD
 
@@ -119,11 +117,6 @@ class Gru(SessionEncoder):
         hidden: width of the recurrent units.
         layers: number of recurrent layers.
         dropout: dropout probability of the item vectors.
-
-    Example:
-        >>> encoder = Gru(dim=4, hidden=8, layers=1, dropout=0.0)
-        >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
-        torch.Size([1, 3, 4])
     """
 
     def __init__(self, dim: int, hidden: int, layers: int, dropout: float) -> None:
@@ -136,6 +129,5 @@ class Gru(SessionEncoder):
         keep_start(self)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """Return states (R, L, D)."""
         hidden_RLH, _ = self.units(self.dropout(F.embedding(items_RL, table_VD)))
         return self.out(hidden_RLH)

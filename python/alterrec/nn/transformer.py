@@ -194,12 +194,7 @@ class Transformer(SessionEncoder):
 
 
 class Head(nn.Module):
-    """Output layer between states and scored vectors: Linear, GELU, LayerNorm (BERT4Rec, Section 3.5).
-
-    Example:
-        >>> Head(dim=4, eps=1e-12)(torch.randn(2, 3, 4)).shape
-        torch.Size([2, 3, 4])
-    """
+    """Output layer between states and scored vectors: Linear, GELU, LayerNorm (BERT4Rec, Section 3.5)."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -207,18 +202,11 @@ class Head(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=eps)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return vectors with the shape of the states, (..., D)."""
         return self.norm(F.gelu(self.linear(states)))
 
 
 class EncoderWithHead(SessionEncoder):
-    """A session encoder followed by an output layer.
-
-    Example:
-        >>> from alterrec.nn.session_encoders import Mean
-        >>> EncoderWithHead(Mean(), Head(dim=4, eps=1e-12))(torch.randn(5, 4), torch.tensor([[1, 2]])).shape
-        torch.Size([1, 2, 4])
-    """
+    """A session encoder followed by an output layer."""
 
     def __init__(self, encoder: SessionEncoder, head: Head) -> None:
         super().__init__()
@@ -245,7 +233,6 @@ class SasrecBlock(nn.Module):
         )
 
     def forward(self, x_RLD: Tensor) -> Tensor:
-        """Return states after the block (R, L, D)."""
         queries_RLD = self.attn_norm(x_RLD)
         normed_RLD = self.ffn_norm(queries_RLD + self.attention(x_RLD, queries_RLD=queries_RLD))
         return normed_RLD + self.ffn(normed_RLD)
@@ -258,12 +245,6 @@ class SasrecTransformer(SessionEncoder):
     are initialised by Glorot's rule. RecBole's version, which most comparisons use, is
     ``Transformer(sizes, RECBOLE)``. Kang and McAuley, "Self-Attentive
     Sequential Recommendation", ICDM 2018.
-
-    Example:
-        >>> sizes = TransformerSizes(dim=4, max_len=3, layers=2, heads=1, inner=4, dropout=0.0)
-        >>> encoder = SasrecTransformer(sizes)
-        >>> encoder(torch.randn(5, 4), torch.tensor([[1, 2, 0]])).shape
-        torch.Size([1, 3, 4])
     """
 
     def __init__(self, sizes: TransformerSizes) -> None:
@@ -281,7 +262,6 @@ class SasrecTransformer(SessionEncoder):
         keep_start(self)
 
     def forward(self, table_VD: Tensor, items_RL: Tensor) -> Tensor:
-        """Return states (R, L, D)."""
         rows_RLD = F.embedding(items_RL, table_VD) * table_VD.shape[1] ** 0.5
         x_RLD = self.dropout(rows_RLD + self.positions_LD[: items_RL.shape[1]])
         for block in self.blocks:
@@ -297,12 +277,6 @@ class TwoStreams(SessionEncoder):
     ``norm(concat [item, feature])``.
 
     Zhang et al., "Feature-level Deeper Self-Attention Network for Sequential Recommendation", IJCAI 2019.
-
-    Example:
-        >>> sizes = TransformerSizes(dim=4, max_len=3, layers=2, heads=2, inner=16, dropout=0.0)
-        >>> encoder = TwoStreams(sizes)
-        >>> encoder(torch.randn(5, 8), torch.tensor([[1, 2, 0]])).shape
-        torch.Size([1, 3, 4])
     """
 
     def __init__(self, sizes: TransformerSizes) -> None:
@@ -337,7 +311,7 @@ class Bidirectional(SessionEncoder):
     Transformer", CIKM 2019.
 
     Args:
-        sizes: sizes of the Transformer; ``max_len`` includes the place of the mask token.
+        sizes: ``max_len`` includes the place of the mask token.
         style: variant of the blocks.
         cuts_first: remove the first item of every prefix, however short it is, as RecBole does by mistake.
 
@@ -361,7 +335,6 @@ class Bidirectional(SessionEncoder):
         nn.init.normal_(self.mask_D, std=0.02)
 
     def forward(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
-        """Return vectors (N, D) of prefixes."""
         if self.cuts_first:
             items_NL, length_N = items_NL[:, 1:], length_N - 1
         items_NL, length_N = append(items_NL, length_N, torch.zeros_like(length_N), self.max_len)
@@ -373,7 +346,7 @@ class Bidirectional(SessionEncoder):
         table_VD: Tensor,
         items_NL: Tensor,
         length_N: Tensor,
-        mrequested_NL: Tensor,
+        masked_NL: Tensor,
         requested_NL: Tensor,
     ) -> Tensor:
         """Return the output (M, D) at requested places, row after row.
@@ -382,10 +355,10 @@ class Bidirectional(SessionEncoder):
             table_VD: floating-point item table.
             items_NL: int64 item ids, at most ``max_len`` places.
             length_N: int64, number of items of each row.
-            mrequested_NL: bool, places where the mask token replaces the item.
+            masked_NL: bool, places where the mask token replaces the item.
             requested_NL: bool, places whose output is returned.
         """
-        rows_NLD = torch.where(mrequested_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
+        rows_NLD = torch.where(masked_NL[..., None], self.mask_D, F.embedding(items_NL, table_VD))
         real_NL = real_places(items_NL, length_N)
         requested_N = requested_NL.sum(1)
         # Requested places come first, in their order.

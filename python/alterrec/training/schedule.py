@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from alterrec.errors import InputError
@@ -68,7 +68,10 @@ def phases(recipe: Recipe) -> list[Phase]:
         >>> [(p.train, p.epochs) for p in phases(resolve("alterrec", overrides={"schedule.epochs": 7}))]
         [('id', 2), ('text', 2), ('id', 1), ('text', 1), ('id', 1)]
     """
-    return REGIMES[recipe.schedule.regime](recipe)
+    regime = recipe.schedule.regime
+    if regime == "none":
+        return []
+    return alternate(recipe) if regime == "alternate" else together(recipe)
 
 
 def alternate(recipe: Recipe) -> list[Phase]:
@@ -122,18 +125,6 @@ def together(recipe: Recipe) -> list[Phase]:
     first = replace(rest, name="warm-up", epochs=warmup, negatives=plan.warmup_negatives, warmup=True)
     before = Phase("pretraining", "model", plan.pretrain, "full", objective=PRETRAIN)
     return [phase for phase in (before, first, rest) if phase.epochs]
-
-
-def none(recipe: Recipe) -> list[Phase]:
-    """Return no phases: the system is not trained."""
-    return []
-
-
-REGIMES: dict[str, Callable[[Recipe], list[Phase]]] = {
-    "alternate": alternate,
-    "together": together,
-    "none": none,
-}
 
 
 def check_freeze(recipe: Recipe) -> None:

@@ -65,7 +65,11 @@ class WindowRanks(NamedTuple):
         Raises:
             InputError: the window does not fit into the candidates.
         """
-        ranks = cls(_rank(window.first, num_items) - 1, _rank(window.last, num_items))
+        first, last = (
+            int(value) if value >= 1 else max(1, round(value * num_items))
+            for value in (window.first, window.last)
+        )
+        ranks = cls(first - 1, last)
         candidates = num_items - window.exclude_target - seen
         if not ranks.start < ranks.stop <= candidates:
             raise InputError(
@@ -74,10 +78,6 @@ class WindowRanks(NamedTuple):
                 "fractions such as --set window.last=0.1"
             )
         return ranks
-
-
-def _rank(value: float, num_items: int) -> int:
-    return int(value) if value >= 1 else max(1, round(value * num_items))
 
 
 def supervise(
@@ -283,7 +283,8 @@ class Step:
             )
         self.clock.lap("window")
         ids_U = None
-        if self._has_few_candidates(supervision):
+        ids = supervision.candidates
+        if ids is not None and ids.dtype != torch.uint8 and _are_few(ids.shape[1], self.num_items):
             ids_U, batch, supervision = restrict_to_step_items(batch, supervision)
             seen_NL = batch.prefixes() if self.exclude_seen else None
         half = self.recipe.run.precision == "bfloat16"
@@ -330,12 +331,6 @@ class Step:
             vectors_ND, table_VD, *supervision, seen_NL, each=each, buffer=self.buffer
         )
 
-    def _has_few_candidates(self, supervision: Supervision) -> bool:
-        candidates = supervision.candidates
-        if candidates is None or candidates.dtype == torch.uint8:
-            return False
-        return _are_few(candidates.shape[1], self.num_items)
-
     def _scores(self, name: str, batch: SessionBatch) -> Teacher:
         network, tables = self.teachers[name]
         vectors_ND = network.encode_sessions(batch, tables)
@@ -381,17 +376,14 @@ def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
         >>> check_loss(recipe, phases(recipe)[1:])
     """
     whole = not recipe.window.sample and not recipe.window.random_share
-    for phase in plan:
-        if phase.is_pretraining:
-            continue
-        if phase.negatives == "full" or (phase.negatives == "window" and whole):
-            found = "the whole catalogue" if phase.negatives == "full" else "the whole window"
-            if recipe.loss.name == "gbce":
-                raise InputError(
-                    f"loss.name is 'gbce', which needs sampled negatives, but phase {phase.name!r} uses "
-                    f"{found}; set schedule.negatives=random, schedule.warmup_negatives=random or "
-                    "window.sample=256"
-                )
+    for phase in plan if recipe.loss.name == "gbce" else ():
+        full = phase.negatives == "full"
+        if not phase.is_pretraining and (full or (phase.negatives == "window" and whole)):
+            raise InputError(
+                f"loss.name is 'gbce', which needs sampled negatives, but phase {phase.name!r} uses "
+                f"the whole {'catalogue' if full else 'window'}; set schedule.negatives=random, "
+                "schedule.warmup_negatives=random or window.sample=256"
+            )
 
 
 def restrict_to_step_items(
