@@ -25,7 +25,7 @@ from alterrec.analyses.audit_page import Audit, TextBenefit, can_text_help, chec
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
 from alterrec.data.statistics import statistics
-from alterrec.evaluation.significance import Difference
+from alterrec.evaluation.comparisons import Difference
 from alterrec.sessions import SessionStore
 
 ITEMS = 12

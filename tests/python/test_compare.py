@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.evaluation import significance as compare
-from alterrec.evaluation.significance import (
+from alterrec.evaluation import comparisons as compare
+from alterrec.evaluation.comparisons import (
     bootstrap_interval,
     holm,
     paired_differences,

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
-from alterrec.evaluation.choose import alpha_curve, better_than_default, choose_system, choose_weights
-from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
+from alterrec.evaluation.evaluate import (
+    Protocol,
+    alpha_curve,
+    better_than_default,
+    choose_system,
+    choose_weights,
+    evaluate,
+    recommend_items,
+)
 from alterrec.models.base import Recommender, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity

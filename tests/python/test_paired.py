@@ -19,9 +19,16 @@ from scipy.stats import binom
 
 import alterrec
 from alterrec.errors import InputError
-from alterrec.evaluation.comparisons import System, compare_systems, pairings
+from alterrec.evaluation.comparisons import (
+    System,
+    bootstrap_interval,
+    compare_systems,
+    outcomes,
+    pairings,
+    seed_error,
+    sign_flip_p,
+)
 from alterrec.evaluation.saved import SavedRanks
-from alterrec.evaluation.significance import bootstrap_interval, outcomes, seed_error, sign_flip_p
 
 SESSIONS = ["a", "b", "c", "d"]
 

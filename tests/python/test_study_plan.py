@@ -12,7 +12,7 @@ from study_folder import finish
 
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
-from alterrec.evaluation.significance import holm, sign_flip_p
+from alterrec.evaluation.comparisons import holm, sign_flip_p
 from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS

@@ -30,9 +30,8 @@ from alterrec.data.readers import DataSource
 from alterrec.data.statistics import joined_texts, last_places, seen_excluded, statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
-from alterrec.evaluation.choose import choose_system
-from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
-from alterrec.evaluation.significance import paired_differences
+from alterrec.evaluation.comparisons import paired_differences
+from alterrec.evaluation.evaluate import Protocol, Ranks, choose_system, evaluate
 from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.statistics import Statistics
-from alterrec.evaluation.significance import Difference
+from alterrec.evaluation.comparisons import Difference
 from alterrec.metrics import DEFAULT_METRICS
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions

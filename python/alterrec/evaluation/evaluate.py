@@ -1,4 +1,4 @@
-"""Evaluate a system on a session store: exact ranks of all targets, and the losses of the parts of a score.
+"""Evaluate a system on a session store; choose settings and weights of the parts of a score on validation.
 
 Scores are computed in chunks, of which only counts are kept.
 
@@ -7,16 +7,16 @@ Legend: N samples, V items, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import Network, Recommender, Scorer, SessionBatch
+from alterrec.metrics import DEFAULT_METRICS, metric_values, metrics
+from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.ranking import cross_entropy_, fused_target_counts, target_counts, top_ranked, uniform_items
@@ -26,6 +26,12 @@ from alterrec.sessions import PrefixBatches, SessionStore
 SCORE_BYTES = 2**30
 # Losses on the same sample are compared with each other, so its error cancels; a larger one only costs time.
 SAMPLES = 512
+# Values of alpha in Figure 7, those that are tried, and weights of neighbours that are tried.
+CURVE = tuple(round(0.1 * step, 1) for step in range(11))
+ALPHAS = CURVE[1:-1]
+NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+S = TypeVar("S", bound=Scorer)
 
 
 @dataclass(frozen=True)
@@ -292,23 +298,108 @@ def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) 
     found: dict[str, float] = {}
     for name in model.networks:
         network = model.network(name)
-        left_out = seen if protocol.exclude_seen else None
-        gradient_VD = _table_gradient(network, batch, wanted, left_out, rows)
+        with torch.no_grad():
+            tables = network.item_tables()
+            vectors_ND = network.encode_sessions(batch, tables)
+        table_VD = tables.outputs.detach().requires_grad_()
+        one, left_out = torch.ones(1, device=table_VD.device), seen if protocol.exclude_seen else None
+        loss = candidate_cross_entropy(
+            vectors_ND, table_VD, wanted[:, None], one, None, left_out, buffer=ScoreBuffer(rows)
+        )
+        (gradient_VD,) = torch.autograd.grad(loss, table_VD)
         blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
         found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}
     return found if len(found) > 1 else dict(zip(["score"], found.values(), strict=True))
 
 
-def _table_gradient(
-    network: Network, batch: SessionBatch, wanted: Tensor, seen: Tensor | None, rows: int
-) -> Tensor:
-    with torch.no_grad():
-        tables = network.item_tables()
-        vectors_ND = network.encode_sessions(batch, tables)
-    table_VD = tables.outputs.detach().requires_grad_()
-    one = torch.ones(1, device=table_VD.device)
-    loss = candidate_cross_entropy(
-        vectors_ND, table_VD, wanted[:, None], one, None, seen, buffer=ScoreBuffer(rows)
-    )
-    (gradient_VD,) = torch.autograd.grad(loss, table_VD)
-    return gradient_VD
+def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protocol, metric: str) -> S:
+    """Return the candidate with the best validation metric; the first if there are no validation targets."""
+    best, best_value = None, -np.inf
+    for candidate in candidates:
+        if best is not None and valid.num_sessions == 0:
+            break
+        value = evaluate(candidate, valid, protocol).metrics().get(metric, 0.0)
+        if best is None or value > best_value:
+            best, best_value = candidate, value
+    assert best is not None
+    return best
+
+
+def choose_weights(
+    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
+) -> dict[str, float]:
+    """Choose the weights of the parts of Eq. 6, and of neighbours if the model has them.
+
+    Alpha is chosen first, then the weight of the neighbours, each from a small grid. A value replaces its
+    default (alpha as given, neighbours 0) only if its paired gain on validation exceeds its standard error.
+    """
+    weights = dict(model.weights)
+    if tune_alpha:
+        rows = [weights | {"id": alpha, "text": 1 - alpha, "neighbours": 0.0} for alpha in ALPHAS]
+        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
+    if model.neighbours is not None:
+        rows = [weights | {"neighbours": weight} for weight in NEIGHBOUR_WEIGHTS]
+        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
+    return {name: weights[name] for name in (*model.weights, *(["neighbours"] if model.neighbours else []))}
+
+
+def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
+    """Return the index of the best of ``others`` if its mean gain exceeds the standard error of the gain.
+
+    Args:
+        default_N: metric of each sample with the default.
+        others: the same with each other setting.
+
+    Returns:
+        An index, or None to keep the default.
+
+    Example:
+        >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
+        0
+    """
+    if len(default_N) < 2 or not others:
+        return None
+    gains = [values - default_N for values in others]
+    best = int(np.argmax([gain.mean() for gain in gains]))
+    error = gains[best].std(ddof=1) / np.sqrt(len(default_N))
+    return best if gains[best].mean() > error else None
+
+
+def _chosen(
+    model: Recommender,
+    valid: SessionStore,
+    protocol: Protocol,
+    metric: str,
+    default: Mapping[str, float],
+    rows: list[dict[str, float]],
+) -> dict[str, float]:
+    counts = _counts(model, valid, protocol, [dict(default), *rows])
+    values = [metric_values(greater, tied, metric) for greater, tied in counts]
+    best = better_than_default(values[0], values[1:])
+    return dict(default) if best is None else rows[best]
+
+
+def alpha_curve(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[float, dict[str, float]]:
+    """Compute metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7)."""
+    rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
+    counts = _counts(model, store, protocol, rows)
+    return {
+        alpha: metrics(greater, tied, protocol.metrics) if len(greater) else {}
+        for alpha, (greater, tied) in zip(CURVE, counts, strict=True)
+    }
+
+
+def _counts(
+    model: Recommender, store: SessionStore, protocol: Protocol, rows: list[dict[str, float]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (greater, tied) of every target for each row of weights."""
+    none = np.empty(0, np.int64)
+    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[(none, none)] for _ in rows]
+    for parts, seen, wanted in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
+        summands = model.summands(parts)
+        for row, weights in zip(found, rows, strict=True):
+            greater, tied = fused_target_counts(
+                list(summands.values()), [weights[name] for name in summands], wanted, exclude=seen
+            )
+            row.append((np.asarray(greater[-1].cpu()), np.asarray(tied[-1].cpu())))
+    return [(np.concatenate([g for g, _ in row]), np.concatenate([t for _, t in row])) for row in found]

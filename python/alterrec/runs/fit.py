@@ -18,8 +18,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.data.statistics import seen_excluded
 from alterrec.errors import InputError
-from alterrec.evaluation.choose import choose_system, choose_weights
-from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
+from alterrec.evaluation.evaluate import Protocol, choose_system, choose_weights, evaluate, top_items
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup

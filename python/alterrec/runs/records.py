@@ -10,8 +10,7 @@ import numpy as np
 from alterrec.data.dataset import Dataset
 from alterrec.evaluation import evaluate as evaluation
 from alterrec.evaluation import saved
-from alterrec.evaluation.choose import alpha_curve
-from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
+from alterrec.evaluation.evaluate import Protocol, Ranks, alpha_curve, evaluate, recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.recipe import Recipe
 from alterrec.results import (

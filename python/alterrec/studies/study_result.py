@@ -12,13 +12,13 @@ from alterrec.data.dataset import Dataset
 from alterrec.evaluation.comparisons import (
     FEWEST_FLIPS,
     Comparison,
+    Floats,
     Pairing,
     System,
     compare_systems,
     sorted_targets,
 )
 from alterrec.evaluation.saved import Mask, popularity_groups, read_ranks
-from alterrec.evaluation.significance import Floats
 from alterrec.metrics import common_metrics
 from alterrec.models.catalogue import Kind, lookup
 from alterrec.results import (

@@ -20,7 +20,7 @@ from alterrec.studies.queue import RunQueue
 from alterrec.studies.study_report import study_report
 
 # The weight of ID in the sum of two networks needs no further runs: every run measures the weights ALPHAS
-# (CURVE of evaluation/choose).
+# (CURVE of evaluation/evaluate).
 ALPHA = "fusion.alpha"
 ALPHAS = tuple(step / 10 for step in range(11))
 # Figures 7, 10 and 11, by the system on which a field acts.
