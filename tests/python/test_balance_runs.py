@@ -75,15 +75,19 @@ def test_id_dominates_text_by_three_indicators(tmp_path: Path) -> None:
         "ID dominates text in nfrec_concat. Indicators: share of gradient: ID 62 ± 0%, text 38"
     )
     assert verdict.endswith(
-        "Without runs of each part alone, a part that is weak in itself looks like a dominated one."
+        "Without runs of each part alone, a weak part cannot be told from a suppressed one."
     )
     assert by_part == (
-        "Of 4 test targets both parts find 25.0% among their first 20 items, only ID 25.0%, only text 25.0%, "
-        "neither 25.0%. The score finds 100% of those that only ID finds and 0% of those that only text "
+        "Both parts find 25.0% of the 4 test targets among their first 20 items, only ID finds 25.0%, only "
+        "text "
+        "finds 25.0% and neither finds 25.0%. The score finds 100% of those that only ID finds and 0% of "
+        "those that only text "
         "finds."
     )
     # Three targets are first by a part, and three by the score.
-    assert oracle.endswith("75.0 ± 0.0% test NDCG@20; the score reaches 75.0 ± 0.0%: 0.00 ± 0.00 points.")
+    assert oracle.endswith(
+        "a test NDCG@20 of 75.0 ± 0.0%. The score reaches 75.0 ± 0.0%, a difference of 0.00 ± 0.00 points."
+    )
     assert any("No run of ID alone and text alone was given" in caveat for caveat in found.caveats)
 
 
@@ -101,7 +105,7 @@ def test_with_runs_of_each_part_alone_a_weak_part_is_not_a_dominated_one(tmp_pat
     )
     # The gradient favours ID, and no other indicator does.
     assert found.verdict() == "not shown"
-    assert found.presentation().findings[0].startswith("It is not shown that one modality dominates")
+    assert found.presentation().findings[0].startswith("The runs do not show that one modality dominates")
     assert [line.label for line in found.members] == [
         *("the whole", "ID inside", "ID only", "text inside", "text only")
     ]

@@ -238,10 +238,10 @@ class Audit(Report):
             severity: [finding.check for finding in self.findings if finding.severity == severity]
             for severity in ("bad", "look")
         }
-        parts = [f"{listed(own)} {CONSEQUENCES[severity]}" for severity, own in names.items() if own]
-        if not parts:
+        rated = [f"rated {severity}: {listed(own)}" for severity, own in names.items() if own]
+        if not rated:
             return f"All {len(self.findings)} checks of the data are fine."
-        return f"Of {len(self.findings)} checks of the data, {'; '.join(parts)}."
+        return f"Some of the {len(self.findings)} checks of the data are not fine ({'; '.join(rated)})."
 
     def _caveats(self) -> list[str]:
         caveats = list(self.notes)
@@ -324,19 +324,18 @@ class Audit(Report):
         return [Section("Similar texts", tables={"alike": DataTable(table)}, folded=True)]
 
 
-CONSEQUENCES = {"bad": "would spoil a comparison", "look": "deserve a look"}
 CHECKS_NOTE = (
-    "bad: results on this data would be misleading; look: know this before you read results; fine: as it "
-    "should be. A copy is a session with the same items in the same order."
+    "Bad: results on this data would be misleading. Look: you should know this before you read results. "
+    "Fine: nothing to do. A copy is a session with the same items in the same order."
 )
 BASELINES_NOTE = (
-    "Systems that train no network, on the test targets. Last item: co-occurrence with the last item only; "
-    "item-kNN: co-occurrence with all items of the session; text neighbours: items whose texts are nearest "
-    "to that of the last item. A trained system should exceed these."
+    "These systems train no network. Last item uses co-occurrence with the last item only, and item-kNN "
+    "with all items of the session. Text neighbours recommends the items whose texts are nearest to that of "
+    "the last item. A trained system should be better than all of them."
 )
 TEXT_NOTE = (
-    "Text is worth its cost where it finds what co-occurrence misses: on the left, where targets are rare or "
-    "new. Any second list finds something, so the table also gives what popularity adds."
+    "Text is useful if it finds targets that co-occurrence misses, which are mostly rare or new ones (left). "
+    "Any second list finds some further targets, so the table also shows how many popularity adds."
 )
 
 
@@ -359,35 +358,35 @@ def can_text_help(text: TextBenefit | None, baselines: Mapping[str, Metrics]) ->
     alone, popular = baselines["text neighbours"]["hits@20"], baselines["popularity"]["hits@20"]
     extra = text.text_alone - text.popular_alone
     found = (
-        f"text neighbours find {percent(alone)} of the targets and {percent(text.text_alone)} that item-kNN "
-        f"misses (popularity: {percent(text.popular_alone)}); an oracle that picks the better of text and "
-        f"item-kNN for every target would reach {percent(text.ceiling)} instead of "
-        f"{percent(baselines['item-kNN']['hits@20'])} (Hits@20)"
+        f"Text neighbours find {percent(alone)} of the targets; {percent(text.text_alone)} are targets that "
+        f"item-kNN misses (popularity: {percent(text.popular_alone)}). An oracle that picks the better of "
+        f"text and item-kNN for every target would reach {percent(text.ceiling)} instead of "
+        f"{percent(baselines['item-kNN']['hits@20'])} (Hits@20)."
     )
     gain = (
-        f"adding text to item-kNN changes NDCG@20 by {points(text.gain.mean)} points "
-        f"[{points(text.gain.low)}, {points(text.gain.high)}]"
+        f"Adding text to item-kNN, without any training, changes NDCG@20 by {points(text.gain.mean)} points "
+        f"[{points(text.gain.low)}, {points(text.gain.high)}]."
     )
     cold = (
         f"{percent(text.cold_with_text)} of the targets are cold and have a text, and text finds "
-        f"{percent(text.cold_found)} of the cold ones"
+        f"{percent(text.cold_found)} of the cold ones."
     )
     if text.gain.mean > 0 and text.gain.p <= 0.05:
-        return "yes", f"Can text help here? Yes: {gain} without any training, and {found}."
+        return "yes", f"Can text help here? Yes. {gain} {found}"
     if text.cold_with_text >= COLD_TARGETS and text.cold_found > 2 * popular:
-        return "yes", f"Can text help here? Yes, with items that do not occur in training: {cold}; {gain}."
+        return "yes", f"Can text help here? Yes, for items that do not occur in training. {cold} {gain}"
     if text.items_with_text < WITHOUT_TEXT:
         share = percent(text.items_with_text)
-        return "no", f"Can text help here? Hardly: only {share} of the items have a text; {found}."
+        return "no", f"Can text help here? Hardly. Only {share} of the items have a text. {found}"
     if extra < NEGLIGIBLE and text.gain.high < NEGLIGIBLE:
         return (
             "no",
-            f"Can text help here? There is no sign of it: {found}; {gain}. What text finds in addition to "
-            "item-kNN, a list of popular items finds as well.",
+            f"Can text help here? There is no sign of it. {found} {gain} Text adds no more targets to "
+            "item-kNN than a list of popular items does.",
         )
     return (
         "perhaps",
-        f"Can text help here? Perhaps: {found}; but {gain}, so a plain sum does not show it. A trained text "
+        f"Can text help here? Perhaps. {found} {gain} This plain sum shows no gain, but a trained text "
         "network may do better.",
     )
 
@@ -418,7 +417,9 @@ def _copy_findings(found: Sequence[Copies]) -> list[Finding]:
 def _order_finding(found: Checks, statistics: Statistics) -> Finding:
     check = "order in time"
     if statistics.splits["train"].first_time is None:
-        return Finding("look", check, "Without timestamps it is unknown whether the split is by time.")
+        return Finding(
+            "look", check, "There are no timestamps, so it is unknown whether the split is by time."
+        )
     late = [each for each in found.order if each.ended]
     if not late:
         begun = sum(each.begun for each in found.order)
@@ -449,7 +450,7 @@ def _target_findings(statistics: Statistics) -> list[Finding]:
         f"{percent(test.repeated)} of the test targets and {percent(train.repeated)} of the training targets "
         f"(at every position) repeat an item of their session. {advice}"
     )
-    unseen = f"{percent(test.cold)} of the test targets never occur in train: only text can rank them."
+    unseen = f"{percent(test.cold)} of the test targets never occur in train, so only text can rank them."
     return [
         Finding("look" if max(gap, test.repeated) > REPEATED else "fine", "repeated targets", repeated),
         Finding(_severity(test.cold, *UNSEEN), "unseen targets", unseen),
@@ -463,7 +464,8 @@ def _text_findings(found: Checks, statistics: Statistics) -> list[Finding]:
     similar = (
         f"{count(alike.identical)} items have the same text as another item, {count(alike.same_words)} the "
         f"same words, and {count(alike.one_word)} differ from another item in one word. "
-        f"{percent(alike.targets)} of the test targets have the text of another item: their text scores tie."
+        f"{percent(alike.targets)} of the test targets have the same text as another item, so their text "
+        "scores tie."
     )
     ties: Severity = "bad" if alike.targets > TIED else "look" if alike.identical else "fine"
     missing = f"{percent(share)} of the items have a text, of {statistics.text.words:.1f} words on average."

@@ -47,7 +47,7 @@ RULES = (
     "dominates. If no indicator favours a part, neither dominates. In all other cases dominance is not shown."
 )
 PROGRESS_NOTE = (
-    "Progress of loss: the decrease of the training loss from that of uniform guessing, which is the "
+    "Progress of loss: how far the training loss has fallen from that of uniform guessing, which is the "
     "logarithm of the number of items."
 )
 SHARED_GRADIENT_NOTE = (
@@ -55,8 +55,8 @@ SHARED_GRADIENT_NOTE = (
     "columns of the item table, averaged over the epochs up to the best one."
 )
 NO_SHARED_GRADIENT_NOTE = (
-    "ID and text are trained separately here, each by its own loss, so they share no gradient. Shaded epochs "
-    "train the network of that colour, while the other does not change."
+    "ID and text are trained separately here, each by its own loss, so they share no gradient. In shaded "
+    "epochs, the network of that colour is trained and the other one does not change."
 )
 CURVES_NOTE = (
     "Loss: cross-entropy over the whole catalogue on a fixed sample of training prefixes, without dropout. "
@@ -271,7 +271,7 @@ class Balance(Report):
             "id": f"ID dominates text in {self.model}.",
             "text": f"Text dominates ID in {self.model}.",
             "neither": f"Neither modality dominates in {self.model}.",
-            "not shown": f"It is not shown that one modality dominates in {self.model}.",
+            "not shown": f"The runs do not show that one modality dominates in {self.model}.",
         }
         indicators = [
             f"{each.name}: ID {_percent(each.id)}, text {_percent(each.text)}" for each in self.indicators()
@@ -280,7 +280,7 @@ class Balance(Report):
         weak = (
             ""
             if self.has_parts_alone
-            else " Without runs of each part alone, a part that is weak in itself looks like a dominated one."
+            else " Without runs of each part alone, a weak part cannot be told from a suppressed one."
         )
         return f"{verdicts[self.verdict()]}{numbers}{weak}"
 
@@ -289,15 +289,18 @@ class Balance(Report):
             return
         shares = [statistics.fmean(self._shares(place)) for place in range(len(FOUND_BY))]
         kept = [_mean(self._kept(place)) for place in range(len(FOUND_BY))]
-        others = [f"{who} {100 * share:.1f}%" for who, share in zip(FOUND_BY[1:], shares[1:], strict=True)]
+        others = [
+            f"{who} finds {100 * share:.1f}%" for who, share in zip(FOUND_BY[1:], shares[1:], strict=True)
+        ]
         found = [
             f"{100 * value:.0f}% of those that {who} finds"
             for who, value in zip(FOUND_BY[1:3], kept[1:3], strict=True)
             if value is not None
         ]
         yield (
-            f"Of {count(self.targets)} test targets both parts find {100 * shares[0]:.1f}% among their first "
-            f"20 items, {', '.join(others)}." + (f" The score finds {listed(found)}." if found else "")
+            f"Both parts find {100 * shares[0]:.1f}% of the {count(self.targets)} test targets among their "
+            "first "
+            f"20 items, {listed(others)}." + (f" The score finds {listed(found)}." if found else "")
         )
 
     def _oracle_sentence(self) -> Iterator[str]:
@@ -308,9 +311,9 @@ class Balance(Report):
         gap = [score[seed] - oracle[seed] for seed in score]
         reached = mean_and_spread([*oracle.values()])
         yield (
-            f"An oracle that picks the better part for every target would reach {reached}"
-            f" test {metric_name(self.metric)}; the score reaches {mean_and_spread([*score.values()])}: "
-            f"{points(gap)}."
+            f"An oracle that picks the better part for every target would reach a test "
+            f"{metric_name(self.metric)} of {reached}. The score reaches "
+            f"{mean_and_spread([*score.values()])}, a difference of {points(gap)}."
         )
 
     def indicator_table(self) -> DataTable:

@@ -45,7 +45,7 @@ GROUPS = {
     "length": "By session length",
 }
 GROUP_NOTES = {
-    "popularity": "Targets are grouped by how often they occur in training; cold ones never do.",
+    "popularity": "Targets are grouped by how often they occur in training. Cold targets never occur there.",
     "length": "Targets are grouped by the number of items before them in the session.",
 }
 LONG_LABEL = 26
@@ -139,9 +139,12 @@ class ComparisonReport(Report):
             verdict: [metric_name(each.metric) for each in comparisons if each.verdict == verdict]
             for verdict in ("above", "below", "not shown")
         }
+        phrases = {"not shown": ("no difference shown", "any metric")}
+        every = f"all {len(comparisons)} metrics"
         verdicts = [
-            f"{verdict} in {f'all {len(names)} metrics' if len(names) == len(comparisons) else listed(names)}"
+            f"{phrase} in {everywhere if len(names) == len(comparisons) else listed(names)}"
             for verdict, names in by_verdict.items()
+            for phrase, everywhere in [phrases.get(verdict, (verdict, every))]
             if names
         ]
         main = next(each for each in comparisons if each.metric == GROUPED)
@@ -159,8 +162,8 @@ class ComparisonReport(Report):
         single = [system.name for system in self.systems if len(system.seeds) == 1]
         if single:
             found.append(
-                f"One seed of {listed(single)}: the tests do not cover how much another seed would change "
-                f"{'it' if len(single) == 1 else 'them'}."
+                f"{listed(single)} {'has one seed' if len(single) == 1 else 'have one seed each'}, so the "
+                "tests do not cover how much other seeds would change the result."
             )
         fragile = [
             f"{each.system} against {each.baseline} in {metric_name(each.metric)}"
@@ -171,8 +174,8 @@ class ComparisonReport(Report):
         ]
         if fragile:
             found.append(
-                "Other seeds may reverse a difference that the sessions show: "
-                f"{'; '.join(fragile)}, where it is less than two standard errors over seeds."
+                "Other seeds may reverse these differences, which are smaller than two standard errors "
+                f"over seeds: {'; '.join(fragile)}."
             )
         if self.sessions < FEW_SESSIONS:
             found.append(
@@ -251,7 +254,7 @@ class ComparisonReport(Report):
             GROUPS[kind],
             [
                 f"{GROUP_NOTES[kind]} Only {metric_name(GROUPED)} is compared. "
-                "In brackets: targets of the group."
+                "Numbers in brackets are targets of the group."
             ],
             {kind: self._group_plot(comparisons, kind)},
             {kind: self._table(comparisons, "targets", "sessions")},
@@ -269,7 +272,7 @@ class ComparisonReport(Report):
             title = _pair_label(self._with_view(_pair(each), each.view))
             panels.setdefault(title, []).append((f"{each.group} ({count(each.targets)})", each.view, each))
         caption = f"Differences in {metric_name(GROUPED)} with 95% intervals, {GROUPS[kind].lower()}."
-        return forest_plot(panels, f"{caption} In brackets: targets of the group.")
+        return forest_plot(panels, f"{caption} Numbers in brackets are targets of the group.")
 
     def _with_view(self, name: str, view: str) -> str:
         return f"{name}, {VIEW_NAMES.get(view, view)}" if len(self.views) > 1 else name
@@ -294,9 +297,10 @@ SYSTEMS_NOTE = (
     "(standard error over sessions)."
 )
 DIFFERENCES_NOTE = (
-    "Differences are in percentage points, system minus baseline, over the same sessions. Filled: shown at "
-    "the level 0.05, with p adjusted by Holm's method over all {} comparisons of this page. Hollow: not "
-    "shown, which does not mean equal; the interval bounds the difference."
+    "Differences are in percentage points, system minus baseline, over the same sessions. Filled "
+    "markers are differences that are shown at the level 0.05, with p adjusted by Holm's method over all {} "
+    "comparisons of this page. Hollow markers are not shown, which does not mean that the systems are equal: "
+    "the interval bounds their difference."
 )
 READING = [
     "p: how often a difference at least as large would occur if the two systems were exchanged at random, "

@@ -42,7 +42,7 @@ def plotted_metrics(result: RunResult) -> Sequence[str]:
 
 def seen_rule(result: RunResult) -> str:
     """Return whether items already in the session are candidates, as a sentence."""
-    rule = f" (rule: {result.data.seen_rule})" if result.data.seen_rule else ""
+    rule = f" (data.exclude_seen = {result.data.seen_rule})" if result.data.seen_rule else ""
     return f"Items already in the session are {'not ' if result.data.exclude_seen else ''}candidates{rule}."
 
 
@@ -57,16 +57,17 @@ def systems_section(
     notes = [
         f"Every system ranks all items for the same {split_name(result)} targets.",
         seen_rule(result),
-        "Coloured: this run, and each of its parts used alone."
+        "The coloured bars are this run and each of its parts alone."
         if len(result.views) > 1
-        else "Coloured: this run.",
+        else "The coloured bar is this run.",
     ]
     if result.baselines:
-        notes.append("Light grey: baselines without a neural network.")
+        notes.append("Light grey bars are baselines without a neural network.")
     if others:
         notes.append(
-            "Dark grey: other runs. For several seeds, the bar is the mean, the whisker one standard "
-            "deviation, and each dot one seed."
+            "Blue-grey bars are other runs. If a system has several seeds, the bar is their mean, the "
+            "whisker one "
+            "standard deviation, and each dot one seed."
         )
     paragraphs = [" ".join(notes)]
     if left_out:
@@ -81,11 +82,11 @@ def training_section(run: RunFolder) -> list[Section]:
         return []
     notes = ["Validation metrics after every epoch. The ring marks the best epoch, which is used."]
     if len({epoch.trained for epoch in run.epochs}) > 1:
-        notes.append("Background colour and label name the network that was trained in these epochs.")
+        notes.append("The colour and label of the background show which network was trained.")
     if len({epoch.negatives for epoch in run.epochs}) > 1:
         notes.append(
-            "At a dashed line the negatives change: full means all items, random a random sample, and window "
-            "items that the other network ranks high (hard negatives)."
+            "At a dashed line the negatives change: full means all items, random means a random sample, and "
+            "window means items that the other network ranks high (hard negatives)."
         )
     best = next((epoch for epoch in run.epochs if epoch.epoch == run.result.best_epoch), None)
     if best and best.valid.get("score") != run.result.valid.get("score"):

@@ -61,7 +61,9 @@ def findings(result: RunResult) -> list[str]:
     targets = result.targets.get(reported_split(result))
     scope = f"{count(targets.count)} {split_name(result)} targets" if targets else split_name(result)
     kind, _, cutoff = metric.partition("@")
-    meaning = f": in that share of cases the right item is among the first {cutoff} of {count(data.items)}"
+    meaning = (
+        f": in that share of cases the right item is among the first {cutoff} of {count(data.items)} items"
+    )
     ndcg = views["score"].get("ndcg@20")
     sentences.append(
         f"On {scope}, {metric_name(metric)} is {percent(score)}{meaning if kind == 'hits' else ''}."
@@ -140,8 +142,7 @@ def _unfinished(result: RunResult) -> list[str]:
         found.append("The best epoch is the last one, so more epochs may improve the result.")
     if reported_split(result) != "test":
         found.append(
-            "There are no test metrics. The "
-            "validation metrics also chose the epoch, which makes them optimistic."
+            "There are no test metrics. The validation metrics also chose the epoch, so they are optimistic."
         )
     return found
 

@@ -227,7 +227,7 @@ def _generate(seed: int, items: int, sessions: int) -> tuple[Dataset, PlantedTru
         text=_texts(catalogue),
         vectors=None,
         session_names=names,
-        notes=(f"generated from seed {seed}", f"items without training sessions (cold): {untrained}"),
+        notes=(f"data generated from seed {seed}", f"items without training sessions (cold): {untrained}"),
         users=None,
     )
     return dataset, PlantedTruth(catalogue.product_type, catalogue.hidden_set, catalogue.cold, steps)
