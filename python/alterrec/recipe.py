@@ -140,7 +140,7 @@ def resolve(
     tables: dict[str, Any] = {}
     for preset in presets:
         _merge(tables, _preset(preset))
-    _merge(tables, _shipped("models", model, recipe_names("models")))
+    _merge(tables, _shipped("models", model))
     if ORIGINAL in presets:
         known = recipe_names(ORIGINAL)
         if model not in known:
@@ -148,7 +148,7 @@ def resolve(
                 f"preset 'original' with model {model!r}; it exists for baselines with their own paper: "
                 f"{', '.join(known)}"
             )
-        _merge(tables, _shipped(ORIGINAL, model, known))
+        _merge(tables, _shipped(ORIGINAL, model))
     _merge(tables, _parse_overrides(overrides or {}))
     tables |= {"model_name": model, "presets": tuple(presets)}
     return _validated(tables)
@@ -312,20 +312,17 @@ def _preset(name: str) -> dict[str, Any]:
         return {}
     for kind in ("presets", "data"):
         if name in recipe_names(kind):
-            return _shipped(kind, name, [name])
+            return _shipped(kind, name)
     known = [*recipe_names("presets"), *recipe_names("data"), ORIGINAL]
     raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(known)}{nearest(name, known)}")
 
 
-def _shipped(kind: str, name: str, known: Sequence[str]) -> dict[str, Any]:
+@functools.cache
+def _shipped(kind: str, name: str) -> dict[str, Any]:
+    known = recipe_names(kind)
     if name not in known:
         choices = f"{', '.join(known)}{nearest(name, known)}"
         raise InputError(f"{kind.removesuffix('s')} {name!r} is unknown; choose one of {choices}")
-    return _read_shipped(kind, name)
-
-
-@functools.cache
-def _read_shipped(kind: str, name: str) -> dict[str, Any]:
     return tomllib.loads((resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8"))
 
 

@@ -16,9 +16,8 @@ from alterrec.models.catalogue import MODELS, build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
-from alterrec.training.checkpoint import TrainingState, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import Trainer
+from alterrec.training.trainer import Trainer, TrainingState, parameters_of
 
 # Rows of AlterRec's own paper; all others are trained baselines.
 OWN = {"independent", "id_only", "text_only", *(name for name in MODELS if name[:5] in ("alter", "nfrec"))}

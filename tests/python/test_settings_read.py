@@ -28,10 +28,9 @@ from alterrec.runs.fit import _takes_neighbours
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.saved_model import protocol_of
 from alterrec.sessions import SessionStore
-from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import check_freeze, phases
 from alterrec.training.step import check_loss
-from alterrec.training.trainer import INITIALISATION, Trainer, _learning_rate, torch_seed
+from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, _learning_rate, torch_seed
 
 TINY = {"model.dim": 8, "model.max_len": 6, "optim.batch_size": 64, "window.last": 0.4}
 # Where and how a run executes: no number of the run depends on them, and every run takes them.

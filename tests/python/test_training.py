@@ -21,9 +21,8 @@ from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.results import to_json
-from alterrec.training.checkpoint import TrainingState, parameters_of
 from alterrec.training.schedule import phases
-from alterrec.training.trainer import Trainer, _learning_rate
+from alterrec.training.trainer import Trainer, TrainingState, _learning_rate, parameters_of
 
 SMALL: dict[str, Any] = {
     "model.dim": 16,

@@ -31,10 +31,9 @@ from alterrec.runs import records, saved_model
 from alterrec.runs.build import build, load_pretrained
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.saved_model import Recommendation
-from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, WindowRanks, check_loss
-from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
+from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, torch_seed
 
 
 @dataclass(frozen=True)

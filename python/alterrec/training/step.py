@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -202,12 +203,13 @@ class NoClock(Clock):
 ITEMS_PER_CANDIDATE = 100
 
 
+@dataclass
 class Step:
     """Computes the loss of each batch of one epoch.
 
     Holds what the steps of an epoch share: the trained network, frozen teachers, and the score buffer.
 
-    Args:
+    Attributes:
         model: the model; the network of the phase is set to training mode.
         recipe: the resolved recipe.
         phase: what is trained, and against which candidates.
@@ -218,40 +220,33 @@ class Step:
         clock: measures the time of each part.
     """
 
-    def __init__(
-        self,
-        model: Recommender,
-        recipe: Recipe,
-        phase: Phase,
-        num_items: int,
-        *,
-        exclude_seen: bool,
-        seed: int,
-        buffer: ScoreBuffer,
-        clock: Clock,
-    ) -> None:
-        self.network = model.network(phase.train).train()
+    model: Recommender
+    recipe: Recipe
+    phase: Phase
+    num_items: int
+    _: KW_ONLY
+    exclude_seen: bool
+    seed: int
+    buffer: ScoreBuffer
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        recipe, phase = self.recipe, self.phase
+        self.network = self.model.network(phase.train).train()
         for name, value in self.network.named_parameters():
             value.requires_grad_(not name.startswith(phase.freeze))
-        self.recipe = recipe
-        self.phase = phase
-        self.num_items = num_items
-        self.exclude_seen = exclude_seen
-        self.seed = seed
-        self.buffer = buffer
-        self.clock = clock
         self.ranks = WindowRanks(0, 0)
         if phase.negatives != "full":
-            self.ranks = WindowRanks.on(recipe.window, num_items)
+            self.ranks = WindowRanks.on(recipe.window, self.num_items)
         self.negative_teacher = phase.teacher if phase.negatives == "window" else None
         positive_teacher = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
         self.positive_teacher = positive_teacher if phase.positives else None
         names = {name for name in (self.negative_teacher, self.positive_teacher) if name}
-        self.teachers = {name: self._frozen(model, name) for name in names}
+        self.teachers = {name: self._frozen(name) for name in names}
 
-    def _frozen(self, model: Recommender, name: str) -> tuple[Network, Tables]:
+    def _frozen(self, name: str) -> tuple[Network, Tables]:
         """A teacher and its item tables, computed once because the teacher is not trained in this epoch."""
-        network = model.network(name)
+        network = self.model.network(name)
         network = copy.deepcopy(network) if network is self.network else network
         with torch.no_grad():
             return network.eval(), network.item_tables()
