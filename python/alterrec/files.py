@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +57,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush_to_disk(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except Exception as error:
         code = _error_number(error, path.parent)
@@ -65,7 +66,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             raise
         raise InputError(f"{path}: cannot be written: {_REASONS[code]}") from error
     finally:
-        _remove(temporary)
+        # If the path cannot be written to, removing fails too; the first error is the one to report.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -131,19 +134,6 @@ def file_name(text: str) -> str:
         'Online-Retail-UK'
     """
     return re.sub(r"[^\w.-]+", "-", text)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _remove(temporary: Path) -> None:
-    # If the path cannot be written to, removing fails too; the first error is the one to report.
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def _error_number(error: Exception, folder: Path) -> int | None:

@@ -27,7 +27,7 @@ from alterrec.analyses.audit_page import (
 )
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.data.statistics import joined_texts, last_places, seen_excluded, statistics
+from alterrec.data.statistics import seen_excluded, statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.comparisons import paired_differences
@@ -132,11 +132,11 @@ def check_data(data: Dataset) -> Checks:
         [('train', 'valid'), ('train', 'test'), ('valid', 'test')]
     """
     pairs = combinations(("train", "valid", "test"), 2)
-    targets = data.test.items[last_places(data.test)] if data.test.num_sessions else np.empty(0, np.int64)
+    targets = data.test.items[data.test.offsets[1:] - 1] if data.test.num_sessions else np.empty(0, np.int64)
     return Checks(
         copies=[copied_sessions(data, earlier, later) for earlier, later in pairs],
         order=time_order(data),
-        alike=similar_texts(joined_texts(data.text), targets) if data.text else None,
+        alike=similar_texts(data.text.joined_texts(), targets) if data.text else None,
         drift=[drift(data, split) for split in ("valid", "test") if data.splits[split].num_sessions],
     )
 
@@ -169,7 +169,7 @@ def time_order(data: Dataset) -> list[TimeOrder]:
         store = data.splits[split]
         if store.timestamps is not None and store.num_sessions:
             times = np.asarray(store.timestamps)
-            last, first = times[last_places(store)], times[store.offsets[:-1]]
+            last, first = times[store.offsets[1:] - 1], times[store.offsets[:-1]]
             ended, begun = int((last <= ends).sum()), int((first <= ends).sum())
             found.append(TimeOrder(split, ended, begun, ended / store.num_sessions))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -57,13 +56,12 @@ def list_(
 
 
 def _models() -> Rows:
-    from alterrec.models.catalogue import MODELS
-
-    rows = [
-        {"name": name, "reads_text": entry.reads_text, "summary": entry.summary}
-        for name, entry in MODELS.items()
-    ]
-    return {"models": rows}
+    return {
+        "models": [
+            {"name": name, "reads_text": entry.reads_text, "summary": entry.summary}
+            for name, entry in MODELS.items()
+        ]
+    }
 
 
 def _recipes() -> Rows:
@@ -100,16 +98,11 @@ def _encoders() -> Rows:
 def _studies() -> Rows:
     from alterrec.studies.study import STUDIES
 
-    rows = [
-        {"name": name, "systems": _systems(entry.systems), "summary": entry.summary}
-        for name, entry in STUDIES.items()
-    ]
+    rows = []
+    for name, entry in STUDIES.items():
+        systems = "all" if len(entry.systems) == len(MODELS) else ", ".join(entry.systems) or "none"
+        rows.append({"name": name, "systems": systems, "summary": entry.summary})
     return {"studies": rows}
-
-
-def _systems(names: Sequence[str]) -> str:
-    """Return the names of the systems of a study, or ``all`` or ``none``."""
-    return "all" if len(names) == len(MODELS) else ", ".join(names) or "none"
 
 
 def _formats() -> Rows:

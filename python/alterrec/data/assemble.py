@@ -35,15 +35,7 @@ INTERACTIONS = "interactions"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of :func:`~alterrec.data.readers.load_dataset` that are the same for every format.
-
-    Attributes:
-        columns: our column name -> the file's, for any of session_id, item_id, timestamp, user_id.
-        drop_unknown: drop rows whose item is not in the items table instead of raising.
-        text_fields: text columns to keep, in this order; None keeps all columns except item_id.
-        vectors: file of item vectors that replace the text.
-        valid_share, test_share: shares of the sessions that are split off where a split is missing.
-    """
+    """The arguments of :func:`~alterrec.data.readers.load_dataset` that are the same for every format."""
 
     columns: Mapping[str, str]
     drop_unknown: bool = False
@@ -82,13 +74,7 @@ class RawData(NamedTuple):
 
 
 class Sessions(NamedTuple):
-    """Sessions read from one file.
-
-    Attributes:
-        store: the sessions, with items and users as numbers.
-        names: external session id by session index.
-        notes: what was dropped, one sentence each.
-    """
+    """Sessions read from one file, their external ids, and one sentence for everything that was dropped."""
 
     store: SessionStore
     names: list[str]
@@ -106,11 +92,6 @@ class _Events:
 
 def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
     """Build a data set from the tables of a reader.
-
-    Args:
-        name: name of the data set.
-        raw: tables of items and sessions.
-        options: column names, text fields and shares of the splits.
 
     Raises:
         InputError: a column is missing or has a wrong value, or a split has no session with a target.
@@ -258,13 +239,12 @@ def _read_events(
     drop_unknown: bool,
 ) -> tuple[_Events, tuple[str, ...]]:
     found = {name: find_column(file, name, columns, required=name in COLUMNS[:2]) for name in read}
-    data = {ROW: file.frame[ROW]}
-    data |= {
-        name: id_column(file, theirs) for name, theirs in found.items() if theirs and name != "timestamp"
-    }
-    kind: TimeKind | None = None
-    if found["timestamp"]:
-        data["timestamp"], kind = time_column(file, found["timestamp"])
+    data, kind = {ROW: file.frame[ROW]}, None
+    for name, theirs in found.items():
+        if theirs and name == "timestamp":
+            data[name], kind = time_column(file, theirs)
+        elif theirs:
+            data[name] = id_column(file, theirs)
     catalogue_items = pl.DataFrame({"item_id": list(vocabulary.item_ids)}).with_row_index("item")
     frame = pl.DataFrame(data).join(catalogue_items, on="item_id", how="left", maintain_order="left")
     _check_users(file, frame)

@@ -74,8 +74,8 @@ class ItemText:
 
     Example:
         >>> text = ItemText({"title": ["Tent", ""], "brand": ["Fernhill", "Oak"]})
-        >>> text.joined(0), text.joined(1), len(text), list(text.fields)
-        ('Tent Fernhill', 'Oak', 2, ['title', 'brand'])
+        >>> text.joined_texts(), len(text), list(text.fields)
+        (['Tent Fernhill', 'Oak'], 2, ['title', 'brand'])
     """
 
     fields: dict[str, list[str]]
@@ -86,6 +86,10 @@ class ItemText:
     def joined(self, item: int) -> str:
         """All non-empty fields of one item, joined by spaces."""
         return " ".join(filter(None, (texts[item] for texts in self.fields.values())))
+
+    def joined_texts(self) -> list[str]:
+        """:meth:`joined` of every item."""
+        return [self.joined(item) for item in range(len(self))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,8 +225,15 @@ def category_ids(text: ItemText, fields: Sequence[str] = ()) -> NDArray[np.int64
                 f"{nearest(name, text.fields)}"
             )
     chosen = fields or [name for name in text.fields if name.lower() in CATEGORY_COLUMNS]
-    columns = [[_values(cell) for cell in text.fields[name]] for name in chosen]
-    columns = [column for name, column in zip(chosen, columns, strict=True) if _filled(name, column, fields)]
+    columns = []
+    for name in chosen:
+        column = [sorted({value.strip() for value in cell.split(",")} - {""}) for cell in text.fields[name]]
+        if any(column):
+            columns.append(column)
+        elif name in fields:
+            raise InputError(
+                f"data.categories: column {name!r} is empty; expected values separated by commas"
+            )
     if not columns:
         return None
     width = max(len(values) for column in columns for values in column)
@@ -232,14 +243,3 @@ def category_ids(text: ItemText, fields: Sequence[str] = ()) -> NDArray[np.int64
         for item, values in enumerate(column):
             ids_VCK[item, field, : len(values)] = [numbers[value] for value in values]
     return ids_VCK
-
-
-def _values(cell: str) -> list[str]:
-    return sorted({value.strip() for value in cell.split(",")} - {""})
-
-
-def _filled(name: str, column: list[list[str]], asked: Sequence[str]) -> bool:
-    filled = any(column)
-    if not filled and name in asked:
-        raise InputError(f"data.categories: column {name!r} is empty; expected values separated by commas")
-    return filled

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from alterrec.data.dataset import Dataset, ItemText
+from alterrec.data.dataset import Dataset
 from alterrec.sessions import SessionStore
 
 TOP_SHARES = (0.01, 0.1)
@@ -109,12 +109,13 @@ def statistics(data: Dataset) -> Statistics:
         >>> found.items, sum(split.sessions for split in found.splits.values())
         (300, 900)
     """
+    users = [store.users for store in data.splits.values() if store.users is not None]
     return Statistics(
-        users=_num_users(data),
+        users=len(np.unique(np.concatenate(users))) if users else None,
         items=data.num_items,
         cold_items=int(np.count_nonzero(~data.trained)),
         splits={name: _split(store, data.trained) for name, store in data.splits.items()},
-        text=_texts(joined_texts(data.text)) if data.text else None,
+        text=_texts(data.text.joined_texts()) if data.text else None,
         fields={name: _texts(texts) for name, texts in (data.text.fields if data.text else {}).items()},
         popularity=PopularityStatistics(
             {share: top_share(data.train_counts, share) for share in TOP_SHARES},
@@ -153,16 +154,6 @@ def seen_excluded(rule: str, repeat_share: float) -> bool:
     return rule == "always" or (rule == "auto" and repeat_share < REPEAT_SHARE)
 
 
-def last_places(store: SessionStore) -> NDArray[np.int64]:
-    """Index of the last interaction of each session in ``store.items``, (R,).
-
-    Example:
-        >>> last_places(SessionStore.from_arrays([0, 0, 0, 1, 1], [5, 2, 5, 5, 1])).tolist()
-        [2, 4]
-    """
-    return store.offsets[1:] - 1
-
-
 def top_share(counts: NDArray[np.int64], share: float) -> float:
     """Share of all interactions that belongs to the most popular ``share`` of items, at least one item.
 
@@ -193,16 +184,6 @@ def popularity_curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(rank), int(ordered[rank - 1])) for rank in ranks]
 
 
-def joined_texts(text: ItemText) -> list[str]:
-    """The non-empty fields of each item, joined by spaces.
-
-    Example:
-        >>> joined_texts(ItemText({"title": ["Tent", ""], "brand": ["Fernhill", "Oak"]}))
-        ['Tent Fernhill', 'Oak']
-    """
-    return [text.joined(item) for item in range(len(text))]
-
-
 def as_date(time: int) -> datetime | None:
     """A timestamp as a date, or None for a counter; its size tells seconds, milli- and microseconds apart.
 
@@ -219,7 +200,7 @@ def as_date(time: int) -> datetime | None:
 
 def _split(store: SessionStore, trained_V: NDArray[np.bool_]) -> Split:
     lengths, times = store.lengths, store.timestamps
-    last = last_places(store)
+    last = store.offsets[1:] - 1
     every = np.delete(np.arange(store.num_interactions), store.offsets[:-1])
     repeated_T, cold_T = repeats(store), ~trained_V[store.items]
     values, sessions = np.unique(lengths, return_counts=True)
@@ -245,8 +226,3 @@ def _texts(texts: Sequence[str]) -> Texts:
 
 def _share(which: NDArray[np.bool_]) -> float:
     return float(which.mean()) if len(which) else 0.0
-
-
-def _num_users(data: Dataset) -> int | None:
-    users = [store.users for store in data.splits.values() if store.users is not None]
-    return len(np.unique(np.concatenate(users))) if users else None

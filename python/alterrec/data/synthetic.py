@@ -316,13 +316,11 @@ def _walk(
 
 
 def _draw_kinds(rng: np.random.Generator, catalogue: _Catalogue, anchor: Ints, step: int) -> Ints:
-    rarity = catalogue.rarity[anchor]
-    substitute = 0.42 + 0.4 * rarity
+    substitute = 0.42 + 0.4 * catalogue.rarity[anchor]
     revisit = np.full(len(anchor), 0.05 if step > 1 else 0.0)
     popular = np.full(len(anchor), 0.1)
     complement = 1.0 - substitute - revisit - popular
-    shares = np.column_stack([complement, substitute, popular, revisit])
-    return 1 + _draw_column(rng, shares)
+    return 1 + _draw_column(rng, np.column_stack([complement, substitute, popular, revisit]))
 
 
 def _substitutes(rng: np.random.Generator, catalogue: _Catalogue) -> tuple[Ints, Floats, Floats]:
@@ -384,15 +382,9 @@ def _item_ids(catalogue: _Catalogue) -> tuple[str, ...]:
 
 def _texts(catalogue: _Catalogue) -> ItemText:
     titles, descriptions = [], []
-    columns = (
-        catalogue.product_type,
-        catalogue.brand,
-        catalogue.material,
-        catalogue.colour,
-        catalogue.character,
-        catalogue.use,
-    )
-    for kind, brand, material, colour, character, use in zip(*(c.tolist() for c in columns), strict=True):
+    names = (catalogue.brand, catalogue.material, catalogue.colour, catalogue.character, catalogue.use)
+    rows = np.column_stack([catalogue.product_type, *names]).tolist()
+    for kind, brand, material, colour, character, use in rows:
         department, name = PRODUCT_TYPES[kind]
         made_of = department.materials[material]
         titles.append(f"{department.brands[brand]} {made_of} {name}, {COLOURS[colour]}")

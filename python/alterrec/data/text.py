@@ -154,11 +154,11 @@ def _lsa(text: ItemText, of: ItemText, width: int) -> NDArray[np.float32]:
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, strip_accents="unicode", token_pattern=r"(?u)\b\w+\b")
     try:
-        words = vectorizer.fit_transform(text.joined(item) for item in range(len(text)))
+        words = vectorizer.fit_transform(text.joined_texts())
     except ValueError as error:
         raise InputError(f"text: no words found ({error}); expected text with letters or digits") from None
     reduction = TruncatedSVD(min(width, *words.shape), random_state=0).fit(words)
-    vectors = reduction.transform(vectorizer.transform(of.joined(item) for item in range(len(of))))
+    vectors = reduction.transform(vectorizer.transform(of.joined_texts()))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(float).tiny)).astype(np.float32)
     return units

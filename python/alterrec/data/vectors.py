@@ -53,23 +53,16 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floatin
     if not (path.suffix == ".npy" and vectors.dtype == np.float16):
         with np.errstate(over="ignore"):
             checked = np.ascontiguousarray(vectors, dtype=np.float32)
-    wrong = _first_not_finite(checked)
-    if wrong is not None:
-        row, column = wrong
-        raise InputError(
-            f"{path}, row {row + 1} (item {vocabulary.item_ids[row]!r}), column {column + 1}: is "
-            f"{checked[row, column]}; expected finite float32 numbers"
-        )
-    return checked
-
-
-def _first_not_finite(vectors: NDArray[Any]) -> tuple[int, int] | None:
-    """Row and column, searched in blocks: a mask of a whole mapped file would be half its size."""
-    for first in range(0, len(vectors), 65536):
-        wrong = np.argwhere(~np.isfinite(vectors[first : first + 65536]))
+    # Searched in blocks: a mask of a whole mapped file would be half its size.
+    for first in range(0, len(checked), 65536):
+        wrong = np.argwhere(~np.isfinite(checked[first : first + 65536]))
         if wrong.size:
-            return first + int(wrong[0, 0]), int(wrong[0, 1])
-    return None
+            row, column = first + int(wrong[0, 0]), int(wrong[0, 1])
+            raise InputError(
+                f"{path}, row {row + 1} (item {vocabulary.item_ids[row]!r}), column {column + 1}: is "
+                f"{checked[row, column]}; expected finite float32 numbers"
+            )
+    return checked
 
 
 def _from_npy(path: Path) -> NDArray[np.generic]:

@@ -255,7 +255,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_vocabulary(run: Path, data: Dataset) -> None:
     """Write ``vocabulary.parquet``: item_id, text, train_count, trained, in the order of the catalogue."""
-    texts = [data.text.joined(item) if data.text else "" for item in range(data.num_items)]
+    texts = data.text.joined_texts() if data.text else [""] * data.num_items
     frame = pl.DataFrame(
         {
             "item_id": list(data.vocabulary.item_ids),
