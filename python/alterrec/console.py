@@ -99,14 +99,8 @@ class Watcher:
             title, detail = f"epoch {event.epoch}/{event.total}", event.phase + self._time_left
         else:
             title, detail = f"{event.done:.0f}/{event.total} {event.kind}", " | ".join(event.now)
-        bar.update(
-            self._task,
-            completed=event.done,
-            total=event.total,
-            description=title,
-            detail=detail,
-            visible=True,
-        )
+        done, total = event.done, event.total
+        bar.update(self._task, completed=done, total=total, description=title, detail=detail, visible=True)
 
 
 def show_result(result: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import json
 import statistics
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -295,21 +296,17 @@ def from_json(kind: type[T], text: str, where: str) -> T:
         >>> from_json(Item, '{"item_id": "a"}', "examples.json")
         Item(item_id='a', text='')
     """
+    schema = None
     if kind in (RunResult, StudyResult):
-        _refuse_later_schema(text, where)
-    return cast(T, parse_json(_adapter(cast(Any, kind)), text, where))
-
-
-def _refuse_later_schema(text: str, where: str) -> None:
-    try:
-        schema = json.loads(text).get("schema")
-    except (ValueError, AttributeError):
-        return
+        # parse_json names the place of any damage.
+        with suppress(ValueError, AttributeError):
+            schema = json.loads(text).get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise InputError(
             f"{where} has schema {schema}, and this version of alterrec reads schemas 1 to {SCHEMA}; "
             "upgrade alterrec"
         )
+    return cast(T, parse_json(_adapter(cast(Any, kind)), text, where))
 
 
 def read_run(path: Path) -> RunFolder:

@@ -99,16 +99,12 @@ def result(run: str | Path) -> RunReport:
 
 
 def write_report(run: Path, others: Sequence[Path] = ()) -> Path:
-    """Write ``report.html`` and ``figures/`` into a run folder.
+    """Write ``report.html`` and ``figures/`` into a run folder; return the path of the page.
 
     Args:
-        run: the run folder; ``result.json`` and ``curves.jsonl`` are required, other files
-            are optional.
+        run: the run folder; ``result.json`` and ``curves.jsonl`` are required.
         others: other run folders to compare with. Runs that were interrupted, have other data or another
             evaluation rule cannot be compared; the page names them as left out.
-
-    Returns:
-        The path of the page.
 
     Raises:
         InputError: a file of the run folder is missing or damaged, or the disk is full.
@@ -196,15 +192,12 @@ def _details(run: RunFolder) -> list[Section]:
     tables = {"data": DataTable(_data_table(result)), "cost": DataTable(_cost_table(result))}
     sections = [Section("Data and cost", tables=tables)]
     if result.phases:
-        phases = DataTable(_phase_table(result))
-        sections.append(
-            Section("Training phases", tables={"phases": phases}, folded=len(result.phases) > MOST_PHASES)
-        )
+        tables = {"phases": DataTable(_phase_table(result))}
+        sections.append(Section("Training phases", tables=tables, folded=len(result.phases) > MOST_PHASES))
     if run.recipe:
         sections.append(Section("Recipe (all settings of this run)", text=run.recipe, folded=True))
     if result.versions:
-        rows = tuple(result.versions.items())
-        versions = DataTable(Table(("software", "version"), rows, prose=True))
+        versions = DataTable(Table(("software", "version"), tuple(result.versions.items()), prose=True))
         sections.append(Section("Software versions", tables={"versions": versions}, folded=True))
     return sections
 

@@ -69,7 +69,13 @@ def findings(result: RunResult) -> list[str]:
         f"On {scope}, {metric_name(metric)} is {percent(score)}{meaning if kind == 'hits' else ''}."
         + (f" NDCG@20, which also rewards a higher rank, is {percent(ndcg)}." if ndcg is not None else "")
     )
-    return [*sentences, *_parts(views, metric), *_against_baseline(result, score)]
+    sentences += _parts(views, metric)
+    best = best_baseline(result)
+    if best is not None:
+        name, value = best
+        compared = f"{_relation(score - value)} the best simple baseline, {name} ({percent(value)})"
+        sentences.append(f"The final score is {compared}.")
+    return sentences
 
 
 def _epochs(result: RunResult) -> str:
@@ -102,16 +108,6 @@ def _relation(difference: float) -> str:
 
 def _alone(view: str, value: float) -> str:
     return f"{VIEW_NAMES.get(view, view)} ({percent(value)})"
-
-
-def _against_baseline(result: RunResult, score: float) -> list[str]:
-    best = best_baseline(result)
-    if best is None:
-        return []
-    name, value = best
-    return [
-        f"The final score is {_relation(score - value)} the best simple baseline, {name} ({percent(value)})."
-    ]
 
 
 def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:

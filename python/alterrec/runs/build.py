@@ -27,13 +27,11 @@ def build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender |
     entry = lookup(recipe.model_name)
     if not entry.trains:
         return None
-    vectors, shortened = None, None
-    if reads_text(recipe):
-        if dataset.vectors is not None:
-            vectors = dataset.vectors
-        elif dataset.text is not None:
-            progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
-            vectors = _encode(dataset.text, recipe, progress)
+    vectors = dataset.vectors if reads_text(recipe) else None
+    if reads_text(recipe) and vectors is None and dataset.text is not None:
+        progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
+        vectors = _encode(dataset.text, recipe, progress)
+    shortened = None
     if entry.reads_shortened and recipe.schedule.pretrain:
         shortened = _encode_shortened(dataset, recipe, progress)
     if shortened is not None:

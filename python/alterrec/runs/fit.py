@@ -109,7 +109,10 @@ def fit(
     repeat_share = dataset.train.repeat_share()
     exclude_seen = seen_excluded(recipe.data.exclude_seen, repeat_share)
     longest = int(dataset.train.lengths.max(initial=1))
-    _check_window(recipe, plan, dataset, min(longest - 1, recipe.model.max_len) if exclude_seen else 0)
+    if any(phase.negatives != "full" for phase in plan):
+        seen = min(longest - 1, recipe.model.max_len) if exclude_seen else 0
+        # Refuses a rank window that the catalogue is too small for.
+        WindowRanks.on(recipe.window, dataset.num_items, seen=seen)
     for note in dataset.notes:
         progress(Event("notice", note))
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, exclude_seen))))
@@ -175,8 +178,7 @@ def fit(
         alphas=records.alpha_metrics(fitted, dataset, protocol),
         parameters=records.num_parameters(fitted),
         baselines={
-            name: records.baseline_metrics(baseline, dataset, protocol)
-            for name, baseline in baselines.items()
+            name: records.baseline_metrics(each, dataset, protocol) for name, each in baselines.items()
         },
         phases=records.phase_records(plan),
         warnings=state.warnings,
@@ -195,7 +197,9 @@ def fit(
     # Its presence marks the run as complete, so it is written last.
     write_json(path / "result.json", numbers)
     if recipe.run.report:
-        write_report(path, _other_runs(path))
+        # The report compares with other finished runs in the same folder.
+        others = (other.parent for other in path.parent.glob("*/result.json"))
+        write_report(path, sorted(other for other in others if other != path))
     progress(Event("done", str(path)))
     return FittedRun(path, recipe, numbers)
 
@@ -228,9 +232,8 @@ def evaluate_run(
         )
     if saved.users is not None and dataset.users is not None:
         dataset = dataset.with_users(saved.users)
-    ranks = {
-        split: evaluate(saved.model, dataset.splits[split], saved.protocol) for split in ("valid", "test")
-    }
+    splits = {"valid": dataset.valid, "test": dataset.test}
+    ranks = {split: evaluate(saved.model, store, saved.protocol) for split, store in splits.items()}
     return {
         **{split: part.all_metrics() for split, part in ranks.items()},
         "targets": {split: to_json(records.target_counts(dataset, part)) for split, part in ranks.items()},
@@ -253,18 +256,11 @@ def _set_up(recipe: Recipe) -> None:
         set_threads(recipe.run.threads)
 
 
-def _check_window(recipe: Recipe, plan: Sequence[Phase], dataset: Dataset, seen: int) -> None:
-    """Refuse a rank window that the catalogue is too small for."""
-    if any(phase.negatives != "full" for phase in plan):
-        WindowRanks.on(recipe.window, dataset.num_items, seen=seen)
-
-
 def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude_seen: bool) -> list[str]:
     cold = int((~dataset.trained).sum())
+    sessions = ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
     return [
-        f"{dataset.name}: {dataset.num_items} items ({cold} without training), "
-        + ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
-        + " sessions",
+        f"{dataset.name}: {dataset.num_items} items ({cold} without training), {sessions} sessions",
         f"items of the prefix are {'not ' if exclude_seen else ''}candidates "
         f"(data.exclude_seen = {recipe.data.exclude_seen})",
         *describe(plan),
@@ -273,8 +269,9 @@ def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude
 
 def _choose_baseline(name: str, recipe: Recipe, dataset: Dataset, protocol: Protocol) -> Scorer:
     """Choose the settings of a non-neural baseline on validation."""
-    candidates = lookup(name).candidates(dataset.train)
-    return choose_system(candidates, dataset.valid, protocol, recipe.schedule.metric)
+    return choose_system(
+        lookup(name).candidates(dataset.train), dataset.valid, protocol, recipe.schedule.metric
+    )
 
 
 def _baselines(
@@ -331,9 +328,8 @@ def _check_out(out: str | Path | None, resume: bool) -> None:
 
 def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Path:
     if out is not None:
-        path = Path(out)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
     name = f"{recipe.model_name}-{file_name(dataset.name)}-seed{recipe.run.seed}"
     for attempt in range(1, 10_000):
         path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
@@ -343,8 +339,3 @@ def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Pa
             continue
         return path
     raise InputError(f"runs/ has too many runs named {name}; give --out")
-
-
-def _other_runs(path: Path) -> list[Path]:
-    """Return other finished runs in the same folder; the report compares with those on the same data."""
-    return sorted(other.parent for other in path.parent.glob("*/result.json") if other.parent != path)

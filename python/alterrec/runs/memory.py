@@ -84,7 +84,7 @@ def plan_memory(
     """
     batch = recipe.optim.batch_size
     networks = {name: model.network(name) for name in model.networks} if model else {}
-    weights = [sum(value.numel() for value in network.parameters()) * FLOAT for network in networks.values()]
+    weights = [FLOAT * sum(value.numel() for value in each.parameters()) for each in networks.values()]
     # If users are nodes like items, a step and an evaluation have all of both in memory.
     nodes = {name: getattr(network.items, "num_nodes", 0) for name, network in networks.items()}
     tables = [max(num_items, nodes[name]) * network.dim * FLOAT for name, network in networks.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,10 +55,14 @@ def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[Group]:
     return [Group(**group) for group in saved.group_metrics(masks, ranks.all_metrics)]
 
 
-def baseline_metrics(baseline: Scorer, dataset: Dataset, protocol: Protocol) -> dict[str, Metrics]:
-    """Measure a baseline on both splits."""
+def baseline_metrics(
+    baselines: Mapping[str, Scorer], dataset: Dataset, protocol: Protocol
+) -> dict[str, dict[str, Metrics]]:
+    """Measure baselines on both splits."""
+    splits = {"valid": dataset.valid, "test": dataset.test}
     return {
-        split: evaluate(baseline, dataset.splits[split], protocol).metrics() for split in ("valid", "test")
+        name: {split: evaluate(each, store, protocol).metrics() for split, store in splits.items()}
+        for name, each in baselines.items()
     }
 
 
@@ -80,9 +84,7 @@ def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol) -> list[A
 
 def num_parameters(model: Scorer) -> int:
     """Count trained values; 0 for a non-neural baseline."""
-    if not isinstance(model, Recommender):
-        return 0
-    return sum(values.numel() for values in model.parameters())
+    return sum(values.numel() for values in model.parameters()) if isinstance(model, Recommender) else 0
 
 
 def part_losses(model: Recommender, dataset: Dataset, protocol: Protocol) -> dict[str, PartLoss]:
@@ -95,15 +97,8 @@ def part_losses(model: Recommender, dataset: Dataset, protocol: Protocol) -> dic
 def phase_records(plan: Sequence[Phase]) -> list[PhaseRecord]:
     """Return the plan with epochs counted from 1."""
     return [
-        PhaseRecord(
-            first=first,
-            last=first + phase.epochs - 1,
-            trained=phase.train,
-            negatives=phase.negatives,
-            teacher=phase.teacher,
-            name=phase.name,
-        )
-        for first, phase in zip(first_epochs(plan), plan, strict=True)
+        PhaseRecord(first, first + each.epochs - 1, each.train, each.negatives, each.teacher, each.name)
+        for first, each in zip(first_epochs(plan), plan, strict=True)
     ]
 
 

@@ -144,9 +144,7 @@ class SavedModel:
             InputError: ``k`` is below 1, or larger than the number of candidates of a session.
         """
         num_items = len(self.vocabulary)
-        seen = 0
-        if self.exclude_seen:
-            seen = max((len(np.unique(items)) for items in sessions), default=0)
+        seen = max((len(np.unique(items)) for items in sessions if self.exclude_seen), default=0)
         if not 1 <= k <= num_items - seen:
             less = f" minus {seen} that are in a session" if seen else ""
             raise InputError(
@@ -200,7 +198,7 @@ def load(run: str | Path) -> SavedModel:
     recipe = load_recipe(run / "recipe.toml")
     try:
         vocabulary = pl.read_parquet(run / "vocabulary.parquet")
-        users = _read_users(run / USERS)
+        names = tuple(pl.read_parquet(run / USERS)["user_id"]) if (run / USERS).exists() else None
         with safe_open(run / "model.safetensors", framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -220,12 +218,8 @@ def load(run: str | Path) -> SavedModel:
         trained=trained,
         exclude_seen=json.loads(metadata["exclude_seen"]),
         model=model,
-        users=users,
+        users=None if names is None else Vocabulary(names),
     )
-
-
-def _read_users(path: Path) -> Vocabulary | None:
-    return Vocabulary(tuple(pl.read_parquet(path)["user_id"])) if path.exists() else None
 
 
 def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, Tensor]) -> Scorer:
