@@ -177,9 +177,7 @@ def fit(
         fusion=records.fusion_weights(fitted),
         alphas=records.alpha_metrics(fitted, dataset, protocol),
         parameters=records.num_parameters(fitted),
-        baselines={
-            name: records.baseline_metrics(each, dataset, protocol) for name, each in baselines.items()
-        },
+        baselines=records.baseline_metrics(baselines, dataset, protocol),
         phases=records.phase_records(plan),
         warnings=state.warnings,
         seconds=round(ended - began, 3),
