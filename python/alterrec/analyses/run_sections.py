@@ -77,9 +77,16 @@ def systems_section(
 
 def training_section(run: RunFolder) -> list[Section]:
     """Return validation metrics by epoch; nothing for a run without training."""
-    plot = _training_plot(run)
-    if plot is None:
+    panels = _training_panels(run)
+    if not panels:
         return []
+    epochs, best = [epoch.epoch for epoch in run.epochs], run.result.best_epoch
+    names = ", ".join(line.label for line in panels[0].marks)
+    caption = f"Lines of validation metrics over {len(epochs)} epochs: {names}."
+    if best in epochs:
+        caption += f" The best epoch is {best}."
+    marked = [best] if best in epochs else []
+    plot = Plot.of(epoch_lines, panels, caption, phases=bands(run.epochs), best=marked)
     notes = ["Validation metrics after every epoch. The ring marks the best epoch, which is used."]
     if len({epoch.trained for epoch in run.epochs}) > 1:
         notes.append("The colour and label of the background show which network was trained.")
@@ -88,8 +95,8 @@ def training_section(run: RunFolder) -> list[Section]:
             "At a dashed line the negatives change: full means all items, random means a random sample, and "
             "window means items that the other network ranks high (hard negatives)."
         )
-    best = next((epoch for epoch in run.epochs if epoch.epoch == run.result.best_epoch), None)
-    if best and best.valid.get("score") != run.result.valid.get("score"):
+    at_best = next((epoch for epoch in run.epochs if epoch.epoch == best), None)
+    if at_best and at_best.valid.get("score") != run.result.valid.get("score"):
         notes.append(
             "The weights of the parts are chosen after training, so the final metrics differ from "
             "these curves."
@@ -171,8 +178,7 @@ def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
     return Plot.of(bars, panels, caption)
 
 
-def _training_plot(run: RunFolder) -> Plot | None:
-    epochs = [epoch.epoch for epoch in run.epochs]
+def _training_panels(run: RunFolder) -> list[Panel[Line]]:
     panels: list[Panel[Line]] = []
     for metric in plotted_metrics(run.result):
         views = {
@@ -180,22 +186,15 @@ def _training_plot(run: RunFolder) -> Plot | None:
             for view in run.result.views
             if all(metric in epoch.valid.get(view, {}) for epoch in run.epochs)
         }
-        if epochs and "score" in views:
+        if run.epochs and "score" in views:
             if views.get("fused") == views["score"]:
                 del views["fused"]
-            names = {view: VIEW_NAMES.get(view, view).removesuffix(" alone") for view in views}
-            lines = [Line(names[view], view, [values]) for view, values in views.items()]
+            lines = [
+                Line(VIEW_NAMES.get(view, view).removesuffix(" alone"), view, [values])
+                for view, values in views.items()
+            ]
             panels.append(Panel(f"{metric_name(metric)} on validation", lines))
-    if not panels:
-        return None
-    best = run.result.best_epoch
-    named = ", ".join(line.label for line in panels[0].marks)
-    caption = f"Lines of validation metrics over {len(epochs)} epochs: {named}."
-    if best in epochs:
-        caption += f" The best epoch is {best}."
-    return Plot.of(
-        epoch_lines, panels, caption, phases=bands(run.epochs), best=[best] if best in epochs else []
-    )
+    return panels
 
 
 @dataclass(frozen=True)

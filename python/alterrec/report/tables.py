@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -198,14 +198,9 @@ def markdown(table: Table) -> str:
         | **x\\|y** | **1** |
     """
 
-    def cell(text: str, row: int, column: int) -> str:
-        text = text.replace("|", "\\|").replace("\n", " ").replace("*", "\\*")
-        if row in table.strong or (row, column) in table.best:
-            return f"**{text}**"
-        return f"<u>{text}</u>" if (row, column) in table.second else text
-
     def line(cells: Sequence[str], row: int) -> str:
-        return "| " + " | ".join(cell(text, row, column) for column, text in enumerate(cells)) + " |"
+        safe = [text.replace("|", "\\|").replace("\n", " ").replace("*", "\\*") for text in cells]
+        return f"| {' | '.join(_emphasised(table, safe, row, '**{}**', '<u>{}</u>'))} |"
 
     rule = "|".join(":--" if place == 0 or table.prose else "--:" for place in range(len(table.columns)))
     body = [line(row, place) for place, row in enumerate(table.rows)]
@@ -227,14 +222,9 @@ def latex(table: Table) -> str:
         \\end{tabular}
     """
 
-    def cell(text: str, row: int, column: int) -> str:
-        text = tex(text)
-        if row in table.strong or (row, column) in table.best:
-            return f"\\textbf{{{text}}}"
-        return f"\\underline{{{text}}}" if (row, column) in table.second else text
-
     def line(cells: Sequence[str], row: int) -> str:
-        return " & ".join(cell(text, row, column) for column, text in enumerate(cells)) + r" \\"
+        safe = [tex(text) for text in cells]
+        return " & ".join(_emphasised(table, safe, row, r"\textbf{{{}}}", r"\underline{{{}}}")) + r" \\"
 
     body = []
     for place, row in enumerate(table.rows):
@@ -243,6 +233,14 @@ def latex(table: Table) -> str:
     align = "l" + ("l" if table.prose else "r") * (len(table.columns) - 1)
     head = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", line(table.columns, -1), r"\midrule"]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"])
+
+
+def _emphasised(table: Table, cells: Sequence[str], row: int, bold: str, underlined: str) -> Iterator[str]:
+    for column, text in enumerate(cells):
+        if row in table.strong or (row, column) in table.best:
+            yield bold.format(text)
+        else:
+            yield underlined.format(text) if (row, column) in table.second else text
 
 
 def tex(text: str) -> str:
