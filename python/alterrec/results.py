@@ -394,7 +394,6 @@ class RowResult:
     """A row of a study: a system or a setting of one, and its runs by seed.
 
     Attributes:
-        label: its name.
         settings: what the study set for it.
         refused: the data or settings do not suit the system, so it has no numbers (N/A).
         reason: why it has no numbers.

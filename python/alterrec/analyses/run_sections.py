@@ -202,7 +202,6 @@ class ExtraMetrics:
     """Metrics that are computed from saved rankings, on the reported split.
 
     Attributes:
-        items: number of items of the catalogue.
         mrr: view -> MRR over the whole list.
         lists: coverage and popularity of the recommended items; None if the lists were not saved.
         lengths: metrics by the number of items before the target.

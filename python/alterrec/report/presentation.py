@@ -32,7 +32,6 @@ class DataTable:
     """A table for readers, with the same numbers for other programs.
 
     Attributes:
-        table: text cells.
         records: unrounded values, one mapping per row, for CSV; by default the text cells.
     """
 
@@ -88,7 +87,6 @@ class Section:
     """The contents below one heading, in this order.
 
     Attributes:
-        title: heading.
         notes: paragraphs above the figures.
         figures, tables: by the name of their files.
         footnotes: paragraphs below the tables.
@@ -113,11 +111,9 @@ class Presentation:
 
     Attributes:
         name: name of the Markdown file.
-        title: heading of the report.
         meta: one line about its origin.
         findings: what was found, one sentence per entry, the most important first.
         caveats: what to consider before relying on the findings.
-        sections: the body.
         command: the command that makes the report again.
         warnings: warnings of the runs.
         tiles: the most important numbers.

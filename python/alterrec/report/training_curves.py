@@ -29,9 +29,7 @@ class TrainingCurve(NamedTuple):
     """The training of one run.
 
     Attributes:
-        seed: seed of the run.
         best: the epoch that validation chose, counted from 1.
-        epochs: all epochs.
         test: view -> test metrics at the best epoch.
     """
 
@@ -45,7 +43,6 @@ class Member(NamedTuple):
     """A model, or a part of one, with the training curves of its runs.
 
     Attributes:
-        label: name in figures and tables.
         part: ``score``, ``id`` or ``text``, which gives the colour.
         view: name of the part in its run.
         curves: one training curve per seed.

@@ -44,8 +44,6 @@ class SavedModel:
     """A trained system with its catalogue, as :func:`load` returns it; it needs no training data.
 
     Attributes:
-        path: the run folder.
-        texts: the text of each item.
         trained: (V,) whether each item occurs in training.
         exclude_seen: whether items already in the session are left out of the candidates.
         users: the users that the model knows; None if it reads no users, or knows them by number only.

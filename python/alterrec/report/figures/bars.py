@@ -18,14 +18,10 @@ PALE = 0.28
 
 
 class Bar(NamedTuple):
-    """A bar from zero to the mean of its values.
+    """A bar from zero to the mean of its values, one fraction per seed.
 
-    Attributes:
-        label: name.
-        values: fractions, one per seed.
-        colour: name in the palette.
-        bold: whether label and value stand out.
-        solid: how much of the bar has the full colour (the rest is pale); all of it where None.
+    ``colour`` is a name in the palette. ``solid`` is the part of the bar in full colour, the rest is pale; by
+    default the whole bar is in full colour.
     """
 
     label: str

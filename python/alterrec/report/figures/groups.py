@@ -32,13 +32,7 @@ STEP, COLD_STEP = 0.07, 0.18
 
 
 class GroupLine(NamedTuple):
-    """A system or view by group.
-
-    Attributes:
-        label: name, written at the end of the line.
-        colour: name in the palette.
-        values: group -> mean and standard deviation over seeds, fractions.
-    """
+    """A system or view by group: group -> mean and standard deviation over seeds, as fractions."""
 
     label: str
     colour: str
@@ -65,8 +59,9 @@ def view_panels(
                 for group in groups
                 if metric in group.views.get(view, {})
             }
-            lines.append(GroupLine(VIEW_NAMES.get(view, view).removesuffix(" alone"), view, values))
-        panels.append(Panel(metric_name(metric), [each for each in lines if each.values]))
+            if values:
+                lines.append(GroupLine(VIEW_NAMES.get(view, view).removesuffix(" alone"), view, values))
+        panels.append(Panel(metric_name(metric), lines))
     return panels
 
 

@@ -38,7 +38,6 @@ class Line(NamedTuple):
     """A quantity by epoch.
 
     Attributes:
-        label: name, written at the end of the line.
         colour: name in the palette, which also gives marker and line style.
         seeds: for each seed, one value per epoch.
         alone: whether it belongs to a model trained for that part only; such lines are dashed.

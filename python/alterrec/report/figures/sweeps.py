@@ -38,7 +38,6 @@ class SweepPanel(NamedTuple):
 
     Attributes:
         title: the field.
-        system: the system that has it.
         values: numbers, or names in their order.
         valid, test: for each value, the fractions of its seeds.
         base: index of the recipe's own value, None where it is not among them.
@@ -68,8 +67,7 @@ class HeatPanel(NamedTuple):
 
     Attributes:
         title: metric and split.
-        fields: the field of the rows and that of the columns.
-        rows, columns: their values.
+        fields: the field of the rows and that of the columns; ``rows`` and ``columns`` are their values.
         cells: ``cells[row][column]``, None where there is no run.
         base, best: (row, column) of the recipe's own values and of the best on validation.
     """
