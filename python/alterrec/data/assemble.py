@@ -6,7 +6,7 @@ and split the sessions, and note what was dropped or cut.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -109,7 +109,9 @@ def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
         notes += dropped
     events = _with_integer_times(events)
     events, cuts = _split(events, {"valid": options.valid_share, "test": options.test_share})
-    users = _users(events.values())
+    ids = [part.frame["user_id"] for part in events.values() if "user_id" in part.frame.columns]
+    # By first appearance in any of the files.
+    users = Vocabulary(tuple(pl.concat(ids).unique(maintain_order=True))) if ids else None
     stores, names = {}, {}
     for split in SPLITS:
         stores[split], names[split] = _store(events[split], len(vocabulary), users)
@@ -354,12 +356,6 @@ def _session_order(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.select(pl.col("session_id").unique(maintain_order=True)).with_row_index("session")
     last = frame.group_by("session_id", maintain_order=True).agg(pl.col("timestamp").max())
     return last.sort("timestamp", maintain_order=True).select("session_id").with_row_index("session")
-
-
-def _users(events: Iterable[_Events]) -> Vocabulary | None:
-    """The users of all files by first appearance."""
-    ids = [part.frame["user_id"] for part in events if "user_id" in part.frame.columns]
-    return Vocabulary(tuple(pl.concat(ids).unique(maintain_order=True))) if ids else None
 
 
 def _store(events: _Events, num_items: int, users: Vocabulary | None) -> tuple[SessionStore, list[str]]:

@@ -140,9 +140,9 @@ def time_column(file: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
     """
     series = file.frame[column]
     if series.dtype == pl.String:
-        readings = {"number": _numbers(series), "date": _dates(series)}
-        kind: TimeKind = "number" if _read(readings["number"]) >= _read(readings["date"]) else "date"
-        times = readings[kind]
+        numbers, dates = _numbers(series), _dates(series)
+        kind: TimeKind = "number" if numbers.null_count() <= dates.null_count() else "date"
+        times = numbers if kind == "number" else dates
     elif series.dtype.is_numeric():
         kind, times = "number", _numbers(series)
     elif isinstance(series.dtype, pl.Datetime | pl.Date):
@@ -157,10 +157,6 @@ def time_column(file: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
             "number or an ISO date such as 2024-05-01T12:30:00, one kind in all rows"
         )
     return times, kind
-
-
-def _read(times: pl.Series) -> int:
-    return len(times) - times.null_count()
 
 
 def _numbers(series: pl.Series) -> pl.Series:
@@ -187,7 +183,8 @@ def _dates(series: pl.Series) -> pl.Series:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     try:
-        header = _csv_header(path)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
         # As text, so that a message about a wrong cell can quote it.
         frame = pl.read_csv(path, infer_schema=False)
     except pl.exceptions.NoDataError:
@@ -200,11 +197,6 @@ def _read_csv(path: Path) -> pl.DataFrame:
     if twice is not None:
         raise InputError(f"{path}, line 1: column {twice!r} appears twice; give each column its own name")
     return frame
-
-
-def _csv_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
 
 
 def _not_utf8(path: Path) -> InputError:
