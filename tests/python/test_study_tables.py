@@ -15,9 +15,9 @@ from alterrec.report.figures.style import colour
 from alterrec.report.presentation import Presentation
 from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
+from alterrec.studies.plan import named_baselines
 from alterrec.studies.study import STUDIES, load_study
 from alterrec.studies.study_report import baseline_marks, metric_rows
-from alterrec.studies.study_result import named_baselines
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:

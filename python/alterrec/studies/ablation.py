@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
 from alterrec.results import RowResult, StudyResult
-from alterrec.studies.plan import PlannedRow, Study, StudyOptions
-from alterrec.studies.queue import RunQueue
+from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
     SHOWN_METRICS,
@@ -24,7 +21,6 @@ from alterrec.studies.study_report import (
     study_report,
     systems_plot,
 )
-from alterrec.studies.study_result import compare_rows, named_baselines
 
 WHOLE = "alterrec"
 # The variant with which AlterRec is compared -> the question that this answers.
@@ -104,15 +100,10 @@ def _colour(row: RowResult) -> str:
     return COLOURS.get(row.model, "other")
 
 
-def compare(_: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
-    """Compare AlterRec with each variant."""
-    return compare_rows(rows, queue, named_baselines({WHOLE: tuple(QUESTIONS)}))
-
-
 STUDY = Study(
     name="ablation",
     summary="the contribution of hard negatives, each modality and alternation to AlterRec (Table 2)",
     systems=tuple(VARIANTS),
     report=report,
-    compare=compare,
+    baselines=lambda _: named_baselines({WHOLE: tuple(QUESTIONS)}),
 )

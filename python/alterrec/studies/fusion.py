@@ -13,8 +13,7 @@ from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed
 from alterrec.results import StudyResult
-from alterrec.studies.plan import PlannedRow, Study, StudyOptions
-from alterrec.studies.queue import RunQueue
+from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
     SHOWN_METRICS,
@@ -27,7 +26,6 @@ from alterrec.studies.study_report import (
     notes,
     study_report,
 )
-from alterrec.studies.study_result import compare_rows, named_baselines
 
 
 class FusedModel(NamedTuple):
@@ -171,15 +169,10 @@ def _stronger(study: StudyResult, text: str) -> str:
     return f"{question} {answer(comparisons)}. In percentage points: {differences(comparisons)}."
 
 
-def compare(_: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
-    """Compare each fused model with its parts, and each text part with its ID part."""
-    return compare_rows(rows, queue, named_baselines(BASELINES))
-
-
 STUDY = Study(
     name="fusion",
     summary="models that fuse ID and text, compared with each part trained alone (Figures 2 and 8)",
     systems=tuple(dict.fromkeys(row for each in FUSIONS for row in (each.fused, each.id, each.text))),
     report=report,
-    compare=compare,
+    baselines=lambda _: named_baselines(BASELINES),
 )

@@ -15,10 +15,15 @@ from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, percent
 from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
-from alterrec.studies.plan import ALL_SYSTEMS, PlannedRow, Study, StudyOptions, check_name
-from alterrec.studies.queue import RunQueue
+from alterrec.studies.plan import (
+    ALL_SYSTEMS,
+    Baselines,
+    Study,
+    StudyOptions,
+    check_name,
+    named_baselines,
+)
 from alterrec.studies.study_report import SHOWN_METRICS, comparisons_for, comparisons_section, study_report
-from alterrec.studies.study_result import compare_rows, named_baselines
 
 SYSTEMS = ("alterrec", "alterrec_aug", "nfrec_concat", "sasrec", "unisrec", "bert4rec")
 REFERENCE = "bert4rec"
@@ -224,10 +229,10 @@ def complete(options: StudyOptions) -> StudyOptions:
     return replace(options, reference=reference, only=(*(options.only or SYSTEMS), reference))
 
 
-def compare(options: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
-    """Compare every row with the reference, also by popularity of the target."""
-    baselines = {row.label: (options.reference,) for row in rows if row.label != options.reference}
-    return compare_rows(rows, queue, named_baselines(baselines), by_group=True)
+def baselines(options: StudyOptions) -> Baselines:
+    """Compare every other row with the reference."""
+    others = [label for label in options.only if label != options.reference]
+    return named_baselines(dict.fromkeys(others, (options.reference,)))
 
 
 STUDY = Study(
@@ -238,5 +243,6 @@ STUDY = Study(
     complete=complete,
     accepts=("reference",),
     choices=ALL_SYSTEMS,
-    compare=compare,
+    baselines=baselines,
+    by_group=True,
 )

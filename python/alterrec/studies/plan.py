@@ -8,10 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError, nearest
-from alterrec.evaluation.comparisons import Comparison
-from alterrec.models.catalogue import MODELS, lookup
+from alterrec.evaluation.significance import Floats
+from alterrec.models.catalogue import MODELS, Kind, lookup
 from alterrec.models.reads import keys_read
 from alterrec.recipe import Recipe
 from alterrec.report.presentation import Presentation
@@ -19,6 +21,9 @@ from alterrec.results import StudyResult
 from alterrec.studies.queue import Failure, Plan, RunQueue, Settings, StudyRun
 
 Grid = Mapping[str, Sequence[Any]]
+# From the kind of every row, and the metrics by session (N, K) of those that have any, to pairs of a row and
+# its baseline in each metric.
+Baselines = Callable[[Mapping[str, Kind], Mapping[str, Floats]], Iterator[tuple[str, list[str]]]]
 
 # Appendix F: what the paper searched for every system.
 PAPER_GRID: Grid = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.3, 0.5)}
@@ -111,6 +116,44 @@ class PlannedRow(NamedTuple):
     later: int
 
 
+def best_baseline(kinds: Mapping[str, Kind], values: Mapping[str, Floats]) -> Iterator[tuple[str, list[str]]]:
+    """Pair each row of the kind ``ours`` with the baseline that has the best test mean in each metric.
+
+    Example:
+        >>> kinds = {"alterrec": "ours", "sasrec": "baseline", "itemknn": "baseline"}
+        >>> values = {"alterrec": np.array([[1.0, 1.0]]), "sasrec": np.array([[0.5, 0.1]])}
+        >>> values["itemknn"] = np.array([[0.4, 0.2]])
+        >>> list(best_baseline(kinds, values))
+        [('alterrec', ['sasrec', 'itemknn'])]
+    """
+    names = [label for label in values if kinds[label] == "baseline"]
+    if not names:
+        return
+    best_K = np.argmax([values[name].mean(0) for name in names], axis=0)
+    for label in values:
+        if kinds[label] == "ours":
+            yield label, [names[best] for best in best_K]
+
+
+def named_baselines(names: Mapping[str, Sequence[str]]) -> Baselines:
+    """Pair rows with the baselines that ``names`` gives them, if both have values.
+
+    Example:
+        >>> chosen = named_baselines({"alterrec": ("independent", "alterrec_random")})
+        >>> values = {name: np.zeros((3, 2)) for name in ("alterrec", "independent")}
+        >>> list(chosen({}, values))
+        [('alterrec', ['independent', 'independent'])]
+    """
+
+    def chosen(kinds: Mapping[str, Kind], values: Mapping[str, Floats]) -> Iterator[tuple[str, list[str]]]:
+        for label, baselines in names.items():
+            for baseline in baselines:
+                if label in values and baseline in values:
+                    yield label, [baseline] * values[label].shape[1]
+
+    return chosen
+
+
 def row_per_system(options: StudyOptions, queue: RunQueue) -> list[PlannedRow]:
     """Plan one row for each system."""
     return [plan_row(model, queue, options.grid, options.num_seeds) for model in options.only]
@@ -129,7 +172,8 @@ class Study:
         accepts: which of the options ``over``, ``metric`` and ``reference`` it has.
         choices: further systems that ``only`` may name.
         plan: the rows that it needs, as far as finished runs determine them; by default one per system.
-        compare: the comparisons of its rows; by default none.
+        baselines: the rows with which each row is compared; by default none.
+        by_group: whether rows are also compared over the targets of each popularity group.
         extend: adds to ``study.json`` what other studies do not have; by default nothing.
     """
 
@@ -141,7 +185,8 @@ class Study:
     accepts: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     plan: Callable[[StudyOptions, RunQueue], list[PlannedRow]] = row_per_system
-    compare: Callable[[StudyOptions, Sequence[PlannedRow], RunQueue], list[Comparison]] = lambda *_: []
+    baselines: Callable[[StudyOptions], Baselines] | None = None
+    by_group: bool = False
     extend: Callable[[StudyResult, RunQueue, Dataset], StudyResult] = lambda result, *_: result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from alterrec.evaluation.comparisons import (
 )
 from alterrec.evaluation.saved import Mask, popularity_groups, read_ranks
 from alterrec.metrics import common_metrics
-from alterrec.models.catalogue import Kind, lookup
+from alterrec.models.catalogue import lookup
 from alterrec.results import (
     SCHEMA,
     DataSummary,
@@ -31,12 +31,16 @@ from alterrec.results import (
     TriedSetting,
     read_run,
 )
-from alterrec.studies.plan import PlannedRow, Study, StudyOptions, failure_of, has_dropout, validation
+from alterrec.studies.plan import (
+    Baselines,
+    PlannedRow,
+    Study,
+    StudyOptions,
+    failure_of,
+    has_dropout,
+    validation,
+)
 from alterrec.studies.queue import RunQueue, StudyRun
-
-# From the kind of every row, and the metrics by session (N, K) of those that have any, to pairs of a row and
-# its baseline in each metric.
-Baselines = Callable[[Mapping[str, Kind], Mapping[str, Floats]], Iterator[tuple[str, list[str]]]]
 
 
 def study_result(
@@ -75,7 +79,9 @@ def study_result(
         data=data,
         test_targets=first.targets["test"].count if first else 0,
         rows=[row_result(row, queue) for row in rows],
-        comparisons=study.compare(options, rows, queue),
+        comparisons=compare_rows(rows, queue, study.baselines(options), by_group=study.by_group)
+        if study.baselines
+        else [],
         failures=[
             FailedRun(run.label, failure.reason)
             for run, failure in queue.failures.items()
@@ -161,44 +167,6 @@ def compare_rows(
         for family in families.values()
         for comparison in compare_systems(family, flips=FEWEST_FLIPS)
     ]
-
-
-def best_baseline(kinds: Mapping[str, Kind], values: Mapping[str, Floats]) -> Iterator[tuple[str, list[str]]]:
-    """Pair each row of the kind ``ours`` with the baseline that has the best test mean in each metric.
-
-    Example:
-        >>> kinds = {"alterrec": "ours", "sasrec": "baseline", "itemknn": "baseline"}
-        >>> values = {"alterrec": np.array([[1.0, 1.0]]), "sasrec": np.array([[0.5, 0.1]])}
-        >>> values["itemknn"] = np.array([[0.4, 0.2]])
-        >>> list(best_baseline(kinds, values))
-        [('alterrec', ['sasrec', 'itemknn'])]
-    """
-    names = [label for label in values if kinds[label] == "baseline"]
-    if not names:
-        return
-    best_K = np.argmax([values[name].mean(0) for name in names], axis=0)
-    for label in values:
-        if kinds[label] == "ours":
-            yield label, [names[best] for best in best_K]
-
-
-def named_baselines(names: Mapping[str, Sequence[str]]) -> Baselines:
-    """Pair rows with the baselines that ``names`` gives them, if both have values.
-
-    Example:
-        >>> chosen = named_baselines({"alterrec": ("independent", "alterrec_random")})
-        >>> values = {name: np.zeros((3, 2)) for name in ("alterrec", "independent")}
-        >>> list(chosen({}, values))
-        [('alterrec', ['independent', 'independent'])]
-    """
-
-    def chosen(kinds: Mapping[str, Kind], values: Mapping[str, Floats]) -> Iterator[tuple[str, list[str]]]:
-        for label, baselines in names.items():
-            for baseline in baselines:
-                if label in values and baseline in values:
-                    yield label, [baseline] * values[label].shape[1]
-
-    return chosen
 
 
 def _finished(row: PlannedRow, queue: RunQueue) -> list[StudyRun]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from alterrec.evaluation.comparisons import Comparison
 from alterrec.models.catalogue import MODELS
 from alterrec.report.presentation import Presentation, Section
 from alterrec.results import RowResult, StudyResult
-from alterrec.studies.plan import ALL_SYSTEMS, PlannedRow, Study, StudyOptions
-from alterrec.studies.queue import RunQueue
+from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, best_baseline
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
     answer,
@@ -23,7 +20,6 @@ from alterrec.studies.study_report import (
     study_report,
     systems_plot,
 )
-from alterrec.studies.study_result import best_baseline, compare_rows
 
 QUICK_SYSTEMS = tuple(name for name, entry in MODELS.items() if entry.quick)
 COLOURS_NOTE = f"{SEEDS_NOTE} Rows of AlterRec are coloured; systems without training are light grey."
@@ -80,16 +76,11 @@ def complete(options: StudyOptions) -> StudyOptions:
     return replace(options, search=True, only=options.only or (QUICK_SYSTEMS if options.quick else ()))
 
 
-def compare(_: StudyOptions, rows: Sequence[PlannedRow], queue: RunQueue) -> list[Comparison]:
-    """Compare the rows of AlterRec with the best baseline in each metric."""
-    return compare_rows(rows, queue, best_baseline)
-
-
 STUDY = Study(
     name="table1",
     summary="every system under one protocol, with deviations over seeds and paired tests (Table 1)",
     systems=ALL_SYSTEMS,
     report=report,
     complete=complete,
-    compare=compare,
+    baselines=lambda _: best_baseline,
 )
