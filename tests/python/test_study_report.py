@@ -23,7 +23,6 @@ from alterrec.studies.study_report import (
     cost_table,
     marks,
     metric_data,
-    metric_rows,
     notes,
     ordered,
     search_table,
@@ -53,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_table_by_hand(folder: Path) -> None:
     study = read_study(folder)
-    table = metric_rows(study, marks(study))
+    table = metric_data(study, marks(study)).table
     # alterrec's means are 21, 31, 10, 12.02 and 8, its deviations sqrt(2), sqrt(2), 0, sqrt(2) / 100 and 0.
     assert plain(table).splitlines() == [
         "system                 Hits@10       Hits@20       NDCG@10       NDCG@20        MRR@20",
@@ -168,7 +167,7 @@ def test_rows_that_wait_or_failed_say_so(tmp_path: Path) -> None:
     ]
     failed = [{"run": "srgnn, seed 0", "reason": "killed by signal 9"}]
     study = read_study(write_study(tmp_path, rows, complete=False, failures=failed))
-    assert [cells[:2] for cells in metric_rows(study).rows] == [
+    assert [cells[:2] for cells in metric_data(study).table.rows] == [
         ("gru4rec", "1.00"),
         ("sasrec (a)", "-"),
         ("srgnn (b)", "failed"),
@@ -219,8 +218,8 @@ def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
     assert "<script" not in text
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids)) > 0
-    assert text.count("<b>") == len(metric_rows(read_study(folder)).best)
-    assert text.count("<u>") == len(metric_rows(read_study(folder)).second)
+    assert text.count("<b>") == len(metric_data(read_study(folder)).table.best)
+    assert text.count("<u>") == len(metric_data(read_study(folder)).table.second)
     assert "alterrec study table1 --data shop" in page.text
     assert "907 test targets (the last item of each session), each ranked among all 3,204 items" in page.text
     assert all(line in page.text for line in findings(read_study(folder)))

@@ -17,7 +17,7 @@ from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
 from alterrec.studies.plan import named_baselines
 from alterrec.studies.study import STUDIES, load_study
-from alterrec.studies.study_report import baseline_marks, metric_rows
+from alterrec.studies.study_report import baseline_marks, metric_data
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def test_each_question_of_table_2_is_answered(whole: StudyResult) -> None:
 
 
 def test_table_2_is_in_the_order_of_the_paper_with_marks_on_the_variants(whole: StudyResult) -> None:
-    table = metric_rows(whole, baseline_marks(whole), whole.rows)
+    table = metric_data(whole, baseline_marks(whole), whole.rows).table
     # Means and deviations over seeds of mean - 1 and mean + 1: sqrt(2).
     assert [(cells[0], cells[2]) for cells in table.rows] == [
         ("alterrec", "30.00 ± 1.41"),

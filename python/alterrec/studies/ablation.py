@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from alterrec.evaluation.comparisons import Comparison
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
-from alterrec.results import RowResult, StudyResult
+from alterrec.results import StudyResult
 from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
@@ -52,11 +51,17 @@ TWO_CAUSES = (
 def report(study: StudyResult) -> Presentation:
     """Report the contribution of hard negatives, of each modality and of alternation."""
     variants = [(row.label, VARIANTS[row.model]) for row in study.rows]
+    gains = [
+        (f"minus {variant}", COLOURS.get(variant, "other"), found)
+        for variant in QUESTIONS
+        for found in comparisons_for(study, WHOLE, variant)
+    ]
+    bars = systems_plot(study.rows, lambda row: COLOURS.get(row.model, "other"))
     return study_report(
         study,
         title=f"Contribution of each part of AlterRec on {study.data.name}",
         findings=findings(study),
-        own_caveats=_two_causes(study),
+        own_caveats=[TWO_CAUSES] if study.row("alterrec_wo_text") or study.row("alterrec_wo_id") else [],
         sections=[
             Section(
                 "AlterRec and its variants (Table 2)",
@@ -66,8 +71,8 @@ def report(study: StudyResult) -> Presentation:
                 },
                 footnotes=notes(study, WHOLE, study.rows),
             ),
-            Section("Metrics by variant", [COLOURS_NOTE], {"systems": systems_plot(study.rows, _colour)}),
-            *gains_section("Contribution of each part", [GAINS_NOTE], _gains(study)),
+            Section("Metrics by variant", [COLOURS_NOTE], {"systems": bars}),
+            *gains_section("Contribution of each part", [GAINS_NOTE], gains),
             *comparisons_section(study, "AlterRec minus each variant"),
         ],
     )
@@ -82,22 +87,6 @@ def findings(study: StudyResult) -> list[str]:
         if (found := comparisons_for(study, WHOLE, variant))
         for shown in [differences([each for each in found if each.metric in SHOWN_METRICS])]
     ]
-
-
-def _two_causes(study: StudyResult) -> list[str]:
-    return [TWO_CAUSES] if study.row("alterrec_wo_text") or study.row("alterrec_wo_id") else []
-
-
-def _gains(study: StudyResult) -> list[tuple[str, str, Comparison]]:
-    return [
-        (f"minus {variant}", COLOURS.get(variant, "other"), found)
-        for variant in QUESTIONS
-        for found in comparisons_for(study, WHOLE, variant)
-    ]
-
-
-def _colour(row: RowResult) -> str:
-    return COLOURS.get(row.model, "other")
 
 
 STUDY = Study(

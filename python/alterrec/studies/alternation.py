@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 from alterrec.metrics import metric_name
-from alterrec.report.presentation import Plot, Presentation, Section
+from alterrec.report.presentation import Presentation, Section
 from alterrec.report.tables import listed
 from alterrec.report.training_curves import (
     BY_EPOCH,
@@ -40,30 +40,21 @@ LOSS_NOTE = (
 
 def report(study: StudyResult) -> Presentation:
     """Report whether both networks improve while they alternate, and the gain from hard negatives."""
-    known = members(study)
+    curves = training_curves_of(study, SYSTEM)
+    names = {"score": "AlterRec", "id": "ID in AlterRec", "text": "text in AlterRec"}
+    members = [Member(label, part, part, curves) for part, label in names.items()] if curves else []
+    best = [curve.best for curve in curves if curve.best]
+    shades = phases_of(curves) if curves else []
+    plot = curves_plot("alternation", members, study.pictured, phases=shades, best=best)
     return study_report(
         study,
         title=f"Alternating training on {study.data.name} (Figure 5)",
         findings=findings(study),
         sections=[
-            Section("By epoch", [BY_EPOCH, PHASES_NOTE, LOSS_NOTE], plot(known, study.pictured)),
-            Section("At the best epoch", tables={"parts": best_epoch_table(known, study.pictured)}),
+            Section("By epoch", [BY_EPOCH, PHASES_NOTE, LOSS_NOTE], plot),
+            Section("At the best epoch", tables={"parts": best_epoch_table(members, study.pictured)}),
         ],
     )
-
-
-def members(study: StudyResult) -> list[Member]:
-    """Return the sum and its two parts."""
-    curves = training_curves_of(study, SYSTEM)
-    names = {"score": "AlterRec", "id": "ID in AlterRec", "text": "text in AlterRec"}
-    return [Member(label, part, part, curves) for part, label in names.items()] if curves else []
-
-
-def plot(known: Sequence[Member], metric: str) -> dict[str, Plot]:
-    """Draw the metric and the loss by epoch over shaded phases."""
-    runs = known[0].curves if known else []
-    best = [curve.best for curve in runs if curve.best]
-    return curves_plot("alternation", known, metric, phases=phases_of(runs) if runs else [], best=best)
 
 
 def findings(study: StudyResult) -> list[str]:
@@ -72,7 +63,7 @@ def findings(study: StudyResult) -> list[str]:
     if not known:
         return [f"{SYSTEM} has no finished run yet."]
     turning = [curve for curve in known if curve.best and 0 < warm_up(curve) < len(curve.epochs)]
-    lines = [*_improvement(turning, study.pictured), *_gain(turning, study.pictured)] if turning else []
+    lines = [_improvement(turning, study.pictured), _gain(turning, study.pictured)] if turning else []
     return [*lines, *_best_epochs(known, study.metric)]
 
 
@@ -82,7 +73,7 @@ def warm_up(curve: TrainingCurve) -> int:
     return min(hard) - 1 if hard else len(curve.epochs)
 
 
-def _improvement(turning: Sequence[TrainingCurve], metric: str) -> Iterator[str]:
+def _improvement(turning: Sequence[TrainingCurve], metric: str) -> str:
     gains, changes = {}, []
     for part, name in PARTS.items():
         before = {each.seed: _value(each, warm_up(each), part, metric) for each in turning}
@@ -90,22 +81,35 @@ def _improvement(turning: Sequence[TrainingCurve], metric: str) -> Iterator[str]
         gains[part] = paired(after, before)
         change = f"{_percent(before.values())} to {_percent(after.values())}"
         changes.append(f"{name} {points(gains[part])} ({change})")
-    improved = [name for part, name in PARTS.items() if _improves(gains[part])]
+    improved = [
+        name
+        for part, name in PARTS.items()
+        if statistics.fmean(gains[part]) > 0 and (exceeds_seed_noise(gains[part]) or len(turning) == 1)
+    ]
     lead = {
         2: "Both parts improve",
         1: f"Only {''.join(improved)} improves by more than the variation between seeds",
         0: "Neither part improves by more than the variation between seeds",
     }
-    yield (
+    return (
         f"{lead[len(improved)]} while they alternate. Change of validation {metric_name(metric)} from the "
         f"end of the warm-up to the best epoch: {listed(changes)}."
     )
 
 
-def _gain(turning: Sequence[TrainingCurve], metric: str) -> Iterator[str]:
-    before = {each.seed: _highest(each, metric, hard=False) for each in turning}
-    after = {each.seed: _highest(each, metric, hard=True) for each in turning}
-    yield (
+def _gain(turning: Sequence[TrainingCurve], metric: str) -> str:
+    before, after = (
+        {
+            curve.seed: max(
+                epoch.valid["score"].get(metric, 0.0)
+                for epoch in curve.epochs
+                if (epoch.negatives == HARD) == hard
+            )
+            for curve in turning
+        }
+        for hard in (False, True)
+    )
+    return (
         f"AlterRec's highest validation {metric_name(metric)} is {_percent(after.values())} with hard "
         f"negatives and {_percent(before.values())} in the warm-up: {points(paired(after, before))}. Part of "
         "this gain comes from longer training; the study ablation separates the two, "
@@ -126,18 +130,8 @@ def _best_epochs(known: Sequence[TrainingCurve], metric: str) -> Iterator[str]:
     )
 
 
-def _improves(gains: Sequence[float]) -> bool:
-    return statistics.fmean(gains) > 0 and (exceeds_seed_noise(gains) or len(gains) == 1)
-
-
 def _value(curve: TrainingCurve, epoch: int, view: str, metric: str) -> float:
     return curve.epochs[epoch - 1].valid.get(view, {}).get(metric, 0.0)
-
-
-def _highest(curve: TrainingCurve, metric: str, *, hard: bool) -> float:
-    return max(
-        epoch.valid["score"].get(metric, 0.0) for epoch in curve.epochs if (epoch.negatives == HARD) == hard
-    )
 
 
 def _percent(values: Iterable[float]) -> str:

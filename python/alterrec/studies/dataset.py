@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from alterrec.data.dataset import Dataset
-from alterrec.data.statistics import Split, Statistics, TargetStatistics, as_date, statistics
+from alterrec.data.statistics import Statistics, TargetStatistics, as_date, statistics
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, percent
@@ -36,6 +36,7 @@ def report(study: StudyResult) -> Presentation:
     found = study.statistics
     if found is None:
         raise ValueError(f"study {study.study!r} has no statistics of its data; run the study dataset again")
+    sessions = {"table3": table3(study, found), "sessions": _sessions(found)}
     texts = [Section("Texts", [TEXTS_NOTE], tables={"texts": _texts(found)})] if found.text else []
     drawn = Plot.of(distributions, PANELS, CAPTION, of=found)
     return Presentation(
@@ -45,9 +46,7 @@ def report(study: StudyResult) -> Presentation:
         findings=findings(found),
         caveats=caveats(found),
         sections=[
-            Section(
-                "Sessions (Table 3)", tables={"table3": table3(study, found), "sessions": _sessions(found)}
-            ),
+            Section("Sessions (Table 3)", tables=sessions),
             Section("Lengths and popularity", [PLOT_NOTE], {"distributions": drawn}),
             Section("Targets", [TARGETS_NOTE], tables={"targets": _targets(found)}),
             Section("Popularity", tables={"popularity": _popularity(found)}),
@@ -105,51 +104,44 @@ def table3(study: StudyResult, found: Statistics) -> DataTable:
     sessions = {f"{split} sessions": found.splits[split].sessions for split in SPLITS}
     numbers = {"users": found.users, "items": found.items, **sessions}
     cells = tuple("-" if number is None else count(number) for number in numbers.values())
-    table = Table(
-        ("data set", "users", "items", *(f"{name} sessions" for name in SPLITS.values())),
-        ((study.data.name, *cells),),
-    )
-    return DataTable(table, [{"dataset": study.data.name, **numbers}])
+    columns = ("data set", "users", "items", *(f"{name} sessions" for name in SPLITS.values()))
+    records = [{"dataset": study.data.name, **numbers}]
+    return DataTable(Table(columns, ((study.data.name, *cells),)), records)
 
 
 def _sessions(found: Statistics) -> DataTable:
     rows, records = [], []
+    names = [
+        "sessions",
+        "interactions",
+        "items",
+        "mean_length",
+        "median_length",
+        "max_length",
+        "first_time",
+        "last_time",
+    ]
     for split, each in found.splits.items():
-        dates = [_when(time) for time in (each.first_time, each.last_time)]
-        rows.append(
-            (
-                SPLITS[split],
-                *map(count, (each.sessions, each.interactions, each.items)),
-                f"{each.mean_length:.2f}",
-                f"{each.median_length:g}",
-                count(each.max_length),
-                *dates,
-            )
-        )
-        records.append({"split": split, **_plain(each)})
+        sizes = map(count, (each.sessions, each.interactions, each.items))
+        lengths = (f"{each.mean_length:.2f}", f"{each.median_length:g}", count(each.max_length))
+        rows.append((SPLITS[split], *sizes, *lengths, _when(each.first_time), _when(each.last_time)))
+        numbers = {name: getattr(each, name) for name in (*names, "first_time", "last_time")}
+        records.append({"split": split, **numbers})
     columns = ("split", "sessions", "interactions", "items", "mean length", "median", "longest", "from", "to")
     return DataTable(Table(columns, tuple(rows)), records)
 
 
-def _plain(split: Split) -> dict[str, float | None]:
-    names = ("sessions", "interactions", "items", "mean_length", "median_length", "max_length")
-    return {name: getattr(split, name) for name in (*names, "first_time", "last_time")}
-
-
 def _targets(found: Statistics) -> DataTable:
     kinds = {"last": "last item", "every": "every item"}
-    all_targets: list[tuple[str, str, TargetStatistics]] = [
-        (split, kind, getattr(each, kind)) for split, each in found.splits.items() for kind in kinds
-    ]
-    rows = tuple(
-        (f"{SPLITS[split]}, {kinds[kind]}", count(each.count), percent(each.repeated), percent(each.cold))
-        for split, kind, each in all_targets
-    )
-    records = [
-        {"split": split, "targets": kind, "count": each.count, "repeated": each.repeated, "cold": each.cold}
-        for split, kind, each in all_targets
-    ]
-    return DataTable(Table(("targets", "number", "repeated", "cold"), rows), records)
+    rows, records = [], []
+    for split, of_split in found.splits.items():
+        for kind, name in kinds.items():
+            each: TargetStatistics = getattr(of_split, kind)
+            shares = (percent(each.repeated), percent(each.cold))
+            rows.append((f"{SPLITS[split]}, {name}", count(each.count), *shares))
+            numbers = {"count": each.count, "repeated": each.repeated, "cold": each.cold}
+            records.append({"split": split, "targets": kind, **numbers})
+    return DataTable(Table(("targets", "number", "repeated", "cold"), tuple(rows)), records)
 
 
 def _popularity(found: Statistics) -> DataTable:
@@ -159,8 +151,9 @@ def _popularity(found: Statistics) -> DataTable:
 
 
 def _texts(found: Statistics) -> DataTable:
-    all_fields = {"all fields": found.text} if found.text and len(found.fields) > 1 else {}
-    fields = {**found.fields, **all_fields}
+    fields = dict(found.fields)
+    if found.text and len(fields) > 1:
+        fields["all fields"] = found.text
     rows = tuple((name, percent(each.share), f"{each.words:.1f}") for name, each in fields.items())
     return DataTable(Table(("field", "items with it", "words"), rows))
 
@@ -175,12 +168,8 @@ def _text_finding(found: Statistics) -> str:
 
 
 def _period(found: Statistics) -> str:
-    times = [
-        time
-        for each in found.splits.values()
-        for time in (each.first_time, each.last_time)
-        if time is not None
-    ]
+    both = [time for each in found.splits.values() for time in (each.first_time, each.last_time)]
+    times = [time for time in both if time is not None]
     first, last = (as_date(pick(times)) if times else None for pick in (min, max))
     if first is None or last is None:
         return ""

@@ -37,12 +37,8 @@ class FusedModel(NamedTuple):
     text: str
 
 
-FUSIONS = (
-    FusedModel("NFRec-sum", "nfrec_sum", **MODELS["nfrec_sum"].parts),
-    FusedModel("NFRec-concat", "nfrec_concat", **MODELS["nfrec_concat"].parts),
-    FusedModel("UniSRec", "unisrec", **MODELS["unisrec"].parts),
-    FusedModel("FDSA", "fdsa", **MODELS["fdsa"].parts),
-)
+NAMES = {"nfrec_sum": "NFRec-sum", "nfrec_concat": "NFRec-concat", "unisrec": "UniSRec", "fdsa": "FDSA"}
+FUSIONS = tuple(FusedModel(name, model, **MODELS[model].parts) for model, name in NAMES.items())
 # Each fused model is compared with its parts, and each text part with its ID part.
 BASELINES: dict[str, tuple[str, ...]] = {each.fused: (each.id, each.text) for each in FUSIONS}
 BASELINES |= {each.text: (each.id,) for each in FUSIONS}
@@ -80,9 +76,20 @@ def report(study: StudyResult) -> Presentation:
 def findings(study: StudyResult) -> list[str]:
     """Count the models that gain from fusion, then give the gain and the stronger part of each model."""
     lines = [_summary(study, metric) for metric in SHOWN_METRICS]
-    lines += [_gain(study, each) for each in FUSIONS]
-    lines += [_stronger(study, text) for text in dict.fromkeys(each.text for each in FUSIONS)]
+    for each in FUSIONS:
+        found = [gain for metric in SHOWN_METRICS if (gain := better_part(study, each, metric))]
+        gains = ", ".join(f"{differences([gain])} over {gain.baseline}" for gain in found)
+        lines.append(_answered(f"Is fusion in {each.name} better than its better part?", found, gains))
+    for text in dict.fromkeys(each.text for each in FUSIONS):
+        models = [each for each in FUSIONS if each.text == text]
+        found = [gain for gain in comparisons_for(study, text, models[0].id) if gain.metric in SHOWN_METRICS]
+        question = f"Is the text part of {listed([each.name for each in models])} better than the ID part?"
+        lines.append(_answered(question, found, differences(found)))
     return [line for line in lines if line]
+
+
+def _answered(question: str, comparisons: Sequence[Comparison], gains: str) -> str:
+    return f"{question} {answer(comparisons)}. In percentage points: {gains}." if comparisons else ""
 
 
 def better_part(study: StudyResult, each: FusedModel, metric: str) -> Comparison | None:
@@ -102,24 +109,19 @@ def bars(study: StudyResult) -> Plot:
         Panel(f"{metric_name(metric)} in percent", [_cluster(study, each, metric) for each in known])
         for metric in SHOWN_METRICS
     ]
-    return Plot.of(
-        clustered_bars,
-        panels,
-        f"Bars of test {listed([*map(metric_name, SHOWN_METRICS)])}: fused, ID alone and text alone of "
-        f"{listed([each.name for each in known])}.",
-    )
+    metrics, models = listed([*map(metric_name, SHOWN_METRICS)]), listed([each.name for each in known])
+    caption = f"Bars of test {metrics}: fused, ID alone and text alone of {models}."
+    return Plot.of(clustered_bars, panels, caption)
 
 
 def _cluster(study: StudyResult, each: FusedModel, metric: str) -> BarCluster:
     parts = (("fused", each.fused, "score"), ("ID", each.id, "id"), ("text", each.text, "text"))
-    return BarCluster(
-        each.name,
-        [
-            Bar(name, row.values(metric), colour, bold=name == "fused")
-            for name, label, colour in parts
-            if (row := study.row(label))
-        ],
-    )
+    found = [
+        Bar(name, row.values(metric), colour, bold=name == "fused")
+        for name, label, colour in parts
+        if (row := study.row(label))
+    ]
+    return BarCluster(each.name, found)
 
 
 def _gains(study: StudyResult) -> list[tuple[str, str, Comparison]]:
@@ -135,8 +137,9 @@ def _summary(study: StudyResult, metric: str) -> str:
     verdicts = {each.name: found.verdict for each in FUSIONS if (found := better_part(study, each, metric))}
     if not verdicts:
         return ""
-    above = [name for name, verdict in verdicts.items() if verdict == "above"]
-    below = [name for name, verdict in verdicts.items() if verdict == "below"]
+    above, below = (
+        [name for name, verdict in verdicts.items() if verdict == each] for each in ("above", "below")
+    )
     rest = len(verdicts) - len(above) - len(below)
     return (
         f"{metric_name(metric)}: fusion is above the better part in {_number(above)} of {len(verdicts)} "
@@ -147,26 +150,6 @@ def _summary(study: StudyResult, metric: str) -> str:
 
 def _number(names: Sequence[str]) -> str:
     return f"{len(names)} ({listed(names)})" if names else "none"
-
-
-def _gain(study: StudyResult, each: FusedModel) -> str:
-    comparisons = [found for metric in SHOWN_METRICS if (found := better_part(study, each, metric))]
-    if not comparisons:
-        return ""
-    gains = ", ".join(f"{differences([found])} over {found.baseline}" for found in comparisons)
-    question = f"Is fusion in {each.name} better than its better part?"
-    return f"{question} {answer(comparisons)}. In percentage points: {gains}."
-
-
-def _stronger(study: StudyResult, text: str) -> str:
-    models = [each for each in FUSIONS if each.text == text]
-    comparisons = [
-        found for found in comparisons_for(study, text, models[0].id) if found.metric in SHOWN_METRICS
-    ]
-    if not comparisons:
-        return ""
-    question = f"Is the text part of {listed([each.name for each in models])} better than the ID part?"
-    return f"{question} {answer(comparisons)}. In percentage points: {differences(comparisons)}."
 
 
 STUDY = Study(

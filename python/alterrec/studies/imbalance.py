@@ -11,6 +11,7 @@ from alterrec.report.presentation import Presentation, Section
 from alterrec.report.tables import mean_and_spread, percent
 from alterrec.report.training_curves import (
     BY_EPOCH,
+    Measure,
     Member,
     best_epoch_table,
     exceeds_seed_noise,
@@ -81,26 +82,19 @@ def findings(study: StudyResult) -> list[str]:
     for part, word in PARTS.items():
         inside, alone = known.get(f"{word} in NFRec"), known.get(f"{word} only")
         if inside is not None and alone is not None:
-            kept[part] = ratios(inside.at_best(measure), alone.at_best(measure))
-            behind += _behind(inside, alone, study.pictured, name)
-    lines = [*_loses_more(kept), *behind, *_losses(known), *_gain(known, study.pictured, name)]
+            first, second = inside.at_best(measure), alone.at_best(measure)
+            kept[part] = ratios(first, second)
+            if gaps := paired(first, second):
+                behind.append(
+                    f"{_capital(inside.label)} reaches {percent(_mean(first))} {name} at its best epoch, "
+                    f"{alone.label} {percent(_mean(second))}: {points(gaps)}{_noise(gaps)}."
+                )
+    lines = [*_loses_more(kept), *behind, *_losses(known), *_gain(known, measure, name)]
     return lines or [f"{FUSION} and its parts alone have no finished runs yet, so nothing can be compared."]
 
 
-def _behind(inside: Member, alone: Member, metric: str, name: str) -> Iterator[str]:
-    first, second = inside.at_best(metric_of(metric)), alone.at_best(metric_of(metric))
-    differences = paired(first, second)
-    if not differences:
-        return
-    yield (
-        f"{_capital(inside.label)} reaches {percent(_mean(first))} {name} at its best epoch, {alone.label} "
-        f"{percent(_mean(second))}: {points(differences)}{_noise(differences)}."
-    )
-
-
-def _noise(differences: Sequence[float]) -> str:
-    """Return a remark if the mean of differences by seed is below their deviation."""
-    within = len(differences) > 1 and not exceeds_seed_noise(differences)
+def _noise(gaps: Sequence[float]) -> str:
+    within = len(gaps) > 1 and not exceeds_seed_noise(gaps)
     return ", which is within the variation between seeds" if within else ""
 
 
@@ -122,12 +116,9 @@ def _loses_more(kept: dict[str, dict[int, float]]) -> Iterator[str]:
 
 
 def _losses(known: dict[str, Member]) -> Iterator[str]:
-    losses = {
-        label: [*known[label].at_best(loss).values()]
-        for label in ("NFRec", "ID in NFRec", "text in NFRec")
-        if label in known
-    }
-    if len(losses) < 3 or not all(losses.values()):
+    inside = {label: member for label, member in known.items() if not member.alone}
+    losses = {label: [*member.at_best(loss).values()] for label, member in inside.items()}
+    if not losses or not all(losses.values()):
         return
     whole, first, second = (statistics.fmean(values) for values in losses.values())
     nearer = "ID" if abs(first - whole) < abs(second - whole) else "text"
@@ -135,15 +126,15 @@ def _losses(known: dict[str, Member]) -> Iterator[str]:
     yield f"Training loss in nats: {shown}. {_capital(nearer)} is closer to the whole model."
 
 
-def _gain(known: dict[str, Member], metric: str, name: str) -> Iterator[str]:
+def _gain(known: dict[str, Member], measure: Measure, name: str) -> Iterator[str]:
     alone = [known[label] for label in ("ID only", "text only") if label in known]
     if "NFRec" not in known or not alone:
         return
-    better = max(alone, key=lambda member: _mean(member.at_best(metric_of(metric))))
-    differences = paired(known["NFRec"].at_best(metric_of(metric)), better.at_best(metric_of(metric)))
-    if differences:
+    better = max(alone, key=lambda member: _mean(member.at_best(measure)))
+    gaps = paired(known["NFRec"].at_best(measure), better.at_best(measure))
+    if gaps:
         of_two = ", the better of the two" if len(alone) > 1 else ""
-        gain = f"{points(differences)} of {name}{_noise(differences)}"
+        gain = f"{points(gaps)} of {name}{_noise(gaps)}"
         yield f"NFRec as a whole compared with {better.label}{of_two}: {gain}."
 
 

@@ -15,14 +15,7 @@ from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, percent
 from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
-from alterrec.studies.plan import (
-    ALL_SYSTEMS,
-    Baselines,
-    Study,
-    StudyOptions,
-    check_name,
-    named_baselines,
-)
+from alterrec.studies.plan import ALL_SYSTEMS, Baselines, Study, StudyOptions, check_name, named_baselines
 from alterrec.studies.study_report import SHOWN_METRICS, comparisons_for, comparisons_section, study_report
 
 SYSTEMS = ("alterrec", "alterrec_aug", "nfrec_concat", "sasrec", "unisrec", "bert4rec")
@@ -48,22 +41,31 @@ TABLE_NOTE = (
     "Values are in percent: mean ± standard deviation over seeds. Groups are by how often the target occurs "
     "in training."
 )
+SMALL_NOTE = (
+    f"Groups with fewer than {FEW_TARGETS} targets are too small for conclusions and are left out of the "
+    "findings"
+)
 
 
 def report(study: StudyResult) -> Presentation:
     """Report the gain of each system over the reference in each popularity group."""
     groups = groups_of(study)
+    small = [f"{group.name} ({group.count})" for group in groups if group.count < FEW_TARGETS]
+    tables = {
+        f"longtail_{metric.replace('@', '_')}": _table(study, groups, metric) for metric in SHOWN_METRICS
+    }
     notes = [PLOT_NOTE.replace("REFERENCE", study.reference), POINTS_NOTE]
-    plot = {"longtail": _plot(study, groups)} if study.row(study.reference) else {}
+    reference = study.row(study.reference)
+    plot = {"longtail": _plot(study, reference, groups)} if reference else {}
     tests = comparisons_section(study, f"Each system minus {study.reference} by group")
     return study_report(
         study,
         title=f"Rare and popular targets on {study.data.name}: gains over {study.reference}",
         findings=findings(study),
-        own_caveats=_few(groups),
+        own_caveats=[f"{SMALL_NOTE}: {listed(small)}."] if small else [],
         sections=[
             Section("Gain by popularity of the target (Figure 6)", notes, plot),
-            Section("Absolute values", [TABLE_NOTE], tables=_tables(study, groups)),
+            Section("Absolute values", [TABLE_NOTE], tables=tables),
             *(replace(section, folded=True) for section in tests),
         ],
     )
@@ -154,72 +156,38 @@ def _described(group: Group) -> str:
     return f"{seen}; {count(group.count)} targets, {percent(group.share)} of test"
 
 
-def _few(groups: Sequence[Group]) -> list[str]:
-    small = [f"{group.name} ({group.count})" for group in groups if group.count < FEW_TARGETS]
-    if not small:
-        return []
-    return [
-        f"Groups with fewer than {FEW_TARGETS} targets are too small for conclusions and are left out of the "
-        f"findings: {listed(small)}."
-    ]
-
-
-def _tables(study: StudyResult, groups: Sequence[Group]) -> dict[str, DataTable]:
-    """Return a table for each metric; its records have the value of every seed."""
-    return {f"longtail_{metric.replace('@', '_')}": _table(study, groups, metric) for metric in SHOWN_METRICS}
-
-
 def _table(study: StudyResult, groups: Sequence[Group], metric: str) -> DataTable:
+    """Return a metric of each row by group; the records have the value of every seed."""
     rows: list[tuple[str, ...]] = [("targets", *(count(group.count) for group in groups))]
     records: list[dict[str, object]] = []
     for row in study.rows:
         by_group = {group.name: values(row, group.name, metric) for group in groups}
         if any(by_group.values()):
-            rows.append((row.label, *map(_spread, by_group.values())))
-        records += [
-            {
-                "system": row.label,
-                "group": group.name,
-                "targets": group.count,
-                "share": group.share,
-                "seed": run.seed,
-                "metric": metric,
-                "value": value,
-            }
-            for group in groups
-            for run, value in zip(row.runs, by_group[group.name], strict=False)
-        ]
+            cells = (mean_and_spread(each, 2, "") if each else "-" for each in by_group.values())
+            rows.append((row.label, *cells))
+        for group in groups:
+            same = {"system": row.label, "group": group.name, "targets": group.count, "share": group.share}
+            for run, value in zip(row.runs, by_group[group.name], strict=False):
+                records.append(same | {"seed": run.seed, "metric": metric, "value": value})
     columns = (metric_name(metric), *(group.name for group in groups))
     return DataTable(Table(columns, tuple(rows)), records)
 
 
-def _spread(found: Sequence[float]) -> str:
-    return mean_and_spread(found, digits=2, unit="") if found else "-"
-
-
-def _plot(study: StudyResult, groups: Sequence[Group]) -> Plot:
-    reference = study.row(study.reference)
-    metrics = {
-        metric_name(metric): [
+def _plot(study: StudyResult, reference: RowResult, groups: Sequence[Group]) -> Plot:
+    panels = []
+    for metric in SHOWN_METRICS:
+        lines = [
             GroupLine(row.label, COLOURS.get(row.model, "other"), gains)
             for row in study.rows
-            if reference is not None and row.label != study.reference
-            for gains in [gains_of(row, reference, groups, metric)]
-            if gains
+            if row.label != reference.label and (gains := gains_of(row, reference, groups, metric))
         ]
-        for metric in SHOWN_METRICS
-    }
-    return Plot.of(
-        group_lines,
-        [
-            Panel(f"{name}, percentage points above {study.reference}", lines)
-            for name, lines in metrics.items()
-        ],
-        f"Gain over {study.reference} in {listed(list(metrics))} by popularity of the target, and the share "
-        "of targets in each group.",
-        groups=groups,
-        reference=study.reference,
+        title = f"{metric_name(metric)}, percentage points above {reference.label}"
+        panels.append(Panel(title, lines))
+    caption = (
+        f"Gain over {reference.label} in {listed([*map(metric_name, SHOWN_METRICS)])} by popularity of the "
+        "target, and the share of targets in each group."
     )
+    return Plot.of(group_lines, panels, caption, groups=groups, reference=reference.label)
 
 
 def complete(options: StudyOptions) -> StudyOptions:

@@ -155,7 +155,6 @@ def named_baselines(names: Mapping[str, Sequence[str]]) -> Baselines:
 
 
 def row_per_system(options: StudyOptions, queue: RunQueue) -> list[PlannedRow]:
-    """Plan one row for each system."""
     return [plan_row(model, queue, options.grid, options.num_seeds) for model in options.only]
 
 
@@ -208,8 +207,8 @@ def has_dropout(recipe: Recipe, fixed: Collection[str]) -> bool:
         >>> has_dropout(resolve("alterrec", ["paper"]), ("text.dropout",))
         False
     """
-    known = keys_read(recipe)
-    return "model.dropout" in known or ("text.dropout" in known and _text_follows(recipe, fixed))
+    keys = keys_read(recipe)
+    return "model.dropout" in keys or ("text.dropout" in keys and _text_follows(recipe, fixed))
 
 
 def plan_row(

@@ -75,8 +75,8 @@ def run_study(
         data: path of the data (see docs/data.md), or None for the built-in catalogue.
         options: the options; default ``StudyOptions()``.
         listen: called with progress events.
-        changes: fields of :class:`~alterrec.studies.plan.StudyOptions`, such as ``seeds=5``, which replace
-            those of ``options``; None leaves a field as it is.
+        changes: fields of :class:`~alterrec.studies.plan.StudyOptions` that replace those of ``options``,
+            such as ``seeds=5``; None leaves a field unchanged.
 
     Raises:
         InputError: an option or the data is wrong, or every system refused the data.
@@ -96,12 +96,8 @@ def run_study(
     rows = study.plan(options, queue)
     listen(Event("notice", f"{name} on {read.name}: {len(rows) or 'no'} rows, in {path}"))
     if options.jobs > 1 and not recipe.run.threads:
-        listen(
-            Event(
-                "notice",
-                f"{options.jobs} runs at a time use all cores each; --set run.threads=1 gives each one core",
-            )
-        )
+        advice = "use all cores each; --set run.threads=1 gives each one core"
+        listen(Event("notice", f"{options.jobs} runs at a time {advice}"))
     stopped = False
     try:
         if rows:
@@ -110,9 +106,9 @@ def run_study(
         stopped = True
     rows = study.plan(options, queue)
     finished = any(queue.result(run) is not None for run in plan_of(rows).runs)
-    refused = [failure for failure in queue.failures.values() if failure.refused]
-    if not finished and refused and len(refused) == len(queue.failures):
-        raise InputError(refused[0].reason)
+    failures = list(queue.failures.values())
+    if failures and not finished and all(failure.refused for failure in failures):
+        raise InputError(failures[0].reason)
     failed = {run.label: failure for run, failure in queue.failures.items() if not failure.refused}
     if rows and not finished:
         return StudyReport(name, path, failed, stopped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
@@ -17,8 +17,6 @@ from alterrec.report.tables import Table, count, duration, listed, mean_and_spre
 from alterrec.report.training_curves import Member, loss, metric_of, panel
 from alterrec.results import RowResult, StudyResult
 
-SORT_METRIC = "ndcg@20"
-KINDS = ("baseline", "ablation", "ours")
 MARKS = {"above": "*", "below": "†", "not shown": ""}
 # (label, metric) -> the mark after the number.
 Marks = Mapping[tuple[str, str], str]
@@ -26,12 +24,10 @@ Marks = Mapping[tuple[str, str], str]
 
 def ordered(study: StudyResult) -> list[RowResult]:
     """Sort rows by kind, then by NDCG@20; rows without numbers come last."""
-
-    def place(row: RowResult) -> tuple[int, float]:
-        mean = row.mean(SORT_METRIC)
-        return KINDS.index(row.kind), 1.0 if mean is None else -mean
-
-    return sorted(study.rows, key=place)
+    kinds = ("baseline", "ablation", "ours")
+    return sorted(
+        study.rows, key=lambda row: (kinds.index(row.kind), not row.runs, -(row.mean("ndcg@20") or 0.0))
+    )
 
 
 def marks(study: StudyResult) -> Marks:
@@ -45,10 +41,10 @@ def baseline_marks(study: StudyResult) -> Marks:
     return {(each.baseline, each.metric): MARKS[opposite[each.verdict]] for each in study.comparisons}
 
 
-def metric_rows(
+def metric_data(
     study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
-) -> Table:
-    """Return the test metrics of every row in percent: mean ± standard deviation over seeds.
+) -> DataTable:
+    """Return the test metrics of every row in percent, mean ± standard deviation over seeds, and unrounded.
 
     Args:
         study: the study.
@@ -59,31 +55,25 @@ def metric_rows(
     letters = _letters(rows)
     cells = []
     for row in rows:
+        absent = "N/A" if row.refused else "failed" if row.reason else "-"
         numbers = (
-            _spread(row.values(metric)) + (marked or {}).get((row.label, metric), "")
+            mean_and_spread(row.values(metric), 2, "") + (marked or {}).get((row.label, metric), "")
             if row.runs
-            else _absent(row)
+            else absent
             for metric in study.metrics
         )
         note = f" ({letters[row.label]})" if row.label in letters else ""
         cells.append((row.label + note, *numbers))
     best, second = _first_and_second(rows, study.metrics)
     ours = [place for place, row in enumerate(rows) if row.kind != "baseline"]
-    return Table(
+    table = Table(
         ("system", *map(metric_name, study.metrics)),
         tuple(cells),
         best=best,
         second=second,
         rule_before=ours[0] if ours and ours[0] else None,
     )
-
-
-def metric_data(
-    study: StudyResult, marked: Marks | None = None, rows: Sequence[RowResult] | None = None
-) -> DataTable:
-    """Return the table of metrics together with unrounded values."""
-    shown = ordered(study) if rows is None else rows
-    return DataTable(metric_rows(study, marked, shown), [_record(row, study.metrics) for row in shown])
+    return DataTable(table, [_record(row, study.metrics) for row in rows])
 
 
 def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | None = None) -> list[str]:
@@ -92,7 +82,7 @@ def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | Non
     Args:
         study: the study.
         against: what marked rows are compared with, if there are marks.
-        rows: as in :func:`metric_rows`.
+        rows: as in :func:`metric_data`.
     """
     rows = ordered(study) if rows is None else rows
     lines = [
@@ -141,18 +131,8 @@ def cost_table(study: StudyResult) -> Table:
                     count(row.runs[0].parameters) if row.runs[0].parameters else "-",
                 )
             )
-    columns = (
-        "system",
-        "lr",
-        "dropout",
-        "seeds",
-        "epochs",
-        "time per epoch",
-        "time per run",
-        "peak memory",
-        "parameters",
-    )
-    return Table(columns, tuple(rows))
+    columns = ("dropout", "seeds", "epochs", "time per epoch", "time per run", "peak memory", "parameters")
+    return Table(("system", "lr", *columns), tuple(rows))
 
 
 def search_table(study: StudyResult) -> Table:
@@ -164,12 +144,10 @@ def search_table(study: StudyResult) -> Table:
             if tried.chosen:
                 chosen.add(len(rows))
             setting = ", ".join(f"{key} {value}" for key, value in tried.setting.items())
-            rows.append((row.label, setting, _percent(tried.validation)))
-    return Table(
-        ("system", "setting", f"validation {metric_name(study.metric)}"),
-        tuple(rows),
-        strong=frozenset(chosen),
-    )
+            score = "-" if tried.validation is None else f"{100 * tried.validation:.2f}%"
+            rows.append((row.label, setting, score))
+    columns = ("system", "setting", f"validation {metric_name(study.metric)}")
+    return Table(columns, tuple(rows), strong=frozenset(chosen))
 
 
 def _record(row: RowResult, metrics: Sequence[str]) -> dict[str, Any]:
@@ -179,12 +157,11 @@ def _record(row: RowResult, metrics: Sequence[str]) -> dict[str, Any]:
         line[metric] = row.mean(metric)
         line[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
     runs = row.runs
+    line |= {key: row.setting.get(key) for key in ("lr", "dropout")}
+    for key in ("epochs", "seconds_per_epoch", "seconds"):
+        known = [value for run in runs if (value := getattr(run, key)) is not None]
+        line[key] = statistics.fmean(known) if known else None
     line |= {
-        "lr": row.setting.get("lr"),
-        "dropout": row.setting.get("dropout"),
-        "epochs": _mean([run.epochs for run in runs]),
-        "seconds_per_epoch": _mean([run.seconds_per_epoch for run in runs]),
-        "seconds": _mean([run.seconds for run in runs]),
         "peak_memory_bytes": max((run.peak_memory_bytes or 0 for run in runs), default=None),
         "parameters": runs[0].parameters if runs else None,
         "note": row.reason,
@@ -206,23 +183,6 @@ def _first_and_second(
         for cells, level in zip(found, levels, strict=False):
             cells |= {(place, column) for place, mean in means.items() if mean == level}
     return frozenset(found[0]), frozenset(found[1])
-
-
-def _absent(row: RowResult) -> str:
-    return "N/A" if row.refused else "failed" if row.reason else "-"
-
-
-def _spread(values: Sequence[float]) -> str:
-    return mean_and_spread(values, digits=2, unit="")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}%"
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
 
 
 # The metrics of figures and of sentences that do not name all metrics.
@@ -275,50 +235,40 @@ def study_report(
 
 def caveats(study: StudyResult) -> list[str]:
     """Return what limits the conclusions of any study."""
-    return [*_coarse(study), *_unfinished(study), *_different_rules(study), *_warnings(study)]
-
-
-def _coarse(study: StudyResult) -> Iterator[str]:
+    lines = []
     if study.quick:
         settings = ", ".join(f"{key} = {value}" for key, value in study.quick.items())
-        yield (
+        lines.append(
             f"This is a coarse answer (--quick) with {settings} and no search. Systems that need longer "
             "training look worse than they are; run the study without --quick before you draw conclusions."
         )
     if study.seeds == 1:
-        yield "There is one seed, so the variation between seeds is unknown."
-
-
-def _unfinished(study: StudyResult) -> Iterator[str]:
+        lines.append("There is one seed, so the variation between seeds is unknown.")
     if not study.complete:
-        yield "Some runs have not finished. Run the same command again to resume them and update this page."
-    for failed in study.failures:
-        yield f"A run failed: {failed.run}: {failed.reason}."
+        lines.append(
+            "Some runs have not finished. Run the same command again to resume them and update this page."
+        )
+    lines += [f"A run failed: {failed.run}: {failed.reason}." for failed in study.failures]
     short = [row.label for row in study.rows if row.trains and 0 < len(row.runs) < study.seeds]
     if short:
-        yield f"These systems have fewer than {study.seeds} seeds: {', '.join(short)}."
-
-
-def _different_rules(study: StudyResult) -> Iterator[str]:
-    rules = {(run.exclude_seen, run.targets) for row in study.rows for run in row.runs}
-    if len(rules) > 1:
-        yield (
+        lines.append(f"These systems have fewer than {study.seeds} seeds: {', '.join(short)}.")
+    if len({(run.exclude_seen, run.targets) for row in study.rows for run in row.runs}) > 1:
+        lines.append(
             "Systems were ranked by different rules (for targets, or for items already in the session), so "
             "their numbers cannot be compared."
         )
-
-
-def _warnings(study: StudyResult) -> Iterator[str]:
-    """Yield the warnings of runs; most often, hard negatives lowered validation below the warm-up."""
-    warned = [(row, [run for run in row.runs if run.warnings]) for row in study.rows]
-    warned = [(row, runs) for row, runs in warned if runs]
+    # Most often, hard negatives lowered validation below the warm-up.
+    warned = {row.label: runs for row in study.rows if (runs := [run for run in row.runs if run.warnings])}
     if warned:
         rows = "; ".join(
-            f"{row.label} in {len(runs)} of {len(row.runs)} runs (best epochs "
+            f"{row.label} in {len(warned[row.label])} of {len(row.runs)} runs (best epochs "
             f"{listed([str(run.best_epoch) for run in row.runs])} of {row.runs[0].epochs})"
-            for row, runs in warned
+            for row in study.rows
+            if row.label in warned
         )
-        yield f"Some runs have warnings: {rows}. The first warning is: {warned[0][1][0].warnings[0]}."
+        first = next(iter(warned.values()))[0].warnings[0]
+        lines.append(f"Some runs have warnings: {rows}. The first warning is: {first}.")
+    return lines
 
 
 def comparisons_for(study: StudyResult, system: str, baseline: str = "", group: str = "") -> list[Comparison]:
@@ -339,15 +289,16 @@ def answer(comparisons: Sequence[Comparison]) -> str:
     """
     if len(comparisons) > 2 and len({each.verdict for each in comparisons}) == 1:
         return EVERY_METRIC[comparisons[0].verdict]
-    metrics = {
-        verdict: listed([metric_name(each.metric) for each in comparisons if each.verdict == verdict])
-        for verdict in ("above", "below", "not shown")
-    }
-    if not metrics["above"] and not metrics["below"]:
-        return f"No significant difference in {metrics['not shown']}"
-    first = "No" if not metrics["above"] else "Partly" if metrics["below"] or metrics["not shown"] else "Yes"
     words = {"above": "above", "below": "below", "not shown": "no significant difference"}
-    return f"{first}: {'; '.join(f'{words[each]} in {names}' for each, names in metrics.items() if names)}"
+    metrics = {
+        verdict: [metric_name(each.metric) for each in comparisons if each.verdict == verdict]
+        for verdict in words
+    }
+    first = "No" if not metrics["above"] else "Partly" if metrics["below"] or metrics["not shown"] else "Yes"
+    if not metrics["above"] and not metrics["below"]:
+        return f"No significant difference in {listed(metrics['not shown'])}"
+    parts = [f"{words[each]} in {listed(names)}" for each, names in metrics.items() if names]
+    return f"{first}: {'; '.join(parts)}"
 
 
 def differences(comparisons: Sequence[Comparison]) -> str:
@@ -392,16 +343,14 @@ def comparisons_section(study: StudyResult, title: str, note: str = "") -> list[
     if not study.comparisons:
         return []
     table = DataTable(row_comparison_table(study.comparisons))
-    return [
-        Section(title, [text for text in (note, COMPARISONS_NOTE) if text], tables={"comparisons": table})
-    ]
+    notes = [note, COMPARISONS_NOTE] if note else [COMPARISONS_NOTE]
+    return [Section(title, notes, tables={"comparisons": table})]
 
 
 def run_sections(study: StudyResult) -> list[Section]:
     """Return the chosen settings and costs, the search, and the protocol with the software versions."""
-    sections = [
-        Section("Chosen settings and cost", [COST_NOTE], tables={"cost": DataTable(cost_table(study))})
-    ]
+    costs = DataTable(cost_table(study))
+    sections = [Section("Chosen settings and cost", [COST_NOTE], tables={"cost": costs})]
     searched = search_table(study)
     if searched.rows:
         title = f"Search: {len(searched.rows)} settings by validation {metric_name(study.metric)}"
@@ -418,16 +367,14 @@ def systems_plot(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) 
             row.label,
             {metric: row.values(metric) for metric in SHOWN_METRICS},
             colour(row),
-            bold=row.kind == "ours",
+            row.kind == "ours",
         )
         for row in rows
         if row.runs
     ]
-    return Plot.of(
-        bars,
-        system_panels(systems, SHOWN_METRICS, SHOWN_METRICS[1]),
-        f"Test {' and '.join(map(metric_name, SHOWN_METRICS))} of {len(systems)} systems, best first.",
-    )
+    names = " and ".join(map(metric_name, SHOWN_METRICS))
+    panels = system_panels(systems, SHOWN_METRICS, SHOWN_METRICS[1])
+    return Plot.of(bars, panels, f"Test {names} of {len(systems)} systems, best first.")
 
 
 def gains_section(

@@ -96,8 +96,7 @@ def add_curves(result: StudyResult, queue: RunQueue, _: Dataset) -> StudyResult:
     """Add the epochs of each run to the result of a study."""
     rows = [
         replace(
-            row,
-            runs=[replace(run, curve=list(read_run(queue.folder / run.run).epochs)) for run in row.runs],
+            row, runs=[replace(run, curve=list(read_run(queue.folder / run.run).epochs)) for run in row.runs]
         )
         for row in result.rows
     ]

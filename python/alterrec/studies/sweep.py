@@ -25,11 +25,7 @@ ALPHA = "fusion.alpha"
 ALPHAS = tuple(step / 10 for step in range(11))
 # Figures 7, 10 and 11, by the system on which a field acts.
 PAPER_SWEEPS: Mapping[str, Sequence[Grid]] = {
-    "alterrec": (
-        {ALPHA: ALPHAS},
-        {"window.last": (0.05, 0.2, 0.5)},
-        {"window.first": (1, 6, 20)},
-    ),
+    "alterrec": ({ALPHA: ALPHAS}, {"window.last": (0.05, 0.2, 0.5)}, {"window.first": (1, 6, 20)}),
     "alterrec_aug": ({"positives.top": (1, 5, 10)}, {"positives.weight": (0.1, 0.5, 1.0)}),
 }
 # The names of fields in the paper.
@@ -93,16 +89,15 @@ def complete(options: StudyOptions) -> StudyOptions:
         )
     if len(models) > 1 and not set(models) <= set(PAPER_SWEEPS):
         raise InputError(f"--only names {', '.join(models)}; a sweep needs one system")
-    over = [_completed(axes, sweep_model(models, list(axes)), options) for axes in sweeps]
+    over = []
+    for axes in sweeps:
+        if len(axes) > 2:
+            raise InputError(f"--over has {len(axes)} keys, {', '.join(axes)}; use one or two")
+        if "run.seed" in axes:
+            raise InputError("--over cannot sweep run.seed; use --seeds N to see the variation between seeds")
+        model = sweep_model(models, list(axes))
+        over.append({key: _values(key, given, model, options) for key, given in axes.items()})
     return replace(options, only=models, over=over)
-
-
-def _completed(axes: Grid, model: str, options: StudyOptions) -> dict[str, list[Any]]:
-    if len(axes) > 2:
-        raise InputError(f"--over has {len(axes)} keys, {', '.join(axes)}; use one or two")
-    if "run.seed" in axes:
-        raise InputError("--over cannot sweep run.seed; use --seeds N to see the variation between seeds")
-    return {key: _values(key, given, model, options) for key, given in axes.items()}
 
 
 def _values(key: str, given: Sequence[Any], model: str, options: StudyOptions) -> list[Any]:
@@ -157,20 +152,16 @@ def sweep_model(models: Sequence[str], keys: Sequence[str]) -> str:
 
 def report(study: StudyResult) -> Presentation:
     """Report how much each field changes the metric, compared with seeds, and what validation chooses."""
+    table = Section("All values", [RULE_NOTE], tables={"sweep": sweep_data(study)})
     return study_report(
         study,
         title=f"Effect of recipe fields on {study.data.name} (Figures 7, 10, 11)",
         findings=findings(study),
-        sections=[
-            *_line_section(study),
-            *_map_sections(study),
-            Section("All values", [RULE_NOTE], tables={"sweep": sweep_data(study)}),
-        ],
+        sections=[*_line_section(study), *_map_sections(study), table],
     )
 
 
 def findings(study: StudyResult) -> list[str]:
-    """Summarise each sweep."""
     lines = [_finding(study, axes, points) for axes, points in finished_sweeps(study)]
     return lines or ["No field has finished runs of two values yet."]
 
@@ -245,24 +236,25 @@ def _finding(study: StudyResult, axes: Grid, points: Sequence[Point]) -> str:
     size, noise = range_and_noise(points)
     lead = f"{fields}: over {number}, test {metric_name(study.pictured)} varies by {100 * size:.2f} points"
     if noise is None:
-        verdict = "; with one seed, this cannot be compared with the variation between seeds"
+        verdict = "with one seed, this cannot be compared with the variation between seeds"
     else:
-        seeds = f"the standard deviation between seeds is {100 * noise:.2f}"
+        verdict = f"the standard deviation between seeds is {100 * noise:.2f}, "
         if size > CHANCE * noise:
-            verdict = f"; {seeds}, so the field matters"
+            verdict += "so the field matters"
         elif size > noise:
-            verdict = f"; {seeds}, so an effect of the field is not shown"
+            verdict += "so an effect of the field is not shown"
         else:
-            verdict = f"; {seeds}, which is more, so the field does not matter here"
-    edge = list(axes) != [ALPHA] and len(points) > 2 and len(axes) == 1 and _best_at_end(points)
-    further = " This is the end of the range, so a value beyond it may be better." if edge else ""
-    return f"{lead}{verdict}. {_best_value(points)}{further}"
-
-
-def _best_at_end(points: Sequence[Point]) -> bool:
-    """Return whether the best value by validation is the lowest or the highest number."""
+            verdict += "which is more, so the field does not matter here"
     best = _best(points)
-    return isinstance(best.values[0], int | float) and best in (points[0], points[-1])
+    edge = (
+        len(axes) == 1
+        and ALPHA not in axes
+        and len(points) > 2
+        and isinstance(best.values[0], int | float)
+        and best in (points[0], points[-1])
+    )
+    further = " This is the end of the range, so a value beyond it may be better." if edge else ""
+    return f"{lead}; {verdict}. {_best_value(points)}{further}"
 
 
 def _best_value(points: Sequence[Point]) -> str:
@@ -325,21 +317,15 @@ def _map_sections(study: StudyResult) -> Iterator[Section]:
 
 def _map(study: StudyResult, axes: Grid, points: Sequence[Point], split: str) -> HeatPanel:
     rows, columns = axes.values()
-    means = {
-        point.values: statistics.fmean(point.test if split == "test" else point.valid) for point in points
-    }
+    seeds = {point.values: point.test if split == "test" else point.valid for point in points}
+    means = {values: statistics.fmean(by_seed) for values, by_seed in seeds.items()}
+    cells = [[means.get((row, column)) for column in columns] for row in rows]
     places = {(row, column): (y, x) for y, row in enumerate(rows) for x, column in enumerate(columns)}
     base = next((places[point.values] for point in points if point.base), None)
-    first, second = axes
-    return HeatPanel(
-        f"{metric_name(study.pictured)} on {split}",
-        (field_name(first), field_name(second)),
-        rows,
-        columns,
-        [[means.get((row, column)) for column in columns] for row in rows],
-        base,
-        places[_best(points).values],
-    )
+    best = places[_best(points).values]
+    first, second = map(field_name, axes)
+    title = f"{metric_name(study.pictured)} on {split}"
+    return HeatPanel(title, (first, second), rows, columns, cells, base, best)
 
 
 def sweep_data(study: StudyResult) -> DataTable:
@@ -355,17 +341,13 @@ def sweep_data(study: StudyResult) -> DataTable:
             value = _values_text(point) + (" (recipe)" if point.base else "")
             cells = [mean_and_spread(each, 2) for each in (point.valid, point.test)]
             rows.append((" with ".join(axes), value, *cells, str(len(point.test))))
-            records.append(_record(base_row(study, axes).model, axes, point, study.pictured))
+            record = {"model": base_row(study, axes).model, **dict(zip(axes, point.values, strict=True))}
+            for split, values in (("validation", point.valid), ("test", point.test)):
+                record[f"{split} {study.pictured}"] = statistics.fmean(values)
+                record[f"{split} {study.pictured}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+            records.append(record | {"seeds": len(point.test), "recipe": point.base})
     columns = ("field", "value", f"validation {name}", f"test {name}", "seeds")
     return DataTable(Table(columns, tuple(rows), best=frozenset(best)), records)
-
-
-def _record(model: str, axes: Grid, point: Point, metric: str) -> dict[str, Any]:
-    record: dict[str, Any] = {"model": model, **dict(zip(axes, point.values, strict=True))}
-    for split, values in (("validation", point.valid), ("test", point.test)):
-        record[f"{split} {metric}"] = statistics.fmean(values)
-        record[f"{split} {metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    return record | {"seeds": len(point.test), "recipe": point.base}
 
 
 STUDY = Study(

@@ -49,21 +49,18 @@ def report(study: StudyResult) -> Presentation:
 
 def findings(study: StudyResult) -> list[str]:
     """Compare each row of AlterRec with the best baseline, and name the best row."""
-    lines = [_comparison(study, row.label) for row in study.kinds("ours") if study.comparisons]
+    number = len(study.kinds("baseline"))
+    baselines = f"all {number} baselines" if number > 1 else "the only baseline"
+    lines = []
+    for row in study.kinds("ours") if study.comparisons else ():
+        comparisons = comparisons_for(study, row.label)
+        by_metric = "; ".join(f"{differences([each])} ({each.baseline})" for each in comparisons)
+        lines.append(
+            f"Is {row.label} better than {baselines}? {answer(comparisons)}. Difference from the best "
+            f"baseline in each metric, in percentage points with 95% intervals: {by_metric}."
+        )
     best = max((row for row in study.rows if row.runs), key=lambda row: row.mean("ndcg@20") or 0.0)
     return [*lines, f"{best.label} has the highest NDCG@20, {100 * (best.mean('ndcg@20') or 0.0):.2f}%."]
-
-
-def _comparison(study: StudyResult, label: str) -> str:
-    comparisons = comparisons_for(study, label)
-    number = len(study.kinds("baseline"))
-    by_metric = "; ".join(f"{differences([each])} ({each.baseline})" for each in comparisons)
-    question = f"Is {label} better than {f'all {number} baselines' if number > 1 else 'the only baseline'}?"
-    return (
-        f"{question} {answer(comparisons)}. "
-        "Difference from the best baseline in each metric, in percentage points with 95% intervals: "
-        f"{by_metric}."
-    )
 
 
 def _colour(row: RowResult) -> str:
