@@ -111,16 +111,7 @@ def table3(study: StudyResult, found: Statistics) -> DataTable:
 
 def _sessions(found: Statistics) -> DataTable:
     rows, records = [], []
-    names = [
-        "sessions",
-        "interactions",
-        "items",
-        "mean_length",
-        "median_length",
-        "max_length",
-        "first_time",
-        "last_time",
-    ]
+    names = ("sessions", "interactions", "items", "mean_length", "median_length", "max_length")
     for split, each in found.splits.items():
         sizes = map(count, (each.sessions, each.interactions, each.items))
         lengths = (f"{each.mean_length:.2f}", f"{each.median_length:g}", count(each.max_length))

@@ -12,7 +12,6 @@ from alterrec.data.dataset import Dataset
 from alterrec.evaluation.comparisons import (
     FEWEST_FLIPS,
     Comparison,
-    Floats,
     Pairing,
     System,
     compare_systems,
