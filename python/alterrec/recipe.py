@@ -238,7 +238,6 @@ def _first_schema() -> dict[str, Any]:
 
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted key."""
     rows: dict[str, Any] = {}
     for table, row in tables.items():
         rows |= (

@@ -55,7 +55,6 @@ class SavedRanks:
         )
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a column (N,)."""
         return self.frame[name].to_numpy()
 
     def counts(self, view: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -27,7 +27,7 @@ def bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     Public code: FeiSun/BERT4Rec, and RecBole 1.2.1, whose layers and shares of masks are here, tested for
     parity.
 
-    Faults of RecBole's, which ``model.faithful`` repeats:
+    Faults of RecBole that ``model.faithful`` reproduces:
         - it cuts the first place of every prefix to make room for the mask token, so it always loses the
           oldest item and reads nothing of a prefix of one; ours cuts it only where there is no room;
         - a masked first item is taken for filler of the list of masks and never enters the loss.
@@ -57,7 +57,7 @@ def bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
 
 class ClozeObjective(nn.Module):
-    """Masked items of whole sessions, told from the items around them (Section 3.6).
+    """Prediction of masked items of whole sessions (Section 3.6).
 
     In a share ``last`` of the samples the last item alone is masked, as it will be in use; in the others
     each item with chance ``ratio``, at least one of them.
@@ -78,7 +78,7 @@ class ClozeObjective(nn.Module):
         self.faithful = faithful
 
     def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
-        """Mean cross-entropy of the masked items over the catalogue, a scalar."""
+        """Return the mean cross-entropy of the masked items over the catalogue, a scalar."""
         assert isinstance(network.session, Bidirectional)
         items_NL, length_N = inputs.sequences(network.session.max_len)
         masked_NL = self.masks(inputs.draws(1 + items_NL.shape[1]), length_N)
@@ -96,7 +96,7 @@ class ClozeObjective(nn.Module):
         )
 
     def masks(self, draws: Tensor, length_N: Tensor) -> Tensor:
-        """Masked places (N, L) by uniform draws (N, 1 + L): one for the sample, then one for each place."""
+        """Return masked places (N, L) for uniform draws (N, 1 + L): one for the sample, then one for each place."""
         places_L = torch.arange(draws.shape[1] - 1, device=draws.device)
         draws_NL = draws[:, 1:].masked_fill(~real_places(draws[:, 1:], length_N), torch.inf)
         # The smallest draw is masked in any case, so that every sample has something to learn from.

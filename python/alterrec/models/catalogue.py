@@ -70,7 +70,6 @@ class Entry:
 
     @property
     def trains(self) -> bool:
-        """Whether the system has parameters to train."""
         return bool(self.networks)
 
     @property

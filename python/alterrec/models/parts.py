@@ -85,7 +85,6 @@ def own_dropout(recipe: Recipe, network: NetworkSettings) -> float:
 
 
 def transformer_sizes(recipe: Recipe, network: NetworkSettings, dim: int) -> TransformerSizes:
-    """Sizes of a Transformer of width ``dim``."""
     model = recipe.model
     return TransformerSizes(
         dim, model.max_len, model.layers, model.heads, model.inner or 4 * dim, own_dropout(recipe, network)
@@ -158,12 +157,10 @@ def alone(network: Network) -> Recommender:
 
 
 def only_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """Build a system of the ID network only."""
     return alone(id_network(recipe, inputs))
 
 
 def only_text(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """Build a system of the text network only."""
     return alone(text_network(recipe, inputs))
 
 

@@ -12,15 +12,8 @@ from alterrec.recipe_settings import SESSION_ENCODERS, NetworkSettings
 
 # Where and how a run executes, and what it is measured on.
 _EVERY_RUN = (
-    *(
-        "run.seed",
-        "run.device",
-        "run.threads",
-        "run.baselines",
-        "run.report",
-        "run.metrics",
-        "run.memory_budget",
-    ),
+    *("run.seed", "run.device", "run.threads", "run.memory_budget"),
+    *("run.baselines", "run.report", "run.metrics"),
     *("data.targets", "data.exclude_seen", "data.vectors", "data.text_fields"),
     *("model.max_len", "schedule.metric"),
 )
@@ -163,7 +156,6 @@ def _encoder_reads(entry: Entry, recipe: Recipe, table: str) -> tuple[str, ...]:
 
 
 def _network_keys(entry: Entry, recipe: Recipe, table: str) -> Iterator[str]:
-    """Yield the keys of a network and of its session encoder."""
     network: NetworkSettings = getattr(recipe, table)
     yield from (f"{table}.{field}" for field in ("temperature", "cosine", "output_dropout", "lr"))
     if network.lr is None:
@@ -182,7 +174,6 @@ def _network_keys(entry: Entry, recipe: Recipe, table: str) -> Iterator[str]:
 
 
 def _start_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
-    """Yield the keys of starting values."""
     encoders = [_encoder_reads(entry, recipe, table) for table in entry.networks]
     if not entry.own_start or any("model.init" in keys for keys in encoders):
         yield "model.init"

@@ -34,7 +34,7 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     and RUCAIBox/UniSRec, whose variant with text vectors in the place of attributes the AlterRec paper
     compares; its task weights are the default, the authors' are in the preset ``original``.
 
-    Kept, though it may surprise:
+    Kept as in the public codes:
 
     - A preference is a sigmoid of a difference of sigmoids. The paper's f(., .) is a sigmoid of a bilinear
       form, and with one negative its InfoNCE is the sigmoid of the difference; all public codes have it so.
@@ -44,14 +44,14 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     - The negative of a segment is a slice of the batch's sessions laid end to end. It may lie across two
       sessions, or once in many be the segment itself.
 
-    Mended; ``model.faithful`` repeats the first three:
+    Corrected; ``model.faithful`` reproduces the first three faults:
 
     - RecBole and UniSRec pretrain left-padded and fine-tune right-padded, so that what positions learned is
       another place's. Here all is right-padded.
     - UniSRec leaves the attributes right-padded but pads sessions left, so a place is asked about
       another place's item, or about padding.
     - The negative of a masked item may be the mask token in all public codes. Here it is an item that the
-      session has not.
+      session does not contain.
     - UniSRec's start values overwrite its text vectors with noise. Here they stay.
     - Padding and mask token are candidates in the public fine-tuning loss. Here rows that are no items are
       never candidates.
@@ -149,13 +149,13 @@ class CategoryAttributes(nn.Module):
 
 
 class Rows(NamedTuple):
-    """What the encoder reads of a batch in pretraining, and what it is asked; ids of items, V the mask token.
+    """Inputs and targets of the four tasks for one batch, as item ids; V is the mask token.
 
     Attributes:
         items_RL: the sessions.
         real_RL: bool, places that are not padding.
         masked_RL: bool, places whose item is masked.
-        negatives_RL: an item that each masked place has not.
+        negatives_RL: for each place, an item that is not in the session.
         described_RL: items whose attributes are asked for.
         context_RL: the sessions with a segment masked.
         positive_RL: that segment, all other places masked.
@@ -173,7 +173,7 @@ class Rows(NamedTuple):
 
 
 class States(NamedTuple):
-    """What the encoder says of :class:`Rows`: of masked sessions at each place, of segments at the last."""
+    """States of :class:`Rows`: all places of the masked sessions, the last place of the segments."""
 
     masked_RLD: Tensor
     context_RD: Tensor
@@ -215,7 +215,7 @@ class FourTasks(nn.Module):
         self.sp = nn.Linear(dim, dim)
 
     def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
-        """The weighted sum of the four losses of a batch, for each of its sequences; a scalar."""
+        """Return the weighted sum of the four losses, divided by the number of sequences; a scalar."""
         table_VD = network.item_tables().inputs
         rows = self.rows(inputs, len(table_VD))
         losses = self.losses(network, table_VD, rows, inputs.buffer)
@@ -244,7 +244,7 @@ class FourTasks(nn.Module):
         return Rows(items_RL, real_RL, masked_RL, negatives_RL, described_RL, *segments)
 
     def read(self, network: Network, table_VD: Tensor, rows: Rows) -> States:
-        """The encoder's states, every place seeing all that are not padding."""
+        """Encode with bidirectional attention over all places that are not padding."""
         assert isinstance(network.session, Transformer)
         states, rows_WD = network.session.states, self._with_mask(table_VD)
         seen_R11L, last_R1 = rows.real_RL[:, None, None, :], last_place(rows.real_RL)[:, None]
@@ -304,7 +304,7 @@ def preference_loss(vectors_MD: Tensor, positives_MD: Tensor, negatives_MD: Tens
 
 
 def other_items(draws_RL: Tensor, items_RL: Tensor, real_RL: Tensor, num_items: int) -> Tensor:
-    """For each uniform draw an item that its row has not, all of them alike; ``num_items`` if it has all.
+    """Map uniform draws to items that are not in the row, all equally likely; ``num_items`` if there are none.
 
     Example:
         >>> draws, real = torch.tensor([[0.0, 0.4, 0.9]]), torch.ones(1, 3, dtype=torch.bool)

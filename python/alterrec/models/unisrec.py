@@ -38,7 +38,7 @@ def unisrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     A step projects each text once an expert, so its time grows with the columns of the vectors: on
     MovieTweetings an epoch takes nearly four times SASRec's with 384 of them.
 
-    Mended, and repeated with ``model.faithful``:
+    Corrected, and reproduced with ``model.faithful``:
         - in-batch negatives with the sample's own target leave the denominator; there they count as exp(0);
         - item drop removes items; there a dropped one replaces the one that was kept before it.
 
@@ -73,13 +73,13 @@ def _pretraining(recipe: Recipe, inputs: ModelInputs, adapter: TextItems) -> dic
 
 
 class ContrastiveObjective(nn.Module):
-    """InfoNCE in the batch: sessions against their next items, and against themselves less something.
+    """In-batch InfoNCE of sessions with their next items, and with changed copies of themselves.
 
-    Both read text alone. A batch either loses items, or reads texts that have lost words at some places.
+    Both use text only. In each batch, either items of the copies or words of their texts are removed.
 
     Args:
-        adapter: from text vectors to item rows; it is the network's, not this module's.
-        shortened_VF: vectors of the texts without some of their words, given as the whole ones are; or None.
+        adapter: encoder of text vectors, a module of the network.
+        shortened_VF: vectors of the texts with some words removed, or None.
         choices: shares and weight.
         faithful: repeat the faults of the public code, see :func:`unisrec`.
     """
@@ -102,7 +102,6 @@ class ContrastiveObjective(nn.Module):
         self.faithful = faithful
 
     def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
-        """The loss of a batch, a scalar."""
         width = inputs.batch.items_RL.shape[1]
         keep_NL = inputs.draws(width, PLACES) >= self.choices.drop
         draw = derive_seed(inputs.seed, KIND, int(inputs.samples_N[0])) / 2**64
@@ -113,14 +112,14 @@ class ContrastiveObjective(nn.Module):
     def losses(
         self, network: Network, batch: SessionBatch, targets_N: Tensor, keep_NL: Tensor, *, words: bool
     ) -> tuple[Tensor, Tensor]:
-        """Sessions against items, and against themselves: two scalars.
+        """Return the loss of sessions with next items and that of sessions with their copies, two scalars.
 
         Args:
             network: its session encoder and temperature are used.
             batch: sessions.
-            targets_N: the item after each.
-            keep_NL: bool, places that are left as they are.
-            words: whether the others read texts that have lost words; else they are removed.
+            targets_N: the item after each session.
+            keep_NL: bool, places that the copies do not change.
+            words: whether words are removed at the other places; if not, the items are.
         """
         items_NL, length_N = batch.prefixes(pad=0), batch.length_N
         both = torch.cat([items_NL.flatten(), targets_N])

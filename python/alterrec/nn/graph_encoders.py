@@ -108,7 +108,6 @@ class Messages(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, states_TD: Tensor, edges: Edges, reversed_edges: Edges) -> Tensor:
-        """Return messages (T, D); edges as in :func:`neighbour_mean`."""
         return neighbour_mean(self.linear(states_TD), edges, reversed_edges) + self.bias
 
 

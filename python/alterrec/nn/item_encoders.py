@@ -214,7 +214,6 @@ class MixtureAdapter(TextItems):
         return self.mixed(vectors_RF, self.gates(vectors_RF, noise_RE))
 
     def gates(self, vectors_RF: Tensor, noise_RE: Tensor | None = None) -> Tensor:
-        """Return the weights of the experts (R, E)."""
         logits_RE = vectors_RF @ self.gates_FE
         if noise_RE is not None:
             logits_RE = logits_RE + noise_RE * (F.softplus(vectors_RF @ self.noise_FE) + 0.01)
@@ -276,7 +275,6 @@ class CategoryFeatures(nn.Module):
         return (weights_UC1 * fields_UCD).sum(1)
 
     def fields(self, ids_U: Tensor | None = None) -> Tensor:
-        """Return the mean vector of each field (U, C, D)."""
         categories_UCK = self.categories_VCK if ids_U is None else self.categories_VCK[ids_U]
         fields = []
         for rows_AD, values_UK, several in zip(
@@ -290,7 +288,6 @@ class CategoryFeatures(nn.Module):
         return torch.stack(fields, dim=1)
 
     def weights(self, fields_UCD: Tensor) -> Tensor:
-        """Return the weight of each field (U, C, 1)."""
         return self.score(self.hidden(fields_UCD).relu()).softmax(1)
 
 

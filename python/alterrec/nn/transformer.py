@@ -103,7 +103,6 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(sizes.dropout)
 
     def forward(self, x_RLD: Tensor) -> Tensor:
-        """Return the output (R, L, D), after dropout."""
         return self.dropout(self.down(self.activation(self.up(x_RLD))))
 
 
@@ -143,7 +142,6 @@ class InputLayer(nn.Module):
         nn.init.normal_(self.positions_LD, std=0.02)
 
     def forward(self, rows_RLD: Tensor) -> Tensor:
-        """Return the input (R, L, D) of the first block."""
         return self.dropout(self.norm(rows_RLD + self.positions_LD[: rows_RLD.shape[1]]))
 
 

@@ -174,7 +174,6 @@ class Clock:
         self._last = 0.0
 
     def start(self) -> None:
-        """Start the first lap."""
         self._last = self._now()
 
     def lap(self, part: str) -> None:

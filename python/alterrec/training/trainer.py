@@ -126,7 +126,6 @@ def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def set_parameters(model: torch.nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy values into the parameters with the same names."""
     with torch.no_grad():
         for name, value in model.named_parameters():
             value.copy_(values[name])
