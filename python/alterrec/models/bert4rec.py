@@ -96,7 +96,7 @@ class ClozeObjective(nn.Module):
         )
 
     def masks(self, draws: Tensor, length_N: Tensor) -> Tensor:
-        """Return masked places (N, L) for uniform draws (N, 1 + L): one for the sample, then one for each place."""
+        """Return masked places (N, L) for uniform draws (N, 1 + L): one per sample, then one per place."""
         places_L = torch.arange(draws.shape[1] - 1, device=draws.device)
         draws_NL = draws[:, 1:].masked_fill(~real_places(draws[:, 1:], length_N), torch.inf)
         # The smallest draw is masked in any case, so that every sample has something to learn from.

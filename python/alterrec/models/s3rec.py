@@ -304,7 +304,7 @@ def preference_loss(vectors_MD: Tensor, positives_MD: Tensor, negatives_MD: Tens
 
 
 def other_items(draws_RL: Tensor, items_RL: Tensor, real_RL: Tensor, num_items: int) -> Tensor:
-    """Map uniform draws to items that are not in the row, all equally likely; ``num_items`` if there are none.
+    """Map uniform draws to items that are not in the row, equally likely; ``num_items`` if there are none.
 
     Example:
         >>> draws, real = torch.tensor([[0.0, 0.4, 0.9]]), torch.ones(1, 3, dtype=torch.bool)
