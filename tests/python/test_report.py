@@ -292,7 +292,7 @@ def test_findings_by_hand(tmp_path: Path) -> None:
     said = findings(run.result)
     assert said[1] == (
         "On 907 test targets, Hits@20 is 40.0%: in that share of cases the right item is among the first 20 "
-        "of 3,204. NDCG@20, which also rewards a higher rank, is 24.4%."
+        "of 3,204 items. NDCG@20, which also rewards a higher rank, is 24.4%."
     )
     assert said[2] == (
         "ID and text combined reach 36.0%: 1.0 points above ID alone (35.0%) "
