@@ -58,9 +58,8 @@ class LockFile:
             >>> path.exists()
             False
         """
-        text = json.dumps(
-            {"host": socket.gethostname(), "process": os.getpid(), "token": secrets.token_hex(8)}
-        )
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "token": secrets.token_hex(8)}
+        text = json.dumps(owner)
         if _create(path, text) or (_remove_stale(path) and _create(path, text)):
             return cls(path, text)
         return None
@@ -166,5 +165,5 @@ def _exists(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

@@ -245,14 +245,14 @@ def plan_row(
 
 def choose(tried: Sequence[StudyRun], queue: RunQueue) -> StudyRun | None:
     """Return the finished run with the best validation score, the first of equal ones."""
-    finished = [run for run in tried if queue.result(run) is not None]
-    return max(finished, key=lambda run: validation(run, queue), default=None)
+    scores = {run: score for run in tried if (score := validation(run, queue)) is not None}
+    return max(scores, key=scores.__getitem__, default=None)
 
 
-def validation(run: StudyRun, queue: RunQueue) -> float:
-    """Return the validation score of a finished run in the metric ``schedule.metric`` of its recipe."""
+def validation(run: StudyRun, queue: RunQueue) -> float | None:
+    """Return the validation score in ``schedule.metric`` of a run; None if it has not finished."""
     read = queue.result(run)
-    return read.result.valid["score"].get(run.recipe.schedule.metric, 0.0) if read else 0.0
+    return read.result.valid["score"].get(run.recipe.schedule.metric, 0.0) if read else None
 
 
 def failure_of(row: PlannedRow, queue: RunQueue) -> Failure | None:
@@ -270,10 +270,7 @@ def plan_of(rows: Sequence[PlannedRow]) -> Plan:
 
 
 def _settings(model: str, grid: Grid, queue: RunQueue, own: Settings) -> Iterator[dict[str, Any]]:
-    """Yield the points of the grid, without keys that are set already and dropout that has no effect.
-
-    If text has the same dropout as the rest of the model, both change together.
-    """
+    """Yield the points of the grid, without keys that are set already and dropout that has no effect."""
     fixed = {**queue.settings, **own}
     axes = {key: values for key, values in grid.items() if key not in fixed}
     base = queue.make(model, own, 0).recipe

@@ -289,7 +289,10 @@ def run_plan(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen:
             wanted = plan()
             free = [run for run in wanted.runs if run not in active and not runs.ended(run)]
             if not free and not active:
-                _remove_old_locks(wanted, runs)
+                # Processes that were killed just after their run had finished left their locks.
+                for path in (_lock_path(run, runs) for run in wanted.runs):
+                    if path.exists() and (lock := LockFile.try_acquire(path)):
+                        lock.release()
                 return
             for run in free:
                 if len(active) < jobs and (started := _start(run, runs)):
@@ -367,12 +370,12 @@ def _left(plan: Plan, runs: RunQueue, jobs: int, active: dict[StudyRun, _ActiveR
         return ""
     elapsed = {run: time.monotonic() - each.began for run, each in active.items()}
     left = seconds_left(plan, runs, jobs, elapsed)
+    time_left = "the time is not known yet"
     if left is not None:
-        return f"; {open_runs} to go, about {duration(left)}"
-    rough = _guess(plan, runs, jobs)
-    if rough is None:
-        return f"; {open_runs} to go, the time is not known yet"
-    return f"; {open_runs} to go, roughly {duration(rough)} (estimated from the size of the data)"
+        time_left = f"about {duration(left)}"
+    elif (rough := _guess(plan, runs, jobs)) is not None:
+        time_left = f"roughly {duration(rough)} (estimated from the size of the data)"
+    return f"; {open_runs} to go, {time_left}"
 
 
 def _start(run: StudyRun, runs: RunQueue) -> _ActiveRun | None:
@@ -425,14 +428,6 @@ def _stop(active: _ActiveRun) -> None:
     if active.process.stdin is not None:
         active.process.stdin.close()
     active.lock.release()
-
-
-def _remove_old_locks(plan: Plan, runs: RunQueue) -> None:
-    """Remove the locks of processes that were killed just after their run had finished."""
-    for run in plan.runs:
-        path = _lock_path(run, runs)
-        if path.exists() and (lock := LockFile.try_acquire(path)):
-            lock.release()
 
 
 def _lock_path(run: StudyRun, runs: RunQueue) -> Path:

@@ -95,7 +95,15 @@ numbers, the lower one first
     if not search:
         raise InputError(f"nothing to search; give a key and its values, for example --search {EXAMPLE}")
     for key in search:
-        _check_key(key, settings)
+        if key.startswith("run.") or key in MEASUREMENT_KEYS:
+            effect = (
+                "does not change what is learned" if key.startswith("run.") else "changes what is measured"
+            )
+            raise InputError(
+                f"--search {key}: the key {effect}; choose another key of `alterrec list recipes`"
+            )
+        if key in settings:
+            raise InputError(f"{key} is both set and searched; choose one of the two")
     first = {key: _parts(key, text)[0] for key, text in search.items()}
 
     def checked(key: str, text: Any) -> Any:
@@ -105,7 +113,7 @@ numbers, the lower one first
     for key, text in search.items():
         try:
             low_or_first, *others = (checked(key, part) for part in _parts(key, text))
-            if _is_range(key, text):
+            if _range_text(key, text):
                 spaces[key] = found = _range(low_or_first, others[0], text.endswith(":log"))
                 for probe in _probes(found):
                     checked(key, probe)
@@ -117,31 +125,21 @@ numbers, the lower one first
     return spaces
 
 
-def _check_key(key: str, settings: Mapping[str, Any]) -> None:
-    if key.startswith("run.") or key in MEASUREMENT_KEYS:
-        effect = "does not change what is learned" if key.startswith("run.") else "changes what is measured"
-        raise InputError(f"--search {key}: the key {effect}; choose another key of `alterrec list recipes`")
-    if key in settings:
-        raise InputError(f"{key} is both set and searched; choose one of the two")
-
-
 def _parts(key: str, text: str) -> list[str]:
     """Return the texts of both ends of a range, or of the choices."""
-    if _is_range(key, text):
-        found = _RANGE.fullmatch(text)
-        assert found is not None
+    if found := _range_text(key, text):
         return [found["low"].strip(), found["high"].strip()]
     default = recipe_fields().get(key, ("", ""))[1]
     return [part.strip() for part in text.split("|" if isinstance(default, tuple) else ",")]
 
 
-def _is_range(key: str, text: str) -> bool:
-    """Whether a text is a range; only numbers have ranges, since ``..`` also occurs in paths."""
+def _range_text(key: str, text: str) -> re.Match[str] | None:
+    """Parse a text as a range; only numbers have ranges, since ``..`` also occurs in paths."""
     table, _, field = key.partition(".")
     kind = getattr(Recipe.model_fields.get(table), "annotation", None)
     info = getattr(kind, "model_fields", {}).get(field)
     numeric = info is not None and re.search(r"\b(int|float)\b", str(info.annotation)) is not None
-    return numeric and _RANGE.fullmatch(text) is not None
+    return _RANGE.fullmatch(text) if numeric else None
 
 
 def _range(low: Any, high: Any, log: bool) -> Range:

@@ -17,7 +17,7 @@ from alterrec.evaluation.comparisons import (
     compare_systems,
     sorted_targets,
 )
-from alterrec.evaluation.saved import Mask, popularity_groups, read_ranks
+from alterrec.evaluation.saved import popularity_groups, read_ranks
 from alterrec.metrics import common_metrics
 from alterrec.models.catalogue import lookup
 from alterrec.results import (
@@ -49,19 +49,14 @@ def study_result(
     queue: RunQueue,
     data: DataSummary | None = None,
 ) -> StudyResult:
-    """Collect what is known of a study so far.
-
-    Args:
-        study: the study.
-        options: its options.
-        rows: its rows, as far as finished runs determine them.
-        queue: its runs.
-        data: summary of the data; default that of the first finished run.
-    """
+    """Return the results of a study so far; ``data`` defaults to the summary in the first finished run."""
     known = [run for row in rows for run in (*row.seeds, *row.tried)]
     first = next((read.result for run in known if (read := queue.result(run)) is not None), None)
     data = data or (first.data if first else None)
     assert data is not None, "a study without finished runs needs a summary of its data"
+    comparisons = []
+    if study.baselines:
+        comparisons = compare_rows(rows, queue, study.baselines(options), by_group=study.by_group)
     return StudyResult(
         schema=SCHEMA,
         study=study.name,
@@ -78,14 +73,8 @@ def study_result(
         data=data,
         test_targets=first.targets["test"].count if first else 0,
         rows=[row_result(row, queue) for row in rows],
-        comparisons=compare_rows(rows, queue, study.baselines(options), by_group=study.by_group)
-        if study.baselines
-        else [],
-        failures=[
-            FailedRun(run.label, failure.reason)
-            for run, failure in queue.failures.items()
-            if not failure.refused
-        ],
+        comparisons=comparisons,
+        failures=[FailedRun(run.label, why.reason) for run, why in queue.failures.items() if not why.refused],
         pictured=options.metric or "ndcg@20",
         versions=first.versions if first else {},
     )
@@ -93,12 +82,11 @@ def study_result(
 
 def add_curves(result: StudyResult, queue: RunQueue, _: Dataset) -> StudyResult:
     """Add the epochs of each run to the result of a study."""
-    rows = [
-        replace(
-            row, runs=[replace(run, curve=list(read_run(queue.folder / run.run).epochs)) for run in row.runs]
-        )
-        for row in result.rows
-    ]
+    rows = []
+    for row in result.rows:
+        curves = [list(read_run(queue.folder / run.run).epochs) for run in row.runs]
+        runs = [replace(run, curve=curve) for run, curve in zip(row.runs, curves, strict=True)]
+        rows.append(replace(row, runs=runs))
     return replace(result, rows=rows)
 
 
@@ -121,12 +109,7 @@ def row_result(row: PlannedRow, queue: RunQueue) -> RowResult:
         reason=failure.reason if failure else "",
         setting=setting,
         tried=[
-            TriedSetting(
-                run=run.name,
-                setting=dict(run.settings),
-                validation=validation(run, queue) if queue.result(run) is not None else None,
-                chosen=run is row.chosen,
-            )
+            TriedSetting(run.name, dict(run.settings), validation(run, queue), run is row.chosen)
             for run in row.tried
         ],
         runs=[_seed_result(run, queue) for run in _finished(row, queue)],
@@ -150,39 +133,28 @@ def compare_rows(
     metrics = common_metrics(result.test.get("score", {}) for result in results)
     families: dict[str, list[Pairing]] = {}
     for group in ["", *(_groups(systems) if by_group else ())]:
-        masks = {label: _mask(system, group) for label, system in systems.items()}
-        values = {
-            label: np.mean(system.values("score", metrics, masks[label]), axis=0)
-            for label, system in systems.items()
-        }
+        masks, values = {}, {}
+        for label, system in systems.items():
+            counts = system.ranks[0].column("train_count")
+            masks[label] = popularity_groups(counts)[group] if group else system.all_targets
+            values[label] = np.mean(system.values("score", metrics, masks[label]), axis=0)
         for label, chosen in baselines(kinds, values):
             pairing = Pairing(
                 systems[label], [systems[each] for each in chosen], metrics, masks[label], group=group
             )
             families.setdefault(label, []).append(pairing)
-    return [
-        comparison
-        for family in families.values()
-        for comparison in compare_systems(family, flips=FEWEST_FLIPS)
-    ]
+    compared = [compare_systems(family, flips=FEWEST_FLIPS) for family in families.values()]
+    return [comparison for family in compared for comparison in family]
 
 
 def _finished(row: PlannedRow, queue: RunQueue) -> list[StudyRun]:
     return [run for run in row.seeds if queue.result(run) is not None]
 
 
-def _mask(system: System, group: str) -> Mask:
-    counts = system.ranks[0].column("train_count")
-    return popularity_groups(counts)[group] if group else system.all_targets
-
-
 def _groups(systems: Mapping[str, System]) -> list[str]:
     """Return the popularity groups that have a target, the rarest first."""
-    first = next(iter(systems.values()), None)
-    if first is None:
-        return []
-    counts = first.ranks[0].column("train_count")
-    return [name for name, where in popularity_groups(counts).items() if where.any()]
+    groups = [popularity_groups(system.ranks[0].column("train_count")) for system in systems.values()]
+    return [name for name, mask in groups[0].items() if mask.any()] if groups else []
 
 
 def _seed_result(run: StudyRun, queue: RunQueue) -> SeedResult:

@@ -71,7 +71,11 @@ def tune(
         InputError: Optuna is missing, the input is wrong, ``out`` contains another search, or no trial
             finishes.
     """
-    _require_optuna()
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("alterrec tune needs Optuna; install it with pip install 'alterrec[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = dict(overrides or {})
     _check(trials, overrides)
     fixed = {**overrides, **EVERY_RUN, "run.seed": seed}
@@ -108,14 +112,6 @@ def tune(
         result = replace(result, train=_train_command(recipe, settings, source))
     result.save(inputs, command)
     return result
-
-
-def _require_optuna() -> None:
-    try:
-        import optuna
-    except ImportError:
-        raise InputError("alterrec tune needs Optuna; install it with pip install 'alterrec[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def _check(trials: int, overrides: Mapping[str, Any]) -> None:

@@ -113,20 +113,13 @@ class TuneResult:
     def table(self, rows: int = 5) -> Table:
         """Return a table of the best settings."""
         keys = list(dict.fromkeys(key for trial in self.trials for key in trial.settings))
-        return Table(
-            ("trial", *keys, f"validation {metric_name(self.metric)}", "best epoch", "time"),
-            tuple(
-                (
-                    str(trial.number),
-                    *(short_value(trial.settings[key]) for key in keys),
-                    f"{100 * (trial.value or 0.0):.2f}%",
-                    str(trial.best_epoch or "-"),
-                    duration(trial.seconds or 0.0),
-                )
-                for trial in self.ranking[:rows]
-            ),
-            title=f"{self.model}: the best of {len(self.trials)} trials",
-        )
+        cells = []
+        for trial in self.ranking[:rows]:
+            settings = (short_value(trial.settings[key]) for key in keys)
+            score, best_epoch = f"{100 * (trial.value or 0.0):.2f}%", str(trial.best_epoch or "-")
+            cells.append((str(trial.number), *settings, score, best_epoch, duration(trial.seconds or 0.0)))
+        columns = ("trial", *keys, f"validation {metric_name(self.metric)}", "best epoch", "time")
+        return Table(columns, tuple(cells), title=f"{self.model}: the best of {len(self.trials)} trials")
 
     def __str__(self) -> str:
         return plain(self.table())
@@ -149,8 +142,7 @@ class TuneResult:
             "trials": [asdict(trial) | {"best_epoch": trial.best_epoch} for trial in self.trials],
         }
         write_json(self.path / "study.json", study)
-        keys = list(inputs["search"])
-        text = io.StringIO()
+        keys, text = list(inputs["search"]), io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         header = ["trial", "state", *keys, f"validation {self.metric}"]
         lines.writerow([*header, "best_epoch", "epochs", "seconds", "reason"])
@@ -272,31 +264,27 @@ class TrialRunner:
         import optuna
 
         known = self.study.get_trials(deepcopy=False)
-        self._fail_if_hopeless(known)
+        failed = [trial for trial in known if state_of(trial) == "failed"]
+        finished = any(state_of(trial) == "finished" for trial in known)
+        if not finished and len(failed) >= min(STARTUP, self.wanted):
+            reason = failed[-1].user_attrs.get("reason", "")
+            raise InputError(f"{len(failed)} trials failed and none finished; the last: {reason}")
         for frozen in known:
             if frozen.state.is_finished():
                 continue
             lock = LockFile.try_acquire(self._lock_path(frozen.number))
             if lock is None:
                 continue
-            if self.study.get_trials(deepcopy=False)[frozen.number].state.is_finished():
-                # Another process finished it after `known` was read.
-                lock.release()
-                continue
-            self._set_seed(frozen.number)
-            return optuna.Trial(self.study, frozen._trial_id), lock
+            if not self.study.get_trials(deepcopy=False)[frozen.number].state.is_finished():
+                self._set_seed(frozen.number)
+                return optuna.Trial(self.study, frozen._trial_id), lock
+            # Another process finished it after `known` was read.
+            lock.release()
         if len(known) >= self.wanted:
             return None
         self._set_seed(len(known))
         trial = self.study.ask()
         return trial, LockFile.acquire(self._lock_path(trial.number))
-
-    def _fail_if_hopeless(self, known: Sequence[optuna.trial.FrozenTrial]) -> None:
-        failed = [trial for trial in known if state_of(trial) == "failed"]
-        finished = any(state_of(trial) == "finished" for trial in known)
-        if not finished and len(failed) >= min(STARTUP, self.wanted):
-            reason = failed[-1].user_attrs.get("reason", "")
-            raise InputError(f"{len(failed)} trials failed and none finished; the last: {reason}")
 
     def _set_seed(self, number: int) -> None:
         """Seed the sampler by trial, so that the draws do not depend on which process drew before."""
