@@ -300,7 +300,7 @@ def test_a_format_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytes
 
 def test_an_unknown_format(folder: Path) -> None:
     assert message(lambda: load_dataset(folder, format="spits")) == (
-        "unknown data format 'spits'; choose one of splits, interactions; did you mean 'splits'?"
+        f"unknown data format 'spits'; choose one of {', '.join(READERS)}; did you mean 'splits'?"
     )
     assert "interactions.csv or interactions.parquet is missing" in message(
         lambda: load_dataset(folder, format="interactions")

@@ -13,6 +13,7 @@ import pkgutil
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,10 @@ import pytest
 from conftest import Outcome
 
 import alterrec
+from alterrec import recipe
 from alterrec.data import readers
+from alterrec.models import catalogue
+from alterrec.models.reads import resolve_read
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -69,6 +73,20 @@ def test_examples_of_a_page(
             assert runner.failures == 0
         else:
             exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_system_of_a_page_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    (entry,) = re.findall(r'^"gru_plain": (.*),$', text, re.MULTILINE)
+    (toml,) = re.findall(r"^# recipes/models/gru_plain.toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.setitem(catalogue.MODELS, "gru_plain", eval(entry, {"Entry": catalogue.Entry}))
+    shipped = recipe._shipped
+    monkeypatch.setattr(
+        recipe,
+        "_shipped",
+        lambda kind, name: tomllib.loads(toml) if name == "gru_plain" else shipped(kind, name),
+    )
+    assert resolve_read("gru_plain", overrides={"gru.hidden": 8}).id.session == "gru"
 
 
 def test_the_pages_are_found_and_have_examples() -> None:

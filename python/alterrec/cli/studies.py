@@ -12,6 +12,7 @@ from alterrec.cli import options
 from alterrec.cli.application import DONE, INTERNAL_ERROR, INTERRUPTED, app, command_line, guarded
 from alterrec.console import Watcher, print_line, warn
 from alterrec.errors import WRONG_INPUT
+from alterrec.models.catalogue import MODELS
 from alterrec.report.tables import show
 
 STOPPED = "stopped; run the same command again to resume"
@@ -40,8 +41,7 @@ def study(
             "--quick",
             help="A coarse answer in minutes: one seed, no search; model.dim 32, schedule.epochs 12, "
             "data.prefixes 4, optim.lr 0.01 unless --set changes them; without --only the systems "
-            "popularity, itemknn, vsknn, id_only, nfrec_concat, independent, sasrec, bert4rec, bsarec, "
-            "srgnn, hggnn, core, gru4rec, unisrec, fdsa, s3rec, llm2sasrec, alterrec, alterrec_aug.",
+            f"{', '.join(name for name, entry in MODELS.items() if entry.quick)}.",
         ),
     ] = False,
     seeds: Annotated[

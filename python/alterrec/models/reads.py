@@ -73,7 +73,7 @@ def resolve_read(
     if entry.trains and recipe.schedule.regime != entry.regime:
         raise InputError(
             f"schedule.regime is {recipe.schedule.regime!r}, but {model} has {len(entry.networks)} "
-            f"network{'s' if len(entry.networks) > 1 else ''}; leave it at {entry.regime!r}"
+            f"network{'s' if len(entry.networks) > 1 else ''}; use {entry.regime!r}"
         )
     return recipe
 
