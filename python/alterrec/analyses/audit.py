@@ -143,9 +143,13 @@ def check_data(data: Dataset) -> Checks:
 
 def copied_sessions(data: Dataset, earlier: str, later: str) -> Copies:
     """Sessions of ``later`` that also occur in ``earlier``."""
-    known = {_key(data.splits[earlier], row) for row in range(data.splits[earlier].num_sessions)}
+
+    def keys(store: SessionStore) -> list[bytes]:
+        return [store.session(row).tobytes() for row in range(store.num_sessions)]
+
+    known = set(keys(data.splits[earlier]))
     store, names = data.splits[later], data.session_names.get(later, [])
-    rows = [row for row in range(store.num_sessions) if _key(store, row) in known]
+    rows = [row for row, key in enumerate(keys(store)) if key in known]
     by_length = sorted(rows, key=lambda row: -int(store.lengths[row]))
     return Copies(
         earlier=earlier,
@@ -217,13 +221,12 @@ def drift(data: Dataset, split: str) -> Drift:
     """Distance of a split's item distribution from train's, and that of random train sessions."""
     store = data.splits[split]
     train_V = np.asarray(data.train.item_counts(), np.float64)
+    sessions = data.train.num_sessions
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(DRAWS):
-        rows = rng.choice(
-            data.train.num_sessions, min(store.num_sessions, data.train.num_sessions // 2), replace=False
-        )
-        chosen_R = np.isin(np.arange(data.train.num_sessions), rows)
+        rows = rng.choice(sessions, min(store.num_sessions, sessions // 2), replace=False)
+        chosen_R = np.isin(np.arange(sessions), rows)
         items = data.train.items[np.repeat(chosen_R, data.train.lengths)]
         part_V = np.bincount(items, minlength=data.num_items)
         drawn.append(jensen_shannon(part_V, train_V - part_V))
@@ -241,10 +244,6 @@ def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
     """
     counts = np.asarray(first, np.float64), np.asarray(second, np.float64)
     return float(jensenshannon(*counts, base=2)) if all(each.sum() for each in counts) else 0.0
-
-
-def _key(store: SessionStore, row: int) -> bytes:
-    return bytes(store.session(row).tobytes())
 
 
 def _hash_sums(
@@ -301,14 +300,11 @@ def _groups(dataset: Dataset, ranks: Mapping[str, Ranks]) -> list[Group]:
     """Metrics of item-kNN and of text neighbours by popularity of the target."""
     names = {"neighbours": "item-kNN", "text": "text neighbours"}
     views = {view: ranks[name] for view, name in names.items() if name in ranks}
-    targets = next(iter(ranks.values())).targets
-    masks = saved.popularity_groups(dataset.train_counts[targets])
-    return [
-        Group(**group)
-        for group in saved.group_metrics(
-            masks, lambda where: {view: part.metrics(where=where) for view, part in views.items()}
-        )
-    ]
+    masks = saved.popularity_groups(dataset.train_counts[ranks["item-kNN"].targets])
+    groups = saved.group_metrics(
+        masks, lambda where: {view: part.metrics(where=where) for view, part in views.items()}
+    )
+    return [Group(**group) for group in groups]
 
 
 def _text_benefit(dataset: Dataset, ranks: Mapping[str, Ranks], blend: Untrained) -> TextBenefit:

@@ -234,14 +234,13 @@ class Audit(Report):
         )
 
     def _summary(self) -> str:
-        names = {
-            severity: [finding.check for finding in self.findings if finding.severity == severity]
-            for severity in ("bad", "look")
-        }
-        rated = [f"rated {severity}: {listed(own)}" for severity, own in names.items() if own]
+        found, rated = self.findings, []
+        for severity in ("bad", "look"):
+            names = [finding.check for finding in found if finding.severity == severity]
+            rated += [f"rated {severity}: {listed(names)}"] if names else []
         if not rated:
-            return f"All {len(self.findings)} checks of the data are fine."
-        return f"Some of the {len(self.findings)} checks of the data are not fine ({'; '.join(rated)})."
+            return f"All {len(found)} checks of the data are fine."
+        return f"Some of the {len(found)} checks of the data are not fine ({'; '.join(rated)})."
 
     def _caveats(self) -> list[str]:
         caveats = list(self.notes)
@@ -257,7 +256,7 @@ class Audit(Report):
 
     def _checks_section(self) -> Section:
         found = self.findings
-        rows = tuple((f"{finding.severity} · {finding.check}", finding.text) for finding in found)
+        rows = tuple((f"{each.severity} · {each.check}", each.text) for each in found)
         bad = frozenset(place for place, finding in enumerate(found) if finding.severity == "bad")
         table = Table(("severity and check", "result"), rows, prose=True, strong=bad)
         data = DataTable(table, [finding.record() for finding in found])
@@ -346,7 +345,15 @@ def check_findings(found: Checks, statistics: Statistics) -> list[Finding]:
         _order_finding(found, statistics),
         *_target_findings(statistics),
         *_text_findings(found, statistics),
-        *_drift_findings(found),
+        *(
+            Finding(
+                _severity(each.distance - each.expected, *DRIFT),
+                f"drift to {SPLITS[each.split]}",
+                "The Jensen-Shannon distance (0 to 1) of its item distribution from that of train is "
+                f"{each.distance:.2f}; for as many random train sessions it is {each.expected:.2f}.",
+            )
+            for each in found.drift
+        ),
     ]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -379,16 +386,10 @@ def can_text_help(text: TextBenefit | None, baselines: Mapping[str, Metrics]) ->
         share = percent(text.items_with_text)
         return "no", f"Can text help here? Hardly. Only {share} of the items have a text. {found}"
     if extra < NEGLIGIBLE and text.gain.high < NEGLIGIBLE:
-        return (
-            "no",
-            f"Can text help here? There is no sign of it. {found} {gain} Text adds no more targets to "
-            "item-kNN than a list of popular items does.",
-        )
-    return (
-        "perhaps",
-        f"Can text help here? Perhaps. {found} {gain} This plain sum shows no gain, but a trained text "
-        "network may do better.",
-    )
+        reason = "Text adds no more targets to item-kNN than a list of popular items does."
+        return "no", f"Can text help here? There is no sign of it. {found} {gain} {reason}"
+    outlook = "This plain sum shows no gain, but a trained text network may do better."
+    return "perhaps", f"Can text help here? Perhaps. {found} {gain} {outlook}"
 
 
 def _severity(value: float, look: float, bad: float) -> Severity:
@@ -471,15 +472,3 @@ def _text_findings(found: Checks, statistics: Statistics) -> list[Finding]:
     missing = f"{percent(share)} of the items have a text, of {statistics.text.words:.1f} words on average."
     severity: Severity = "bad" if share < WITHOUT_TEXT else "look" if share < 0.99 else "fine"
     return [Finding(ties, "identical texts", similar), Finding(severity, "items without text", missing)]
-
-
-def _drift_findings(found: Checks) -> list[Finding]:
-    return [
-        Finding(
-            _severity(each.distance - each.expected, *DRIFT),
-            f"drift to {SPLITS[each.split]}",
-            f"The Jensen-Shannon distance (0 to 1) of its item distribution from that of train is "
-            f"{each.distance:.2f}; for as many random train sessions it is {each.expected:.2f}.",
-        )
-        for each in found.drift
-    ]

@@ -163,8 +163,6 @@ class Balance(Report):
 
         The share of gradient exists only if one loss trains both parts. Loss and metric are relative to what
         the part reaches alone if runs of both parts alone were given, else to what the whole model reaches.
-        Progress of loss is the decrease from the loss of uniform guessing, the logarithm of the number of
-        items.
         """
         start = math.log(self.items)
 
@@ -277,12 +275,8 @@ class Balance(Report):
             f"{each.name}: ID {_percent(each.id)}, text {_percent(each.text)}" for each in self.indicators()
         ]
         numbers = f" Indicators: {'; '.join(indicators)}." if indicators else ""
-        weak = (
-            ""
-            if self.has_parts_alone
-            else " Without runs of each part alone, a weak part cannot be told from a suppressed one."
-        )
-        return f"{verdicts[self.verdict()]}{numbers}{weak}"
+        weak = " Without runs of each part alone, a weak part cannot be told from a suppressed one."
+        return f"{verdicts[self.verdict()]}{numbers}{'' if self.has_parts_alone else weak}"
 
     def _found_sentence(self) -> Iterator[str]:
         if not self.found:
@@ -299,8 +293,7 @@ class Balance(Report):
         ]
         yield (
             f"Both parts find {100 * shares[0]:.1f}% of the {count(self.targets)} test targets among their "
-            "first "
-            f"20 items, {listed(others)}." + (f" The score finds {listed(found)}." if found else "")
+            f"first 20 items, {listed(others)}." + (f" The score finds {listed(found)}." if found else "")
         )
 
     def _oracle_sentence(self) -> Iterator[str]:

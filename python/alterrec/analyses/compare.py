@@ -40,10 +40,7 @@ from alterrec.results import DataSummary, RunFolder, read_run, reported_split
 
 EVERY_VIEW = "each"
 PLOTTED = ("hits@20", "ndcg@20")
-GROUPS = {
-    "popularity": "By popularity of the target",
-    "length": "By session length",
-}
+GROUPS = {"popularity": "By popularity of the target", "length": "By session length"}
 GROUP_NOTES = {
     "popularity": "Targets are grouped by how often they occur in training. Cold targets never occur there.",
     "length": "Targets are grouped by the number of items before them in the session.",

@@ -89,6 +89,8 @@ def _popularity(axes: Axes, curve: Sequence[tuple[int, int]], top: Mapping[int, 
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("items by popularity, the most popular first")
     axes.set_title("Interactions of each item in train")
-    axes.set_ylim(bottom=0.8)
+    # The labels need room above the curve, a quarter of its height.
+    highest = max(counts, default=1)
+    axes.set_ylim(0.8, highest * (highest / 0.8) ** 0.25)
     axes.grid(axis="both")
     axes.minorticks_off()
