@@ -77,7 +77,6 @@ class Watcher:
             self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
         line = _epoch_line(event) if event.kind == "epoch_end" else event.message
         if line and event.kind != "done":
             if self._bar is None:

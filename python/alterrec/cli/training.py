@@ -28,9 +28,7 @@ def train(
     model: options.ModelName = "alterrec",
     data: options.Data = None,
     format: options.Format = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run; default: a new one under runs/.")
-    ] = None,
+    out: Annotated[Path | None, options.folder("Folder of the run; default: a new one under runs/.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers; default 0.")] = None,
     preset: options.Presets = None,
     text_encoder: options.TextEncoder = None,
