@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -40,6 +41,7 @@ EVERY_RUN = {"run.baselines": False, "run.report": False}
 # several times take longer.
 OVERHEAD = 2.0
 START_SECONDS = 6.0
+POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,15 +250,7 @@ def epoch_operations(recipe: Recipe, sizes: DataSizes) -> float:
 def _operations_per_second() -> float:
     """Return the speed of float32 matrix products on this machine, the best of five."""
     left, right = np.ones((512, 64), np.float32), np.ones((64, 4096), np.float32)
-    best = np.inf
-    for _ in range(5):
-        began = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - began)
-    return float(2 * 512 * 64 * 4096 / best)
-
-
-POLL_SECONDS = 0.25
+    return 2 * 512 * 64 * 4096 / min(timeit.repeat(lambda: left @ right, number=1, repeat=5))
 
 
 @dataclass

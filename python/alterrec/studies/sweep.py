@@ -273,7 +273,7 @@ def _best(points: Sequence[Point]) -> Point:
 
 
 def _values_text(point: Point) -> str:
-    return listed([str(value) for value in point.values])
+    return listed([*map(str, point.values)])
 
 
 def _line_section(study: StudyResult) -> Iterator[Section]:
