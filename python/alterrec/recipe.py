@@ -145,7 +145,8 @@ def resolve(
         known = recipe_names(ORIGINAL)
         if model not in known:
             raise InputError(
-                f"preset 'original' with model {model!r}; it exists for baselines with their own paper: "
+                f"preset 'original' does not exist for model {model!r}; use it with a baseline that has "
+                "its own paper: "
                 f"{', '.join(known)}"
             )
         _merge(tables, _shipped(ORIGINAL, model))
@@ -261,7 +262,7 @@ def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
     schema = tables.pop("schema", 1)
     if schema > RECIPE_SCHEMA:
         raise InputError(
-            f"its schema is {schema}, this version reads up to {RECIPE_SCHEMA}; install a newer alterrec"
+            f"its schema is {schema}, but this version reads up to {RECIPE_SCHEMA}; install a newer alterrec"
         )
     for old, new in RENAMED.items():
         table, field = old.split(".")
@@ -272,7 +273,9 @@ def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
         table, field = old.split(".")
         found = tables.get(table, {}).pop(field, only)
         if found != only:
-            raise InputError(f"{old} is {found!r}, but this version can only do {only!r}; use an earlier one")
+            raise InputError(
+                f"{old} is {found!r}, but this version supports only {only!r}; use an earlier one"
+            )
     return {name: table for name, table in tables.items() if table != {}}
 
 

@@ -164,7 +164,7 @@ class ModelSettings(SettingsTable):
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSettings:
         if self.dim % self.heads:
-            raise ValueError(f"dim is {self.dim}, heads is {self.heads}; choose heads that divide dim")
+            raise ValueError(f"dim is {self.dim} and heads is {self.heads}; choose heads that divide dim")
         return self
 
 

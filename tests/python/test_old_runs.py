@@ -165,10 +165,10 @@ def test_a_run_is_resumed_after_keys_were_added_renamed_and_removed(tmp_path: Pa
 def test_what_a_removed_key_meant_is_refused_where_it_was_used(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text('model_name = "sasrec"\n[schedule]\nnap = 3\n', "utf-8")
-    with pytest.raises(InputError, match=r"schedule\.nap is 3, but this version can only do 0"):
+    with pytest.raises(InputError, match=r"schedule\.nap is 3, but this version supports only 0"):
         recipe.load_recipe(file)
     file.write_text('model_name = "sasrec"\nschema = 99\n', "utf-8")
-    with pytest.raises(InputError, match="its schema is 99, this version reads up to 1"):
+    with pytest.raises(InputError, match="its schema is 99, but this version reads up to 1"):
         recipe.load_recipe(file)
 
 

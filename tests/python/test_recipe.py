@@ -60,7 +60,7 @@ def test_a_model_of_its_own_paper_wins_over_other_presets_and_reads_back(model: 
 
 
 def test_a_model_without_a_paper_of_its_own_has_no_original() -> None:
-    with pytest.raises(InputError, match=r"preset 'original' with model 'alterrec'; it exists for .*sasrec"):
+    with pytest.raises(InputError, match=r"preset 'original' does not exist for model .alterrec.; .*sasrec"):
         resolve("alterrec", ("original",))
 
 
@@ -125,7 +125,7 @@ def test_a_value_given_as_text_is_read_as_the_field_is(key: str, text: str, valu
         ("fusion.alpha", "-0.1", ["fusion.alpha is -0.1", "greater than or equal to 0"]),
         ("optim.lr", "0", ["optim.lr is 0;", "greater than 0"]),
         ("model.dropout", "1", ["model.dropout is 1;", "less than 1"]),
-        ("model.heads", "3", ["dim is 64, heads is 3", "heads that divide dim"]),
+        ("model.heads", "3", ["dim is 64 and heads is 3", "heads that divide dim"]),
         ("id.temperature", "0", ["id.temperature is 0", "above 0, or 'learned'"]),
         ("run.memory_budget", "plenty", ["run.memory_budget is 'plenty'", "512MiB"]),
         ("run.seed", "-1", ["run.seed is -1", "greater than or equal to 0"]),

@@ -82,7 +82,7 @@ def test_description_names_epochs_networks_and_teachers() -> None:
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
     with pytest.raises(
-        InputError, match=r"schedule.warmup is 4, schedule.epochs is 5.*set schedule.epochs to 8"
+        InputError, match=r"schedule.warmup is 4 and schedule.epochs is 5.*set schedule.epochs to 8"
     ):
         phases(resolve("alterrec", overrides={"schedule.warmup": 4, "schedule.epochs": 5}))
 

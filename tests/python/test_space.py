@@ -85,7 +85,7 @@ def test_what_is_no_space_is_refused_in_words(key: str, text: str, parts: list[s
 
 def test_keys_that_depend_on_each_other_are_tried_together() -> None:
     assert len(read(model__dim="30,60", model__heads="3,5")) == 2
-    with pytest.raises(InputError, match=r"dim is 32, heads is 3"):
+    with pytest.raises(InputError, match=r"dim is 32 and heads is 3"):
         read(model__dim="32,30", model__heads="2,3")
 
 

@@ -99,7 +99,7 @@ def test_any_table_of_ids_may_start_from_text(start: str) -> None:
 def test_too_wide_a_table_is_refused_with_ways_out() -> None:
     recipe = resolve("llm2sasrec", overrides={"model.dim": 16})
     vectors_VF = torch.from_numpy(text_like_vectors(width=12))
-    with pytest.raises(InputError, match=r"model.dim is 16.*40 text vectors have 12.*at most 12.*projection"):
+    with pytest.raises(InputError, match=r"model.dim is 16.*40 text vectors of 12.*at most 12.*projection"):
         build_model(recipe, ModelInputs(NUM_ITEMS, vectors_VF, TRAINED))
     with pytest.raises(InputError, match="at most 9"):
         build_model(recipe, ModelInputs(9, vectors_VF[:9], TRAINED[:9]))

@@ -192,7 +192,11 @@ def test_a_setting_that_diverges_counts_as_failed(shop: Path, tmp_path: Path) ->
 @pytest.mark.usefixtures("optuna")
 def test_a_search_in_which_nothing_works_is_given_up(shop: Path, tmp_path: Path) -> None:
     taught = FIXED | {"schedule.epochs": 5}
-    with pytest.raises(InputError, match=r"5 trials failed and none finished; the last: .*of 26 candidates"):
+    with pytest.raises(
+        InputError,
+        match=r"5 trials failed and none finished; the last one failed with: "
+        ".*of 26 candidates",
+    ):
         tune(shop, "alterrec", {"window.last": "100..900"}, trials=9, out=tmp_path / "out", overrides=taught)
 
 

@@ -287,14 +287,14 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"model__dim": 4}, "model.dim is 8 there and 4 here; set model.dim=8"),
-        ({"model__layers": 3}, "model.layers is 2 there and 3 here"),
-        ({"model__inner": 8}, "model.inner is 16 there and 8 here"),
-        ({"text__experts": 4}, "text.experts is 3 there and 4 here"),
-        ({"model__heads": 4}, "model.heads is 2 there and 4 here"),
-        ({"model__max_len": 51}, "has 50 positions, model.max_len is 51; set model.max_len=50"),
-        ({"id__session": "transformer"}, r"has session.blocks.\S+.bias, which the model has not"),
-        ({"id__session": "recency"}, "model.init_from is set and the model is 'unisrec_pretrained'"),
+        ({"model__dim": 4}, "model.dim 8, but this run has 4; set model.dim=8"),
+        ({"model__layers": 3}, "model.layers 2, but this run has 3"),
+        ({"model__inner": 8}, "model.inner 16, but this run has 8"),
+        ({"text__experts": 4}, "text.experts 3, but this run has 4"),
+        ({"model__heads": 4}, "model.heads 2, but this run has 4"),
+        ({"model__max_len": 51}, "has 50 positions, but model.max_len is 51; set model.max_len=50"),
+        ({"id__session": "transformer"}, r"has session.blocks.\S+.bias, which the model does not have"),
+        ({"id__session": "recency"}, "model.init_from is set, but the model is 'unisrec_pretrained'"),
     ],
 )
 def test_other_sizes_are_named(tmp_path: Path, changes: dict[str, Any], part: str) -> None:
@@ -313,10 +313,10 @@ def test_vectors_of_another_width_and_other_files_are_named(tmp_path: Path) -> N
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "text.pth").write_text("not a file of tensors")
     for name, part in {
-        "wide.pth": f"text vectors have 768 columns there and {WIDTH} here",
-        "other.pth": "unknown layout, without adapter.gates_FE",
+        "wide.pth": f"needs text vectors of 768 columns, but this run has {WIDTH}",
+        "other.pth": "unknown layout: adapter.gates_FE is missing",
         "list.pth": "unknown layout",
-        "text.pth": "not a file of tensors by torch.save",
+        "text.pth": "not a file of tensors written by torch.save",
         "none.pth": "no such file or run folder",
     }.items():
         with pytest.raises(InputError, match=part):
@@ -356,7 +356,7 @@ def test_a_run_of_ours_is_tuned_on_other_data_and_needs_no_path_afterwards(tmp_p
     with pytest.raises(InputError, match="no such file or run folder"):
         fit(small_dataset(), "unisrec_pretrained", out=tmp_path / "next", overrides=overrides)
     other = overrides | {"model.init_from": str(tmp_path / "gone"), "text.standardise": True}
-    with pytest.raises(InputError, match=r"text.standardise is False there and True here"):
+    with pytest.raises(InputError, match=r"text.standardise False, but this run has True"):
         fit(small_dataset(), "unisrec_pretrained", out=tmp_path / "next", overrides=other)
 
 

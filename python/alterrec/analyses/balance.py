@@ -128,7 +128,7 @@ def _check(fused: Sequence[RunFolder], read: Sequence[RunFolder]) -> None:
         if run.result.model not in known:
             raise InputError(
                 f"{folder_name(run.path)} is a run of {run.result.model}, neither a fusion of ID and text "
-                f"nor one of them alone; to runs of {first.result.model} add runs of {', '.join(known)}"
+                f"nor one of them alone; to runs of {first.result.model} add only runs of {', '.join(known)}"
             )
     for run in read:
         reason = reason_not_comparable(first.result, run.result)

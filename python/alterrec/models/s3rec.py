@@ -85,8 +85,8 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     network = network_of(recipe, recipe.id, id_items(recipe, inputs), objectives={"pretrain": tasks})
     if not isinstance(network.session, Transformer):
         raise InputError(
-            f"id.session is {recipe.id.session!r}; s3rec needs sasrec or transformer, as its pretraining "
-            "attends to both directions"
+            f"id.session is {recipe.id.session!r}; s3rec needs sasrec or transformer, because its "
+            "pretraining attends to both directions"
         )
     return alone(network)
 

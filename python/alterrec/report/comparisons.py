@@ -139,6 +139,8 @@ def _forest_panel(axes: Axes, rows: Sequence[ForestRow]) -> None:
             fontsize=9.5,
             fontweight="bold" if shown else "normal",
             zorder=4,
+            # Readable where the label crosses the line at zero.
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])

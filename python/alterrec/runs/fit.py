@@ -225,8 +225,8 @@ def evaluate_run(
     dataset = DataSource(data, columns or {}, drop_unknown, format).read(saved.recipe)
     if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
         raise InputError(
-            f"{run} was trained on {len(saved.vocabulary)} items, and the data has {dataset.num_items} items "
-            "that are not the same in the same order; use the items file of the training data"
+            f"{run} was trained on {len(saved.vocabulary)} items, but the data has {dataset.num_items} items "
+            "and they are not the same in the same order; use the items file of the training data"
         )
     if saved.users is not None and dataset.users is not None:
         dataset = dataset.with_users(saved.users)
@@ -336,4 +336,4 @@ def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Pa
         except FileExistsError:
             continue
         return path
-    raise InputError(f"runs/ has too many runs named {name}; give --out")
+    raise InputError(f"runs/ has too many runs named {name}; choose a folder with --out")

@@ -60,7 +60,7 @@ def start_from(path: str, model: Recommender, recipe: Recipe) -> None:
     ours = _by_common_name(parameters)
     if not {GATES, PLACES, INNER} <= ours.keys():
         raise InputError(
-            f"model.init_from is set and the model is {recipe.model_name!r}; use it with "
+            f"model.init_from is set, but the model is {recipe.model_name!r}; use it with "
             "unisrec_pretrained, or another model that has UniSRec's text adaptor and encoder"
         )
     source = _read(Path(path))
@@ -149,7 +149,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"{path} is not a file of tensors by torch.save ({reason}); give {LAYOUTS}"
+            f"{path} is not a file of tensors written by torch.save ({reason}); give {LAYOUTS}"
         ) from None
     return content if isinstance(content, Mapping) else {}
 
@@ -170,35 +170,35 @@ def _check_sizes(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Ten
     own = _sizes(ours)
     for key, size in _sizes(theirs).items():
         if size != own[key]:
-            raise InputError(f"{path}: {key} is {size} there and {own[key]} here; set {key}={size}")
+            raise InputError(f"{path} has {key} {size}, but this run has {own[key]}; set {key}={size}")
     there, here = (tensors[GATES].shape[0] for tensors in (theirs, ours))
     if there != here:
         raise InputError(
-            f"{path}: text vectors have {there} columns there and {here} here; use its text encoder "
+            f"{path} needs text vectors of {there} columns, but this run has {here}; use its text encoder "
             "(text.encoder, text.truncate_dim, data.vectors)"
         )
     if len(theirs[PLACES]) < len(ours[PLACES]):
         raise InputError(
-            f"{path} has {len(theirs[PLACES])} positions, model.max_len is {recipe.model.max_len}; "
+            f"{path} has {len(theirs[PLACES])} positions, but model.max_len is {recipe.model.max_len}; "
             f"set model.max_len={len(theirs[PLACES])}"
         )
     _check_names(path, theirs, ours)
     more = next((name for name in theirs if name.startswith("session.") and name not in ours), None)
     if more is not None:
-        raise InputError(f"{path} has {more}, which the model has not; set id.session=sasrec")
+        raise InputError(f"{path} has {more}, which the model does not have; set id.session=sasrec")
 
 
 def _check_names(path: str, theirs: Mapping[str, Tensor], wanted: Iterable[str]) -> None:
     missing = next((name for name in wanted if name not in theirs), None)
     if missing is not None:
-        raise InputError(f"{path} has an unknown layout, without {missing}; give {LAYOUTS}")
+        raise InputError(f"{path} has an unknown layout: {missing} is missing; give {LAYOUTS}")
 
 
 def _check_text(path: str, source: PretrainedWeights, recipe: Recipe) -> None:
     """Check what shapes do not show: attention heads, and whether text vectors have the same meaning."""
     if source.heads is not None and source.heads != recipe.model.heads:
         raise InputError(
-            f"{path}: model.heads is {source.heads} there and {recipe.model.heads} here; "
+            f"{path} has model.heads {source.heads}, but this run has {recipe.model.heads}; "
             f"set model.heads={source.heads}"
         )
     if source.recipe is None:
@@ -208,6 +208,6 @@ def _check_text(path: str, source: PretrainedWeights, recipe: Recipe) -> None:
         there, here = getattr(source.recipe.text, key), getattr(recipe.text, key)
         if there != here:
             raise InputError(
-                f"{path}: text.{key} is {there!r} there and {here!r} here; set text.{key}={there}, or "
+                f"{path} has text.{key} {there!r}, but this run has {here!r}; set text.{key}={there}, or "
                 "pretrain again"
             )

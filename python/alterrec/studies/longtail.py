@@ -116,11 +116,11 @@ def _rarest(study: StudyResult, labels: Sequence[str], metric: str) -> str:
         return ""
     label, most = max(known, key=lambda pair: pair[1].mean)
     lines = [
-        f"{metric_name(metric)}: {label} gains most over {study.reference} on the rarest targets "
-        f"({_described(groups[0])}), {_points(most)} percentage points."
+        f"{metric_name(metric)}: on the rarest targets ({_described(groups[0])}), {label} has the largest "
+        f"gain over {study.reference}: {_points(most)} percentage points."
     ]
     lines += [
-        f"On the most popular targets ({_described(groups[-1])}) its gain is {_points(common)}."
+        f"On the most popular targets ({_described(groups[-1])}), its gain is {_points(common)}."
         for common in _in_groups(study, label, groups[1:][-1:], metric)
     ]
     return " ".join(lines)

@@ -268,7 +268,9 @@ class TrialRunner:
         finished = any(state_of(trial) == "finished" for trial in known)
         if not finished and len(failed) >= min(STARTUP, self.wanted):
             reason = failed[-1].user_attrs.get("reason", "")
-            raise InputError(f"{len(failed)} trials failed and none finished; the last: {reason}")
+            raise InputError(
+                f"{len(failed)} trials failed and none finished; the last one failed with: {reason}"
+            )
         for frozen in known:
             if frozen.state.is_finished():
                 continue

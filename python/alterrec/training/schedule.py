@@ -83,8 +83,9 @@ def alternate(recipe: Recipe) -> list[Phase]:
     plan = recipe.schedule
     if 2 * plan.warmup > plan.epochs:
         raise InputError(
-            f"schedule.warmup is {plan.warmup}, schedule.epochs is {plan.epochs}; each of two networks is "
-            f"warmed up: set schedule.epochs to {2 * plan.warmup} or more, or schedule.warmup to "
+            f"schedule.warmup is {plan.warmup} and schedule.epochs is {plan.epochs}, but each of the two "
+            f"networks needs its warm-up; set schedule.epochs to {2 * plan.warmup} or more, or "
+            "schedule.warmup to "
             f"{plan.epochs // 2} or less"
         )
     cycle = 2 * plan.gap

@@ -74,7 +74,8 @@ class WindowRanks(NamedTuple):
         candidates = num_items - window.exclude_target - seen
         if not ranks.start < ranks.stop <= candidates:
             raise InputError(
-                f"window.first is {window.first}, window.last is {window.last}: ranks {ranks.start + 1}.."
+                f"window.first is {window.first} and window.last is {window.last}, which are the ranks "
+                f"{ranks.start + 1}.."
                 f"{ranks.stop} of {candidates} candidates; use 1 <= first <= last <= {candidates}, or "
                 "fractions such as --set window.last=0.1"
             )
