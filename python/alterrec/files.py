@@ -100,8 +100,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(
-            f"no {path.name} in {str(path.parent)!r}; it is written when a run ends; give the folder of a "
-            "finished run"
+            f"no {path.name} in {str(path.parent)!r}; give the folder of a finished run"
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; repeat the run") from None

@@ -39,9 +39,10 @@ def compare(
 
     Compares each system with the first, target by target, from the ranks saved in the run folders; no model
     is loaded and nothing is trained. Runs whose recipes differ only in run.seed are one system. For each
-    metric: the difference, its 95 % interval (bootstrap over sessions), the p-value of a paired permutation
-    test with Holm correction over all tests shown, the numbers of sessions won, tied and lost, and the
-    standard error over seeds. Also NDCG@20 by popularity of the target and by session length.
+    metric it prints the difference, its 95 % interval (bootstrap over sessions), the p-value of a paired
+    permutation test with Holm correction over all tests shown, the numbers of sessions won, tied and lost,
+    and the standard error over seeds. NDCG@20 is also compared by popularity of the target and by session
+    length.
 
     Runs with different data, different targets or a different rule for items of the session are refused.
 
@@ -72,11 +73,12 @@ def balance(
 ) -> int:
     """Decide whether ID or text dominates the training of a system.
 
-    Runs of one recipe are its seeds. The ID and the text part are compared by their share of the gradient,
-    the decrease of their loss and their metric. If runs of each part alone (id_only, text_only) are given
-    too, a part that is suppressed can be told from one that is weak on these data. docs/studies.md defines
-    the rules. Also shows which targets each part ranks in the top 20, how many of these the final score
-    keeps, and what a perfect choice between the two parts would reach. Needs neither a model nor data.
+    Runs that differ only in run.seed are one system. The ID and the text part are compared by their share
+    of the gradient, the decrease of their loss and their metric. If runs of each part alone (id_only,
+    text_only) are given too, a part that is suppressed can be told from one that is weak on these data.
+    docs/studies.md defines the rules. The report also shows which targets each part ranks in the top 20,
+    how many of these the final score keeps, and what a perfect choice between the two parts would reach.
+    No model and no data are loaded.
 
     With --json the page is written only if --out is given.
 
@@ -107,11 +109,11 @@ def audit(
 ) -> int:
     """Check a data set before training.
 
-    Looks for sessions shared by two splits, validation and test sessions before the end of training,
-    targets that repeat an item of their session or do not occur in training, near-identical texts, and
-    drift. Popularity, co-occurrence with the last item, item-kNN, V-SKNN and nearest texts are evaluated on
-    the test targets, to estimate whether text can help. Each check is rated fine, look or bad; the exit
-    code is 0 in every case.
+    The audit looks for sessions shared by two splits, validation and test sessions before the end of
+    training, targets that repeat an item of their session or do not occur in training, near-identical
+    texts, and drift. Popularity, co-occurrence with the last item, item-kNN, V-SKNN and nearest texts are
+    evaluated on the test targets, to estimate whether text can help. Each check is rated fine, look or
+    bad; the exit code is 0 in every case.
 
     With --json the page is written only if --out is given.
 

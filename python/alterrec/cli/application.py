@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,
     help="Session-based recommenders from item IDs and item text.",
-    epilog="Start with: alterrec train   (it needs no data: there is a built-in catalogue)",
+    epilog="Start with: alterrec train   (it needs no data files: it uses a built-in catalogue)",
 )
 train_app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=app.rich_markup_mode

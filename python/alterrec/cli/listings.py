@@ -24,7 +24,7 @@ Rows = dict[str, list[dict[str, Any]]]
 def list_(
     what: Annotated[
         Literal["models", "recipes", "encoders", "studies", "formats"],
-        typer.Argument(metavar="WHAT", help="models, recipes, encoders, studies or formats."),
+        typer.Argument(metavar="WHAT", help="What to list."),
     ],
     as_json: Json = False,
 ) -> int:

@@ -22,19 +22,26 @@ Data = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Data format; `alterrec list formats` shows all. Default: recognised."),
+    typer.Option(
+        metavar="NAME",
+        help="Data format; `alterrec list formats` shows all. Default: detected from the files.",
+    ),
 ]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
         metavar="OURS=THEIRS",
-        help="Name of a column in your files; ours are session_id, item_id, timestamp, user_id. Repeatable.",
+        help="Read a column of your files under our name: session_id, item_id, timestamp or user_id, e.g. "
+        "item_id=sku. Repeatable.",
     ),
 ]
 DropUnknown = Annotated[
     bool,
-    typer.Option("--drop-unknown", help="Drop and count session rows whose item is not in the items file."),
+    typer.Option(
+        "--drop-unknown",
+        help="Drop session rows whose item is not in the items file, and print their number.",
+    ),
 ]
 TextEncoder = Annotated[
     str | None,
@@ -53,11 +60,11 @@ Presets = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="best (default), paper or authors; original for a baseline's own paper; hd and amazon-m2 for "
-        "data sets. Repeatable or a,b; later presets override earlier ones.",
+        help="best (default), paper, authors, original (a baseline's own paper), hd or amazon-m2 (data "
+        "sets). Give several as a,b or repeat the option; later presets override earlier ones.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="System; `alterrec list models` shows all.")]
 

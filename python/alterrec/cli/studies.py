@@ -35,8 +35,8 @@ def study(
         bool,
         typer.Option(
             "--quick",
-            help="A coarse answer in minutes: one seed, no search; model.dim 32, schedule.epochs 12, "
-            "data.prefixes 4, optim.lr 0.01 unless --set changes them; without --only the systems "
+            help="Give a coarse answer in minutes: one seed, no search; model.dim 32, schedule.epochs 12, "
+            "data.prefixes 4, optim.lr 0.01 unless --set changes them. Without --only it runs "
             f"{', '.join(name for name, entry in MODELS.items() if entry.quick)}.",
         ),
     ] = False,
@@ -45,7 +45,10 @@ def study(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="Run only this system. Repeatable. A sweep accepts any one."),
+        typer.Option(
+            metavar="MODEL",
+            help="Run only this system. Repeatable. A sweep needs one system, which can be any.",
+        ),
     ] = None,
     over: Annotated[
         list[str] | None,
@@ -66,7 +69,8 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Preset of every run; default paper. Repeatable or a,b; later ones override earlier ones.",
+            help="Preset of every run; default paper. Give several as a,b or repeat the option; later ones "
+            "override earlier ones.",
         ),
     ] = None,
     settings: Annotated[
@@ -89,15 +93,16 @@ def study(
 ) -> int:
     """Reproduce a table or figure of the paper on your data.
 
-    table1, and any other study with --search, searches optim.lr {0.01, 0.001} and model.dropout {0.1, 0.3,
-    0.5} of every system on validation with one seed, as the paper did (dropout only where a system uses
-    it), then trains the chosen setting with all seeds and evaluates it on test. --out receives report.html,
-    NAME.md, the tables as .csv and .tex, the figures as PNG and SVG, and study.json with all numbers.
+    table1, and any other study with --search, first searches optim.lr {0.01, 0.001} and model.dropout {0.1,
+    0.3, 0.5} of every system on validation with one seed, as the paper did. Dropout is searched only where
+    a system uses it. The chosen setting is then trained with all seeds and evaluated on test. The study
+    writes report.html, NAME.md, the tables as .csv and .tex, the figures as PNG and SVG, and study.json
+    with all numbers to --out.
 
     Finished runs are kept in --runs by recipe and data, so studies reuse each other's runs. Ctrl-C stops;
     the same command resumes. Several such commands, on one or more machines that share the folders, divide
-    the work. A system that cannot use the data is N/A in the table. A failed run does not stop the others;
-    the exit code is 1 then.
+    the work. A system that cannot use the data is N/A in the table. A failed run does not stop the others,
+    but the exit code is then 1.
 
     \b
     Examples:

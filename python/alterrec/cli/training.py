@@ -135,7 +135,9 @@ def evaluate(
     run: options.RunFolder,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Data with the same items as the run; default: built-in data."),
+        typer.Option(
+            metavar="PATH", help="Folder of data with the same items as the run; default: built-in data."
+        ),
     ] = None,
     format: options.Format = None,
     column: options.Columns = None,
@@ -144,7 +146,8 @@ def evaluate(
 ) -> int:
     """Evaluate a saved run by view and by popularity of the target.
 
-    Every target is ranked among the whole catalogue.
+    The views are the final score and its parts, such as id and text. Every target is ranked among all
+    items.
 
     \b
     Example:

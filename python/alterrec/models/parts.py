@@ -201,8 +201,8 @@ def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> 
         if isinstance(part, IdTable):
             if recipe.id.start == "pca" and part.dim > min(count, width):
                 raise InputError(
-                    f"model.dim is {part.dim}, but with id.start 'pca', {count} text vectors of {width} columns "
-                    f"allow at most {min(count, width)}; lower model.dim, set id.start=projection, "
+                    f"model.dim is {part.dim}, but with id.start 'pca', {count} text vectors of {width} "
+                    f"columns allow at most {min(count, width)}; lower model.dim, set id.start=projection, "
                     "or use wider vectors: --text-encoder (all-MiniLM-L6-v2 has 384 columns) or, for lsa, "
                     "text.truncate_dim"
                 )

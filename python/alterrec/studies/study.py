@@ -129,7 +129,7 @@ def load_study(path: str | Path) -> StudyReport:
         >>> load_study("no-such-folder")
         Traceback (most recent call last):
             ...
-        alterrec.errors.InputError: no study.json in 'no-such-folder'; it is written when a run has ended
+        alterrec.errors.InputError: no study.json in 'no-such-folder'; give the folder of a finished run
     """
     result = results.read_study(Path(path))
     return StudyReport(result.study, Path(path), shown=find_study(result.study).report(result))
