@@ -109,7 +109,7 @@ def test_with_runs_of_each_part_alone_a_weak_part_is_not_a_dominated_one(tmp_pat
     assert [line.label for line in found.members] == [
         *("the whole", "ID inside", "ID only", "text inside", "text only")
     ]
-    assert found.caveats == ["There is one seed only, so the variation over seeds is unknown."]
+    assert found.caveats == ["There is only one seed, so the variation over seeds is unknown."]
 
 
 def test_separate_networks_do_not_compete_for_a_gradient(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def _curve(run: RunFolder) -> TrainingCurve:
 def _caveats(fused: Sequence[RunFolder], alone: Mapping[str, Sequence[RunFolder]]) -> list[str]:
     found = []
     if len(fused) == 1:
-        found.append("There is one seed only, so the variation over seeds is unknown.")
+        found.append("There is only one seed, so the variation over seeds is unknown.")
     if not all(epoch.parts for run in fused for epoch in run.epochs):
         found.append(NO_PART_LOSSES)
     missing = [part for part, runs in alone.items() if not runs]
@@ -175,7 +175,7 @@ def _caveats(fused: Sequence[RunFolder], alone: Mapping[str, Sequence[RunFolder]
         example = f" (for example {listed(systems)} on the same data)" if systems else ""
         found.append(
             f"No run of {listed([f'{PARTS[part]} alone' for part in missing])} was given{example}, so a part "
-            "that is weak in itself cannot be told from a dominated one."
+            "that is weak by itself cannot be told from a suppressed one."
         )
     for runs in alone.values():
         different = _different_keys(fused[0], runs[0]) if runs else []
