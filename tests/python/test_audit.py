@@ -135,7 +135,7 @@ def test_similar_texts_by_hand() -> None:
     assert [sorted(row) for row in found.near] == [["A bag of black tea", "A large bag of black tea"]]
 
 
-def test_one_word_apart_agrees_with_plain_loops() -> None:
+def test_texts_that_differ_in_one_word_agree_with_plain_loops() -> None:
     rng = np.random.default_rng(3)
     texts = [" ".join(rng.choice(list("abcdefg"), rng.integers(3, 7))) for _ in range(120)]
     words = [sorted(text.split()) for text in texts]

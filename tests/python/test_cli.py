@@ -151,7 +151,7 @@ def test_help_has_an_example(alterrec: Command, command: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("shop")
-def test_a_wrong_option_ends_with_2_and_says_what_is_allowed(
+def test_a_wrong_option_exits_with_2_and_names_what_is_expected(
     alterrec: Command, tmp_path: Path, arguments: list[str], parts: list[str]
 ) -> None:
     code, _, err = alterrec(*arguments)

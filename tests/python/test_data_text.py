@@ -73,7 +73,7 @@ def test_lsa_reads_only_the_chosen_fields() -> None:
     assert not only_brand[1].any()
 
 
-def test_lsa_of_other_texts_lies_in_the_space_of_the_first() -> None:
+def test_lsa_of_other_texts_uses_the_space_of_the_first() -> None:
     whole = text_vectors(GOODS)
     np.testing.assert_allclose(text_vectors(GOODS, of=GOODS), whole, atol=1e-6)
     swapped = ItemText({name: values[::-1] for name, values in GOODS.fields.items()})

@@ -21,7 +21,7 @@ def test_a_share_of_values_is_lost_and_the_others_grow(dtype: torch.dtype, share
     torch.testing.assert_close(thinned[alive].double().mean().item(), 3 / (1 - share), rtol=1e-2, atol=0.0)
 
 
-def test_each_value_is_drawn_apart_from_its_neighbours() -> None:
+def test_values_are_drawn_independently() -> None:
     """Four draws are cut from one word: no two of them are more alike than others."""
     torch.manual_seed(0)
     kept_N4 = dropout_mask(torch.empty(100_000, 4), 0.5)

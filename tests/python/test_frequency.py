@@ -63,7 +63,7 @@ def test_the_encoder_step_by_step_on_prefixes_without_padding() -> None:
 
 
 @pytest.mark.parametrize("faithful", [False, True])
-def test_what_lies_behind_a_prefix_is_not_seen(faithful: bool) -> None:
+def test_items_after_a_prefix_are_not_seen(faithful: bool) -> None:
     encoder, table = encoder_of(faithful), torch.randn(20, 8, dtype=torch.float64)
     items, lengths = torch.randint(20, (5, 6)), torch.tensor([1, 2, 3, 4, 6])
     vectors = encoder(table, items, lengths)

@@ -84,7 +84,7 @@ def test_states_of_a_step_are_those_of_the_layers_that_an_encoder_has(name: str,
     assert planned[1] - planned[0] == rows * 50 * 64 * 4 * (6 + 18 * layers)
 
 
-def test_users_that_stand_beside_items_are_planned_for() -> None:
+def test_memory_of_users_is_planned() -> None:
     """70,000 more rows of 8: the weights, two moments, a copy and a gradient; six tables of a step."""
 
     def training(users: int) -> int:

@@ -174,7 +174,7 @@ def test_rows_that_mislead_a_sample(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("place", [0, 63, 64, 700, 1023, 1999])
 @pytest.mark.parametrize("window", [(0, 0), (0, 5), (3, 900), (0, 2000)])
-def test_a_nan_is_found_wherever_it_lies(backend: str, place: int, window: tuple[int, int]) -> None:
+def test_a_nan_is_found_at_any_position(backend: str, place: int, window: tuple[int, int]) -> None:
     scores = np.random.default_rng(4).normal(size=(3, 2000)).astype(np.float32)
     scores[1, place] = np.nan
     for exclude in (None, [-1, place if window[1] < 2000 else -1, -1]):
@@ -200,7 +200,7 @@ def test_long_rows_cross_the_blocks_of_the_kernel(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(case=windows(), seed=st.integers(0, 2**64 - 1), data=st.data())
-def test_sample_lies_in_the_window_and_does_not_depend_on_the_batch(
+def test_sample_is_in_the_window_and_does_not_depend_on_the_batch(
     backend: str, case: Any, seed: int, data: st.DataObject
 ) -> None:
     scores, exclude, start, stop = case

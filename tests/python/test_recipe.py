@@ -34,7 +34,7 @@ def test_the_names_are_the_files() -> None:
 
 
 @pytest.mark.parametrize("file", SHIPPED)
-def test_a_shipped_recipe_says_why(file: str) -> None:
+def test_a_shipped_recipe_gives_its_reason(file: str) -> None:
     assert (RECIPES / file).read_text("utf-8").startswith("# ")
 
 

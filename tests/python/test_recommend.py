@@ -81,7 +81,7 @@ def test_no_sessions_no_answers(saved: SavedModel) -> None:
 
 
 @pytest.mark.parametrize(("k", "most"), [(0, 28), (29, 28), (-1, 28)])
-def test_k_out_of_range_says_how_many_candidates_there_are(popular: SavedModel, k: int, most: int) -> None:
+def test_k_out_of_range_reports_the_number_of_candidates(popular: SavedModel, k: int, most: int) -> None:
     with pytest.raises(InputError, match=rf"k is {k}; expected 1 to {most} .*minus 2 that are in a session"):
         popular.recommend([["i0", "i1", "i0"]], k=k)
     assert len(popular.recommend([["i0", "i1", "i0"]], k=most)[0]) == most

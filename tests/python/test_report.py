@@ -97,7 +97,7 @@ def test_everything_of_a_full_run_is_on_the_page(tmp_path: Path) -> None:
         assert (tmp_path / "run" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+def test_page_is_self_contained(tmp_path: Path) -> None:
     path = write_report(write_run(tmp_path / "run"))
     page = path.read_text("utf-8")
     assert {load[:1] for load in Outline(page).loads} == {"#"}
@@ -199,7 +199,7 @@ def test_no_cold_targets_no_word_about_cold(tmp_path: Path) -> None:
     assert "never occur in training" not in page.text
 
 
-def test_runs_beside_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: Path) -> None:
+def test_other_runs_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     data = result()["data"]
     beside = [

@@ -124,7 +124,7 @@ def test_groups_by_popularity_and_length(run: Path) -> None:
     }
 
 
-def test_item_cold_and_text_cold_are_told_apart(run: Path) -> None:
+def test_item_cold_and_text_cold_are_distinguished(run: Path) -> None:
     ranks, items = read_ranks(run), read_items(run)
     cold = cold_groups(ranks.column("target_id").tolist(), items)
     assert {name: np.flatnonzero(where).tolist() for name, where in cold.items()} == {
@@ -165,7 +165,7 @@ def test_the_old_name_of_the_extra_metrics_warns(run: Path) -> None:
         assert shown.beside is shown.extra_metrics
 
 
-def test_an_older_run_says_what_it_lacks(run: Path) -> None:
+def test_an_older_run_reports_what_it_lacks(run: Path) -> None:
     (run / "top.parquet").unlink()
     beside = read_extra_metrics(read_run(run))
     assert beside is not None

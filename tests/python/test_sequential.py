@@ -31,7 +31,7 @@ def test_core_starts_its_table_uniform_and_its_transformer_normal_under_every_pr
         assert bound(up.bias) == 0
 
 
-def test_gru4rec_starts_by_xavier_whatever_the_recipe_says() -> None:
+def test_gru4rec_starts_by_xavier_for_every_recipe() -> None:
     for preset in ("best", "paper", "authors"):
         start = network("gru4rec", (preset,), model__layers=2)
         std = (2 / (2000 + 16)) ** 0.5

@@ -152,9 +152,7 @@ def test_wrong_options_of_a_study(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reference_of_ones_own_is_run_and_held_against(
-    alterrec: Command, shop: Path, tmp_path: Path
-) -> None:
+def test_a_given_reference_is_run_and_compared(alterrec: Command, shop: Path, tmp_path: Path) -> None:
     code, out, err = alterrec(
         *("study", "longtail", "--data", shop, "--out", tmp_path / "out", "--quick", *SMALL),
         *("--only=sasrec", "--reference=popularity"),

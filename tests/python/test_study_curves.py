@@ -76,7 +76,7 @@ def fused(tmp_path: Path) -> Presentation:
     return imbalance.report(read_study(write_study(tmp_path, rows, study="imbalance")))
 
 
-def test_what_each_part_keeps_and_which_is_drowned(fused: Presentation) -> None:
+def test_share_kept_by_each_part_and_the_dominated_one(fused: Presentation) -> None:
     assert fused.findings == [
         # Text 0.05 of 0.10; ID 0.18 of 0.19 and 0.19 of 0.21, so 94.7 % and 90.5 %.
         "Text loses more: inside NFRec, text keeps 50 ± 0% of what it reaches alone, ID keeps 93 ± 3%.",
@@ -104,7 +104,7 @@ def test_the_table_at_the_best_epoch(fused: Presentation) -> None:
     assert table_.records[1]["validation ndcg@20"] == pytest.approx(0.185)
 
 
-def test_seeds_that_differ_show_no_drowning(tmp_path: Path) -> None:
+def test_seeds_that_differ_show_no_dominance(tmp_path: Path) -> None:
     rows = [
         trained("nfrec_concat", naive(0), naive(1), best=2),
         trained("id_only", single(0.18), single(0.76), best=2),
@@ -166,7 +166,7 @@ def test_what_alternation_gives(tmp_path: Path) -> None:
     assert len(plot.panels) == 2
 
 
-def test_a_training_without_hard_negatives_says_only_its_best_epoch(tmp_path: Path) -> None:
+def test_training_without_hard_negatives_reports_only_its_best_epoch(tmp_path: Path) -> None:
     rows = [trained("alterrec", turns(0.09, 0.12)[:2], best=1)]
     said = alternation.report(read_study(write_study(tmp_path, rows))).findings
     assert said == ["Validation Hits@20 chose epoch 1 of 2; in 0 of 1 runs this epoch has hard negatives."]

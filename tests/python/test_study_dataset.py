@@ -57,7 +57,7 @@ def made(start: int | None = 1_700_000_000, text: bool = True) -> Statistics:
     )
 
 
-def test_what_is_said_of_the_data() -> None:
+def test_findings_about_the_data() -> None:
     assert findings(made()) == [
         "200 items, 1,150 sessions of 7 users and 3,450 interactions, from 2023-11-14 to 2023-11-25 "
         "(12 days).",
@@ -133,7 +133,7 @@ def test_a_folder_is_described_without_training(alterrec: Command, shop: Path, t
     assert facts["statistics"]["splits"]["test"]["sessions"] == 20
 
 
-def test_the_list_says_that_it_has_no_systems(alterrec: Command) -> None:
+def test_the_list_shows_that_a_study_has_no_systems(alterrec: Command) -> None:
     listed = {
         row["name"]: row["systems"]
         for row in json.loads(alterrec("list", "studies", "--json").out)["studies"]

@@ -76,7 +76,7 @@ def test_gains_by_hand(study: StudyResult) -> None:
     assert gains_of(sasrec, bert4rec, groups_of(study), "ndcg@20")["cold"] == (0.0, 0.0)
 
 
-def test_what_is_said_leaves_small_groups_out(tmp_path: Path, study: StudyResult) -> None:
+def test_findings_leave_small_groups_out(tmp_path: Path, study: StudyResult) -> None:
     hits, ndcg, alterrec, sasrec = findings(study)
     assert hits == (
         "Hits@20: on the rarest targets (1-5 times in training; 40 targets, 20.0% of test), alterrec has the "
@@ -159,7 +159,7 @@ def runs(tmp_path: Path) -> RunQueue:
     return RunQueue(tmp_path / "runs", DataSource(tmp_path / "shop"), "fingerprint")
 
 
-def test_rows_are_held_against_the_reference_group_by_group(runs: RunQueue) -> None:
+def test_rows_are_compared_with_the_reference_by_group(runs: RunQueue) -> None:
     counts = [0, 3, 3, 500]
     rows = [plan_row(model, runs, {}, 1) for model in ("sasrec", "bert4rec")]
     finish(runs, rows[0].seeds[0], greater=[0, 0, 50, 50], counts=counts)

@@ -194,7 +194,7 @@ def test_folders_are_named_by_recipe_and_data(runs: RunQueue, tmp_path: Path) ->
     assert len({run.name, *(other.name for other in others)}) == 5
 
 
-def test_a_command_says_all_and_goes_on_where_there_is_a_checkpoint(runs: RunQueue, tmp_path: Path) -> None:
+def test_a_command_continues_from_a_checkpoint(runs: RunQueue, tmp_path: Path) -> None:
     runs.settings = {"text.encoder": "all-MiniLM-L6-v2", "cloze.ratio": 0.3}
     run = runs.make("text_only", {"optim.lr": 0.01}, 2)
     command = runs.command(run)
@@ -312,7 +312,7 @@ def test_ours_are_compared_with_the_best_baseline_of_each_metric_over_seeds(runs
     assert from_json(StudyResult, json.dumps(to_json(facts)), "study.json") == facts
 
 
-def test_without_a_rival_nothing_is_compared(runs: RunQueue) -> None:
+def test_without_a_baseline_nothing_is_compared(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 1) for model in ("alterrec", "id_only")]
     finish(runs, rows[0].seeds[0])
     facts = study_result(table1.STUDY, options("alterrec", "id_only"), rows, runs)
@@ -357,7 +357,7 @@ def test_an_unknown_study_names_the_nearest() -> None:
         find_study("tabel1")
 
 
-def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_describes_quick(capsys: pytest.CaptureFixture[str]) -> None:
     from alterrec import cli
 
     with pytest.raises(SystemExit):
@@ -367,7 +367,7 @@ def test_help_says_what_quick_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row in said for row in table1.QUICK_SYSTEMS)
 
 
-def test_before_any_run_the_size_of_the_data_says_how_long(runs: RunQueue) -> None:
+def test_before_any_run_the_time_is_estimated_from_the_size_of_the_data(runs: RunQueue) -> None:
     runs.sizes = DataSizes(2_000, np.full(1_000, 4), 100)
     small = plan_of([plan_row("id_only", runs, {}, 1)])
     assert "1 to go, roughly" in describe(small, runs, 1)

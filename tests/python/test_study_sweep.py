@@ -202,7 +202,7 @@ def test_points_tables_and_pictures(study: StudyResult) -> None:
     assert texts == ["13.00", "22.50", "12.00", "22.00"]
 
 
-def test_one_seed_says_nothing_of_chance_and_no_run_nothing_at_all(tmp_path: Path) -> None:
+def test_one_seed_gives_no_variation_and_no_run_no_finding(tmp_path: Path) -> None:
     rows = [swept(BASE, [20], [21]), swept(BASE | {"window.last": 0.05}, [10], [11], label="a")]
     over = [{"window.last": [0.05, 0.5]}]
     (said,) = findings(read_study(write_study(tmp_path, rows, over=over)))

@@ -133,7 +133,7 @@ def fused(tmp_path: Path) -> StudyResult:
     return read_study(write_study(tmp_path, FUSION, study="fusion", comparisons=FUSION_COMPARED))
 
 
-def test_fused_models_are_held_against_their_better_part(fused: StudyResult) -> None:
+def test_fused_models_are_compared_with_their_better_part(fused: StudyResult) -> None:
     # ID of NFRec, 31 against 20; text of FDSA, 38 against 35; UniSRec's parts are not there yet.
     better = {
         each.name: found and (found.baseline, found.mean)
@@ -202,7 +202,7 @@ def test_parts_alone_make_no_picture_of_gains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ablation", "fusion"])
-def test_rivals_are_rows_of_the_study(name: str) -> None:
+def test_baselines_are_rows_of_the_study(name: str) -> None:
     values = {model: np.zeros((2, 5)) for model in STUDIES[name].systems}
     baselines = {"ablation": {ablation.WHOLE: tuple(ablation.QUESTIONS)}, "fusion": fusion.BASELINES}[name]
     chosen = dict.fromkeys((label, found[0]) for label, found in named_baselines(baselines)({}, values))

@@ -64,7 +64,7 @@ def test_half_window_half_random() -> None:
     assert set(hard[1].tolist()) <= {5, 4, 3, 2}
 
 
-def test_a_draw_as_large_as_the_window_stands_beside_random_ones() -> None:
+def test_a_sample_as_large_as_the_window_is_joined_by_random_negatives() -> None:
     """Six candidates, three of them random: the other three are the whole window, as ids."""
     candidates = made(WindowSettings(first=2, last=4, sample=6, random_share=0.5), "window").candidates
     assert candidates.dtype == torch.int64

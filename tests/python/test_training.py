@@ -190,7 +190,7 @@ def test_curves_are_plain_json(tmp_path: Path) -> None:
     assert record["samples"] == len(small_dataset().train.prefixes("every"))
 
 
-def test_text_of_naive_fusion_is_measured_apart(tmp_path: Path) -> None:
+def test_text_of_naive_fusion_is_measured_separately(tmp_path: Path) -> None:
     progress, _ = Session(tmp_path, "nfrec_concat", schedule__epochs=2).run()
     assert set(progress.curves[-1].valid) == {"score", "id", "text"}
 

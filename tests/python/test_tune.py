@@ -42,7 +42,7 @@ def outcomes(result: TuneResult) -> list[tuple[Any, ...]]:
     return [(t.number, t.state, t.settings, t.value, t.epochs, t.reason) for t in result.trials]
 
 
-def test_without_optuna_the_error_says_how_to_install_it(
+def test_without_optuna_the_error_names_the_install_command(
     alterrec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)

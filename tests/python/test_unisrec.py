@@ -190,7 +190,7 @@ def test_a_saved_run_has_no_vectors_of_shortened_texts() -> None:
     assert sum(value.shape == (NUM_ITEMS, WIDTH) for value in state.values()) == 1
 
 
-def test_given_vectors_have_no_words_to_lose_and_the_run_says_so(tmp_path: Path) -> None:
+def test_given_vectors_have_no_words_to_drop_and_the_run_reports_it(tmp_path: Path) -> None:
     events: list[Event] = []
     data = replace(small_dataset(), vectors=text_like_vectors())
     fit(

@@ -37,7 +37,10 @@ VARIANTS = {
     "independent": "both networks, each trained on the whole catalogue; their scores are summed afterwards",
 }
 COLOURS = {WHOLE: "score", "alterrec_wo_text": "id", "alterrec_wo_id": "text"}
-COLOURS_NOTE = f"{SEEDS_NOTE} Blue: alterrec. Orange: ID alone. Green: text alone. Grey: both parts, trained differently."
+COLOURS_NOTE = (
+    f"{SEEDS_NOTE} Blue: alterrec. Orange: ID alone. Green: text alone. "
+    "Grey: both parts, trained differently."
+)
 GAINS_NOTE = "alterrec minus each variant; right of the line, alterrec is better."
 TWO_CAUSES = (
     "A single network cannot take hard negatives from another, so alterrec_wo_text and alterrec_wo_id have "

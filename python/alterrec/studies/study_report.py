@@ -192,8 +192,8 @@ SEEDS_NOTE = (
     "Bars are test means. With several seeds, whiskers are one standard deviation and dots single seeds."
 )
 INTERVALS_NOTE = (
-    "Points are differences in percentage points; lines are their 95% intervals. Filled points are "
-    "significant at the level 0.05 after Holm's correction, hollow points are not."
+    "Points are differences in percentage points; lines are their 95% intervals over sessions. Filled "
+    "points are significant at the level 0.05 after Holm's correction, hollow points are not."
 )
 COMPARISONS_NOTE = (
     "Differences are in percentage points. p is from a two-sided paired permutation test on the metrics of "
