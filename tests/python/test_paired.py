@@ -89,6 +89,8 @@ def test_two_runs_by_hand(tmp_path: Path) -> None:
     assert mrr.mean == pytest.approx((1 / 2 - 1 + 0 + 1 - 1 / 2) / 4, abs=1e-15)
     assert mrr.outcomes == (1, 1, 2)
     assert all(each.seed_error is None for each in found.comparisons)
+    with pytest.warns(DeprecationWarning, match="comparisons"):
+        assert found.contrasts == found.comparisons
 
 
 def test_groups_by_hand(tmp_path: Path) -> None:

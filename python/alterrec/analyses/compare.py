@@ -34,7 +34,7 @@ from alterrec.report.comparisons import (
     interval,
     signed_points,
 )
-from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
+from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section, renamed
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
 from alterrec.results import DataSummary, RunFolder, read_run, reported_split
 
@@ -90,6 +90,8 @@ class ComparisonReport(Report):
     sessions: int
     targets: int
     command: str = ""
+
+    contrasts = renamed("contrasts", "comparisons")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, for JSON."""

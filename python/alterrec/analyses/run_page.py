@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from alterrec.analyses.run_summary import baselines_of, best_baseline, caveats, 
 from alterrec.comparable import folder_name, reason_not_comparable, seeds_of_recipes
 from alterrec.errors import InputError
 from alterrec.metrics import metric_name
-from alterrec.report.presentation import DataTable, Presentation, Report, Section, Tile
+from alterrec.report.presentation import DataTable, Presentation, Report, Section, Tile, renamed
 from alterrec.report.tables import VIEW_NAMES, Table, count, duration, memory, metric_table, percent
 from alterrec.results import RunFolder, RunResult, Views, read_run, reported_split
 
@@ -53,11 +52,7 @@ class RunReport(Report):
         """MRR, coverage, popularity, session lengths, cold targets; None if no rankings were saved."""
         return read_extra_metrics(self.folder)
 
-    @property
-    def beside(self) -> ExtraMetrics | None:
-        """The old name of ``extra_metrics``."""
-        warnings.warn("RunReport.beside is now RunReport.extra_metrics", DeprecationWarning, stacklevel=2)
-        return self.extra_metrics
+    beside = renamed("beside", "extra_metrics")
 
     def presentation(self) -> Presentation:
         """Return metrics by view, training, popularity and session length, examples, data and cost."""

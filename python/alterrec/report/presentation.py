@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -198,6 +199,16 @@ class Presentation:
                 write_text(out / f"{name}.csv", data.csv())
         write_text(out / f"{self.name}.md", self.markdown())
         return self.write_page(out)
+
+
+def renamed(old: str, new: str) -> property:
+    """Return a property that reads ``new`` under its ``old`` name, with a DeprecationWarning."""
+
+    def read(self: object) -> object:
+        warnings.warn(f"{type(self).__name__}.{old} is now .{new}", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(read)
 
 
 class Report:
