@@ -19,34 +19,35 @@ from alterrec.recipe_settings import ClozeSettings
 
 
 def bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
-    """BERT4Rec with RecBole's layers: two-way attention, a mask token behind the prefix, a bias an item.
+    """BERT4Rec with RecBole's layers: two-way attention, a mask token after the prefix, a bias per item.
 
     Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
     Transformer", CIKM 2019.
 
-    Public code: FeiSun/BERT4Rec, and RecBole 1.2.1, whose layers and shares of masks are here, tested for
-    parity.
+    Public code: FeiSun/BERT4Rec, and RecBole 1.2.1. The layers and the shares of masks are RecBole's, tested
+    for parity.
 
     Faults of RecBole that ``model.faithful`` reproduces:
-        - it cuts the first place of every prefix to make room for the mask token, so it always loses the
-          oldest item and reads nothing of a prefix of one; ours cuts it only where there is no room;
-        - a masked first item is taken for filler of the list of masks and never enters the loss.
+        - it cuts the first item of every prefix to make room for the mask token, so it always loses the
+          oldest item and reads nothing of a prefix with one item; ours cuts it only if there is no room;
+        - it takes a masked first item for padding of the list of masks, so this item never enters the loss.
 
     Deviations from RecBole:
-        - its training sequences are prefixes without the item after them, so no session's last item is ever
-          masked; ours have it (the original masks whole sessions);
-        - whether the last item alone is masked is drawn for each sample, there for each batch;
-        - every sample has a mask; there a sample may have none;
-        - all masks enter the loss, there the last 10 of 50 places (the original: at most 30);
-        - its softmax has a column for padding, ours the items alone; where items of the prefix are no
-          candidates in evaluation, items that a masked session shows are none in the loss.
+        - RecBole trains on prefixes without the next item, so it never masks the last item of a session;
+          ours includes the next item (the original masks whole sessions);
+        - ours draws for each sample whether only the last item is masked, RecBole for each batch;
+        - in ours every sample has a mask; in RecBole a sample may have none;
+        - in ours all masks enter the loss, in RecBole the last 10 of 50 places (the original: at most 30);
+        - RecBole's softmax has a column for padding, ours has items only; if evaluation excludes the items
+          of the prefix, the loss excludes the items that the masked session shows.
 
     Deviations of the preset ``original`` from FeiSun/BERT4Rec:
-        - one rate of dropout, there 0.5 of states and 0.2 of attention;
-        - each item is masked by a draw of its own, there a fixed share of the session's;
-        - sequences are prefixes of sessions with their next item, there whole sessions in eleven copies;
-        - there the rate rises for 100 steps and then falls linearly to 0, weights decay by 0.01 and gradients
-          are clipped to length 5.
+        - one dropout rate; the code drops 0.5 of states and 0.2 of attention;
+        - each item is masked independently; the code masks a fixed share of the session's items;
+        - sequences are prefixes of sessions with their next item; the code uses whole sessions, in eleven
+          copies;
+        - the learning rate is constant and gradients are not clipped; in the code the rate rises for 100
+          steps and then falls linearly to 0, weights decay by 0.01, and gradients are clipped to norm 5.
     """
     biased = BiasedItems(id_items(recipe, inputs), inputs.num_items)
     fills_in = recipe.id.session == "bidirectional"

@@ -31,13 +31,13 @@ def s3rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
     Paper: Zhou et al., "S3-Rec: Self-Supervised Learning for Sequential Recommendation with Mutual
     Information Maximization", CIKM 2020. Public code: RUCAIBox/CIKM2020-S3Rec (the authors'), RecBole 1.2.1,
-    and RUCAIBox/UniSRec, whose variant with text vectors in the place of attributes the AlterRec paper
-    compares; its task weights are the default, the authors' are in the preset ``original``.
+    and RUCAIBox/UniSRec, whose variant reads text vectors instead of attributes. The AlterRec paper compares
+    this variant. Its task weights are the default; the authors' are in the preset ``original``.
 
     Kept as in the public codes:
 
     - A preference is a sigmoid of a difference of sigmoids. The paper's f(., .) is a sigmoid of a bilinear
-      form, and with one negative its InfoNCE is the sigmoid of the difference; all public codes have it so.
+      form, and with one negative its InfoNCE is the sigmoid of the difference; all public codes do the same.
     - Attributes are learned by binary cross-entropy over all of them, as in all public codes; the paper
       writes InfoNCE.
     - With text, an item's only attribute is its own text vector among those of all items.

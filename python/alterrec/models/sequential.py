@@ -1,7 +1,7 @@
-"""Published systems that are one network of blocks in ``alterrec.nn``, and their deviations from public code.
+"""Published systems that are one network of blocks in ``alterrec.nn``, with deviations from public code.
 
-Their sizes and losses are in their recipes. In every public softmax here there is a column for padding; ours
-has items only.
+Their sizes and losses are in their recipes. The softmax of every public code has a column for padding;
+ours has items only.
 """
 
 from __future__ import annotations
@@ -46,12 +46,15 @@ def sasrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     sample, and all are read in one pass. These are also the samples of RecBole, which reads them one by one.
 
     Deviations of the preset ``original`` from kang205/SASRec:
-        - positions are counted from the first item of a session, there from the last one (left padding);
-        - the item table starts from N(0, 0.02), there within sqrt(6 / (V + d)), which is similar in size;
-        - only the target is excluded from the negatives, there the whole session;
-        - a step has 512 prefixes, there 128 whole sessions;
-        - the second moment of Adam decays by 0.999, there by 0.98;
-        - validation after each epoch on the whole catalogue, there after every 20th on 100 sampled items.
+        - positions are counted from the first item of a session, in the code from the last one (left
+          padding);
+        - the item table starts from N(0, 0.02), in the code uniform within sqrt(6 / (V + d)), of similar
+          size;
+        - only the target is excluded from the negatives, in the code the whole session;
+        - a step has 512 prefixes, in the code 128 whole sessions;
+        - the second moment of Adam decays by 0.999, in the code by 0.98;
+        - validation runs after each epoch on the whole catalogue, in the code after every 20th on 100 sampled
+          items.
     """
     return only_id(recipe, inputs)
 
@@ -69,7 +72,7 @@ def core(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     Deviations:
         - initialisation as in RUCAIBox/CORE: the table uniform within 1/sqrt(d), the Transformer N(0, 0.02)
           with norms at 1 and 0. RecBole draws all parameters, including norms, like the table;
-        - the softmax of the weights has the precision of the run, there double precision.
+        - the softmax of the weights has the precision of the run, in the code double precision.
     """
     table = id_items(recipe, inputs)
     bound = table.dim**-0.5
@@ -93,13 +96,13 @@ def gru4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     Deviations of the preset ``original`` from the authors' code:
         - cross-entropy with sampled negatives and the correction for their sampling probability is the only
           one of its losses; BPR-max and TOP1 are missing;
-        - negatives are uniform and drawn for each sample; there, 2048 per step are drawn by popularity to the
-          power 0.5 and shared by the step, in addition to its other targets;
-        - a session is read whole; there, a step is one item of 32 parallel sessions, and no gradient goes
-          back beyond it;
+        - negatives are uniform and drawn for each sample; in the code, 2048 per step are drawn by popularity
+          to the power 0.5 and shared by the step, in addition to its other targets;
+        - a session is read whole; in the code, a step is one item of 32 parallel sessions, and no gradient
+          goes back beyond it;
         - units and items have no biases, and a linear layer follows the units;
-        - dropout is on item vectors, there on hidden states;
-        - Adam, there Adagrad with momentum.
+        - dropout is on item vectors, in the code on hidden states;
+        - the optimiser is Adam, in the code Adagrad with momentum.
     """
     table = id_items(recipe, inputs)
     nn.init.xavier_normal_(table.rows_VD)
@@ -125,7 +128,7 @@ def bsarec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     Deviations:
         - the vector that the faithful variant reads at padded places is not trained;
         - no sample has an empty prefix;
-        - seen items are excluded if ``data.exclude_seen`` says so; there their scores are set to 0.
+        - seen items are excluded if ``data.exclude_seen`` says so; the code sets their scores to 0.
 
     A filter covers the whole prefix, so prefixes are read separately, and an epoch takes up to as many times
     that of SASRec as a session has prefixes; the faithful variant also pads each to ``max_len``.
@@ -257,16 +260,18 @@ def llm2sasrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     later work, are missing: they need classes and give fewer columns than there are classes.
 
     Deviations:
-        - components are exact and their signs fixed; there, a library chooses the solver without a seed;
-        - a random projection is of centred vectors, there of raw ones;
+        - components are exact and their signs fixed; in the code, a library chooses the solver, without a
+          seed;
+        - a random projection is of centred vectors, in the code of raw ones;
         - the Transformer is RecBole's, as in ``sasrec``: right-padded, padding is masked, a norm over the sum
-          of item and position, epsilon 1e-12; there left-padded with the mask token, which takes part in
-          attention, no norm over the sum, epsilon 1e-5;
-        - as there, a dense layer with GELU and a bias per item lie between states and scores; here BERT4Rec's
-          norm follows the layer;
-        - ``model.inner`` is 4 d by default, there d;
-        - a step has prefixes, there whole sessions with a loss at every place (``data.prefixes = 0`` has the
-          same samples); weight decay is that of Adam, there separate from the gradient; no clipping.
+          of item and position, epsilon 1e-12; in the code left-padded with the mask token, which takes part
+          in attention, no norm over the sum, epsilon 1e-5;
+        - as in the code, a dense layer with GELU and a bias per item lie between states and scores;
+          BERT4Rec's norm follows the layer, which the code does not have;
+        - ``model.inner`` is 4 d by default, in the code d;
+        - a step has prefixes, in the code whole sessions with a loss at every place (``data.prefixes = 0``
+          has the same samples); weight decay is that of Adam, in the code separate from the gradient;
+          gradients are not clipped.
     """
     biased = BiasedItems(id_items(recipe, inputs), inputs.num_items)
     encoder = SESSIONS[recipe.id.session](recipe, recipe.id, biased.dim)
@@ -282,8 +287,8 @@ def llm2bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
     Deviations from the public code:
         - those of the start and of the Transformer in :func:`llm2sasrec`; the head has BERT4Rec's norm;
-        - masks are drawn for each prefix of a session; there, for ten copies of the whole session plus one
-          copy with its last item masked;
-        - the mask token starts from N(0, 0.02) like tables, there within 0.05.
+        - masks are drawn for each prefix of a session; in the code, for ten copies of the whole session plus
+          one copy with its last item masked;
+        - the mask token starts from N(0, 0.02) like tables, in the code uniform within 0.05.
     """
     return bert4rec(recipe, inputs)

@@ -35,21 +35,22 @@ def unisrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
     Public code: RUCAIBox/UniSRec, tested for parity: mixture, both settings, both losses of pretraining.
 
-    A step projects each text once an expert, so its time grows with the columns of the vectors: on
-    MovieTweetings an epoch takes nearly four times SASRec's with 384 of them.
+    A step projects each text once per expert, so its time grows with the number of columns of the vectors:
+    with 384 columns, an epoch on MovieTweetings takes nearly four times as long as SASRec's.
 
     Corrected, and reproduced with ``model.faithful``:
-        - in-batch negatives with the sample's own target leave the denominator; there they count as exp(0);
-        - item drop removes items; there a dropped one replaces the one that was kept before it.
+        - in-batch negatives equal to the sample's own target leave the denominator; the code counts them as
+          exp(0);
+        - item drop removes items; in the code a dropped item replaces the last kept item before it.
 
     Deviations:
         - the softmax over the catalogue has no column for padding;
-        - noise of the gates and dropout of the mixture are drawn once an item and step, there anew for each
-          place at which the item is read, and apart for reading and scoring;
-        - evaluation keeps the temperature, there it is left out; no rank of a system moves by it;
-        - words are left out once, by a fixed seed, as there, but a text keeps at least one word; with given
-          vectors (``data.vectors``) there are no words, so all batches lose items;
-        - text vectors have their columns standardised where ``text.standardise`` says so (preset ``best``).
+        - noise of the gates and dropout of the mixture are drawn once per item and step; the code draws them
+          for each place at which the item is read, and separately for reading and scoring;
+        - evaluation keeps the temperature, which the code leaves out; this changes no rank;
+        - words are removed once, with a fixed seed, as in the code, but a text keeps at least one word; given
+          vectors (``data.vectors``) have no words, so all batches lose items;
+        - columns of text vectors are standardised if ``text.standardise`` is set (preset ``best``).
     """
     adapter = text_items(recipe, inputs)
     summed = SummedItems([id_items(recipe, inputs), adapter])
