@@ -253,11 +253,11 @@ def test_the_rate_of_a_network_reaches_it_in_a_system_of_one_network() -> None:
 @pytest.mark.parametrize(
     ("model", "key", "message"),
     [
-        ("sasrec", "s3rec.mask", r"sasrec does not read s3rec\.mask; s3rec does"),
-        ("sasrec", "graph.steps", r"unless id\.session=graph is set; srgnn does"),
-        ("sasrec", "text.experts", r"unisrec, unisrec_pretrained, unisrec_text do; leave the key out"),
-        ("alterrec", "positives.weight", r"unless positives\.top=1 is set; alterrec_aug does"),
-        ("id_only", "loss.calibration", r"unless loss\.name=gbce is set; no system does by default"),
+        ("sasrec", "s3rec.mask", r"sasrec does not read s3rec\.mask; it is read by s3rec"),
+        ("sasrec", "graph.steps", r"unless id\.session=graph is set; it is read by srgnn"),
+        ("sasrec", "text.experts", r"read by unisrec, unisrec_pretrained, unisrec_text; leave the key out"),
+        ("alterrec", "positives.weight", r"unless positives\.top=1 is set; it is read by alterrec_aug"),
+        ("id_only", "loss.calibration", r"unless loss\.name=gbce is set; it is read by no system by default"),
     ],
 )
 def test_the_message_names_the_systems_that_read_a_key(model: str, key: str, message: str) -> None:

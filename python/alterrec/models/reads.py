@@ -64,7 +64,7 @@ def resolve_read(
         >>> resolve_read("sasrec", overrides={"s3rec.mask": 0.5})
         Traceback (most recent call last):
             ...
-        alterrec.errors.InputError: sasrec does not read s3rec.mask; s3rec does; leave the key out
+        alterrec.errors.InputError: sasrec does not read s3rec.mask; it is read by s3rec; leave the key out
     """
     recipe = resolve(model, presets, overrides)
     for key in unread(recipe, overrides or {}):
@@ -135,10 +135,10 @@ def _message(recipe: Recipe, key: str, who: str = "") -> str:
         (f"{name}={value}" for name, value in _SWITCHES if not unread(_switched(recipe, name, value), [key])),
         "",
     )
-    verb = "do" if len(readers) > 1 else "does"
+    by = ", ".join(readers) or "no system by default"
     return (
         f"{who or recipe.model_name} does not read {key}{f' unless {switch} is set' if switch else ''}; "
-        f"{', '.join(readers) or 'no system'} {verb}{'' if readers else ' by default'}; leave the key out"
+        f"it is read by {by}; leave the key out"
     )
 
 
