@@ -125,20 +125,21 @@ def check_settings(
     recipes = [resolve(model, presets, point) for model in models for point in points]
     for key in first:
         if all(unread(recipe, [key]) for recipe in recipes):
-            raise InputError(_message(recipes[0], key, ", ".join(models)))
+            raise InputError(_message(recipes[0], key, models))
 
 
-def _message(recipe: Recipe, key: str, who: str = "") -> str:
+def _message(recipe: Recipe, key: str, models: Sequence[str] = ()) -> str:
     presets = [preset for preset in recipe.presets if preset != ORIGINAL]
     readers = [model for model in MODELS if not unread(resolve(model, presets), [key])]
     switch = next(
         (f"{name}={value}" for name, value in _SWITCHES if not unread(_switched(recipe, name, value), [key])),
         "",
     )
-    by = ", ".join(readers) or "no system by default"
+    verb = "do" if len(models) > 1 else "does"
     return (
-        f"{who or recipe.model_name} does not read {key}{f' unless {switch} is set' if switch else ''}; "
-        f"it is read by {by}; leave the key out"
+        f"{', '.join(models) or recipe.model_name} {verb} not read {key}"
+        f"{f' unless {switch} is set' if switch else ''}; "
+        f"it is read by {', '.join(readers) or 'no system by default'}; leave the key out"
     )
 
 
