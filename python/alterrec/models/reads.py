@@ -128,7 +128,7 @@ def check_settings(
             raise InputError(_message(recipes[0], key, models))
 
 
-def _message(recipe: Recipe, key: str, models: Sequence[str] = ()) -> str:
+def _message(recipe: Recipe, key: str, models: Collection[str] = ()) -> str:
     presets = [preset for preset in recipe.presets if preset != ORIGINAL]
     readers = [model for model in MODELS if not unread(resolve(model, presets), [key])]
     switch = next(
