@@ -133,7 +133,8 @@ def fit(
             state, stopped = TrainingState(dump_recipe(recipe)), "finished"
         else:
             trained = network
-            trainer = Trainer(
+            # Not kept in a variable, so that optimisers and buffers are freed before the evaluation.
+            state, stopped = Trainer(
                 network,
                 recipe,
                 plan,
@@ -146,8 +147,7 @@ def fit(
                 score_rows=memory.train_rows,
                 clock=clock,
                 listen=progress,
-            )
-            state, stopped = trainer.run(resume=resume)
+            ).run(resume=resume)
     trained_at = time.perf_counter()
     baselines = _baselines(recipe, dataset, protocol, trained, progress)
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)

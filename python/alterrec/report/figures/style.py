@@ -112,13 +112,16 @@ def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> 
         >>> spread_out([1.0, 1.0], 0.25, 0.0, 1.0)
         [0.75, 1.0]
     """
-    from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
-
     if not values:
         return []
     order = np.argsort(values, kind="stable")
     gaps = gap * np.arange(len(values))
-    levels = isotonic_regression(np.asarray(values, np.float64)[order] - gaps).x
+    levels = np.asarray(values, np.float64)[order] - gaps
+    if (np.diff(levels) < 0).any():
+        # Imported only if labels overlap: it takes 40 MB, which count against run.memory_budget.
+        from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
+
+        levels = isotonic_regression(levels).x
     placed = np.empty(len(values))
     placed[order] = np.clip(levels, low, high - gaps[-1]) + gaps
     return [float(height) for height in placed]
