@@ -294,6 +294,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENETUNREACH, "no network in this test")
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # The variable is read at import; without this, an earlier import makes the hub retry for a minute.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
