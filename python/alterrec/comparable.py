@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alterrec.recipe import flat_tables
 from alterrec.results import RunFolder, RunResult, reported_split
 
 # A system is named by the settings in which it differs from others if there are at most this many.
@@ -78,12 +79,10 @@ def _differing_settings(run: RunFolder, others: Sequence[RunFolder]) -> str:
 
 
 def _flat_settings(run: RunFolder) -> dict[str, Any]:
-    return {
-        f"{table}.{key}": value
-        for table, values in run.settings.items()
-        if isinstance(values, dict) and table != "run"
-        for key, value in values.items()
+    tables = {
+        name: table for name, table in run.settings.items() if isinstance(table, dict) and name != "run"
     }
+    return flat_tables(tables)
 
 
 def system_label(run: RunFolder) -> str:

@@ -192,7 +192,7 @@ def recipe_changes(old: str, new: str) -> list[str]:
         >>> recipe_changes("[schedule]\\ngap = 2", "[schedule]\\ngap = 1")
         ['schedule.gap was 2, now 1']
     """
-    was, now = _flat(recipe_tables(old)), _flat(recipe_tables(new))
+    was, now = flat_tables(recipe_tables(old)), flat_tables(recipe_tables(new))
     return [
         f"{key} was {was.get(key)!r}, now {now.get(key)!r}"
         for key in dict.fromkeys((*was, *now))
@@ -235,10 +235,18 @@ def first_release_digest(recipe: Recipe, data: str) -> str:
 
 @functools.cache
 def _first_schema() -> dict[str, Any]:
-    return _flat(json.loads((resources.files("alterrec") / "recipes" / "schema-1.json").read_text("utf-8")))
+    return flat_tables(
+        json.loads((resources.files("alterrec") / "recipes" / "schema-1.json").read_text("utf-8"))
+    )
 
 
-def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+def flat_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables as dotted key -> value; what is not in a table keeps its key.
+
+    Example:
+        >>> flat_tables({"model_name": "sasrec", "optim": {"lr": 0.1}})
+        {'model_name': 'sasrec', 'optim.lr': 0.1}
+    """
     rows: dict[str, Any] = {}
     for table, row in tables.items():
         rows |= (
