@@ -15,10 +15,24 @@ impl From<Tally> for Counts {
     }
 }
 
+/// What becomes of a target that is in its own row of excluded items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExcludedTarget {
+    /// It is not a candidate and cannot be found: 0 items are tied with it.
+    Missed,
+    /// It is a candidate all the same.
+    Ranked,
+}
+
 /// Subtracts one excluded item from the counts.
 fn leave_out(counts: &mut Counts, score: f32, target: f32) {
     counts[0] -= i64::from(score > target);
     counts[1] -= i64::from(score == target);
+}
+
+/// Whether an item is among the ids.
+fn contains(ids: &[u32], id: usize) -> bool {
+    ids.iter().any(|&other| other as usize == id)
 }
 
 fn check_target(row: usize, target: i64, num_items: usize) -> Result<usize> {
@@ -42,7 +56,7 @@ fn check_targets(scores: &Matrix<'_, f32>, targets: &[i64], exclude: &Matrix<'_,
     check_exclude(scores, exclude)
 }
 
-/// Returns the counts of each row's target; excluded items are not counted, the target always is.
+/// Returns the counts of each row's target; excluded items are not counted.
 ///
 /// # Errors
 /// `Value` for shapes that differ, a NaN, an id outside the catalogue, and 0 threads.
@@ -50,6 +64,7 @@ pub fn target_counts(
     scores: Matrix<'_, f32>,
     targets: &[i64],
     exclude: Matrix<'_, i64>,
+    rule: ExcludedTarget,
     threads: Option<usize>,
 ) -> Result<Vec<Counts>> {
     check_targets(&scores, targets, &exclude)?;
@@ -66,6 +81,9 @@ pub fn target_counts(
         out[0] = tally.into();
         for id in excluded.iter().map(|&id| id as usize).filter(|&id| id != target_id) {
             leave_out(&mut out[0], scores[id], target);
+        }
+        if rule == ExcludedTarget::Missed && contains(excluded, target_id) {
+            out[0][1] = 0;
         }
         Ok(())
     })?;
@@ -91,6 +109,7 @@ pub fn fused_target_counts(
     weights: &[f32],
     targets: &[i64],
     exclude: Matrix<'_, i64>,
+    rule: ExcludedTarget,
     threads: Option<usize>,
 ) -> Result<Vec<Counts>> {
     check_views(views, weights)?;
@@ -124,6 +143,9 @@ pub fn fused_target_counts(
                 for ((counts, score), &target) in out.iter_mut().zip(at(id)).zip(&target_scores) {
                     leave_out(counts, score, target);
                 }
+            }
+            if rule == ExcludedTarget::Missed && contains(excluded, target_id) {
+                out.iter_mut().for_each(|counts| counts[1] = 0);
             }
             Ok(())
         },

@@ -5,9 +5,11 @@ mod twin;
 use alterrec_core::draws::{self, Draw};
 use alterrec_core::error::{Error, Result};
 use alterrec_core::matrix::Matrix;
-use alterrec_core::ranks::{fused_target_counts, target_counts};
+use alterrec_core::ranks::{ExcludedTarget, fused_target_counts, target_counts};
 use proptest::prelude::*;
 use twin::{Case, on_each_set, rank_window, rank_window_mask, top_ranked, window_positions};
+
+const RULES: [ExcludedTarget; 2] = [ExcludedTarget::Missed, ExcludedTarget::Ranked];
 
 fn score() -> impl Strategy<Value = f32> {
     let tied = prop::sample::select(vec![f32::NEG_INFINITY, -1.0, -0.0, 0.0, 0.5, f32::INFINITY]);
@@ -64,8 +66,11 @@ proptest! {
     #[test]
     fn counts_are_those_of_a_loop(case in case(), threads in prop::option::of(1_usize..4)) {
         on_each_set(|| {
-            let counts = target_counts(case.scores(), &case.targets, case.exclude(), threads).unwrap();
-            prop_assert_eq!(counts, case.counts(&case.scores));
+            for rule in RULES {
+                let exclude = case.exclude();
+                let counts = target_counts(case.scores(), &case.targets, exclude, rule, threads).unwrap();
+                prop_assert_eq!(counts, case.counts(&case.scores, rule));
+            }
             Ok(())
         })?;
     }
@@ -77,10 +82,13 @@ proptest! {
             let (one, two) = (finite(0.0), finite(0.1).into_iter().rev().collect::<Vec<_>>());
             let sum: Vec<f32> = one.iter().zip(&two).map(|(a, b)| weights[0] * a + weights[1] * b).collect();
             let views = [&one, &two].map(|view| Matrix::new(view, case.rows(), case.columns).unwrap());
-            let counts = fused_target_counts(&views, &weights, &case.targets, case.exclude(), None).unwrap();
-            for (place, scores) in [one.as_slice(), &two, &sum].into_iter().enumerate() {
-                let part: Vec<[i64; 2]> = counts.iter().skip(place).step_by(3).copied().collect();
-                prop_assert_eq!(part, case.counts(scores));
+            for rule in RULES {
+                let exclude = case.exclude();
+                let counts = fused_target_counts(&views, &weights, &case.targets, exclude, rule, None).unwrap();
+                for (place, scores) in [one.as_slice(), &two, &sum].into_iter().enumerate() {
+                    let part: Vec<[i64; 2]> = counts.iter().skip(place).step_by(3).copied().collect();
+                    prop_assert_eq!(part, case.counts(scores, rule));
+                }
             }
             Ok(())
         })?;
@@ -124,9 +132,9 @@ fn wrong_shapes_are_refused() {
     assert!(Matrix::new(&[0.0], usize::MAX, 2).is_err());
     assert!(value(top_ranked(scores, 1, two_rows, None)).contains("exclude has 2 rows and scores has 1"));
     assert!(value(top_ranked(scores, 3, none, None)).contains("k is 3"));
-    assert!(target_counts(scores, &[], none, None).is_err());
-    assert!(fused_target_counts(&[], &[], &[], none, None).is_err());
-    assert!(fused_target_counts(&[scores], &[f32::NAN], &[0], none, None).is_err());
+    assert!(target_counts(scores, &[], none, ExcludedTarget::Missed, None).is_err());
+    assert!(fused_target_counts(&[], &[], &[], none, ExcludedTarget::Missed, None).is_err());
+    assert!(fused_target_counts(&[scores], &[f32::NAN], &[0], none, ExcludedTarget::Missed, None).is_err());
     let draw = Draw { count: 1, seed: 0, rows: &[] };
     assert!(value(rank_window(scores, 0..1, none, Some(&draw), None)).contains("rows has 0 entries"));
     assert!(

@@ -3,7 +3,7 @@
 #![no_main]
 
 use alterrec_core::draws::Draw;
-use alterrec_core::ranks::{fused_target_counts, target_counts};
+use alterrec_core::ranks::{ExcludedTarget, fused_target_counts, target_counts};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -100,10 +100,11 @@ fn check(input: &Input) {
         let heads: Vec<i64> = (0..case.rows()).flat_map(|row| case.ranking(row)[..stop].to_vec()).collect();
         assert_eq!(top, heads);
     }
-    let counts = target_counts(scores, &case.targets, exclude, threads);
+    let rule = ExcludedTarget::Missed;
+    let counts = target_counts(scores, &case.targets, exclude, rule, threads);
     assert_eq!(counts.is_ok(), case.is_valid(), "{counts:?}");
     if let Ok(counts) = counts {
-        assert_eq!(counts, case.counts(&case.scores));
+        assert_eq!(counts, case.counts(&case.scores, rule));
         let finite: Vec<f32> = case.scores.iter().map(|score| score.clamp(-1e18, 1e18)).collect();
         let mirrored: Vec<f32> = finite.iter().rev().copied().collect();
         let sum: Vec<f32> = finite.iter().zip(&mirrored).map(|(a, b)| 0.25 * a + -1.5 * b).collect();
@@ -111,10 +112,10 @@ fn check(input: &Input) {
             alterrec_core::matrix::Matrix::new(view, case.rows(), case.columns)
                 .expect("the shape of the case")
         });
-        let fused = fused_target_counts(&views, &[0.25, -1.5], &case.targets, exclude, threads).unwrap();
+        let fused = fused_target_counts(&views, &[0.25, -1.5], &case.targets, exclude, rule, threads).unwrap();
         for (place, scores) in [&finite, &mirrored, &sum].into_iter().enumerate() {
             let part: Vec<[i64; 2]> = fused.iter().skip(place).step_by(3).copied().collect();
-            assert_eq!(part, case.counts(scores));
+            assert_eq!(part, case.counts(scores, rule));
         }
     }
     if let Ok(ids) = ids {

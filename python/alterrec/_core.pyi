@@ -253,6 +253,7 @@ def target_counts(
     scores: NDArray[np.float32],
     targets: NDArray[np.int64],
     exclude: NDArray[np.int64],
+    missed: bool,
     threads: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (greater, tied), each (1, B)."""
@@ -262,6 +263,7 @@ def fused_target_counts(
     weights: NDArray[np.float32],
     targets: NDArray[np.int64],
     exclude: NDArray[np.int64],
+    missed: bool,
     threads: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (greater, tied), each (views + 1, B), with the weighted sum last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Ids: TypeAlias = "NDArray[Any] | torch.Tensor | Sequence[Any]"
+ExcludedTarget = Literal["missed", "ranked"]
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 
 
@@ -87,6 +88,12 @@ def excluded_ids(exclude: Any, num_rows: int, keep_tensor: bool) -> Any:
         )
     ids = ids[:, None] if ids.ndim == 1 else ids
     return ids if is_tensor(ids) else np.require(ids, np.int64, ["C", "A"])
+
+
+def is_missed(excluded_target: str) -> bool:
+    if excluded_target not in ("missed", "ranked"):
+        raise ValueError(f"excluded_target is {excluded_target!r}; choose 'missed' or 'ranked'")
+    return excluded_target == "missed"
 
 
 def draw_arguments(

@@ -53,21 +53,21 @@ def top_ranked(scores: Tensor, k: int, exclude: Any, check: bool = True) -> tupl
     return ids, scores_BV.gather(1, ids)
 
 
-def target_counts(scores: Tensor, targets: Any, exclude: Any) -> tuple[Tensor, Tensor]:
+def target_counts(scores: Tensor, targets: Any, exclude: Any, missed: bool) -> tuple[Tensor, Tensor]:
     scores_BV = _float32("scores", scores)
-    targets_B1, counted_BV = _counted(scores_BV, targets, exclude)
+    targets_B1, counted_BV = _counted(scores_BV, targets, exclude, missed)
     return _counts(scores_BV, targets_B1, counted_BV)
 
 
 def fused_target_counts(
-    views: Sequence[Tensor], weights: Sequence[float], targets: Any, exclude: Any
+    views: Sequence[Tensor], weights: Sequence[float], targets: Any, exclude: Any, missed: bool
 ) -> tuple[Tensor, Tensor]:
     views_BV = [_float32(f"views[{place}]", view) for place, view in enumerate(views)]
     sum_BV = views_BV[0] * weights[0]
     for view_BV, weight in zip(views_BV[1:], weights[1:], strict=True):
         sum_BV = sum_BV + view_BV * weight
     _refuse_nan("weighted sum of views", sum_BV)
-    targets_B1, counted_BV = _counted(sum_BV, targets, exclude)
+    targets_B1, counted_BV = _counted(sum_BV, targets, exclude, missed)
     counts = [_counts(scores_BV, targets_B1, counted_BV) for scores_BV in [*views_BV, sum_BV]]
     return torch.stack([greater for greater, _ in counts]), torch.stack([tied for _, tied in counts])
 
@@ -179,7 +179,8 @@ def _ids(keys: Tensor) -> Tensor:
     return keys & 0xFFFFFFFF
 
 
-def _counted(scores_BV: Tensor, targets: Any, exclude: Any) -> tuple[Tensor, Tensor]:
+def _counted(scores_BV: Tensor, targets: Any, exclude: Any, missed: bool) -> tuple[Tensor, Tensor]:
+    """Return the targets (B, 1) and which items are candidates (B, V)."""
     num_items = scores_BV.shape[1]
     targets_B = torch.as_tensor(targets, device=scores_BV.device).to(torch.int64)
     wrong = ((targets_B < 0) | (targets_B >= num_items)).nonzero()
@@ -191,13 +192,15 @@ def _counted(scores_BV: Tensor, targets: Any, exclude: Any) -> tuple[Tensor, Ten
         )
     targets_B1 = targets_B[:, None]
     counted_BV = ~_excluded(scores_BV, exclude)
-    return targets_B1, counted_BV.scatter_(1, targets_B1, True)
+    return targets_B1, counted_BV if missed else counted_BV.scatter_(1, targets_B1, True)
 
 
 def _counts(scores_BV: Tensor, targets_B1: Tensor, counted_BV: Tensor) -> tuple[Tensor, Tensor]:
     target_B1 = scores_BV.gather(1, targets_B1)
     greater = ((scores_BV > target_B1) & counted_BV).sum(dim=1)
-    return greater, ((scores_BV == target_B1) & counted_BV).sum(dim=1)
+    tied = ((scores_BV == target_B1) & counted_BV).sum(dim=1)
+    # Nothing is tied with a target that is not a candidate.
+    return greater, tied * counted_BV.gather(1, targets_B1)[:, 0]
 
 
 def _excluded(scores_BV: Tensor, exclude: Any) -> Tensor:

@@ -5,6 +5,8 @@ the target included. Its rank is then one of ``greater + 1 .. greater + tied``, 
 and a metric is the mean of its gain over these ranks (McSherry and Najork, "Computing information retrieval
 performance measures efficiently in the presence of tied scores", ECIR 2008). With one relevant item,
 Hits@K is 1 and NDCG@K is 1 / log2(rank + 1) and MRR@K is 1 / rank where rank <= K, else 0.
+
+A target that is not a candidate cannot be found. It has ``tied`` 0, and every metric of its sample is 0.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ def metrics(
 
     Args:
         greater: (N,) integers, number of items that score above the target.
-        tied: (N,) integers, number of items that score the same as the target, including itself; 1 or more.
+        tied: (N,) integers, number of items that score the same as the target, including itself. 0 means
+            that the target is not a candidate; then every metric of the sample is 0, whatever ``ties`` is.
         names: names in ``METRICS`` with a cutoff, as ``hits@K``, ``ndcg@K`` and ``mrr@K``; ``ndcg`` and
             ``mrr`` also without one.
         ties: rank of the target among tied items: the mean over all orders (``expected``), the first
@@ -100,13 +103,21 @@ def metric_values(
 
         >>> metric_values([1], [2], "mrr") == (1 / 2 + 1 / 3) / 2
         array([ True])
+
+        A target that is not a candidate is never found:
+
+        >>> metric_values([0, 0], [1, 0], "mrr")
+        array([1., 0.])
     """
     metric, cutoff = parse_metric(name)
-    above, equal = _counts("greater", greater, least=0), _counts("tied", tied, least=1)
+    above, equal = _counts("greater", greater), _counts("tied", tied)
     if above.shape != equal.shape:
         raise ValueError(
             f"greater has {len(above)} entries and tied has {len(equal)}; give one of each for every sample"
         )
+    found = equal > 0
+    # A target that is not a candidate is computed as if it were one, and set to 0 at the end.
+    equal = np.maximum(equal, 1)
     if ties == "pessimistic":
         above = above + equal - 1
     elif ties not in ("expected", "optimistic"):
@@ -122,8 +133,8 @@ def metric_values(
     total = np.concatenate([[0.0], np.cumsum(gains)])
     mean = (total[np.minimum(above + equal, depth)] - total[np.minimum(above, depth)]) / equal
     # A single rank needs no difference of sums, which would lose its last digits.
-    values: NDArray[np.float64] = np.where(equal == 1, gains[np.minimum(above, depth)], mean)
-    return values
+    values = np.where(equal == 1, gains[np.minimum(above, depth)], mean)
+    return np.where(found, values, 0.0)
 
 
 def parse_metric(name: str) -> tuple[Metric, int | None]:
@@ -156,7 +167,7 @@ def metric_name(name: str) -> str:
     return f"{METRICS[kind].label}{at}{cutoff}" if kind in METRICS else name
 
 
-def _counts(argument: str, values: ArrayLike, *, least: int) -> NDArray[Any]:
+def _counts(argument: str, values: ArrayLike) -> NDArray[Any]:
     counts = np.asarray(values)
     if counts.ndim != 1:
         raise ValueError(f"{argument} has shape {counts.shape}; expected (N,), one count for each sample")
@@ -164,9 +175,9 @@ def _counts(argument: str, values: ArrayLike, *, least: int) -> NDArray[Any]:
         return counts.astype(np.int64)
     if counts.dtype.kind not in "iu":
         raise ValueError(f"{argument} has dtype {counts.dtype}; expected integers")
-    if counts.min() < least:
+    if counts.min() < 0:
         place = int(counts.argmin())
-        raise ValueError(f"{argument}[{place}] is {counts[place]}; expected {least} or more")
+        raise ValueError(f"{argument}[{place}] is {counts[place]}; expected 0 or more")
     return counts.astype(np.int64)
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from alterrec import _core
 from alterrec._ranking_arguments import (
     ArrayT,
+    ExcludedTarget,
     Ids,
     as_float32,
     as_integers,
@@ -37,6 +38,7 @@ from alterrec._ranking_arguments import (
     check_length,
     draw_arguments,
     excluded_ids,
+    is_missed,
     is_tensor,
     like,
     matrix_shape,
@@ -222,7 +224,13 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     return like(scores, ids), like(scores, np.take_along_axis(matrix, ids, axis=1))
 
 
-def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -> tuple[ArrayT, ArrayT]:
+def target_counts(
+    scores: ArrayT,
+    targets: Ids,
+    *,
+    exclude: Ids | None = None,
+    excluded_target: ExcludedTarget = "missed",
+) -> tuple[ArrayT, ArrayT]:
     """Count the items that score above each row's target, and the items that score the same.
 
     The rank of the target is between ``greater + 1`` and ``greater + tied``. :mod:`alterrec.metrics` computes
@@ -231,7 +239,10 @@ def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -
     Args:
         scores: (B, V) matrix of scores.
         targets: (B,) integer item ids.
-        exclude: as in :func:`rank_window`; excluded items are not counted, but the target always is.
+        exclude: as in :func:`rank_window`; excluded items are not counted.
+        excluded_target: what becomes of a target in its own row of ``exclude``. ``missed``: it counts as not
+            found, as it can never be recommended; ``tied`` is 0, and so are its metrics. This is the honest
+            rule of an evaluation without these items. ``ranked``: it is a candidate all the same.
 
     Returns:
         ``greater`` (B,), int64, and ``tied`` (B,), int64, which includes the target itself.
@@ -239,18 +250,26 @@ def target_counts(scores: ArrayT, targets: Ids, *, exclude: Ids | None = None) -
     Example:
         >>> target_counts(np.array([[0.5, 0.9, 0.5]], dtype=np.float32), [0])
         (array([1]), array([2]))
+        >>> target_counts(np.array([[0.5, 0.9, 0.5]], dtype=np.float32), [0], exclude=[0])
+        (array([1]), array([0]))
     """
     num_rows, _ = matrix_shape("scores", scores)
+    missed = is_missed(excluded_target)
     ids = target_ids(targets, num_rows)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return _in_torch("target_counts", scores, ids, excluded)
-    greater, tied = _core.target_counts(as_float32(scores), ids, excluded, _threads)
+        return _in_torch("target_counts", scores, ids, excluded, missed)
+    greater, tied = _core.target_counts(as_float32(scores), ids, excluded, missed, _threads)
     return like(scores, greater[0]), like(scores, tied[0])
 
 
 def fused_target_counts(
-    views: Sequence[ArrayT], weights: Sequence[float], targets: Ids, *, exclude: Ids | None = None
+    views: Sequence[ArrayT],
+    weights: Sequence[float],
+    targets: Ids,
+    *,
+    exclude: Ids | None = None,
+    excluded_target: ExcludedTarget = "missed",
 ) -> tuple[ArrayT, ArrayT]:
     """Return :func:`target_counts` for several score matrices and for their weighted sum, in one pass.
 
@@ -262,7 +281,7 @@ def fused_target_counts(
         views: score matrices, each (B, V).
         weights: one finite number per view, rounded to float32.
         targets: (B,) integer item ids.
-        exclude: as in :func:`target_counts`.
+        exclude, excluded_target: as in :func:`target_counts`.
 
     Returns:
         ``greater`` and ``tied``, each (len(views) + 1, B), int64: one row per view, then the weighted sum.
@@ -286,13 +305,14 @@ def fused_target_counts(
                 f"views[{place}] has shape {tuple(view.shape)} and views[0] {shape}; "
                 "all views must have one shape"
             )
+    missed = is_missed(excluded_target)
     factors = view_weights(weights, len(views))
     ids = target_ids(targets, shape[0])
     excluded = excluded_ids(exclude, shape[0], on_device(views[0]))
     if on_device(views[0]):
-        return _in_torch("fused_target_counts", views, factors.tolist(), ids, excluded)
+        return _in_torch("fused_target_counts", views, factors.tolist(), ids, excluded, missed)
     matrices = [as_float32(view) for view in views]
-    greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, _threads)
+    greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, missed, _threads)
     return like(views[0], greater), like(views[0], tied)
 
 

@@ -4,7 +4,7 @@ use crate::draws::{self, Draw};
 use crate::instructions::{self, Instructions};
 use crate::losses::{self, Candidates, Supervision};
 use crate::matrix::Matrix;
-use crate::ranks::{self, Counts};
+use crate::ranks::{self, Counts, ExcludedTarget};
 use crate::select;
 use crate::windows;
 use numpy::{
@@ -37,6 +37,10 @@ fn filled<'a, T: Element>(
         return Err(PyValueError::new_err(format!("out has shape {found:?}; expected [{rows}, {width}]")));
     }
     Ok(out.as_slice_mut()?)
+}
+
+fn excluded_target(missed: bool) -> ExcludedTarget {
+    if missed { ExcludedTarget::Missed } else { ExcludedTarget::Ranked }
 }
 
 /// Arrays `greater` and `tied` of one or more views.
@@ -153,32 +157,37 @@ fn top_ranked(
 }
 
 #[pyfunction]
-#[pyo3(signature = (scores, targets, exclude, threads))]
+#[pyo3(signature = (scores, targets, exclude, missed, threads))]
 fn target_counts<'py>(
     py: Python<'py>,
     scores: PyReadonlyArray2<'py, f32>,
     targets: PyReadonlyArray1<'py, i64>,
     exclude: PyReadonlyArray2<'py, i64>,
+    missed: bool,
     threads: Option<usize>,
 ) -> PyResult<(Ids<'py>, Ids<'py>)> {
     let (scores, targets, exclude) = (matrix(&scores)?, targets.as_slice()?, matrix(&exclude)?);
-    let counts = py.detach(|| ranks::target_counts(scores, targets, exclude, threads))?;
+    let rule = excluded_target(missed);
+    let counts = py.detach(|| ranks::target_counts(scores, targets, exclude, rule, threads))?;
     Ok(split(py, &counts, 1))
 }
 
 #[pyfunction]
-#[pyo3(signature = (views, weights, targets, exclude, threads))]
+#[pyo3(signature = (views, weights, targets, exclude, missed, threads))]
 fn fused_target_counts<'py>(
     py: Python<'py>,
     views: Vec<PyReadonlyArray2<'py, f32>>,
     weights: PyReadonlyArray1<'py, f32>,
     targets: PyReadonlyArray1<'py, i64>,
     exclude: PyReadonlyArray2<'py, i64>,
+    missed: bool,
     threads: Option<usize>,
 ) -> PyResult<(Ids<'py>, Ids<'py>)> {
     let views = views.iter().map(matrix).collect::<PyResult<Vec<_>>>()?;
     let (weights, targets, exclude) = (weights.as_slice()?, targets.as_slice()?, matrix(&exclude)?);
-    let counts = py.detach(|| ranks::fused_target_counts(&views, weights, targets, exclude, threads))?;
+    let rule = excluded_target(missed);
+    let counts =
+        py.detach(|| ranks::fused_target_counts(&views, weights, targets, exclude, rule, threads))?;
     Ok(split(py, &counts, views.len() + 1))
 }
 

@@ -36,14 +36,20 @@ def top_ranked(scores: NDArray[np.float32], k: int, exclude: NDArray[np.int64] |
 
 
 def target_counts(
-    scores: NDArray[np.float32], targets: NDArray[np.int64], exclude: NDArray[np.int64] | None
+    scores: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    exclude: NDArray[np.int64] | None,
+    excluded_target: str = "missed",
 ) -> tuple[list[int], list[int]]:
     greater, tied = [], []
     for row, target in enumerate(targets.tolist()):
         values = scores[row].tolist()
-        others = set(range(len(values))) - excluded(exclude, row) - {target}
-        greater.append(sum(values[item] > values[target] for item in others))
-        tied.append(1 + sum(values[item] == values[target] for item in others))
+        candidates = set(range(len(values))) - excluded(exclude, row)
+        if excluded_target == "ranked":
+            candidates |= {target}
+        greater.append(sum(values[item] > values[target] for item in candidates))
+        same = sum(values[item] == values[target] for item in candidates)
+        tied.append(same if target in candidates else 0)
     return greater, tied
 
 
@@ -55,10 +61,10 @@ def weighted_sum(views: Sequence[NDArray[np.float32]], weights: Sequence[float])
 
 
 def metric(greater: int, tied: int, name: str) -> float:
-    """The mean over the ranks that the target can have."""
+    """The mean over the ranks that the target can have; 0 for a target that is not a candidate."""
     kind, _, cutoff = name.partition("@")
     ranks = range(greater + 1, greater + tied + 1)
-    return sum(gain(kind, rank) for rank in ranks if not cutoff or rank <= int(cutoff)) / tied
+    return sum(gain(kind, rank) for rank in ranks if not cutoff or rank <= int(cutoff)) / max(tied, 1)
 
 
 def gain(kind: str, rank: int) -> float:

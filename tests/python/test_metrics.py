@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.metrics import metric_values, metrics
+from alterrec.metrics import Ties, metric_values, metrics
 
 NAMES = ["hits@1", "hits@10", "ndcg@1", "ndcg@10", "ndcg", "mrr@1", "mrr@10", "mrr"]
-counts = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 15)), min_size=1, max_size=20)
+counts = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 15)), min_size=1, max_size=20)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,10 @@ counts = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 15)), min_size=1,
         (0, 3, "ndcg@3", (1 + 1 / log2(3) + 1 / 2) / 3),
         (2, 5, "ndcg@4", (1 / 2 + 1 / log2(5)) / 5),
         (20, 5, "ndcg@20", 0.0),
+        (0, 0, "hits@1", 0.0),  # not a candidate
+        (0, 0, "ndcg", 0.0),
+        (3, 0, "mrr", 0.0),
+        (3, 0, "mrr@10", 0.0),
     ],
 )
 def test_by_hand(greater: int, tied: int, name: str, expected: float) -> None:
@@ -54,14 +58,24 @@ def test_optimistic_and_pessimistic_are_the_ends_of_the_ties(
     samples: list[tuple[int, int]], name: str
 ) -> None:
     greater, tied = np.array(samples).T
-    best = [oracle.metric(g, 1, name) for g, _ in samples]
-    worst = [oracle.metric(g + t - 1, 1, name) for g, t in samples]
+    best = [oracle.metric(g, min(t, 1), name) for g, t in samples]
+    worst = [oracle.metric(g + max(t, 1) - 1, min(t, 1), name) for g, t in samples]
     assert metric_values(greater, tied, name, "optimistic").tolist() == pytest.approx(best, rel=1e-14)
     assert metric_values(greater, tied, name, "pessimistic").tolist() == pytest.approx(worst, rel=1e-14)
 
 
 def test_one_rank_keeps_all_digits_far_down_the_list() -> None:
     assert metric_values([999_999], [1], "mrr")[0] == 1 / 1_000_000
+
+
+@pytest.mark.parametrize("ties", ["expected", "optimistic", "pessimistic"])
+def test_a_target_that_is_no_candidate_lowers_the_mean(ties: Ties) -> None:
+    assert metrics([0, 0], [1, 0], ["hits@1", "ndcg", "mrr"], ties) == {
+        "hits@1": 0.5,
+        "ndcg": 0.5,
+        "mrr": 0.5,
+    }
+    assert metrics([7, 0], [0, 0], NAMES, ties) == dict.fromkeys(NAMES, 0.0)
 
 
 def test_metrics_are_means_in_the_order_of_names() -> None:
@@ -92,7 +106,7 @@ def test_means_do_not_depend_on_the_order_of_samples() -> None:
         ([0, 1], [1], "mrr", "greater has 2 entries and tied has 1"),
         ([[0]], [[1]], "mrr", r"greater has shape \(1, 1\)"),
         ([0.5], [1], "mrr", "greater has dtype float64"),
-        ([0], [0], "mrr", r"tied\[0\] is 0; expected 1 or more"),
+        ([0], [-1], "mrr", r"tied\[0\] is -1; expected 0 or more"),
         ([3, -1], [1, 1], "mrr", r"greater\[1\] is -1; expected 0 or more"),
     ],
 )

@@ -96,19 +96,21 @@ def test_top_ranked_is_the_head_of_the_ranking(backend: str, case: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rule", ["missed", "ranked"])
 @given(case=cases(), data=st.data())
-def test_target_counts(backend: str, case: Any, data: st.DataObject) -> None:
+def test_target_counts(backend: str, rule: str, case: Any, data: st.DataObject) -> None:
     scores, exclude = case
     targets = data.draw(hnp.arrays(np.int64, len(scores), elements=st.integers(0, scores.shape[1] - 1)))
-    greater, tied = call(backend, "target_counts", scores, targets, exclude=exclude)
+    greater, tied = call(backend, "target_counts", scores, targets, exclude=exclude, excluded_target=rule)
     assert (greater.dtype, tied.dtype) == (np.int64, np.int64)
-    assert (greater.tolist(), tied.tolist()) == oracle.target_counts(scores, targets, exclude)
+    assert (greater.tolist(), tied.tolist()) == oracle.target_counts(scores, targets, exclude, rule)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rule", ["missed", "ranked"])
 @given(data=st.data(), num_views=st.integers(1, 4))
 def test_fused_counts_are_those_of_each_view_and_of_the_sum(
-    backend: str, data: st.DataObject, num_views: int
+    backend: str, rule: str, data: st.DataObject, num_views: int
 ) -> None:
     first, exclude = data.draw(cases())
     first = first.clip(-1e30, 1e30)  # so that no product overflows
@@ -117,11 +119,21 @@ def test_fused_counts_are_those_of_each_view_and_of_the_sum(
     views = [first] + [data.draw(more) for _ in range(num_views - 1)]
     weights = data.draw(st.lists(st.floats(-2, 2, width=32), min_size=num_views, max_size=num_views))
     targets = data.draw(hnp.arrays(np.int64, len(first), elements=st.integers(0, first.shape[1] - 1)))
-    greater, tied = call(backend, "fused_target_counts", views, weights, targets, exclude=exclude)
+    greater, tied = call(
+        backend, "fused_target_counts", views, weights, targets, exclude=exclude, excluded_target=rule
+    )
     assert greater.shape == tied.shape == (num_views + 1, len(first))
     matrices = [*views, oracle.weighted_sum(views, weights)]
-    expected = [oracle.target_counts(scores, targets, exclude) for scores in matrices]
+    expected = [oracle.target_counts(scores, targets, exclude, rule) for scores in matrices]
     assert list(zip(greater.tolist(), tied.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_excluded_target_is_missed_or_ranked(backend: str) -> None:
+    scores = np.array([[3.0, 2.0, 2.0, 1.0]], np.float32)
+    for rule, tied in [("missed", 0), ("ranked", 2)]:
+        counts = call(backend, "target_counts", scores, [1], exclude=[[1, 0]], excluded_target=rule)
+        assert [part.tolist() for part in counts] == [[0], [tied]]
 
 
 LONG_ROWS: dict[str, Callable[[np.random.Generator, int], NDArray[Any]]] = {
@@ -331,7 +343,7 @@ def test_results_do_not_depend_on_threads() -> None:
 def test_shapes_at_the_edge(backend: str) -> None:
     one_item = np.array([[-np.inf], [3.0]], np.float32)
     assert call(backend, "rank_window", one_item, 0, 1).tolist() == [[0], [0]]
-    assert call(backend, "target_counts", one_item, [0, 0], exclude=[0, -1])[1].tolist() == [1, 1]
+    assert call(backend, "target_counts", one_item, [0, 0], exclude=[0, -1])[1].tolist() == [0, 1]
     constant = np.full((1, 6), -np.inf, np.float32)
     assert call(backend, "rank_window", constant, 1, 4, exclude=[[2, 2, -1]]).tolist() == [[1, 3, 4]]
     assert call(backend, "top_ranked", constant, 6)[0].tolist() == [[0, 1, 2, 3, 4, 5]]
@@ -440,6 +452,13 @@ BELOW = np.full((2, 3), -np.inf, np.float32)
         ),
         ("target_counts", (FINE, [0, 3]), {}, "targets: row 1 has the id 3; expected 0 to 2"),
         ("target_counts", (FINE, [-1, 0]), {}, "targets: row 0 has the id -1"),
+        (
+            "target_counts",
+            (FINE, [0, 0]),
+            {"excluded_target": "kept"},
+            "excluded_target is 'kept'; choose 'missed' or 'ranked'",
+        ),
+        ("fused_target_counts", ([FINE], [1], [0, 0]), {"excluded_target": None}, "excluded_target is None"),
         ("target_counts", (FINE, [0]), {}, r"targets has shape \(1,\); expected \(2,\)"),
         ("target_counts", (FINE[0], [0]), {}, r"scores has shape \(3,\); expected \(B, V\)"),
         ("rank_window", (FINE, 0, 2), {"sample": 3}, "sample is 3, but the window has only 2 ranks"),
@@ -493,8 +512,8 @@ def test_numpy_never_imports_torch() -> None:
         ),
         ("rank_window_mask", "scores, start, stop, *, exclude=None"),
         ("top_ranked", "scores, k, *, exclude=None"),
-        ("target_counts", "scores, targets, *, exclude=None"),
-        ("fused_target_counts", "views, weights, targets, *, exclude=None"),
+        ("target_counts", "scores, targets, *, exclude=None, excluded_target='missed'"),
+        ("fused_target_counts", "views, weights, targets, *, exclude=None, excluded_target='missed'"),
         ("uniform_items", "rows, count, num_items, *, seed=0"),
         ("set_threads", "threads"),
     ],

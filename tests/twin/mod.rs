@@ -6,6 +6,7 @@ use alterrec_core::draws::{self, Draw};
 use alterrec_core::error::Result;
 use alterrec_core::instructions::{Instructions, use_only};
 use alterrec_core::matrix::Matrix;
+use alterrec_core::ranks::ExcludedTarget;
 use alterrec_core::{select, windows};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -111,17 +112,19 @@ impl Case {
         (0..self.rows()).flat_map(sorted).collect()
     }
 
-    pub fn counts(&self, scores: &[f32]) -> Vec<[i64; 2]> {
+    pub fn counts(&self, scores: &[f32], rule: ExcludedTarget) -> Vec<[i64; 2]> {
         let count = |row: usize| {
             let values = &scores[row * self.columns..][..self.columns];
             let target = self.targets[row];
-            let counted = |id: &i64| *id == target || !self.exclude().row(row).contains(id);
+            let excluded = self.exclude().row(row);
+            let ranked = rule == ExcludedTarget::Ranked;
+            let counted = |id: &i64| (ranked && *id == target) || !excluded.contains(id);
             let of = |wanted: Ordering| {
                 let ids = (0..self.columns as i64).filter(counted);
                 ids.filter(|&id| values[id as usize].partial_cmp(&values[target as usize]) == Some(wanted))
                     .count() as i64
             };
-            [of(Ordering::Greater), of(Ordering::Equal)]
+            [of(Ordering::Greater), if counted(&target) { of(Ordering::Equal) } else { 0 }]
         };
         (0..self.rows()).map(count).collect()
     }
