@@ -10,7 +10,7 @@ use alterrec_core::keys::score_key;
 use alterrec_core::matrix::Matrix;
 use alterrec_core::prefixes::Prefixes;
 use alterrec_core::random::Stream;
-use alterrec_core::ranks::{fused_target_counts, target_counts};
+use alterrec_core::ranks::{ExcludedTarget, fused_target_counts, target_counts};
 use alterrec_core::select::top_ranked;
 use alterrec_core::sessions::{SessionStore, Targets};
 use alterrec_core::windows::rank_window;
@@ -120,15 +120,17 @@ fn tops_and_ranks(criterion: &mut Criterion) {
     let mut ids = vec![0; ROWS * 20];
     top_ranked(views[0], 20, nothing, Some(1), &mut ids).unwrap();
     let targets: Vec<i64> = ids.chunks(20).map(|best| best[19]).collect();
-    let counts = target_counts(views[0], &targets, nothing, Some(1)).unwrap();
+    let counts = target_counts(views[0], &targets, nothing, ExcludedTarget::Missed, Some(1)).unwrap();
     assert_eq!(counts, vec![[19, 1]; ROWS]);
     group.bench_function("top 20", |bencher| {
         bencher.iter(|| top_ranked(views[0], 20, nothing, Some(1), &mut ids).unwrap());
     });
     group.bench_function("counts", |bencher| {
-        bencher.iter(|| target_counts(views[0], &targets, nothing, Some(1)).unwrap());
+        bencher.iter(|| target_counts(views[0], &targets, nothing, ExcludedTarget::Missed, Some(1)).unwrap());
     });
-    let fused = || fused_target_counts(&views, &[0.5, 0.5], &targets, nothing, Some(1)).unwrap();
+    let fused = || {
+        fused_target_counts(&views, &[0.5, 0.5], &targets, nothing, ExcludedTarget::Missed, Some(1)).unwrap()
+    };
     assert!(fused().iter().step_by(3).eq(&counts));
     group.bench_function("counts by two views and their sum", |bencher| bencher.iter(fused));
     group.finish();

@@ -86,11 +86,22 @@ pub(crate) fn not_a_number(name: &str, row: usize, scores: &[f32]) -> Error {
 /// # Errors
 /// `Value`, with row and value, for an id that is neither an item nor -1.
 pub fn excluded_ids(row: usize, exclude: &[i64], num_items: usize, into: &mut Vec<u32>) -> Result<()> {
+    item_ids("exclude", row, exclude, num_items, into)
+}
+
+/// [`excluded_ids`] for one row of the argument `name`.
+pub(crate) fn item_ids(
+    name: &str,
+    row: usize,
+    ids: &[i64],
+    num_items: usize,
+    into: &mut Vec<u32>,
+) -> Result<()> {
     into.clear();
-    for &id in exclude {
+    for &id in ids {
         if id < -1 || id >= num_items as i64 {
             return Err(Error::Value(format!(
-                "exclude: row {row} has the id {id}; expected 0 to {} (the catalogue has {num_items} items), \
+                "{name}: row {row} has the id {id}; expected 0 to {} (the catalogue has {num_items} items), \
                  or -1 as padding",
                 num_items as i64 - 1
             )));

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::keys::Tally;
-use crate::matrix::{Matrix, check_exclude, excluded_ids, not_a_number};
+use crate::matrix::{Matrix, check_exclude, excluded_ids, item_ids, not_a_number};
+use crate::repeats::{Own, Repeats, log_sum, own_items};
 use crate::simd;
 use crate::threads::fill_rows;
 
@@ -56,6 +57,11 @@ fn check_targets(scores: &Matrix<'_, f32>, targets: &[i64], exclude: &Matrix<'_,
     check_exclude(scores, exclude)
 }
 
+/// Makes the counts those of a target that is not a candidate.
+fn miss(counts: &mut [Counts]) {
+    counts.iter_mut().for_each(|counts| counts[1] = 0);
+}
+
 /// Returns the counts of each row's target; excluded items are not counted.
 ///
 /// # Errors
@@ -83,17 +89,89 @@ pub fn target_counts(
             leave_out(&mut out[0], scores[id], target);
         }
         if rule == ExcludedTarget::Missed && contains(excluded, target_id) {
-            out[0][1] = 0;
+            miss(out);
         }
         Ok(())
     })?;
     Ok(counts)
 }
 
-/// The weighted sum of `views` at one item, added in the same order as in `passes::fused_tally`.
-fn weighted(views: &[&[f32]], weights: &[f32], id: usize) -> f32 {
-    let products = views.iter().zip(weights).map(|(view, weight)| weight * view[id]);
-    products.reduce(|sum, product| sum + product).unwrap_or(0.0)
+/// One row of each view, and their weights.
+struct Views<'a> {
+    rows: Vec<&'a [f32]>,
+    weights: &'a [f32],
+}
+
+impl<'a> Views<'a> {
+    fn new(views: &[Matrix<'a, f32>], weights: &'a [f32], row: usize) -> Self {
+        Self { rows: views.iter().map(|view| view.row(row)).collect(), weights }
+    }
+
+    /// The scores of an item in each view and, last, in the weighted sum.
+    ///
+    /// The sum is added in the same order as in `passes::fused_tally`.
+    fn at(&self, id: usize) -> impl Iterator<Item = f32> {
+        let products = self.rows.iter().zip(self.weights).map(|(view, weight)| weight * view[id]);
+        let sum = products.reduce(|sum, product| sum + product).unwrap_or(0.0);
+        self.rows.iter().map(move |view| view[id]).chain([sum])
+    }
+
+    /// Fills `out` with the counts of all items, compared with one score for each view and for the sum.
+    fn compare(
+        &self,
+        row: usize,
+        scores: &[f32],
+        tallies: &mut Vec<Tally>,
+        out: &mut [Counts],
+    ) -> Result<()> {
+        tallies.clear();
+        tallies.resize(scores.len(), Tally::default());
+        simd::fused_tally(&self.rows, self.weights, scores, tallies);
+        if tallies.iter().any(|tally| tally.nan > 0) {
+            return Err(self.not_a_number(row));
+        }
+        for (counts, tally) in out.iter_mut().zip(tallies) {
+            *counts = Counts::from(*tally);
+        }
+        Ok(())
+    }
+
+    /// Subtracts items from counts that were compared with `scores`.
+    fn leave_out(&self, ids: impl Iterator<Item = usize>, scores: &[f32], out: &mut [Counts]) {
+        for id in ids {
+            for ((counts, score), &target) in out.iter_mut().zip(self.at(id)).zip(scores) {
+                leave_out(counts, score, target);
+            }
+        }
+    }
+
+    /// The error for the first NaN of a row, in a view or otherwise in the sum.
+    fn not_a_number(&self, row: usize) -> Error {
+        for (place, view) in self.rows.iter().enumerate() {
+            if view.iter().any(|score| score.is_nan()) {
+                return not_a_number(&format!("views[{place}]"), row, view);
+            }
+        }
+        not_a_number("weighted sum of views", row, &self.sums())
+    }
+
+    fn sums(&self) -> Vec<f32> {
+        let mut sums = vec![0.0; self.rows[0].len()];
+        simd::weighted_sum(&self.rows, self.weights, &mut sums);
+        sums
+    }
+}
+
+/// Memory that one thread uses for all its rows.
+#[derive(Default)]
+struct Scratch {
+    excluded: Vec<u32>,
+    /// The scores that all others are compared with.
+    compared: Vec<f32>,
+    tallies: Vec<Tally>,
+    sums: Vec<f32>,
+    own: Vec<Own>,
+    own_scores: Vec<f32>,
 }
 
 /// Returns the counts of each row's target in each view and, last, in their weighted sum, in one pass.
@@ -116,52 +194,107 @@ pub fn fused_target_counts(
     check_targets(&views[0], targets, &exclude)?;
     let (rows, num_items, width) = (views[0].rows, views[0].columns, views.len() + 1);
     let mut counts = vec![[0; 2]; rows * width];
-    fill_rows(
-        &mut counts,
-        rows,
-        width,
-        threads,
-        |(excluded, tallies): &mut (Vec<u32>, Vec<Tally>), row, out| {
-            let views: Vec<&[f32]> = views.iter().map(|view| view.row(row)).collect();
-            let target_id = check_target(row, targets[row], num_items)?;
-            excluded_ids(row, exclude.row(row), num_items, excluded)?;
-            let at = |id: usize| {
-                let sum = weighted(&views, weights, id);
-                views.iter().map(|view| view[id]).chain([sum]).collect::<Vec<f32>>()
-            };
-            let target_scores = at(target_id);
-            tallies.clear();
-            tallies.resize(width, Tally::default());
-            simd::fused_tally(&views, weights, &target_scores, tallies);
-            if tallies.iter().any(|tally| tally.nan > 0) {
-                return Err(not_a_number_in(&views, weights, row));
-            }
-            for (counts, tally) in out.iter_mut().zip(tallies) {
-                *counts = Counts::from(*tally);
-            }
-            for id in excluded.iter().map(|&id| id as usize).filter(|&id| id != target_id) {
-                for ((counts, score), &target) in out.iter_mut().zip(at(id)).zip(&target_scores) {
-                    leave_out(counts, score, target);
-                }
-            }
-            if rule == ExcludedTarget::Missed && contains(excluded, target_id) {
-                out.iter_mut().for_each(|counts| counts[1] = 0);
-            }
-            Ok(())
-        },
-    )?;
+    fill_rows(&mut counts, rows, width, threads, |scratch: &mut Scratch, row, out| {
+        let Scratch { excluded, compared, tallies, .. } = scratch;
+        let views = Views::new(views, weights, row);
+        let target_id = check_target(row, targets[row], num_items)?;
+        excluded_ids(row, exclude.row(row), num_items, excluded)?;
+        compared.clear();
+        compared.extend(views.at(target_id));
+        views.compare(row, compared, tallies, out)?;
+        let others = excluded.iter().map(|&id| id as usize).filter(|&id| id != target_id);
+        views.leave_out(others, compared, out);
+        if rule == ExcludedTarget::Missed && contains(excluded, target_id) {
+            miss(out);
+        }
+        Ok(())
+    })?;
     Ok(counts)
 }
 
-/// The error for the first NaN of a row, in a view or otherwise in the sum.
-fn not_a_number_in(views: &[&[f32]], weights: &[f32], row: usize) -> Error {
-    for (place, view) in views.iter().enumerate() {
-        if view.iter().any(|score| score.is_nan()) {
-            return not_a_number(&format!("views[{place}]"), row, view);
+/// Returns the counts of [`fused_target_counts`] with the items of `seen` as candidates and without them, and,
+/// with `repeats`, under the repeat component.
+///
+/// The result has `rows * rules * (views + 1)` values, row after row, where the rules are kept, excluded and, if
+/// given, repeats.
+///
+/// # Errors
+/// As [`fused_target_counts`]; and for wrong shapes, temperatures or log odds of `repeats`.
+pub fn seen_target_counts(
+    views: &[Matrix<'_, f32>],
+    weights: &[f32],
+    targets: &[i64],
+    seen: Matrix<'_, i64>,
+    repeats: Option<&Repeats<'_>>,
+    threads: Option<usize>,
+) -> Result<Vec<Counts>> {
+    check_views(views, weights)?;
+    check_targets(&views[0], targets, &seen)?;
+    let (rows, num_items, width) = (views[0].rows, views[0].columns, views.len() + 1);
+    repeats.map_or(Ok(()), |repeats| repeats.check(&seen, width))?;
+    let all = width * if repeats.is_some() { 3 } else { 2 };
+    let mut counts = vec![[0; 2]; rows * all];
+    fill_rows(&mut counts, rows, all, threads, |scratch: &mut Scratch, row, out| {
+        let views = Views::new(views, weights, row);
+        let target_id = check_target(row, targets[row], num_items)?;
+        item_ids("seen", row, seen.row(row), num_items, &mut scratch.excluded)?;
+        scratch.compared.clear();
+        scratch.compared.extend(views.at(target_id));
+        let (kept, others) = out.split_at_mut(width);
+        let (excluded, by_repeats) = others.split_at_mut(width);
+        views.compare(row, &scratch.compared, &mut scratch.tallies, kept)?;
+        excluded.copy_from_slice(kept);
+        views.leave_out(scratch.excluded.iter().map(|&id| id as usize), &scratch.compared, excluded);
+        if contains(&scratch.excluded, target_id) {
+            miss(excluded);
         }
+        if let Some(repeats) = repeats {
+            own_items(row, seen.row(row), repeats.log_odds.row(row), &mut scratch.own)?;
+            by_repeats.copy_from_slice(excluded);
+            scratch.count_repeats(&views, (row, target_id), repeats.temperatures, by_repeats)?;
+        }
+        Ok(())
+    })?;
+    Ok(counts)
+}
+
+impl Scratch {
+    /// Turns the counts without the seen items into those under the repeat component.
+    fn count_repeats(
+        &mut self,
+        views: &Views<'_>,
+        (row, target_id): (usize, usize),
+        temperatures: &[f64],
+        out: &mut [Counts],
+    ) -> Result<()> {
+        let Self { excluded, compared, tallies, sums, own, own_scores } = self;
+        if own.is_empty() {
+            return Ok(());
+        }
+        sums.resize(views.rows[0].len(), 0.0);
+        simd::weighted_sum(&views.rows, views.weights, sums);
+        own_scores.clear();
+        for (scores, &temperature) in views.rows.iter().copied().chain([sums.as_slice()]).zip(temperatures) {
+            let log_sum = log_sum(scores, excluded, temperature);
+            own_scores.extend(own.iter().map(|own| own.score(log_sum, temperature)));
+        }
+        let target_place = own.iter().position(|own| own.id as usize == target_id);
+        if let Some(place) = target_place {
+            // A repeated target has another score, with which the items that were not seen are compared anew.
+            compared.clear();
+            compared.extend(own_scores.iter().skip(place).step_by(own.len()));
+            views.compare(row, compared, tallies, out)?;
+            views.leave_out(excluded.iter().map(|&id| id as usize), compared, out);
+        }
+        for ((counts, scores), target) in out.iter_mut().zip(own_scores.chunks(own.len())).zip(compared) {
+            counts[0] += scores.iter().filter(|&score| score > target).count() as i64;
+            counts[1] += scores.iter().filter(|&score| score == target).count() as i64;
+        }
+        if target_place.is_none() && contains(excluded, target_id) {
+            miss(out);
+        }
+        Ok(())
     }
-    let sums: Vec<f32> = (0..views[0].len()).map(|id| weighted(views, weights, id)).collect();
-    not_a_number("weighted sum of views", row, &sums)
 }
 
 fn check_views(views: &[Matrix<'_, f32>], weights: &[f32]) -> Result<()> {

@@ -7,6 +7,7 @@
 
 use crate::instructions::Instructions;
 use crate::keys::{Bracket, Kept, Span, Split, Tally};
+use crate::log_sums::LogSum;
 use crate::passes;
 use std::ops::RangeInclusive;
 
@@ -91,6 +92,15 @@ compiled!(
     /// [`passes::fused_tally`] on the instruction set in use; 0.17 ns per score on AVX2, 0.23 on AVX-512.
     fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) -> (),
     avx512 = avx2
+);
+
+compiled!(
+    /// [`passes::weighted_sum`] on the instruction set in use.
+    weighted_sum(views: &[&[f32]], weights: &[f32], sums: &mut [f32]) -> ()
+);
+compiled!(
+    /// [`passes::add_exponentials`] on the instruction set in use.
+    add_exponentials(scores: &[f32], without: &[u32], sums: &mut [LogSum]) -> ()
 );
 
 compiled!(

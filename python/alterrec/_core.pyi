@@ -17,9 +17,12 @@ __all__ = [
     "derive_seed",
     "fused_target_counts",
     "instruction_sets",
+    "log_normaliser",
     "rank_window",
     "rank_window_bits",
     "rank_window_mask",
+    "repeat_scores",
+    "seen_target_counts",
     "session_graphs",
     "target_counts",
     "top_ranked",
@@ -267,6 +270,34 @@ def fused_target_counts(
     threads: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (greater, tied), each (views + 1, B), with the weighted sum last."""
+
+def seen_target_counts(
+    views: Sequence[NDArray[np.float32]],
+    weights: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    log_odds: NDArray[np.float32] | None,
+    temperatures: NDArray[np.float64],
+    threads: int | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (greater, tied), each (2 * (views + 1), B): kept, then excluded; with log_odds also repeats."""
+
+def repeat_scores(
+    scores: NDArray[np.float32],
+    seen: NDArray[np.int64],
+    log_odds: NDArray[np.float32],
+    temperature: float,
+    threads: int | None,
+) -> NDArray[np.float32]:
+    """Return the score of each entry of seen, row after row, (B * E,)."""
+
+def log_normaliser(
+    scores: NDArray[np.float32],
+    seen: NDArray[np.int64],
+    temperatures: NDArray[np.float64],
+    threads: int | None,
+) -> NDArray[np.float64]:
+    """Return the logsumexp over the unseen items for each temperature, row after row, (B * T,)."""
 
 def window_positions(
     draw: tuple[int, int, NDArray[np.uint64]], population: int, threads: int | None, out: NDArray[np.int64]

@@ -17,6 +17,26 @@ Ids: TypeAlias = "NDArray[Any] | torch.Tensor | Sequence[Any]"
 ExcludedTarget = Literal["missed", "ranked"]
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 
+_threads: int | None = None
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads for all functions of :mod:`alterrec.ranking`.
+
+    Args:
+        threads: 1 or more, or None (the initial value) for one per core.
+
+    Example:
+        >>> set_threads(2)
+        >>> set_threads(None)
+    """
+    global _threads
+    _threads = thread_count(threads)
+
+
+def default_threads() -> int | None:
+    return _threads
+
 
 def is_tensor(values: Any) -> bool:
     # A caller with a tensor has imported torch already; numpy users do not need it.
@@ -75,15 +95,15 @@ def target_ids(targets: Any, num_rows: int) -> NDArray[np.int64]:
     return np.require(ids, np.int64, ["C", "A"])
 
 
-def excluded_ids(exclude: Any, num_rows: int, keep_tensor: bool) -> Any:
+def excluded_ids(exclude: Any, num_rows: int, keep_tensor: bool, argument: str = "exclude") -> Any:
     """Return ids (B, E): an int64 array, or with ``keep_tensor`` a tensor if it is one."""
     if exclude is None:
         exclude = np.empty((num_rows, 0), dtype=np.int64)
     # Fetching a tensor would wait for its device.
-    ids = exclude if keep_tensor and is_tensor(exclude) else as_integers("exclude", exclude)
+    ids = exclude if keep_tensor and is_tensor(exclude) else as_integers(argument, exclude)
     if ids.ndim not in (1, 2) or len(ids) != num_rows:
         raise ValueError(
-            f"exclude has shape {tuple(ids.shape)}; expected ({num_rows},) or ({num_rows}, E), "
+            f"{argument} has shape {tuple(ids.shape)}; expected ({num_rows},) or ({num_rows}, E), "
             "ids for each row of scores"
         )
     ids = ids[:, None] if ids.ndim == 1 else ids
@@ -104,6 +124,45 @@ def draw_arguments(
     numbers = np.arange(num_rows) if rows is None else as_integers("rows", rows)
     check_length("rows", numbers, num_rows, "one number per row of scores")
     return natural(argument, count), operator.index(seed), np.require(numbers, np.uint64, ["C", "A"])
+
+
+def numbers_of(argument: str, values: Any, ids: Any, keep_tensor: bool) -> Any:
+    """Return float32 numbers (B, E), one for each id; with ``keep_tensor``, tensors stay tensors."""
+    _check_real(argument, values)
+    numbers = values.float() if keep_tensor and is_tensor(values) else as_float32(values)
+    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+    if tuple(numbers.shape) != tuple(ids.shape):
+        raise ValueError(
+            f"{argument} has shape {tuple(numbers.shape)} and seen {tuple(ids.shape)}; "
+            "give one number for each entry of seen"
+        )
+    return numbers
+
+
+def temperature_values(temperatures: Any, count: int) -> NDArray[np.float64]:
+    values = np.ones(count) if temperatures is None else np.ascontiguousarray(temperatures, np.float64)
+    check_length("temperatures", values, count, "one number for each view and one for the weighted sum")
+    # So that their inverses are ordinary float32 numbers; NaN is out of every range.
+    wrong = ~((values >= 1e-30) & (values <= 1e30))
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise ValueError(
+            f"temperatures[{place}] is {values[place]}; expected a number between 1e-30 and 1e30"
+        )
+    return values
+
+
+def view_shape(views: Sequence[Any]) -> tuple[int, int]:
+    if len(views) == 0:
+        raise ValueError("views is empty; give one score matrix or more")
+    shape = matrix_shape("views[0]", views[0])
+    for place, view in enumerate(views):
+        if matrix_shape(f"views[{place}]", view) != shape:
+            raise ValueError(
+                f"views[{place}] has shape {tuple(view.shape)} and views[0] {shape}; "
+                "all views must have one shape"
+            )
+    return shape
 
 
 def view_weights(weights: Any, num_views: int) -> NDArray[np.float32]:

@@ -62,14 +62,95 @@ def target_counts(scores: Tensor, targets: Any, exclude: Any, missed: bool) -> t
 def fused_target_counts(
     views: Sequence[Tensor], weights: Sequence[float], targets: Any, exclude: Any, missed: bool
 ) -> tuple[Tensor, Tensor]:
+    matrices = _with_sum(views, weights)
+    targets_B1, counted_BV = _counted(matrices[0], targets, exclude, missed)
+    return _counts_of_all(matrices, targets_B1, counted_BV)
+
+
+def seen_target_counts(
+    views: Sequence[Tensor],
+    weights: Sequence[float],
+    targets: Any,
+    seen: Any,
+    log_odds: Any,
+    temperatures: Sequence[float],
+) -> tuple[Any, Any, Any]:
+    matrices = _with_sum(views, weights)
+    targets_B1 = _targets(matrices[0], targets)
+    seen_BV = _excluded(matrices[0], seen, "seen")
+    kept = _counts_of_all(matrices, targets_B1, torch.ones_like(seen_BV))
+    excluded = _counts_of_all(matrices, targets_B1, ~seen_BV)
+    if log_odds is None:
+        return kept, excluded, None
+    ids_BE, odds_BE = _own_odds(matrices[0], seen, log_odds)
+    num_items = seen_BV.shape[1]
+    # An additional column takes the padding.
+    places_BE = ids_BE.masked_fill(ids_BE < 0, num_items)
+    candidates_BV = torch.nn.functional.pad(~seen_BV, (0, 1)).scatter(1, places_BE, odds_BE > -torch.inf)
+    replaced = []
+    for scores_BV, temperature in zip(matrices, temperatures, strict=True):
+        wide_BV = torch.nn.functional.pad(scores_BV, (0, 1))
+        own_BE = _own_scores(odds_BE, _log_sums(scores_BV, seen_BV, temperature), temperature)
+        # An item that is not a candidate keeps its score, with which others are compared if it is the target.
+        own_BE = torch.where(odds_BE == -torch.inf, wide_BV.gather(1, places_BE), own_BE)
+        replaced.append(wide_BV.scatter(1, places_BE, own_BE)[:, :num_items])
+    return kept, excluded, _counts_of_all(replaced, targets_B1, candidates_BV[:, :num_items])
+
+
+def repeat_scores(scores: Tensor, seen: Any, log_odds: Any, temperature: float) -> Tensor:
+    scores_BV = _float32("scores", scores)
+    seen_BV = _excluded(scores_BV, seen, "seen")
+    _, odds_BE = _own_odds(scores_BV, seen, log_odds)
+    return _own_scores(odds_BE, _log_sums(scores_BV, seen_BV, temperature), temperature)
+
+
+def log_normaliser(scores: Tensor, seen: Any, temperatures: Sequence[float]) -> Tensor:
+    scores_BV = _float32("scores", scores)
+    seen_BV = _excluded(scores_BV, seen, "seen")
+    sums = [_log_sums(scores_BV, seen_BV, temperature)[:, 0] for temperature in temperatures]
+    return torch.stack(sums) if sums else torch.empty((0, len(scores_BV)), dtype=torch.float64)
+
+
+def _own_odds(scores_BV: Tensor, seen: Any, log_odds: Any) -> tuple[Tensor, Tensor]:
+    """Return the ids (B, E) and for each of them the largest log odds of its item; -inf for padding."""
+    ids_BE = torch.as_tensor(seen, device=scores_BV.device).to(torch.int64)
+    odds_BE = torch.as_tensor(log_odds, device=scores_BV.device).masked_fill(ids_BE < 0, -torch.inf)
+    wrong = (odds_BE.isnan() | odds_BE.isposinf()).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise ValueError(
+            f"log_odds: row {row}, column {column} is {float(odds_BE[row, column])}; "
+            "expected a finite number, or -inf for an item that is not a candidate"
+        )
+    same_BEE = ids_BE[:, :, None] == ids_BE[:, None, :]
+    if not odds_BE.shape[1]:
+        return ids_BE, odds_BE
+    return ids_BE, odds_BE[:, None, :].masked_fill(~same_BEE, -torch.inf).amax(2)
+
+
+def _log_sums(scores_BV: Tensor, seen_BV: Tensor, temperature: float) -> Tensor:
+    """Return the logsumexp (B, 1), float64, of score / temperature over the items that are not seen."""
+    # The additional column is for rows without items.
+    others_BV = torch.nn.functional.pad(scores_BV.masked_fill(seen_BV, -torch.inf), (0, 1), value=-torch.inf)
+    most_B1 = others_BV.amax(1, keepdim=True)
+    shift_B1 = most_B1.masked_fill(most_B1.isinf(), 0.0)
+    sum_B1 = ((others_BV - shift_B1) / temperature).exp().sum(1, keepdim=True, dtype=torch.float64)
+    return torch.where(most_B1.isinf(), most_B1.double(), most_B1.double() / temperature + sum_B1.log())
+
+
+def _own_scores(odds_BE: Tensor, log_sum_B1: Tensor, temperature: float) -> Tensor:
+    log_sum_B1 = log_sum_B1.masked_fill(log_sum_B1.isneginf(), 0.0)
+    own_BE = (temperature * (odds_BE.double() + log_sum_B1)).float().clamp(min=torch.finfo(torch.float32).min)
+    return own_BE.masked_fill(odds_BE.isneginf(), -torch.inf)
+
+
+def _with_sum(views: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
     views_BV = [_float32(f"views[{place}]", view) for place, view in enumerate(views)]
     sum_BV = views_BV[0] * weights[0]
     for view_BV, weight in zip(views_BV[1:], weights[1:], strict=True):
         sum_BV = sum_BV + view_BV * weight
     _refuse_nan("weighted sum of views", sum_BV)
-    targets_B1, counted_BV = _counted(sum_BV, targets, exclude, missed)
-    counts = [_counts(scores_BV, targets_B1, counted_BV) for scores_BV in [*views_BV, sum_BV]]
-    return torch.stack([greater for greater, _ in counts]), torch.stack([tied for _, tied in counts])
+    return [*views_BV, sum_BV]
 
 
 def cross_entropy_(
@@ -179,8 +260,7 @@ def _ids(keys: Tensor) -> Tensor:
     return keys & 0xFFFFFFFF
 
 
-def _counted(scores_BV: Tensor, targets: Any, exclude: Any, missed: bool) -> tuple[Tensor, Tensor]:
-    """Return the targets (B, 1) and which items are candidates (B, V)."""
+def _targets(scores_BV: Tensor, targets: Any) -> Tensor:
     num_items = scores_BV.shape[1]
     targets_B = torch.as_tensor(targets, device=scores_BV.device).to(torch.int64)
     wrong = ((targets_B < 0) | (targets_B >= num_items)).nonzero()
@@ -190,7 +270,12 @@ def _counted(scores_BV: Tensor, targets: Any, exclude: Any, missed: bool) -> tup
             f"targets: row {row} has the id {int(targets_B[row])}; expected 0 to {num_items - 1} "
             f"(the catalogue has {num_items} items)"
         )
-    targets_B1 = targets_B[:, None]
+    return targets_B[:, None]
+
+
+def _counted(scores_BV: Tensor, targets: Any, exclude: Any, missed: bool) -> tuple[Tensor, Tensor]:
+    """Return the targets (B, 1) and which items are candidates (B, V)."""
+    targets_B1 = _targets(scores_BV, targets)
     counted_BV = ~_excluded(scores_BV, exclude)
     return targets_B1, counted_BV if missed else counted_BV.scatter_(1, targets_B1, True)
 
@@ -203,14 +288,21 @@ def _counts(scores_BV: Tensor, targets_B1: Tensor, counted_BV: Tensor) -> tuple[
     return greater, tied * counted_BV.gather(1, targets_B1)[:, 0]
 
 
-def _excluded(scores_BV: Tensor, exclude: Any) -> Tensor:
+def _counts_of_all(
+    matrices: Sequence[Tensor], targets_B1: Tensor, counted_BV: Tensor
+) -> tuple[Tensor, Tensor]:
+    counts = [_counts(scores_BV, targets_B1, counted_BV) for scores_BV in matrices]
+    return torch.stack([greater for greater, _ in counts]), torch.stack([tied for _, tied in counts])
+
+
+def _excluded(scores_BV: Tensor, exclude: Any, argument: str = "exclude") -> Tensor:
     num_items = scores_BV.shape[1]
     ids_BE = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
     wrong = ((ids_BE < -1) | (ids_BE >= num_items)).nonzero()
     if len(wrong):
         row, place = wrong[0].tolist()
         raise ValueError(
-            f"exclude: row {row} has the id {int(ids_BE[row, place])}; expected 0 to {num_items - 1} "
+            f"{argument}: row {row} has the id {int(ids_BE[row, place])}; expected 0 to {num_items - 1} "
             f"(the catalogue has {num_items} items), or -1 as padding"
         )
     return _mask(scores_BV, ids_BE)

@@ -36,6 +36,7 @@ from alterrec._ranking_arguments import (
     as_integers,
     at_most,
     check_length,
+    default_threads,
     draw_arguments,
     excluded_ids,
     is_missed,
@@ -45,17 +46,24 @@ from alterrec._ranking_arguments import (
     natural,
     on_device,
     rank_range,
+    set_threads,
     target_ids,
     thread_count,
+    view_shape,
     view_weights,
 )
+from alterrec._ranking_seen import SeenCounts, in_torch, log_normaliser, repeat_scores, seen_target_counts
 
 __all__ = [
+    "SeenCounts",
     "cross_entropy_",
     "fused_target_counts",
+    "log_normaliser",
     "rank_window",
     "rank_window_bits",
     "rank_window_mask",
+    "repeat_scores",
+    "seen_target_counts",
     "set_threads",
     "target_counts",
     "top_ranked",
@@ -63,7 +71,6 @@ __all__ = [
     "uniform_items",
 ]
 
-_threads: int | None = None
 _checks: ContextVar[bool] = ContextVar("checks", default=True)
 
 
@@ -84,20 +91,6 @@ def unchecked() -> Iterator[None]:
         yield
     finally:
         _checks.reset(token)
-
-
-def set_threads(threads: int | None) -> None:
-    """Set the number of threads for all functions of this module.
-
-    Args:
-        threads: 1 or more, or None (the initial value) for one per core.
-
-    Example:
-        >>> set_threads(2)
-        >>> set_threads(None)
-    """
-    global _threads
-    _threads = thread_count(threads)
 
 
 def rank_window(
@@ -144,14 +137,14 @@ def rank_window(
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     draw = None if sample is None else draw_arguments("sample", sample, seed, rows, num_rows)
-    count = _threads if threads is None else thread_count(threads)
+    count = default_threads() if threads is None else thread_count(threads)
     width = stop - start if draw is None else at_most("sample", draw[0], stop - start, "the window", "ranks")
     ids = np.empty((num_rows, width), np.int64)
     if on_device(scores):
         if draw is not None:
             _core.window_positions(draw, stop - start, count, ids)
         positions = None if draw is None else ids
-        return _in_torch("rank_window", scores, start, stop, excluded, positions, _checks.get())
+        return in_torch("rank_window", scores, start, stop, excluded, positions, _checks.get())
     _core.rank_window(as_float32(scores), start, stop, excluded, draw, count, ids)
     return like(scores, ids)
 
@@ -170,9 +163,9 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return _in_torch("rank_window_mask", scores, start, stop, excluded, _checks.get())
+        return in_torch("rank_window_mask", scores, start, stop, excluded, _checks.get())
     mask = np.empty((num_rows, num_items), np.bool_)
-    _core.rank_window_mask(as_float32(scores), start, stop, excluded, _threads, mask)
+    _core.rank_window_mask(as_float32(scores), start, stop, excluded, default_threads(), mask)
     return like(scores, mask)
 
 
@@ -191,9 +184,9 @@ def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return _in_torch("rank_window_bits", scores, start, stop, excluded, _checks.get())
+        return in_torch("rank_window_bits", scores, start, stop, excluded, _checks.get())
     bits = np.empty((num_rows, -(-num_items // 8)), np.uint8)
-    _core.rank_window_bits(as_float32(scores), start, stop, excluded, _threads, bits)
+    _core.rank_window_bits(as_float32(scores), start, stop, excluded, default_threads(), bits)
     return like(scores, bits)
 
 
@@ -217,10 +210,10 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     k = at_most("k", natural("k", k), num_items, "scores", "candidates (columns)")
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return _in_torch("top_ranked", scores, k, excluded, _checks.get())
+        return in_torch("top_ranked", scores, k, excluded, _checks.get())
     matrix = as_float32(scores)
     ids = np.empty((num_rows, k), np.int64)
-    _core.top_ranked(matrix, k, excluded, _threads, ids)
+    _core.top_ranked(matrix, k, excluded, default_threads(), ids)
     return like(scores, ids), like(scores, np.take_along_axis(matrix, ids, axis=1))
 
 
@@ -258,8 +251,8 @@ def target_counts(
     ids = target_ids(targets, num_rows)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return _in_torch("target_counts", scores, ids, excluded, missed)
-    greater, tied = _core.target_counts(as_float32(scores), ids, excluded, missed, _threads)
+        return in_torch("target_counts", scores, ids, excluded, missed)
+    greater, tied = _core.target_counts(as_float32(scores), ids, excluded, missed, default_threads())
     return like(scores, greater[0]), like(scores, tied[0])
 
 
@@ -296,23 +289,15 @@ def fused_target_counts(
         >>> greater.tolist(), tied.tolist()
         ([[1], [1], [1]], [[1], [1], [1]])
     """
-    if len(views) == 0:
-        raise ValueError("views is empty; give one score matrix or more")
-    shape = matrix_shape("views[0]", views[0])
-    for place, view in enumerate(views):
-        if matrix_shape(f"views[{place}]", view) != shape:
-            raise ValueError(
-                f"views[{place}] has shape {tuple(view.shape)} and views[0] {shape}; "
-                "all views must have one shape"
-            )
+    shape = view_shape(views)
     missed = is_missed(excluded_target)
     factors = view_weights(weights, len(views))
     ids = target_ids(targets, shape[0])
     excluded = excluded_ids(exclude, shape[0], on_device(views[0]))
     if on_device(views[0]):
-        return _in_torch("fused_target_counts", views, factors.tolist(), ids, excluded, missed)
+        return in_torch("fused_target_counts", views, factors.tolist(), ids, excluded, missed)
     matrices = [as_float32(view) for view in views]
-    greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, missed, _threads)
+    greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, missed, default_threads())
     return like(views[0], greater), like(views[0], tied)
 
 
@@ -357,7 +342,7 @@ def cross_entropy_(
     num_rows, _ = matrix_shape("scores", scores)
     if is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32):
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
-        return _in_torch("cross_entropy_", scores, positives, weights, candidates, left_out, each, factor)
+        return in_torch("cross_entropy_", scores, positives, weights, candidates, left_out, each, factor)
     given: Any = scores
     matrix = given.detach().numpy() if is_tensor(given) else given
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
@@ -378,7 +363,7 @@ def cross_entropy_(
         excluded_ids(exclude, num_rows, on_device(scores)),
         each,
         factor,
-        _threads,
+        default_threads(),
     )
     return like(scores, losses.astype(np.float32))
 
@@ -410,11 +395,5 @@ def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) ->
     draw = draw_arguments("count", count, seed, numbers, len(numbers))
     most = np.iinfo(np.intp).max // 8 // max(len(numbers), 1)
     ids = np.empty((len(numbers), at_most("count", draw[0], most, "memory", "places a row")), np.int64)
-    _core.uniform_items(draw, natural("num_items", num_items), _threads, ids)
+    _core.uniform_items(draw, natural("num_items", num_items), default_threads(), ids)
     return like(rows, ids)
-
-
-def _in_torch(function: str, *arguments: Any) -> Any:
-    from alterrec import _ranking_torch
-
-    return getattr(_ranking_torch, function)(*arguments)

@@ -5,6 +5,7 @@ use crate::instructions::{self, Instructions};
 use crate::losses::{self, Candidates, Supervision};
 use crate::matrix::Matrix;
 use crate::ranks::{self, Counts, ExcludedTarget};
+use crate::repeats::{self, Repeats};
 use crate::select;
 use crate::windows;
 use numpy::{
@@ -192,6 +193,57 @@ fn fused_target_counts<'py>(
 }
 
 #[pyfunction]
+#[pyo3(signature = (views, weights, targets, seen, log_odds, temperatures, threads))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the function in Python")]
+fn seen_target_counts<'py>(
+    py: Python<'py>,
+    views: Vec<PyReadonlyArray2<'py, f32>>,
+    weights: PyReadonlyArray1<'py, f32>,
+    targets: PyReadonlyArray1<'py, i64>,
+    seen: PyReadonlyArray2<'py, i64>,
+    log_odds: Option<PyReadonlyArray2<'py, f32>>,
+    temperatures: PyReadonlyArray1<'py, f64>,
+    threads: Option<usize>,
+) -> PyResult<(Ids<'py>, Ids<'py>)> {
+    let views = views.iter().map(matrix).collect::<PyResult<Vec<_>>>()?;
+    let (weights, targets, seen) = (weights.as_slice()?, targets.as_slice()?, matrix(&seen)?);
+    let (log_odds, temperatures) = (log_odds.as_ref().map(matrix).transpose()?, temperatures.as_slice()?);
+    let repeats = log_odds.map(|log_odds| Repeats { log_odds, temperatures });
+    let counts =
+        py.detach(|| ranks::seen_target_counts(&views, weights, targets, seen, repeats.as_ref(), threads))?;
+    Ok(split(py, &counts, (views.len() + 1) * if repeats.is_some() { 3 } else { 2 }))
+}
+
+#[pyfunction]
+#[pyo3(signature = (scores, seen, log_odds, temperature, threads))]
+fn repeat_scores<'py>(
+    py: Python<'py>,
+    scores: PyReadonlyArray2<'py, f32>,
+    seen: PyReadonlyArray2<'py, i64>,
+    log_odds: PyReadonlyArray2<'py, f32>,
+    temperature: f64,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let (scores, seen, log_odds) = (matrix(&scores)?, matrix(&seen)?, matrix(&log_odds)?);
+    let values = py.detach(|| repeats::repeat_scores(scores, seen, log_odds, temperature, threads))?;
+    Ok(values.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (scores, seen, temperatures, threads))]
+fn log_normaliser<'py>(
+    py: Python<'py>,
+    scores: PyReadonlyArray2<'py, f32>,
+    seen: PyReadonlyArray2<'py, i64>,
+    temperatures: PyReadonlyArray1<'py, f64>,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let (scores, seen, temperatures) = (matrix(&scores)?, matrix(&seen)?, temperatures.as_slice()?);
+    let values = py.detach(|| repeats::log_normaliser(scores, seen, temperatures, threads))?;
+    Ok(values.into_pyarray(py))
+}
+
+#[pyfunction]
 #[pyo3(signature = (draw, population, threads, out))]
 fn window_positions(
     py: Python<'_>,
@@ -247,6 +299,9 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(top_ranked, m)?)?;
     m.add_function(wrap_pyfunction!(target_counts, m)?)?;
     m.add_function(wrap_pyfunction!(fused_target_counts, m)?)?;
+    m.add_function(wrap_pyfunction!(seen_target_counts, m)?)?;
+    m.add_function(wrap_pyfunction!(repeat_scores, m)?)?;
+    m.add_function(wrap_pyfunction!(log_normaliser, m)?)?;
     m.add_function(wrap_pyfunction!(window_positions, m)?)?;
     m.add_function(wrap_pyfunction!(uniform_items, m)?)?;
     m.add_function(wrap_pyfunction!(instruction_sets, m)?)?;

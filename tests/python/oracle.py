@@ -53,6 +53,57 @@ def target_counts(
     return greater, tied
 
 
+def log_normaliser(
+    scores: NDArray[np.float32], seen: NDArray[np.int64], row: int, temperature: float
+) -> float:
+    """log(sum(exp(score / temperature))) over the items of a row that are not seen."""
+    others = [value for item, value in enumerate(scores[row].tolist()) if item not in excluded(seen, row)]
+    most = max(others, default=-math.inf)
+    if math.isinf(most):
+        return most
+    return most / temperature + math.log(sum(math.exp((value - most) / temperature) for value in others))
+
+
+def repeat_scores(
+    scores: NDArray[np.float32],
+    seen: NDArray[np.int64],
+    log_odds: NDArray[np.float32],
+    row: int,
+    temperature: float,
+) -> dict[int, float]:
+    """The score of each seen item of a row under the repeat component; -inf: not a candidate."""
+    normaliser = log_normaliser(scores, seen, row, temperature)
+    largest: dict[int, float] = {}
+    for item, odds in zip(seen[row].tolist(), log_odds[row].tolist(), strict=True):
+        if item >= 0:
+            largest[item] = max(odds, largest.get(item, -math.inf))
+    with np.errstate(over="ignore"):
+        values = {
+            item: float(np.float32(temperature * (odds + (0 if normaliser == -math.inf else normaliser))))
+            for item, odds in largest.items()
+        }
+    lowest = float(np.finfo(np.float32).min)
+    return {item: -math.inf if largest[item] == -math.inf else max(v, lowest) for item, v in values.items()}
+
+
+def repeat_counts(
+    scores: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    log_odds: NDArray[np.float32],
+    temperature: float,
+) -> tuple[list[int], list[int]]:
+    """The counts of `target_counts` where seen items have the scores of the repeat component."""
+    replaced, left_out = scores.copy(), np.full(seen.shape, -1)
+    for row in range(len(scores)):
+        for item, value in repeat_scores(scores, seen, log_odds, row, temperature).items():
+            if value == -math.inf:
+                left_out[row][seen[row] == item] = item
+            else:
+                replaced[row][item] = value
+    return target_counts(replaced, targets, left_out)
+
+
 def weighted_sum(views: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
     total = views[0] * np.float32(weights[0])
     for view, weight in zip(views[1:], weights[1:], strict=True):

@@ -16,10 +16,11 @@ PACKAGE = Path(alterrec.__file__).parent
 LAYERS = {
     "_core": 0,
     "errors": 0,
+    "_ranking_arguments": 0,
+    "_ranking_torch": 0,
     "files": 1,
     "progress": 1,
-    "_ranking_arguments": 1,
-    "_ranking_torch": 1,
+    "_ranking_seen": 1,
     "metrics": 1,
     "graphs": 2,
     "ranking": 2,
@@ -43,7 +44,14 @@ LAYERS = {
     "worker": 14,
 }
 TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_settings")
-CORE_USERS = {"__init__.py", "graphs.py", "ranking.py", "sessions.py", "models/neighbours.py"}
+CORE_USERS = {
+    "__init__.py",
+    "_ranking_seen.py",
+    "graphs.py",
+    "ranking.py",
+    "sessions.py",
+    "models/neighbours.py",
+}
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 

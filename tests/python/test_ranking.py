@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from alterrec import _core, ranking
+from alterrec import _core, _ranking_seen, ranking
 
 # The kernels on each instruction set that this processor has, in torch's hands, and their torch twin.
 BACKENDS = [*(f"numpy on {name}" for name in _core.instruction_sets()), "torch", "device"]
@@ -39,11 +39,17 @@ def call(backend: str, name: str, *args: Any, **options: Any) -> Any:
             _core.use_instructions(None)
     first, *rest = args
     tensors = [torch.tensor(a) for a in first] if isinstance(first, list) else torch.tensor(first)
-    with mock.patch.object(ranking, "on_device", return_value=backend == "device"):
-        results = function(tensors, *rest, **options)
-    several = isinstance(results, tuple)
-    assert all(isinstance(result, torch.Tensor) for result in (results if several else [results]))
-    return tuple(result.numpy() for result in results) if several else results.numpy()
+    device = {"on_device": lambda _: backend == "device"}
+    with mock.patch.multiple(ranking, **device), mock.patch.multiple(_ranking_seen, **device):
+        return as_arrays(function(tensors, *rest, **options))
+
+
+def as_arrays(results: Any) -> Any:
+    if isinstance(results, tuple):
+        parts = [as_arrays(result) for result in results]
+        return type(results)(*parts) if hasattr(results, "_fields") else tuple(parts)
+    assert results is None or isinstance(results, torch.Tensor)
+    return None if results is None else results.numpy()
 
 
 def batches(draw: st.DrawFn, rows: int, items: int) -> NDArray[np.float32]:
@@ -514,6 +520,12 @@ def test_numpy_never_imports_torch() -> None:
         ("top_ranked", "scores, k, *, exclude=None"),
         ("target_counts", "scores, targets, *, exclude=None, excluded_target='missed'"),
         ("fused_target_counts", "views, weights, targets, *, exclude=None, excluded_target='missed'"),
+        (
+            "seen_target_counts",
+            "views, weights, targets, seen, *, log_odds=None, temperatures=None",
+        ),
+        ("repeat_scores", "scores, seen, log_odds, temperature=1.0"),
+        ("log_normaliser", "scores, seen, temperatures"),
         ("uniform_items", "rows, count, num_items, *, seed=0"),
         ("set_threads", "threads"),
     ],

@@ -24,6 +24,7 @@ NAMES: dict[str, Any] = {}
 exec(compile("from __future__ import annotations\n" + STUB.read_text("utf-8"), STUB, "exec"), NAMES)
 
 F32, I64 = np.zeros((3, 8), np.float32), np.zeros((3, 4), np.int64)
+ODDS = np.zeros((3, 4), np.float32)
 IDS, NONE = np.zeros(3, np.int64), np.zeros((3, 0), np.int64)
 DRAW = (4, 1, np.zeros(3, np.uint64))
 STORE = _core.SessionStore.from_arrays([0, 0, 0, 1, 1], [4, 2, 3, 0, 1], timestamps=[1] * 5, user_ids=[6] * 5)
@@ -65,6 +66,10 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("top_ranked", _core, (F32, 4, NONE, None, I64.copy())),
     ("target_counts", _core, (F32, IDS, NONE, True, 1)),
     ("fused_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, NONE, True, 1)),
+    ("seen_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, I64, ODDS, np.ones(3), 1)),
+    ("seen_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, I64, None, np.ones(3), 1)),
+    ("repeat_scores", _core, (F32, I64, ODDS, 1.0, 1)),
+    ("log_normaliser", _core, (F32, I64, np.ones(2), 1)),
     ("window_positions", _core, (DRAW, 9, 1, I64.copy())),
     ("uniform_items", _core, (DRAW, 9, 1, I64.copy())),
     ("instruction_sets", _core, ()),

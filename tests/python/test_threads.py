@@ -23,6 +23,7 @@ rng = np.random.default_rng(0)
 SCORES = rng.normal(size=(40, 700)).astype(np.float32).round(1)
 VIEWS = [SCORES, rng.normal(size=SCORES.shape).astype(np.float32)]
 TARGETS = rng.integers(SCORES.shape[1], size=len(SCORES))
+SEEN, ODDS = rng.integers(-1, SCORES.shape[1], (len(SCORES), 4)), rng.normal(size=(len(SCORES), 4))
 GREATER, TIED = ranking.target_counts(SCORES, TARGETS)
 OWNERS = np.repeat(np.arange(60), 7)
 ITEMS = rng.integers(90, size=len(OWNERS))
@@ -56,6 +57,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "top_ranked": lambda: ranking.top_ranked(SCORES, 20),
     "target_counts": lambda: ranking.target_counts(SCORES, TARGETS),
     "fused_target_counts": lambda: ranking.fused_target_counts(VIEWS, [0.4, 0.6], TARGETS),
+    "seen_target_counts": lambda: ranking.seen_target_counts(VIEWS, [0.4, 0.6], TARGETS, SEEN, log_odds=ODDS),
+    "repeat_scores": lambda: ranking.repeat_scores(SCORES, SEEN, ODDS),
+    "log_normaliser": lambda: ranking.log_normaliser(SCORES, SEEN, [1.0, 2.0]),
     "uniform_items": lambda: ranking.uniform_items(TARGETS, 50, 700, seed=9),
     "metrics": lambda: metrics.metrics(GREATER, TIED),
     "metric_values": lambda: metrics.metric_values(GREATER, TIED, "ndcg@20"),
@@ -86,7 +90,16 @@ def eager_switches() -> Iterator[None]:
 def test_every_public_name_is_called() -> None:
     public = {*ranking.__all__, *metrics.__all__, *sessions.__all__}
     # Set by a thread of its own, a context, a yielded value, types and tables of names.
-    not_called = {"set_threads", "unchecked", "Batch", "Ties", "Metric", "METRICS", "DEFAULT_METRICS"}
+    not_called = {
+        "set_threads",
+        "unchecked",
+        "SeenCounts",
+        "Batch",
+        "Ties",
+        "Metric",
+        "METRICS",
+        "DEFAULT_METRICS",
+    }
     assert public - not_called <= {name.partition(",")[0] for name in CALLS}
 
 
