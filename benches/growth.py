@@ -91,7 +91,7 @@ def catalogue(num_items: int) -> dict[str, float]:
             np.repeat(np.arange(TARGETS), 4), np.arange(4 * TARGETS) % num_items, num_items=num_items
         )
         began = time.perf_counter()
-        ranks = evaluate(model.eval(), targets, Protocol("last", True, 50, memory.score_bytes))
+        ranks = evaluate(model.eval(), targets, Protocol("last", "excluded", 50, memory.score_bytes))
         assert len(ranks.targets) == TARGETS
         return {
             "step": float(np.median(seconds[1:])),

@@ -280,7 +280,7 @@ def evaluation(size: Size) -> None:
     sessions = SessionStore.from_arrays(
         np.repeat(np.arange(size.targets), lengths), items, num_items=size.items
     )
-    protocol = Protocol("last", False, MAX_LEN)
+    protocol = Protocol("last", "kept", MAX_LEN)
     with torch.inference_mode():
         tables = model.prepare()
     vectors = torch.randn(size.targets, size.dim)

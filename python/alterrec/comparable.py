@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from alterrec.recipe import flat_tables
-from alterrec.results import RunFolder, RunResult, reported_split
+from alterrec.results import RunFolder, RunResult, TargetCounts, reported_split
 
 # A system is named by the settings in which it differs from others if there are at most this many.
 MOST_SETTINGS = 3
+# Since this schema of result.json, a target that repeats an excluded item counts as not found.
+HONEST_SCHEMA = 3
 
 
 def folder_name(path: Path) -> str:
@@ -25,8 +27,12 @@ def reason_not_comparable(run: RunResult, other: RunResult) -> str:
         return "interrupted"
     if other.data.fingerprint != run.data.fingerprint:
         return f"other data: {other.data.name}"
-    if other.data.exclude_seen != run.data.exclude_seen:
+    if other.data.seen != run.data.seen:
         return "another rule for items already in the session"
+    older, newer = sorted((run, other), key=lambda each: each.schema)
+    repeated = newer.targets.get("test", TargetCounts(0)).repeated
+    if run.data.seen == "excluded" and older.schema < HONEST_SCHEMA <= newer.schema and repeated:
+        return "an earlier version counted targets that repeat an excluded item as found"
     if other.data.targets != run.data.targets:
         return "other targets"
     return "" if reported_split(other) == reported_split(run) else "no test numbers"

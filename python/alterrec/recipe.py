@@ -24,8 +24,9 @@ from alterrec.errors import InputError, nearest
 
 # The number of the recipe's schema, raised when a key is renamed or removed. ``recipes/schema-1.json`` has
 # the keys and defaults of the first one. Digests cover what differs from those, so that a new field, whose
-# default is what runs did before, changes no digest.
-RECIPE_SCHEMA = 1
+# default is what runs did before, changes no digest. Schema 2 has the same keys, but its rules other than
+# ``data.exclude_seen = "never"`` rank repeated targets in another way.
+RECIPE_SCHEMA = 2
 # Keys of earlier schemas: the key that replaced one, and the only value that a removed one may have had.
 RENAMED: Mapping[str, str] = {}
 REMOVED: Mapping[str, Any] = {}
@@ -216,6 +217,8 @@ def recipe_digest(recipe: Recipe, data: str) -> str:
         if value != first.get(name, _plain(default)):
             changed[name] = value
     changed |= {name: value for name, value in REMOVED.items() if value != first.get(name, value)}
+    if recipe.data.exclude_seen != "never":
+        changed["schema"] = RECIPE_SCHEMA
     return _digest(json.dumps([recipe.model_name, list(recipe.presets), changed, data], sort_keys=True))
 
 

@@ -109,8 +109,8 @@ class DataSettings(SettingsTable):
     )
     exclude_seen: Literal["never", "always", "auto"] = Field(
         default="auto",
-        description="exclude the items of the prefix from the candidates; auto: only if fewer than 0.5 % of "
-        "training targets repeat an item of their prefix",
+        description="exclude the items of the prefix from the candidates; auto: they are candidates with the "
+        "counted probability of a repeat (0 where no target repeats an item of its prefix)",
     )
     prefixes: int = Field(
         default=4,

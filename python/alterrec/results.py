@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
 
 from alterrec.data.dataset import Dataset
+from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
@@ -35,8 +36,9 @@ Views = dict[str, Metrics]
 # Order of the views wherever they are listed.
 VIEWS = ("score", "fused", "id", "text", "neighbours")
 
-# Schema 1 (version 0.1.0) wrote ``trained`` as a list of one name.
-SCHEMA = 2
+# Schema 1 (version 0.1.0) wrote ``trained`` as a list of one name. Schemas 1 and 2 wrote ``exclude_seen`` as
+# a truth value, and counted targets that repeat an excluded item as found.
+SCHEMA = 3
 
 # Metrics over fewer targets than these are marked as uncertain.
 FEW_TARGETS = 30
@@ -49,7 +51,14 @@ def _one_name(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def _rule(value: object) -> object:
+    return {True: "excluded", False: "kept"}[value] if isinstance(value, bool) else value
+
+
 Schema = Annotated[int, Field(ge=1)]
+Seen = Annotated[
+    SeenItems, BeforeValidator(_rule), Field(validation_alias=AliasChoices("seen", "exclude_seen"))
+]
 NetworkName = Annotated[str, BeforeValidator(_one_name)]
 
 
@@ -58,8 +67,10 @@ class DataSummary:
     """The data of a run, and how its targets were ranked; counts are of items and sessions.
 
     Attributes:
-        seen_rule: the recipe's ``data.exclude_seen``; ``exclude_seen`` is what it came to on these data.
-        repeat_share: share of training targets that occur earlier in their session.
+        seen: rule for the items of a prefix: ``kept``, ``excluded`` or ``repeats``.
+        seen_rule: the recipe's ``data.exclude_seen``; ``seen`` is what it came to on these data.
+        repeat_share: share of training targets, of the kind that is ranked, that repeat an item of their
+            prefix.
         targets: ``last`` or ``every`` item of a session.
         notes: remarks of the reader, such as rows that were dropped.
     """
@@ -71,7 +82,7 @@ class DataSummary:
     train_sessions: int = 0
     valid_sessions: int = 0
     test_sessions: int = 0
-    exclude_seen: bool = False
+    seen: Seen = "kept"
     seen_rule: str = ""
     repeat_share: float | None = None
     targets: str = ""
@@ -93,10 +104,18 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class TargetCounts:
-    """Targets of a split, cold ones among them, and the share that ties with other items by view."""
+    """Targets of a split.
+
+    Attributes:
+        count: number of targets.
+        cold: targets that do not occur in training.
+        repeated: targets that repeat an item of their prefix; None in runs of earlier versions.
+        tied_share: view -> share of targets that tie with other items.
+    """
 
     count: int
     cold: int = 0
+    repeated: int | None = None
     tied_share: dict[str, Share] = field(default_factory=dict)
 
 
@@ -108,6 +127,22 @@ class Group:
     count: int
     share: Share
     views: Views = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RepeatSummary:
+    """The repeat component of a run, see :class:`~alterrec.data.repeats.RepeatModel`.
+
+    Attributes:
+        rates: length of the prefix (``1``, ``2``, ``3-4``, ...) -> probability that the target repeats an
+            item of it.
+        weights: distance of an item from the end of the prefix -> its weight, relative to distance 1.
+        scales: view -> ``temperature`` and ``affinity``.
+    """
+
+    rates: dict[str, Share]
+    weights: dict[str, float]
+    scales: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +173,11 @@ class RunResult:
     Attributes:
         stopped: ``finished``, ``patience`` or ``interrupted``.
         fusion: weights of the parts of the score, where there are several networks.
+        by_seen: split -> rule for seen items -> views. Rules are the run's own, ``kept`` and ``excluded``;
+            empty in runs of earlier versions.
+        repeats: the repeat component, if the run uses it.
         baselines: name -> split -> metrics.
+        baselines_by_seen: name -> split -> rule for seen items -> metrics.
         profile: seconds of each part of a training step, where they were measured.
     """
 
@@ -154,11 +193,14 @@ class RunResult:
     stopped: str = "finished"
     presets: list[str] = field(default_factory=list)
     seed: int = 0
+    by_seen: dict[str, dict[SeenItems, Views]] = field(default_factory=dict)
+    repeats: RepeatSummary | None = None
     groups: dict[str, list[Group]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
     alphas: list[AlphaMetrics] = field(default_factory=list)
     parameters: int | None = None
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
+    baselines_by_seen: dict[str, dict[str, dict[SeenItems, Metrics]]] = field(default_factory=dict)
     phases: list[PhaseRecord] = field(default_factory=list)
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     profile: dict[str, float] = field(default_factory=dict)
@@ -354,6 +396,8 @@ class SeedResult:
 
     Attributes:
         valid, test: metrics of the score.
+        seen: rule for the items of a prefix.
+        by_seen: rule for seen items -> test metrics of the score.
         views: split -> view -> metrics.
         groups: test metrics by popularity of the target.
         alphas: metrics of the sum of two networks by the weight of ID.
@@ -370,9 +414,10 @@ class SeedResult:
     seconds_per_epoch: float | None
     peak_memory_bytes: int | None
     parameters: int | None
-    exclude_seen: bool
+    seen: Seen
     targets: str
     warnings: list[str] = field(default_factory=list)
+    by_seen: dict[SeenItems, Metrics] = field(default_factory=dict)
     views: dict[str, Views] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     alphas: list[AlphaMetrics] = field(default_factory=list)

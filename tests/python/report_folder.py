@@ -108,7 +108,7 @@ def result(
             "train_sessions": 16120,
             "valid_sessions": 911,
             "test_sessions": 907,
-            "exclude_seen": True,
+            "seen": "excluded",
             "seen_rule": "auto",
             "repeat_share": 0.0012,
             "targets": "last",

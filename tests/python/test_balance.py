@@ -9,7 +9,8 @@ import pytest
 import torch
 from worlds import small_dataset, text_like_vectors
 
-from alterrec.evaluation.evaluate import Protocol, fixed_samples, part_gradients, part_losses
+from alterrec.evaluation.evaluate import Protocol
+from alterrec.evaluation.part_losses import fixed_samples, part_gradients, part_losses
 from alterrec.models.base import Network, Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
@@ -17,7 +18,7 @@ from alterrec.nn.session_encoders import Mean
 from alterrec.recipe import resolve
 from alterrec.sessions import SessionStore
 
-PROTOCOL = Protocol("last", exclude_seen=False, max_len=50)
+PROTOCOL = Protocol("last", seen="kept", max_len=50)
 
 
 class Fixed(torch.nn.Module):
@@ -44,14 +45,14 @@ def test_losses_by_hand() -> None:
     assert losses["text"] == pytest.approx(math.log(math.e**4 + 1 + math.e**2))
     assert losses["score"] == pytest.approx(math.log(math.e**5 + math.e + math.e**2) - 1)
     # Item 0 is in the prefix; without it, item 2 is the only other candidate.
-    excluded = part_losses(model, store, Protocol("last", exclude_seen=True, max_len=50))
+    excluded = part_losses(model, store, Protocol("last", seen="excluded", max_len=50))
     assert excluded["id"] == pytest.approx(math.log(math.e + 1) - 1)
 
 
 def test_a_target_in_its_prefix_remains_a_candidate() -> None:
     store = SessionStore.from_arrays([0, 0], [0, 0], num_items=2)
     model = Recommender({"model": Network(Fixed([[1.0], [0.0]]), Mean(), 1.0)}, {"model": 1.0}).eval()
-    losses = part_losses(model, store, Protocol("last", exclude_seen=True, max_len=50))
+    losses = part_losses(model, store, Protocol("last", seen="excluded", max_len=50))
     assert losses == {"score": pytest.approx(math.log(math.e + 1) - 1)}
 
 

@@ -51,7 +51,7 @@ def tiny_model(recipe: Recipe, data: Dataset) -> Recommender:
 def learn(
     model: Recommender, recipe: Recipe, data: Dataset, checkpoint: Path, exclude_seen: bool, **options: Any
 ) -> TrainingState:
-    protocol = Protocol("every", exclude_seen, recipe.model.max_len)
+    protocol = Protocol("every", "excluded" if exclude_seen else "kept", recipe.model.max_len)
     resume = options.pop("resume", False)
     trainer = Trainer(
         model,
@@ -60,7 +60,7 @@ def learn(
         data.train,
         lambda: evaluate(model, data.valid, protocol).all_metrics(),
         checkpoint,
-        exclude_seen=exclude_seen,
+        seen="excluded" if exclude_seen else "kept",
         **options,
     )
     return trainer.run(resume=resume)[0]
@@ -72,7 +72,7 @@ def test_a_baseline_beats_popularity_clearly(name: str, exclude_seen: bool, tmp_
     data, recipe = small_dataset(users=9), tiny_recipe(name)
     progress = learn(tiny_model(recipe, data), recipe, data, tmp_path / "progress", exclude_seen)
     (popularity,) = MODELS["popularity"].candidates(data.train)
-    protocol = Protocol("every", exclude_seen, recipe.model.max_len)
+    protocol = Protocol("every", "excluded" if exclude_seen else "kept", recipe.model.max_len)
     known = evaluate(popularity, data.valid, protocol).metrics()["ndcg@20"]
     assert progress.best_value > known + 0.2
 

@@ -10,23 +10,16 @@ import torch
 from torch import Tensor
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
-from alterrec.evaluation.evaluate import (
-    Protocol,
-    alpha_curve,
-    better_than_default,
-    choose_system,
-    choose_weights,
-    evaluate,
-    recommend_items,
-)
-from alterrec.models.base import Recommender, SessionBatch, Tables
+from alterrec.evaluation.choices import better_than_default, choose_system, choose_weights
+from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
+from alterrec.models.base import Recommender, RepeatScale, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 from alterrec.sessions import SessionStore
 
-ALL = Protocol(targets="every", exclude_seen=False, max_len=50)
+ALL = Protocol(targets="every", seen="kept", max_len=50)
 
 
 class Planted:
@@ -38,6 +31,7 @@ class Planted:
             name: torch.from_numpy(rng.integers(0, 4, (NUM_ITEMS, NUM_ITEMS))).float() for name in "ab"
         }
         self.weights = dict(zip("ab", part_weights, strict=True))
+        self.scales: dict[str, RepeatScale] = {}
 
     def prepare(self) -> dict[str, Tables]:
         return {}
@@ -59,10 +53,10 @@ def slow_ranks(model: Planted, view: str, exclude_seen: bool) -> tuple[list[int]
             rows = {name: table[session[end - 1]].numpy() for name, table in model.tables.items()}
             scores = rows.get(view, sum(model.weights[name] * row for name, row in rows.items()))
             target = session[end]
-            hidden = set(session[:end].tolist()) - {target} if exclude_seen else set()
+            hidden = set(session[:end].tolist()) if exclude_seen else set()
             others = [scores[j] for j in range(NUM_ITEMS) if j not in hidden]
             greater.append(sum(s > scores[target] for s in others))
-            tied.append(sum(s == scores[target] for s in others))
+            tied.append(0 if target in hidden else sum(s == scores[target] for s in others))
     return greater, tied
 
 
@@ -70,7 +64,7 @@ def slow_ranks(model: Planted, view: str, exclude_seen: bool) -> tuple[list[int]
 @pytest.mark.parametrize("budget", [1, 2**14, 2**30])
 def test_ranks_equal_the_loop_for_any_chunk_size(exclude_seen: bool, budget: int) -> None:
     model = Planted()
-    protocol = Protocol("every", exclude_seen, max_len=3, budget_bytes=budget)
+    protocol = Protocol("every", "excluded" if exclude_seen else "kept", max_len=3, budget_bytes=budget)
     ranks = evaluate(model, small_dataset().valid, protocol)
     assert list(ranks.views) == ["score", "a", "b"]
     for view, (greater, tied) in ranks.views.items():
@@ -80,7 +74,7 @@ def test_ranks_equal_the_loop_for_any_chunk_size(exclude_seen: bool, budget: int
 
 def test_last_targets_are_the_last_items() -> None:
     store = small_dataset().valid
-    ranks = evaluate(Planted(), store, Protocol("last", False, 50))
+    ranks = evaluate(Planted(), store, Protocol("last", "kept", 50))
     assert ranks.targets.tolist() == [int(store.session(i)[-1]) for i in range(len(store))]
 
 
@@ -111,7 +105,7 @@ def test_nan_scores_are_an_error_and_never_a_rank() -> None:
 def test_recommendations_are_the_best_of_the_sum() -> None:
     model = Planted((0.25, 0.75))
     sessions = [np.array([4, 7]), np.array([9])]
-    protocol = Protocol("last", True, max_len=50)
+    protocol = Protocol("last", "excluded", max_len=50)
     ids, scores = recommend_items(model, sessions, 5, protocol, NUM_ITEMS)
     for row, session in enumerate(sessions):
         total = 0.25 * model.tables["a"][session[-1]].numpy() + 0.75 * model.tables["b"][session[-1]].numpy()
@@ -172,8 +166,8 @@ def test_the_curve_over_alpha_is_the_sum_at_each_weight() -> None:
     )
     torch.manual_seed(0)
     model = build_model(resolve("independent", ["paper"], {"model.dim": 8}), items).eval()
-    protocol = Protocol("last", exclude_seen=False, max_len=50)
-    curve = alpha_curve(model, data.test, protocol)
+    protocol = Protocol("last", seen="kept", max_len=50)
+    _, curve = alpha_curves(model, data.valid, data.test, protocol)
     assert list(curve) == [round(0.1 * step, 1) for step in range(11)]
     views = evaluate(model, data.test, protocol).all_metrics()
     assert (curve[0.0], curve[1.0]) == (views["text"], views["id"])

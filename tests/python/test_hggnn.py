@@ -16,7 +16,7 @@ from worlds import NUM_ITEMS, small_dataset
 from alterrec import fit, load
 from alterrec.data.dataset import Dataset, Vocabulary
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import evaluate, recommend_items
+from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.models.base import Network, Scorer, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
@@ -97,9 +97,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     kept: list[Scorer] = []
     save = run_folder.save_model
 
-    def keep(run: Path, model: Scorer, exclude_seen: bool) -> None:
+    def keep(run: Path, model: Scorer, protocol: Protocol) -> None:
         kept.append(model)
-        save(run, model, exclude_seen)
+        save(run, model, protocol)
 
     data = small_dataset(users=USERS)
     with pytest.MonkeyPatch.context() as patch:

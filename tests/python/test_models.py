@@ -12,6 +12,7 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
+from alterrec.evaluation.evaluate import Protocol
 from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
@@ -138,7 +139,7 @@ def test_dropout_changes_what_is_learned_or_is_not_searched(name: str, preset: s
 def test_a_saved_system_comes_back_without_data(name: str, tmp_path: Path) -> None:
     model = built(name)
     (tmp_path / "recipe.toml").write_text(dump_recipe(resolve(name, overrides=SMALL)), "utf-8")
-    save_model(tmp_path, model, exclude_seen=False)
+    save_model(tmp_path, model, Protocol("last", "kept", 50))
     write_vocabulary(tmp_path, small_dataset())
     again = load(tmp_path).model
     assert isinstance(again, Recommender)

@@ -220,7 +220,7 @@ def test_views_are_chosen(tmp_path: Path) -> None:
             {"fingerprint": "77aa", "items": 9},
             r"other data: .* \(fingerprint 77aa of 9 items against 5f2c of 3,204",
         ),
-        ({"exclude_seen": False}, r"already in the session \(exclude_seen is false against true\)"),
+        ({"seen": "kept"}, r"items already in the session are 'kept' against 'excluded'"),
         ({"targets": "every"}, r"other targets \(targets are 'every' against 'last'\)"),
     ],
 )

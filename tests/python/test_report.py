@@ -209,7 +209,7 @@ def test_other_runs_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: P
         write_run(tmp_path / "gap", model="nfrec_sum"),
         write_run(tmp_path / "cut", stopped="interrupted"),
         write_run(tmp_path / "elsewhere", data=data | {"fingerprint": "77", "name": "beauty"}),
-        write_run(tmp_path / "seen", data=data | {"exclude_seen": False}),
+        write_run(tmp_path / "seen", data=data | {"seen": "kept"}),
         write_run(tmp_path / "every", data=data | {"targets": "every"}),
     ]
     (tmp_path / "gap" / "recipe.toml").write_text("[schedule]\ngap = 4\n", "utf-8")

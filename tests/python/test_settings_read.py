@@ -16,7 +16,7 @@ import torch
 from worlds import NUM_ITEMS, small_dataset
 
 from alterrec.data.dataset import Dataset, ItemText
-from alterrec.data.statistics import seen_excluded
+from alterrec.data.repeats import seen_items
 from alterrec.errors import InputError
 from alterrec.models.catalogue import MODELS, lookup
 from alterrec.models.reads import check_settings, keys_read, resolve_read, settings_read
@@ -121,8 +121,8 @@ def drawn_vectors(text: ItemText, encoder: str, **options: Any) -> np.ndarray:
 def observed(recipe: Recipe) -> list[Any]:
     """All that a run of a recipe is: how it is measured, its plan, and one epoch of each kind of phase."""
     data = world()
-    exclude_seen = seen_excluded(recipe.data.exclude_seen, data.train.repeat_share())
-    protocol = protocol_of(recipe, exclude_seen)
+    seen, repeats = seen_items(recipe.data.exclude_seen, data.train, data.valid, recipe.data.targets)
+    protocol = protocol_of(recipe, seen, repeats)
     found: list[Any] = [protocol, recipe.data.categories if recipe.data.text_fields else ()]
     if recipe.schedule.metric:
         found.append(recipe.schedule.metric)
@@ -136,7 +136,7 @@ def observed(recipe: Recipe) -> list[Any]:
     assert model is not None
     if recipe.model.init_from:
         start_from(recipe.model.init_from, model, recipe)
-    trainer = Trainer(model, recipe, plan, data.train, dict, Path("none"), exclude_seen=exclude_seen)
+    trainer = Trainer(model, recipe, plan, data.train, dict, Path("none"), seen=seen)
     by_epoch = [phase for phase in plan for _ in range(phase.epochs)]
     waits = (e for e in range(1000) if trainer._is_out_of_patience(TrainingState("", epoch=e), by_epoch))
     rates = [

@@ -182,7 +182,7 @@ def test_rows_that_wait_or_failed_say_so(tmp_path: Path) -> None:
 
 def test_what_to_doubt(tmp_path: Path) -> None:
     rows = [row("sasrec", "baseline", [1] * 5), row("core", "baseline", [1] * 5)]
-    rows[1]["runs"][0]["exclude_seen"] = True
+    rows[1]["runs"][0]["seen"] = "excluded"
     study = read_study(write_study(tmp_path, rows, quick={"model.dim": 32}, seeds=1))
     coarse, seeds, unequal = caveats(study)
     assert "model.dim = 32 and no search" in coarse

@@ -14,7 +14,7 @@ from study_folder import METRICS, row, write_study
 from alterrec.cli.options import parse_axes
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import CURVE
+from alterrec.evaluation.choices import CURVE
 from alterrec.results import StudyResult, read_study
 from alterrec.studies.plan import StudyOptions
 from alterrec.studies.queue import RunQueue

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
     "optim.batch_size": 64,
     "data.prefixes": 0,
 }
-VALIDATION = Protocol("every", False, 50)
+VALIDATION = Protocol("every", "kept", 50)
 
 
 class Session:

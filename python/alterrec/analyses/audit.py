@@ -27,11 +27,13 @@ from alterrec.analyses.audit_page import (
 )
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.data.statistics import seen_excluded, statistics
+from alterrec.data.repeats import seen_items
+from alterrec.data.statistics import statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
+from alterrec.evaluation.choices import choose_system
 from alterrec.evaluation.comparisons import paired_differences
-from alterrec.evaluation.evaluate import Protocol, Ranks, choose_system, evaluate
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
 from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained
@@ -91,8 +93,8 @@ def audit(
     dataset = source.read(resolve(UNTRAINED[0]))
     progress("checking sessions, timestamps and texts")
     found = check_data(dataset)
-    exclude_seen = seen_excluded("auto", dataset.train.repeat_share())
-    protocol = Protocol("last", exclude_seen, MAX_LEN)
+    seen, repeats = seen_items("auto", dataset.train, dataset.valid, "last")
+    protocol = Protocol("last", seen, MAX_LEN, repeats=repeats)
     systems = dict(_baselines(dataset, protocol, progress))
     vectors = _vectors(dataset, text_encoder, progress)
     if vectors is not None:
@@ -113,7 +115,7 @@ def audit(
         },
         text=None if vectors is None else _text_benefit(dataset, ranks, systems["item-kNN + text"]),
         text_encoder="given vectors" if dataset.vectors is not None else text_encoder,
-        exclude_seen=exclude_seen,
+        seen=seen,
         notes=dataset.notes,
         command=command,
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from alterrec.analyses.run_sections import METRICS, few_targets_note
+from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
 from alterrec.evaluation.comparisons import Difference
 from alterrec.metrics import DEFAULT_METRICS
@@ -14,6 +15,7 @@ from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
+from alterrec.report.seen_items import RULES
 from alterrec.report.tables import Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
 
@@ -173,7 +175,7 @@ class Audit(Report):
     baselines: Mapping[str, Metrics]
     text: TextBenefit | None
     text_encoder: str
-    exclude_seen: bool
+    seen: SeenItems
     notes: tuple[str, ...] = ()
     command: str = ""
 
@@ -201,13 +203,13 @@ class Audit(Report):
             "text": text,
             "checks": asdict(self.checks),
             "statistics": asdict(self.statistics),
-            "exclude_seen": self.exclude_seen,
+            "seen": self.seen,
         }
 
     def presentation(self) -> Presentation:
         """Whether text can help, the checks, the baselines, and how the data is distributed."""
         test = self.statistics.splits["test"]
-        seen = f"items of the session are {'not ' if self.exclude_seen else ''}candidates (rule: auto)"
+        seen = f"{RULES[self.seen]} (rule: auto)"
         return Presentation(
             name="audit",
             title=f"Audit of {self.name}",

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from alterrec.analyses.run_sections import seen_rule
 from alterrec.analyses.run_summary import split_name
 from alterrec.comparable import folder_name, group_by_system, reason_not_comparable
 from alterrec.errors import InputError, nearest
@@ -35,6 +34,7 @@ from alterrec.report.comparisons import (
     signed_points,
 )
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section, renamed
+from alterrec.report.seen_items import seen_sentence
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
 from alterrec.results import DataSummary, RunFolder, read_run, reported_split
 
@@ -372,7 +372,7 @@ def compare(
         comparisons=tuple(compare_systems(pairings(pairs, chosen, metrics))),
         data=first.result.data,
         split=split_name(first.result),
-        seen=seen_rule(first.result),
+        seen=seen_sentence(first.result.data),
         sessions=len(np.unique(systems[0].sessions)),
         targets=len(systems[0].ranks[0]),
         command=command,
@@ -402,9 +402,8 @@ def _reason_refused(first: RunFolder, other: RunFolder, exclusive: tuple[int, in
             f"fingerprint {theirs.data.fingerprint[:8]} of {count(theirs.data.items)} items against "
             f"{ours.data.fingerprint[:8]} of {count(ours.data.items)} items"
         )
-    if ours.data.exclude_seen != theirs.data.exclude_seen:
-        rules = [str(data.exclude_seen).lower() for data in (theirs.data, ours.data)]
-        details.append("exclude_seen is {} against {}".format(*rules))
+    if ours.data.seen != theirs.data.seen:
+        details.append(f"items already in the session are {theirs.data.seen!r} against {ours.data.seen!r}")
     if ours.data.targets != theirs.data.targets:
         details.append(f"targets are {theirs.data.targets!r} against {ours.data.targets!r}")
     if any(exclusive):

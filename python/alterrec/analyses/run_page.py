@@ -12,7 +12,6 @@ from alterrec.analyses.run_sections import (
     extra_sections,
     groups_section,
     read_extra_metrics,
-    seen_rule,
     systems_section,
     training_section,
 )
@@ -21,6 +20,7 @@ from alterrec.comparable import folder_name, reason_not_comparable, seeds_of_rec
 from alterrec.errors import InputError
 from alterrec.metrics import metric_name
 from alterrec.report.presentation import DataTable, Presentation, Report, Section, Tile, renamed
+from alterrec.report.seen_items import seen_sentence
 from alterrec.report.tables import VIEW_NAMES, Table, count, duration, memory, metric_table, percent
 from alterrec.results import RunFolder, RunResult, Views, read_run, reported_split
 
@@ -72,7 +72,7 @@ class RunReport(Report):
                 *groups_section(run),
                 *extra_sections(run, self.extra_metrics),
                 *_examples(run),
-                Section("All metrics", [seen_rule(result)], tables=_metric_tables(result)),
+                Section("All metrics", [seen_sentence(result.data)], tables=_metric_tables(result)),
                 *_details(run),
             ],
         )

@@ -24,6 +24,7 @@ from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Section
+from alterrec.report.seen_items import seen_sentence
 from alterrec.report.tables import HEADLINE, VIEW_NAMES, Table, count, listed, percent
 from alterrec.results import FEW_TARGETS, Group, Metrics, RunFolder, RunResult, reported_split
 
@@ -40,12 +41,6 @@ def plotted_metrics(result: RunResult) -> Sequence[str]:
     return METRICS if set(METRICS) <= set(result.metrics) else result.metrics[:2]
 
 
-def seen_rule(result: RunResult) -> str:
-    """Return whether items already in the session are candidates, as a sentence."""
-    rule = f" (data.exclude_seen = {result.data.seen_rule})" if result.data.seen_rule else ""
-    return f"Items already in the session are {'not ' if result.data.exclude_seen else ''}candidates{rule}."
-
-
 def systems_section(
     run: RunFolder, others: Sequence[RunFolder] = (), left_out: Sequence[str] = ()
 ) -> list[Section]:
@@ -56,7 +51,7 @@ def systems_section(
     result = run.result
     notes = [
         f"Every system ranks all items for the same {split_name(result)} targets.",
-        seen_rule(result),
+        seen_sentence(result.data),
         "The coloured bars are this run and each of its parts alone."
         if len(result.views) > 1
         else "The coloured bar is this run.",

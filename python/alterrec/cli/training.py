@@ -179,6 +179,13 @@ def recommend(
         Path | None,
         typer.Option(metavar="FILE", help="Write a .csv or .parquet file; default: CSV on standard output."),
     ] = None,
+    exclude_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-seen/--allow-seen",
+            help="Never recommend items of the session, or allow them; default: as the run was evaluated.",
+        ),
+    ] = None,
     column: options.Columns = None,
 ) -> int:
     """Recommend the next items of sessions.
@@ -201,18 +208,20 @@ def recommend(
     loaded = load_sessions(sessions, saved.vocabulary, users=saved.users, columns=columns, drop_unknown=True)
     for note in loaded.notes:
         warn(note)
-    _write_recommendations(saved, loaded, k, out)
+    _write_recommendations(saved, loaded, k, out, exclude_seen)
     return DONE
 
 
-def _write_recommendations(saved: SavedModel, sessions: Sessions, k: int, out: Path | None) -> None:
+def _write_recommendations(
+    saved: SavedModel, sessions: Sessions, k: int, out: Path | None, exclude_seen: bool | None
+) -> None:
     import numpy as np
     import polars as pl
 
     from alterrec.files import atomic_write
 
     numbers = [sessions.store.session(i).astype(np.int64) for i in range(len(sessions.store))]
-    ids, scores = saved.recommend_numbers(numbers, k, sessions.store.users)
+    ids, scores = saved.recommend_numbers(numbers, k, sessions.store.users, exclude_seen=exclude_seen)
     item_ids = np.array(saved.vocabulary.item_ids, dtype=object)
     frame = pl.DataFrame(
         {

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import Dataset
+from alterrec.data.repeats import repeat_distances
 from alterrec.sessions import SessionStore
 
 TOP_SHARES = (0.01, 0.1)
 CURVE_POINTS = 200
-# The rule auto excludes items of the prefix if fewer training targets than this repeat one.
-REPEAT_SHARE = 0.005
 # Timestamps outside 1990 to 2100 are taken as counters, not as dates.
 DATES = (631_152_000, 4_102_444_800)
 
@@ -124,36 +123,6 @@ def statistics(data: Dataset) -> Statistics:
     )
 
 
-def repeats(store: SessionStore) -> NDArray[np.bool_]:
-    """Whether each interaction repeats an item of its session, (T,) bool.
-
-    Example:
-        >>> repeats(SessionStore.from_arrays([0, 0, 0, 1], [5, 2, 5, 5])).tolist()
-        [False, False, True, False]
-    """
-    session_T = np.repeat(np.arange(store.num_sessions), store.lengths)
-    # The sort is stable, so equal pairs keep their order.
-    order_T = np.lexsort((store.items, session_T))
-    session_T, item_T = session_T[order_T], store.items[order_T]
-    found = np.zeros(store.num_interactions, np.bool_)
-    found[order_T[1:]] = (session_T[1:] == session_T[:-1]) & (item_T[1:] == item_T[:-1])
-    return found
-
-
-def seen_excluded(rule: str, repeat_share: float) -> bool:
-    """Whether items of the prefix are excluded from the candidates.
-
-    Args:
-        rule: ``never``, ``always`` or ``auto``.
-        repeat_share: share of training targets that repeat an item of their prefix.
-
-    Example:
-        >>> seen_excluded("auto", 0.001), seen_excluded("auto", 0.2), seen_excluded("never", 0.001)
-        (True, False, False)
-    """
-    return rule == "always" or (rule == "auto" and repeat_share < REPEAT_SHARE)
-
-
 def top_share(counts: NDArray[np.int64], share: float) -> float:
     """Share of all interactions that belongs to the most popular ``share`` of items, at least one item.
 
@@ -202,7 +171,7 @@ def _split(store: SessionStore, trained_V: NDArray[np.bool_]) -> Split:
     lengths, times = store.lengths, store.timestamps
     last = store.offsets[1:] - 1
     every = np.delete(np.arange(store.num_interactions), store.offsets[:-1])
-    repeated_T, cold_T = repeats(store), ~trained_V[store.items]
+    repeated_T, cold_T = repeat_distances(store) > 0, ~trained_V[store.items]
     values, sessions = np.unique(lengths, return_counts=True)
     return Split(
         sessions=store.num_sessions,

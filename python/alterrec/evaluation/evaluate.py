@@ -1,63 +1,80 @@
-"""Evaluate a system on a session store; choose settings and weights of the parts of a score on validation.
+"""Evaluate a system on a session store, and recommend with it.
 
-Scores are computed in chunks, of which only counts are kept.
+Scores are computed in chunks, of which only counts are kept. The items of a prefix (seen items) are counted
+in every way at once: as candidates, left out, and under the repeat component if it is used.
 
-Legend: N samples, V items, D width.
+Legend: N samples, V items, L places of a prefix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.metrics import DEFAULT_METRICS, metric_values, metrics
-from alterrec.models.base import Recommender, Scorer, SessionBatch
+from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
+from alterrec.metrics import DEFAULT_METRICS, metrics
+from alterrec.models.base import RepeatScale, Scorer, SessionBatch
 from alterrec.nn.layers import on_device
-from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
-from alterrec.ranking import cross_entropy_, fused_target_counts, target_counts, top_ranked, uniform_items
+from alterrec.ranking import RepeatOdds, repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
 
 # Memory limit of score matrices in bytes, unless a budget sets a lower one.
 SCORE_BYTES = 2**30
-# Losses on the same sample are compared with each other, so its error cancels; a larger one only costs time.
-SAMPLES = 512
-# Values of alpha in Figure 7, those that are tried, and weights of neighbours that are tried.
-CURVE = tuple(round(0.1 * step, 1) for step in range(11))
-ALPHAS = CURVE[1:-1]
-NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
-S = TypeVar("S", bound=Scorer)
+Counts = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """For each target and view, the number of items with a higher and with an equal score (itself included).
+    """For each target and view, the number of items with a higher and with an equal score.
+
+    The target is one of the equal ones. If it is no candidate, because it repeats an item that is excluded,
+    the number of equal ones is 0, and every metric counts it as not found.
 
     Attributes:
-        views: view -> (greater, tied), each (N,) int64.
+        by_rule: rule for seen items -> view -> (greater, tied), each (N,) int64. It has the rule of the
+            protocol, and ``kept`` and ``excluded`` always.
+        rule: the rule of the protocol.
         samples: (N, 2) int64 session index and position of the target.
         targets: (N,) int64 item ids.
+        repeated: (N,) bool, whether the target repeats an item of its prefix.
         names: the metrics to report.
     """
 
-    views: dict[str, tuple[np.ndarray, np.ndarray]]
+    by_rule: dict[SeenItems, dict[str, Counts]]
+    rule: SeenItems
     samples: np.ndarray
     targets: np.ndarray
+    repeated: np.ndarray
     names: tuple[str, ...] = DEFAULT_METRICS
 
-    def metrics(self, view: str = "score", where: np.ndarray | None = None) -> dict[str, float]:
+    @property
+    def views(self) -> dict[str, Counts]:
+        """The counts of every view under the rule of the protocol."""
+        return self.by_rule[self.rule]
+
+    def metrics(
+        self, view: str = "score", where: np.ndarray | None = None, rule: SeenItems | None = None
+    ) -> dict[str, float]:
         """Metrics of a view over the targets ``where`` (bool, default all); empty if there are none."""
-        greater, tied = (values if where is None else values[where] for values in self.views[view])
+        counts = self.by_rule[rule or self.rule][view]
+        greater, tied = (values if where is None else values[where] for values in counts)
         return metrics(greater, tied, self.names) if len(greater) else {}
 
-    def all_metrics(self, where: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+    def all_metrics(
+        self, where: np.ndarray | None = None, rule: SeenItems | None = None
+    ) -> dict[str, dict[str, float]]:
         """Metrics of every view."""
-        return {view: self.metrics(view, where) for view in self.views}
+        return {view: self.metrics(view, where, rule) for view in self.views}
+
+    def metrics_by_rule(self) -> dict[SeenItems, dict[str, dict[str, float]]]:
+        """Metrics of every view under every rule for seen items."""
+        return {rule: self.all_metrics(rule=rule) for rule in self.by_rule}
 
     def tied_share(self) -> dict[str, float]:
         """Share of targets that tie with another item, by view."""
@@ -72,76 +89,155 @@ class Protocol:
 
     Attributes:
         targets: ``last`` or ``every``.
-        exclude_seen: exclude the items of the prefix from the candidates; the target is never excluded.
-        max_len: number of last items of a prefix that encoders read; exclusion uses the whole prefix.
+        seen: rule for the items of the prefix: ``kept`` (they are candidates), ``excluded`` (a target that
+            repeats one counts as not found) or ``repeats`` (the repeat component).
+        max_len: number of last items of a prefix that encoders read; the rule uses the whole prefix.
         budget_bytes: memory limit of score matrices.
         device: torch device of the model.
         metrics: the metrics to report.
+        repeats: the repeat component, with the rule ``repeats``.
     """
 
     targets: Literal["last", "every"]
-    exclude_seen: bool
+    seen: SeenItems
     max_len: int
     budget_bytes: int = SCORE_BYTES
     device: str = "cpu"
     metrics: tuple[str, ...] = DEFAULT_METRICS
+    repeats: RepeatModel | None = None
+
+    def odds(self, length_N: np.ndarray, places: int, scales: Sequence[RepeatScale]) -> RepeatOdds | None:
+        """Return what the kernels need of the repeat component; None with the other rules.
+
+        Args:
+            length_N: number of items of each prefix.
+            places: width L of the matrix of prefixes.
+            scales: temperature and affinity of each scored view.
+        """
+        if self.repeats is None:
+            return None
+        return RepeatOdds(
+            self.repeats.log_weights(length_N, places),
+            self.repeats.log_odds(length_N),
+            np.array([scale.temperature for scale in scales], np.float32),
+            np.array([scale.affinity for scale in scales], np.float32),
+        )
+
+
+class ScoredChunk(NamedTuple):
+    """Scores of some samples.
+
+    Attributes:
+        parts: part -> scores (N, V), valid until the next chunk.
+        seen_NL: all items of each prefix, oldest first, padded with -1.
+        lengths: (N,) int64 number of items of each whole prefix.
+        targets_N: the target of each sample.
+    """
+
+    parts: dict[str, Tensor]
+    seen_NL: Tensor
+    lengths: np.ndarray
+    targets_N: Tensor
 
 
 def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
     """Return the exact ranks of all targets of ``store`` over the whole catalogue.
 
     Views are ``score``; each part, if there is more than one; and ``fused`` (ID and text only), if neighbours
-    are a third part. A target that repeats an item of its prefix is ranked as well.
+    are a third part.
 
     Raises:
         ValueError: a score is NaN; the message names row and column.
     """
-    greater: dict[str, list[np.ndarray]] = {}
-    tied: dict[str, list[np.ndarray]] = {}
-
-    def add(view: str, counts: tuple[Any, Any]) -> None:
-        greater.setdefault(view, []).append(_numpy(counts[0]))
-        tied.setdefault(view, []).append(_numpy(counts[1]))
-
     samples = store.prefixes(protocol.targets)
-    targets = store.items.astype(np.int64)[store.offsets[samples[:, 0]] + samples[:, 1]]
-    for parts, seen, wanted in score_chunks(model, store, samples, protocol):
-        summands = model.summands(parts)
-        names = list(parts)
-        fused = fused_target_counts(
-            list(summands.values()), [model.weights[name] for name in names], wanted, exclude=seen
-        )
-        add("score", (fused[0][-1], fused[1][-1]))
-        if len(names) == 1:
-            continue
-        for row, name in enumerate(names):
-            unchanged = summands[name] is parts[name]
-            counts = (fused[0][row], fused[1][row])
-            add(name, counts if unchanged else target_counts(parts[name], wanted, exclude=seen))
-        if "neighbours" in parts:
-            pair = [name for name in names if name != "neighbours"]
-            two = fused_target_counts(
-                [summands[name] for name in pair],
-                [model.weights[name] for name in pair],
-                wanted,
-                exclude=seen,
-            )
-            add("fused", (two[0][-1], two[1][-1]))
-    empty = np.empty(0, np.int64)
-    views = {view: (np.concatenate(greater[view]), np.concatenate(tied[view])) for view in greater}
-    return Ranks(views or {"score": (empty, empty)}, samples, targets, protocol.metrics)
+    places = store.offsets[samples[:, 0]] + samples[:, 1]
+    found: dict[SeenItems, dict[str, list[tuple[Any, Any]]]] = {}
+    for chunk in score_chunks(model, store, samples, protocol):
+        for view, by_rule in _count_views(model, chunk, protocol):
+            for rule, counts in by_rule.items():
+                found.setdefault(rule, {}).setdefault(view, []).append(counts)
+    rules: dict[SeenItems, dict[str, Counts]] = {
+        rule: {view: _joined(chunks) for view, chunks in views.items()} for rule, views in found.items()
+    }
+    if not rules:
+        empty = {"score": (np.empty(0, np.int64), np.empty(0, np.int64))}
+        rules = dict.fromkeys(("kept", "excluded", protocol.seen), empty)
+    return Ranks(
+        rules,
+        protocol.seen,
+        samples,
+        store.items.astype(np.int64)[places],
+        repeat_distances(store)[places] > 0,
+        protocol.metrics,
+    )
+
+
+def _count_views(
+    model: Scorer, chunk: ScoredChunk, protocol: Protocol
+) -> Iterator[tuple[str, dict[SeenItems, tuple[Any, Any]]]]:
+    """Yield every view with its counts under every rule."""
+    summands = model.summands(chunk.parts)
+    *parts, score = count_targets(chunk, summands, model.weights, protocol, model.scales).values()
+    yield "score", score
+    if len(summands) == 1:
+        return
+    for name, counts in zip(summands, parts, strict=True):
+        if summands[name] is not chunk.parts[name]:
+            alone = count_targets(chunk, {name: chunk.parts[name]}, {name: 1.0}, protocol, model.scales)
+            counts = alone[name]
+        yield name, counts
+    if "neighbours" in summands:
+        pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
+        yield "fused", count_targets(chunk, pair, model.weights, protocol, model.scales, "fused")["fused"]
+
+
+def count_targets(
+    chunk: ScoredChunk,
+    views: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    protocol: Protocol,
+    scales: Mapping[str, RepeatScale],
+    total: str = "score",
+) -> dict[str, dict[SeenItems, tuple[Any, Any]]]:
+    """Count the items above each target and those equal to it, under every rule for seen items.
+
+    Args:
+        chunk: the samples.
+        views: view -> scores (N, V).
+        weights: weight of each view in the weighted sum.
+        protocol: the rules.
+        scales: scales of the repeat component by view, default temperature 1 and affinity 0.
+        total: name of the weighted sum.
+
+    Returns:
+        View -> rule -> (greater, tied); the weighted sum is last.
+    """
+    names = [*views, total]
+    odds = protocol.odds(
+        chunk.lengths, chunk.seen_NL.shape[1], [scales.get(name, RepeatScale()) for name in names]
+    )
+    counts = seen_target_counts(
+        list(views.values()), [weights[name] for name in views], chunk.targets_N, chunk.seen_NL, repeats=odds
+    )
+    by_rule: dict[SeenItems, Any] = {"kept": counts.kept, "excluded": counts.excluded}
+    if counts.repeats is not None:
+        by_rule["repeats"] = counts.repeats
+    return {
+        name: {rule: (greater[row], tied[row]) for rule, (greater, tied) in by_rule.items()}
+        for row, name in enumerate(names)
+    }
 
 
 def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) -> np.ndarray:
-    """Return the ``k`` highest-scored items of each target, (N, k) int64.
+    """Return the ``k`` highest-ranked items of each target, (N, k) int64.
 
     Raises:
         ValueError: fewer than ``k`` candidates are left for a target.
     """
     found = [np.empty((0, k), np.int64)]
-    for parts, seen, _ in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
-        total = weighted_sum(model.summands(parts), model.weights)
-        found.append(_numpy(top_ranked(total, k, exclude=seen)[0]))
+    for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
+        total_NV = weighted_sum(model.summands(chunk.parts), model.weights)
+        found.append(_best(total_NV, chunk.seen_NL, chunk.lengths, k, protocol, model.scales)[0])
     return np.concatenate(found)
 
 
@@ -158,8 +254,8 @@ def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -
 
 def score_chunks(
     model: Scorer, store: SessionStore, samples: np.ndarray, protocol: Protocol
-) -> Iterator[tuple[dict[str, Tensor], Tensor | None, Tensor]]:
-    """Yield (part scores, excluded items or None, targets) in chunks that fit the memory budget."""
+) -> Iterator[ScoredChunk]:
+    """Yield the scores of samples (N, 2), as many at a time as the memory budget allows."""
     with torch.inference_mode():
         tables = model.prepare()
         rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
@@ -168,9 +264,11 @@ def score_chunks(
         read = PrefixBatches(store, rows, protocol.max_len, layout="by_session", **fixed)
         whole = PrefixBatches(store, rows, longest, pad=-1, **fixed)
         for batch, prefix in zip(read, whole, strict=True):
-            wanted, seen = (on_device(values, protocol.device) for values in (batch.targets, prefix.items))
             parts = model.part_scores(SessionBatch.of(batch, protocol.device), tables)
-            yield parts, seen if protocol.exclude_seen else None, wanted
+            seen_NL, targets_N = (
+                on_device(values, protocol.device) for values in (prefix.items, batch.targets)
+            )
+            yield ScoredChunk(parts, seen_NL, prefix.lengths, targets_N)
 
 
 def chunk_rows(num_items: int, parts: int, budget_bytes: int) -> int:
@@ -219,13 +317,33 @@ def recommend_items(
             batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
             if users is not None:
                 batch = batch._replace(user_N=on_device(users[first : first + rows], protocol.device))
-            summands = model.summands(model.part_scores(batch, tables))
-            total = weighted_sum(summands, model.weights)
-            seen = _padded(chunk, -1).to(protocol.device) if protocol.exclude_seen else None
-            best_ids, best_scores = top_ranked(total, k, exclude=seen)
-            ids.append(_numpy(best_ids))
-            scores.append(_numpy(best_scores))
+            total_NV = weighted_sum(model.summands(model.part_scores(batch, tables)), model.weights)
+            seen_NL = _padded(chunk, -1).to(protocol.device)
+            whole = np.array([len(items) for items in chunk])
+            best = _best(total_NV, seen_NL, whole, k, protocol, model.scales)
+            ids.append(best[0])
+            scores.append(best[1])
     return np.concatenate(ids), np.concatenate(scores)
+
+
+def _best(
+    total_NV: Tensor,
+    seen_NL: Tensor,
+    lengths: np.ndarray,
+    k: int,
+    protocol: Protocol,
+    scales: Mapping[str, RepeatScale],
+) -> Counts:
+    """Return ids and scores (N, k) of the best items; may overwrite the scores."""
+    odds = protocol.odds(lengths, seen_NL.shape[1], [scales.get("score", RepeatScale())])
+    if odds is not None:
+        seen_scores_NL = repeat_scores(total_NV, seen_NL, odds)
+        # An additional column takes the padding.
+        wide = torch.nn.functional.pad(total_NV, (0, 1))
+        places_NL = torch.where(seen_NL < 0, total_NV.shape[1], seen_NL)
+        total_NV = wide.scatter_(1, places_NL, seen_scores_NL)[:, :-1].contiguous()
+    found = top_ranked(total_NV, k, exclude=seen_NL if protocol.seen == "excluded" else None)
+    return _numpy(found[0]), _numpy(found[1])
 
 
 def _padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
@@ -233,173 +351,10 @@ def _padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=pad)
 
 
+def _joined(chunks: Sequence[tuple[Any, Any]]) -> Counts:
+    greater, tied = (np.concatenate([_numpy(chunk[place]) for chunk in chunks]) for place in (0, 1))
+    return greater, tied
+
+
 def _numpy(values: Any) -> np.ndarray:
     return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
-    """At most ``most`` pairs (session, position) from evenly spaced sessions, the same for every model.
-
-    Each session gives one prefix, whose length is drawn with the session's number as seed.
-
-    Example:
-        >>> store = SessionStore.from_arrays([0, 0, 1, 2, 2], [4, 2, 3, 1, 0])
-        >>> fixed_samples(store).tolist()
-        [[0, 1], [2, 1]]
-    """
-    long = np.flatnonzero(store.lengths > 1)
-    chosen = long[np.linspace(0, len(long) - 1, min(most, len(long))).round().astype(np.int64)]
-    drawn = uniform_items(chosen, 1, 2**32)[:, 0]
-    return np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
-
-
-def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
-    """Cross-entropy over the whole catalogue of the score and of each of its parts, without dropout.
-
-    It is the training loss of Figures 3 and 9 of the paper, on :func:`fixed_samples` of ``store``. The parts
-    are the summands of the score, so each is divided by the temperature that it was trained with.
-
-    Returns:
-        View -> mean loss in nats; empty if no session has two items.
-    """
-    losses: dict[str, list[Tensor]] = {}
-    for parts, seen, wanted in score_chunks(model, store, fixed_samples(store), protocol):
-        summands = model.summands(parts)
-        views = {"score": weighted_sum(summands, model.weights)}
-        views |= summands if len(summands) > 1 else {}
-        for view, scores_NV in views.items():
-            # In place: another matrix of this size would exceed the memory plan.
-            losses.setdefault(view, []).append(
-                cross_entropy_(scores_NV, wanted[:, None], torch.ones(1, device=wanted.device), exclude=seen)
-            )
-    return {view: float(torch.cat(values).double().mean()) for view, values in losses.items()}
-
-
-def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
-    """Norm of the gradient of each part's columns of the item table, without dropout.
-
-    It is the gradient of the loss that trains the part: the cross-entropy over the catalogue of the score of
-    its network. That is the sum of all parts if one network has several (naive fusion), and the part alone if
-    each part is a network (AlterRec).
-
-    Returns:
-        Part -> norm, or ``score`` -> norm if there is only one part; empty if no session has two items.
-    """
-    samples = fixed_samples(store)
-    if not len(samples):
-        return {}
-    longest = int(store.lengths.max(initial=1))
-    fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
-    (read,) = PrefixBatches(store, len(samples), protocol.max_len, layout="by_session", **fixed)
-    (whole,) = PrefixBatches(store, len(samples), longest, pad=-1, **fixed)
-    wanted, seen = (on_device(values, protocol.device) for values in (read.targets, whole.items))
-    batch = SessionBatch.of(read, protocol.device)
-    rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
-    found: dict[str, float] = {}
-    for name in model.networks:
-        network = model.network(name)
-        with torch.no_grad():
-            tables = network.item_tables()
-            vectors_ND = network.encode_sessions(batch, tables)
-        table_VD = tables.outputs.detach().requires_grad_()
-        one, left_out = torch.ones(1, device=table_VD.device), seen if protocol.exclude_seen else None
-        loss = candidate_cross_entropy(
-            vectors_ND, table_VD, wanted[:, None], one, None, left_out, buffer=ScoreBuffer(rows)
-        )
-        (gradient_VD,) = torch.autograd.grad(loss, table_VD)
-        blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
-        found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}
-    return found if len(found) > 1 else dict(zip(["score"], found.values(), strict=True))
-
-
-def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protocol, metric: str) -> S:
-    """Return the candidate with the best validation metric; the first if there are no validation targets."""
-    best, best_value = None, -np.inf
-    for candidate in candidates:
-        if best is not None and valid.num_sessions == 0:
-            break
-        value = evaluate(candidate, valid, protocol).metrics().get(metric, 0.0)
-        if best is None or value > best_value:
-            best, best_value = candidate, value
-    assert best is not None
-    return best
-
-
-def choose_weights(
-    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
-) -> dict[str, float]:
-    """Choose the weights of the parts of Eq. 6, and of neighbours if the model has them.
-
-    Alpha is chosen first, then the weight of the neighbours, each from a small grid. A value replaces its
-    default (alpha as given, neighbours 0) only if its paired gain on validation exceeds its standard error.
-    """
-    weights = dict(model.weights)
-    if tune_alpha:
-        rows = [weights | {"id": alpha, "text": 1 - alpha, "neighbours": 0.0} for alpha in ALPHAS]
-        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
-    if model.neighbours is not None:
-        rows = [weights | {"neighbours": weight} for weight in NEIGHBOUR_WEIGHTS]
-        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
-    return {name: weights[name] for name in (*model.weights, *(["neighbours"] if model.neighbours else []))}
-
-
-def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
-    """Return the index of the best of ``others`` if its mean gain exceeds the standard error of the gain.
-
-    Args:
-        default_N: metric of each sample with the default.
-        others: the same with each other setting.
-
-    Returns:
-        An index, or None to keep the default.
-
-    Example:
-        >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
-        0
-    """
-    if len(default_N) < 2 or not others:
-        return None
-    gains = [values - default_N for values in others]
-    best = int(np.argmax([gain.mean() for gain in gains]))
-    error = gains[best].std(ddof=1) / np.sqrt(len(default_N))
-    return best if gains[best].mean() > error else None
-
-
-def _chosen(
-    model: Recommender,
-    valid: SessionStore,
-    protocol: Protocol,
-    metric: str,
-    default: Mapping[str, float],
-    rows: list[dict[str, float]],
-) -> dict[str, float]:
-    counts = _counts(model, valid, protocol, [dict(default), *rows])
-    values = [metric_values(greater, tied, metric) for greater, tied in counts]
-    best = better_than_default(values[0], values[1:])
-    return dict(default) if best is None else rows[best]
-
-
-def alpha_curve(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[float, dict[str, float]]:
-    """Compute metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7)."""
-    rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
-    counts = _counts(model, store, protocol, rows)
-    return {
-        alpha: metrics(greater, tied, protocol.metrics) if len(greater) else {}
-        for alpha, (greater, tied) in zip(CURVE, counts, strict=True)
-    }
-
-
-def _counts(
-    model: Recommender, store: SessionStore, protocol: Protocol, rows: list[dict[str, float]]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (greater, tied) of every target for each row of weights."""
-    none = np.empty(0, np.int64)
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[(none, none)] for _ in rows]
-    for parts, seen, wanted in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
-        summands = model.summands(parts)
-        for row, weights in zip(found, rows, strict=True):
-            greater, tied = fused_target_counts(
-                list(summands.values()), [weights[name] for name in summands], wanted, exclude=seen
-            )
-            row.append((np.asarray(greater[-1].cpu()), np.asarray(tied[-1].cpu())))
-    return [(np.concatenate([g for g, _ in row]), np.concatenate([t for _, t in row])) for row in found]

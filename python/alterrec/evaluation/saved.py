@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -33,8 +33,9 @@ class SavedRanks:
     """How a run ranked the targets of one split.
 
     Attributes:
-        frame: rows of ``ranks.parquet`` with session_id, position, target_id, train_count, and greater_VIEW
-            and tied_VIEW for each view.
+        frame: rows of ``ranks.parquet`` with session_id, position, target_id, train_count, repeated, and
+            greater_VIEW and tied_VIEW for each view; and the same with kept_ and excluded_ before it. Runs of
+            earlier versions have neither these nor ``repeated``.
 
     Example:
         >>> ranks = SavedRanks(pl.DataFrame({"greater_score": [0, 3], "tied_score": [1, 1]}))
@@ -57,14 +58,31 @@ class SavedRanks:
     def column(self, name: str) -> NDArray[Any]:
         return self.frame[name].to_numpy()
 
-    def counts(self, view: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return for each target the items above it and the items equal to it, itself included."""
-        return self.column(f"greater_{view}"), self.column(f"tied_{view}")
+    @property
+    def knows_seen(self) -> bool:
+        """Whether the ranks have counts with and without the items of the prefix."""
+        return "kept_greater_score" in self.frame.columns
 
-    def metrics(self, view: str, names: Sequence[str], where: ArrayLike | None = None) -> dict[str, float]:
+    def counts(
+        self, view: str, rule: Literal["kept", "excluded"] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return for each target the items above it and the items equal to it, itself included.
+
+        ``rule`` says whether the items of the prefix are candidates; default: the rule of the run.
+        """
+        prefix = f"{rule}_" if rule else ""
+        return self.column(f"{prefix}greater_{view}"), self.column(f"{prefix}tied_{view}")
+
+    def metrics(
+        self,
+        view: str,
+        names: Sequence[str],
+        where: ArrayLike | None = None,
+        rule: Literal["kept", "excluded"] | None = None,
+    ) -> dict[str, float]:
         """Compute metrics of a view over the targets ``where`` (default all); empty if there are none."""
         chosen = slice(None) if where is None else np.asarray(where, bool)
-        greater, tied = (counts[chosen] for counts in self.counts(view))
+        greater, tied = (counts[chosen] for counts in self.counts(view, rule))
         return metrics(greater, tied, names) if len(greater) else {}
 
     def groups(self, masks: Mapping[str, Mask], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -133,14 +133,28 @@ class Tables(NamedTuple):
     scores: ScoreBuffer
 
 
+class RepeatScale(NamedTuple):
+    """How the repeat component reads the scores of a view, see :class:`~alterrec.data.repeats.RepeatModel`.
+
+    Attributes:
+        temperature: divisor that turns scores into log-probabilities.
+        affinity: how much scores decide which item of the prefix is repeated; 0 for not at all.
+    """
+
+    temperature: float = 1.0
+    affinity: float = 0.0
+
+
 class Scorer(Protocol):
     """The interface that evaluation uses.
 
     Attributes:
         weights: weight of each part; the score is the weighted sum of the parts.
+        scales: view -> scale of the repeat component; a view that is not in it has the default.
     """
 
     weights: dict[str, float]
+    scales: dict[str, RepeatScale]
 
     def prepare(self) -> dict[str, Tables]:
         """Return what is computed once for a whole catalogue."""
@@ -290,6 +304,7 @@ class Recommender(nn.Module):
         super().__init__()
         self.networks = nn.ModuleDict(networks)
         self.weights = weights
+        self.scales: dict[str, RepeatScale] = {}
         self.neighbours: Scorer | None = None
         self.register_buffer("cold_V", cold_V)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alterrec._core import ItemNeighbours, SessionNeighbours
-from alterrec.models.base import SessionBatch, Tables
+from alterrec.models.base import RepeatScale, SessionBatch, Tables
 from alterrec.sessions import SessionStore
 
 
@@ -20,6 +20,7 @@ class Untrained(ABC):
 
     def __init__(self) -> None:
         self.weights = {"model": 1.0}
+        self.scales: dict[str, RepeatScale] = {}
 
     def prepare(self) -> dict[str, Tables]:
         """Return nothing: there are no item tables."""

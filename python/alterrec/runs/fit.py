@@ -16,9 +16,11 @@ from alterrec.analyses.run_page import RunReport, write_report
 from alterrec.analyses.run_page import result as saved_result
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.data.statistics import seen_excluded
+from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import Protocol, choose_system, choose_weights, evaluate, top_items
+from alterrec.evaluation.choices import choose_system, choose_weights
+from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
+from alterrec.evaluation.scales import fit_scales
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
@@ -31,6 +33,7 @@ from alterrec.runs import records, saved_model
 from alterrec.runs.build import build, load_pretrained
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.saved_model import Recommendation
+from alterrec.sessions import SessionStore
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, WindowRanks, check_loss
 from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, torch_seed
@@ -50,10 +53,15 @@ class FittedRun:
         return str(self.result["stopped"])
 
     def recommend(
-        self, sessions: Sequence[Sequence[str]], k: int = 20, *, users: Sequence[str | None] | None = None
+        self,
+        sessions: Sequence[Sequence[str]],
+        k: int = 20,
+        *,
+        users: Sequence[str | None] | None = None,
+        exclude_seen: bool | None = None,
     ) -> list[list[Recommendation]]:
-        """Return the ``k`` best next items of each session of external ids, with its user if one is given."""
-        return saved_model.load(self.path).recommend(sessions, k, users=users)
+        """Return the ``k`` best next items of each session; see :meth:`SavedModel.recommend`."""
+        return saved_model.load(self.path).recommend(sessions, k, users=users, exclude_seen=exclude_seen)
 
     def show(self) -> RunReport:
         """Return tables and plots; a notebook shows them if this is the last line of a cell."""
@@ -106,16 +114,15 @@ def fit(
     check_loss(recipe, plan)
     check_freeze(recipe)
     dataset = DataSource(data, columns or {}, drop_unknown, format).read(recipe)
-    repeat_share = dataset.train.repeat_share()
-    exclude_seen = seen_excluded(recipe.data.exclude_seen, repeat_share)
+    seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
     if any(phase.negatives != "full" for phase in plan):
-        seen = min(longest - 1, recipe.model.max_len) if exclude_seen else 0
+        excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
         # Refuses a rank window that the catalogue is too small for.
-        WindowRanks.on(recipe.window, dataset.num_items, seen=seen)
+        WindowRanks.on(recipe.window, dataset.num_items, seen=excluded)
     for note in dataset.notes:
         progress(Event("notice", note))
-    progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, exclude_seen))))
+    progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, seen))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
         network = build(recipe, dataset, progress)
@@ -124,7 +131,7 @@ def fit(
         memory = plan_memory(network, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
         for line in memory.lines():
             progress(Event("plan", line))
-        protocol = saved_model.protocol_of(recipe, exclude_seen, memory.score_bytes)
+        protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
         path = _open_folder(out, recipe, dataset)
         write_text(path / "recipe.toml", dump_recipe(recipe))
@@ -139,11 +146,11 @@ def fit(
                 recipe,
                 plan,
                 dataset.train,
-                lambda: evaluate(network, dataset.valid, protocol).all_metrics(),
+                lambda: _validate(network, dataset.valid, protocol),
                 path / CHECKPOINT,
                 inspect=lambda: records.part_losses(network, dataset, protocol),
                 fingerprint=dataset.fingerprint,
-                exclude_seen=exclude_seen,
+                seen=seen,
                 score_rows=memory.train_rows,
                 clock=clock,
                 listen=progress,
@@ -151,33 +158,41 @@ def fit(
     trained_at = time.perf_counter()
     baselines = _baselines(recipe, dataset, protocol, trained, progress)
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
+    fitted.scales = fit_scales(fitted, dataset.valid, protocol)
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
     top = top_items(fitted, dataset.test, protocol, records.top_size(dataset, protocol))
-    saved_model.save_model(path, fitted, exclude_seen)
+    saved_model.save_model(path, fitted, protocol)
     saved_model.write_vocabulary(path, dataset)
     saved_model.write_users(path, recipe, dataset)
     saved_model.write_curves(path, state.curves)
     saved_model.write_ranks(path, dataset, ranks)
     saved_model.write_top(path, top)
     write_json(path / "examples.json", to_json(records.examples(fitted, dataset, ranks["test"], protocol)))
+    measured = records.baseline_metrics(baselines, dataset, protocol)
     ended = time.perf_counter()
     result = RunResult(
         schema=SCHEMA,
         model=model,
         presets=list(presets),
         seed=recipe.run.seed,
-        data=records.run_data(recipe, dataset, exclude_seen, repeat_share),
+        data=records.run_data(recipe, dataset, protocol),
         best_epoch=state.best_epoch,
         epochs=state.epoch,
         stopped=stopped,
         valid=ranks["valid"].all_metrics(),
         test=ranks["test"].all_metrics(),
         targets={split: records.target_counts(dataset, part) for split, part in ranks.items()},
+        by_seen={split: part.metrics_by_rule() for split, part in ranks.items()},
+        repeats=records.repeat_summary(fitted, protocol, longest),
         groups={"test": records.popularity_groups(dataset, ranks["test"])},
         fusion=records.fusion_weights(fitted),
         alphas=records.alpha_metrics(fitted, dataset, protocol),
         parameters=records.num_parameters(fitted),
-        baselines=records.baseline_metrics(baselines, dataset, protocol),
+        baselines={
+            name: {split: by_rule[seen] for split, by_rule in by_split.items()}
+            for name, by_split in measured.items()
+        },
+        baselines_by_seen=measured,
         phases=records.phase_records(plan),
         warnings=state.warnings,
         seconds=round(ended - began, 3),
@@ -215,7 +230,8 @@ def evaluate_run(
     Users are matched by their names, so the data may have them in another order.
 
     Returns:
-        ``valid`` and ``test`` (view -> metric -> value), ``targets`` and ``groups`` as in result.json.
+        ``valid`` and ``test`` (view -> metric -> value), ``by_seen``, ``targets`` and ``groups`` as in
+        result.json.
 
     Raises:
         InputError: the folder is not a finished run, or the catalogue is another.
@@ -234,6 +250,7 @@ def evaluate_run(
     ranks = {split: evaluate(saved.model, store, saved.protocol) for split, store in splits.items()}
     return {
         **{split: part.all_metrics() for split, part in ranks.items()},
+        "by_seen": {split: part.metrics_by_rule() for split, part in ranks.items()},
         "targets": {split: to_json(records.target_counts(dataset, part)) for split, part in ranks.items()},
         "groups": {split: to_json(records.popularity_groups(dataset, part)) for split, part in ranks.items()},
     }
@@ -254,13 +271,25 @@ def _set_up(recipe: Recipe) -> None:
         set_threads(recipe.run.threads)
 
 
-def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], exclude_seen: bool) -> list[str]:
+def _validate(model: Recommender, valid: SessionStore, protocol: Protocol) -> dict[str, dict[str, float]]:
+    """Return validation metrics of every view; scales of the repeat component are fitted first."""
+    model.scales = fit_scales(model, valid, protocol)
+    return evaluate(model, valid, protocol).all_metrics()
+
+
+SEEN_LINES: Mapping[SeenItems, str] = {
+    "kept": "items of the prefix are candidates",
+    "excluded": "items of the prefix are not candidates",
+    "repeats": "items of the prefix are candidates with the counted probability of a repeat",
+}
+
+
+def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], seen: SeenItems) -> list[str]:
     cold = int((~dataset.trained).sum())
     sessions = ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
     return [
         f"{dataset.name}: {dataset.num_items} items ({cold} without training), {sessions} sessions",
-        f"items of the prefix are {'not ' if exclude_seen else ''}candidates "
-        f"(data.exclude_seen = {recipe.data.exclude_seen})",
+        f"{SEEN_LINES[seen]} (data.exclude_seen = {recipe.data.exclude_seen})",
         *describe(plan),
     ]
 

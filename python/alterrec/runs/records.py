@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from alterrec.data.dataset import Dataset
-from alterrec.evaluation import evaluate as evaluation
+from alterrec.data.repeats import SeenItems, bin_names, repeated_share
+from alterrec.evaluation import part_losses as part_losses_of
 from alterrec.evaluation import saved
-from alterrec.evaluation.evaluate import Protocol, Ranks, alpha_curve, evaluate, recommend_items
+from alterrec.evaluation.choices import alpha_curves
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.recipe import Recipe
 from alterrec.results import (
@@ -22,6 +24,7 @@ from alterrec.results import (
     Metrics,
     PartLoss,
     PhaseRecord,
+    RepeatSummary,
     TargetCounts,
 )
 from alterrec.training.schedule import Phase, first_epochs
@@ -31,13 +34,13 @@ TOP = 20
 EXAMPLES = 6
 
 
-def run_data(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share: float) -> DataSummary:
+def run_data(recipe: Recipe, dataset: Dataset, protocol: Protocol) -> DataSummary:
     """Summarise the data and the rules of the ranking."""
     return replace(
         DataSummary.of(dataset),
-        exclude_seen=exclude_seen,
+        seen=protocol.seen,
         seen_rule=recipe.data.exclude_seen,
-        repeat_share=repeat_share,
+        repeat_share=repeated_share(dataset.train, protocol.targets),
         targets=recipe.data.targets,
         notes=list(dataset.notes),
     )
@@ -46,7 +49,7 @@ def run_data(recipe: Recipe, dataset: Dataset, exclude_seen: bool, repeat_share:
 def target_counts(dataset: Dataset, ranks: Ranks) -> TargetCounts:
     """Count the targets of a split."""
     cold = int((~dataset.trained[ranks.targets]).sum())
-    return TargetCounts(len(ranks.targets), cold, ranks.tied_share())
+    return TargetCounts(len(ranks.targets), cold, int(ranks.repeated.sum()), ranks.tied_share())
 
 
 def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[Group]:
@@ -55,14 +58,34 @@ def popularity_groups(dataset: Dataset, ranks: Ranks) -> list[Group]:
     return [Group(**group) for group in saved.group_metrics(masks, ranks.all_metrics)]
 
 
+def repeat_summary(model: Scorer, protocol: Protocol, longest: int) -> RepeatSummary | None:
+    """Summarise the repeat component for prefixes of up to ``longest`` items; None if it is not used."""
+    if protocol.repeats is None:
+        return None
+    names = bin_names(longest)
+    weights_B = protocol.repeats.weights_B / protocol.repeats.weights_B[0]
+    return RepeatSummary(
+        dict(zip(names, protocol.repeats.rates_B.tolist(), strict=False)),
+        dict(zip(names, weights_B.tolist(), strict=False)),
+        {view: scale._asdict() for view, scale in model.scales.items()},
+    )
+
+
 def baseline_metrics(
     baselines: Mapping[str, Scorer], dataset: Dataset, protocol: Protocol
-) -> dict[str, dict[str, Metrics]]:
-    """Measure baselines on both splits."""
+) -> dict[str, dict[str, dict[SeenItems, Metrics]]]:
+    """Measure baselines on both splits: name -> split -> rule for seen items -> metrics."""
     splits = {"valid": dataset.valid, "test": dataset.test}
-    return {
-        name: {split: evaluate(each, store, protocol).metrics() for split, store in splits.items()}
+    ranks = {
+        name: {split: evaluate(each, store, protocol) for split, store in splits.items()}
         for name, each in baselines.items()
+    }
+    return {
+        name: {
+            split: {rule: each.metrics(rule=rule) for rule in each.by_rule}
+            for split, each in by_split.items()
+        }
+        for name, by_split in ranks.items()
     }
 
 
@@ -78,7 +101,7 @@ def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol) -> list[A
     """Measure the sum of ID and text by the weight of ID; empty unless each has a network."""
     if not isinstance(model, Recommender) or set(model.networks) != {"id", "text"}:
         return []
-    valid, test = (alpha_curve(model, dataset.splits[split], protocol) for split in ("valid", "test"))
+    valid, test = alpha_curves(model, dataset.valid, dataset.test, protocol)
     return [AlphaMetrics(alpha, valid[alpha], test[alpha]) for alpha in valid]
 
 
@@ -89,8 +112,8 @@ def num_parameters(model: Scorer) -> int:
 
 def part_losses(model: Recommender, dataset: Dataset, protocol: Protocol) -> dict[str, PartLoss]:
     """Compute training loss and gradient norm by part, for ``curves.jsonl``."""
-    gradients = evaluation.part_gradients(model, dataset.train, protocol)
-    losses = evaluation.part_losses(model, dataset.train, protocol)
+    gradients = part_losses_of.part_gradients(model, dataset.train, protocol)
+    losses = part_losses_of.part_losses(model, dataset.train, protocol)
     return {view: PartLoss(loss, gradients.get(view)) for view, loss in losses.items()}
 
 
@@ -104,7 +127,7 @@ def phase_records(plan: Sequence[Phase]) -> list[PhaseRecord]:
 
 def top_size(dataset: Dataset, protocol: Protocol) -> int:
     """Return how many items of each test ranking are kept: ``TOP``, or as many as every session leaves."""
-    seen = int(dataset.test.lengths.max(initial=1)) - 1 if protocol.exclude_seen else 0
+    seen = int(dataset.test.lengths.max(initial=1)) - 1 if protocol.seen == "excluded" else 0
     return max(min(TOP, dataset.num_items - seen), 0)
 
 
@@ -120,7 +143,8 @@ def examples(model: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol) 
         dataset.test.session(int(session))[: int(end)].astype(np.int64)
         for session, end in ranks.samples[picks]
     ]
-    k = min(5, dataset.num_items - (max(map(len, prefixes), default=0) if protocol.exclude_seen else 0))
+    excluded = max(map(len, prefixes), default=0) if protocol.seen == "excluded" else 0
+    k = min(5, dataset.num_items - excluded)
     users = None if dataset.test.users is None else dataset.test.users[ranks.samples[picks, 0]]
     top = recommend_items(model, prefixes, max(k, 1), protocol, dataset.num_items, users)[0]
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alterrec.data.dataset import Dataset, Vocabulary
+from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol, Ranks, recommend_items
+from alterrec.evaluation.evaluate import SCORE_BYTES, Counts, Protocol, Ranks, recommend_items
 from alterrec.files import atomic_write, write_text
 from alterrec.graphs import Adjacency
-from alterrec.models.base import Recommender, Scorer
+from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
 from alterrec.models.parts import ModelInputs
@@ -45,7 +46,8 @@ class SavedModel:
 
     Attributes:
         trained: (V,) whether each item occurs in training.
-        exclude_seen: whether items already in the session are left out of the candidates.
+        seen: rule for items already in the session: ``kept``, ``excluded`` or ``repeats``.
+        repeats: the repeat component, with the rule ``repeats``.
         users: the users that the model knows; None if it reads no users, or knows them by number only.
     """
 
@@ -54,14 +56,15 @@ class SavedModel:
     vocabulary: Vocabulary
     texts: list[str]
     trained: NDArray[np.bool_]
-    exclude_seen: bool
+    seen: SeenItems
+    repeats: RepeatModel | None
     model: Scorer
     users: Vocabulary | None
 
     @property
     def protocol(self) -> Protocol:
         """The evaluation protocol of the run."""
-        return protocol_of(self.recipe, self.exclude_seen)
+        return protocol_of(self.recipe, self.seen, self.repeats)
 
     def recommend(
         self,
@@ -70,6 +73,7 @@ class SavedModel:
         *,
         users: Sequence[str | None] | None = None,
         drop_unknown: bool = False,
+        exclude_seen: bool | None = None,
     ) -> list[list[Recommendation]]:
         """Return the ``k`` best next items of each session, best first.
 
@@ -79,6 +83,9 @@ class SavedModel:
             users: external user id of each session, None if it is unknown. Users who were not in training
                 are treated as unknown; systems that read no users ignore this argument.
             drop_unknown: ignore items that are not in the catalogue instead of raising an error.
+            exclude_seen: whether items of a session are never recommended for it. None: as the run was
+                evaluated. False: they are candidates, with the counted probability of a repeat if the run has
+                the repeat component, else by their scores.
 
         Returns:
             For each session ``k`` recommendations; an empty list if none of its items is known.
@@ -108,7 +115,10 @@ class SavedModel:
         known = [place for place, items in enumerate(numbers) if items.size]
         user_S = self._user_numbers(users, len(numbers))
         ids, scores = self.recommend_numbers(
-            [numbers[place] for place in known], k, None if user_S is None else user_S[known]
+            [numbers[place] for place in known],
+            k,
+            None if user_S is None else user_S[known],
+            exclude_seen=exclude_seen,
         )
         for place, items, values in zip(known, ids.tolist(), scores.tolist(), strict=True):
             answers[place] = [
@@ -132,30 +142,48 @@ class SavedModel:
         return self.users.find(["" if user is None else str(user) for user in users])
 
     def recommend_numbers(
-        self, sessions: Sequence[NDArray[np.int64]], k: int, users: NDArray[np.int64] | None = None
+        self,
+        sessions: Sequence[NDArray[np.int64]],
+        k: int,
+        users: NDArray[np.int64] | None = None,
+        *,
+        exclude_seen: bool | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the ``k`` best next items of each session of item numbers: ids (S, k) and scores (S, k).
 
-        ``users`` (S,) are indices into ``self.users``, -1 where a user is unknown.
+        ``users`` (S,) are indices into ``self.users``, -1 where a user is unknown; ``exclude_seen`` is that
+        of :meth:`recommend`.
 
         Raises:
             InputError: ``k`` is below 1, or larger than the number of candidates of a session.
         """
         num_items = len(self.vocabulary)
-        seen = max((len(np.unique(items)) for items in sessions if self.exclude_seen), default=0)
+        protocol = self._protocol_for(exclude_seen)
+        excluded = sessions if protocol.seen == "excluded" else ()
+        seen = max((len(np.unique(items)) for items in excluded), default=0)
         if not 1 <= k <= num_items - seen:
             less = f" minus {seen} that are in a session" if seen else ""
             raise InputError(
                 f"k is {k}; expected 1 to {num_items - seen} (a catalogue of {num_items} items{less})"
             )
-        return recommend_items(self.model, sessions, k, self.protocol, num_items, users)
+        return recommend_items(self.model, sessions, k, protocol, num_items, users)
+
+    def _protocol_for(self, exclude_seen: bool | None) -> Protocol:
+        if exclude_seen is None:
+            return self.protocol
+        if exclude_seen:
+            return replace(self.protocol, seen="excluded", repeats=None)
+        return replace(self.protocol, seen="kept" if self.repeats is None else "repeats")
 
 
-def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYTES) -> Protocol:
+def protocol_of(
+    recipe: Recipe, seen: SeenItems, repeats: RepeatModel | None, score_bytes: int = SCORE_BYTES
+) -> Protocol:
     """Return the evaluation protocol of a recipe with ``data.exclude_seen`` resolved."""
     return Protocol(
         targets=recipe.data.targets,
-        exclude_seen=exclude_seen,
+        seen=seen,
+        repeats=repeats,
         max_len=recipe.model.max_len,
         budget_bytes=score_bytes,
         device=recipe.run.device,
@@ -163,8 +191,8 @@ def protocol_of(recipe: Recipe, exclude_seen: bool, score_bytes: int = SCORE_BYT
     )
 
 
-def save_model(run: Path, model: Scorer, exclude_seen: bool) -> None:
-    """Write ``model.safetensors``: tensors, with the weights of the parts as metadata."""
+def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
+    """Write ``model.safetensors``: tensors, with the weights of the parts and the seen rule as metadata."""
     if isinstance(model, Recommender):
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
         if isinstance(model.neighbours, ItemKnn):
@@ -172,7 +200,16 @@ def save_model(run: Path, model: Scorer, exclude_seen: bool) -> None:
     else:
         assert isinstance(model, Untrained)
         tensors = {f"untrained/{name}": value for name, value in model.tensors().items()}
-    metadata = {"weights": json.dumps(model.weights), "exclude_seen": json.dumps(exclude_seen)}
+    if protocol.repeats is not None:
+        tensors |= {
+            "repeats/rates": torch.from_numpy(protocol.repeats.rates_B),
+            "repeats/weights": torch.from_numpy(protocol.repeats.weights_B),
+        }
+    metadata = {
+        "weights": json.dumps(model.weights),
+        "seen": json.dumps(protocol.seen),
+        "scales": json.dumps(model.scales),
+    }
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_write(run / "model.safetensors") as temporary:
         save_file(contiguous, temporary, metadata=metadata)
@@ -208,16 +245,28 @@ def load(run: str | Path) -> SavedModel:
     model = _rebuild(recipe, trained, tensors)
     model.weights.clear()
     model.weights.update(json.loads(metadata["weights"]))
+    scales = json.loads(metadata.get("scales", "{}"))
+    model.scales = {view: RepeatScale(*scale) for view, scale in scales.items()}
+    repeats = _under("repeats/", tensors)
     return SavedModel(
         path=run,
         recipe=recipe,
         vocabulary=Vocabulary(tuple(vocabulary["item_id"])),
         texts=vocabulary["text"].to_list(),
         trained=trained,
-        exclude_seen=json.loads(metadata["exclude_seen"]),
+        seen=_seen_of(metadata),
+        repeats=RepeatModel(repeats["rates"].numpy(), repeats["weights"].numpy()) if repeats else None,
         model=model,
         users=None if names is None else Vocabulary(names),
     )
+
+
+def _seen_of(metadata: Mapping[str, str]) -> SeenItems:
+    """Return the rule for seen items; earlier versions wrote whether they are excluded."""
+    if "seen" in metadata:
+        rule: SeenItems = json.loads(metadata["seen"])
+        return rule
+    return "excluded" if json.loads(metadata["exclude_seen"]) else "kept"
 
 
 def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, Tensor]) -> Scorer:
@@ -271,7 +320,11 @@ def write_users(run: Path, recipe: Recipe, data: Dataset) -> None:
 
 
 def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
-    """Write ``ranks.parquet``: one row for each target, with (greater, tied) of each view."""
+    """Write ``ranks.parquet``: one row for each target, with (greater, tied) of each view.
+
+    The columns ``kept_greater_VIEW``, ``excluded_tied_VIEW`` and so on have the counts with the items of the
+    prefix as candidates and without them.
+    """
     frames = []
     for split, part in ranks.items():
         names = data.session_names[split]
@@ -283,14 +336,21 @@ def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
                     "position": part.samples[:, 1],
                     "target_id": [data.vocabulary.item_ids[item] for item in part.targets],
                     "train_count": data.train_counts[part.targets],
-                    **{f"greater_{view}": counts[0] for view, counts in part.views.items()},
-                    **{f"tied_{view}": counts[1] for view, counts in part.views.items()},
+                    "repeated": part.repeated,
+                    **_count_columns("", part.views),
+                    **_count_columns("kept_", part.by_rule["kept"]),
+                    **_count_columns("excluded_", part.by_rule["excluded"]),
                 },
                 schema_overrides={"split": pl.String, "session_id": pl.String, "target_id": pl.String},
             )
         )
     # A split without sessions has no views of the parts.
     _write_parquet(pl.concat(frames, how="diagonal"), run / "ranks.parquet")
+
+
+def _count_columns(prefix: str, views: Mapping[str, Counts]) -> dict[str, NDArray[np.int64]]:
+    greater = {f"{prefix}greater_{view}": counts[0] for view, counts in views.items()}
+    return greater | {f"{prefix}tied_{view}": counts[1] for view, counts in views.items()}
 
 
 def write_top(run: Path, top: NDArray[np.int64]) -> None:

@@ -13,6 +13,7 @@ from alterrec.report.comparisons import comparison_table, forest_plot, interval
 from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
+from alterrec.report.seen_items import seen_sentence
 from alterrec.report.tables import Table, count, duration, listed, mean_and_spread, memory
 from alterrec.report.training_curves import Member, loss, metric_of, panel
 from alterrec.results import RowResult, StudyResult
@@ -252,7 +253,7 @@ def caveats(study: StudyResult) -> list[str]:
     short = [row.label for row in study.rows if row.trains and 0 < len(row.runs) < study.seeds]
     if short:
         lines.append(f"These systems have fewer than {study.seeds} seeds: {', '.join(short)}.")
-    if len({(run.exclude_seen, run.targets) for row in study.rows for run in row.runs}) > 1:
+    if len({(run.seen, run.targets) for row in study.rows for run in row.runs}) > 1:
         lines.append(
             "Systems were ranked by different rules (for targets, or for items already in the session), so "
             "their numbers cannot be compared."
@@ -312,11 +313,10 @@ def protocol(study: StudyResult) -> str:
     """Describe how every number was measured."""
     data = study.data
     targets = {"last": "the last item of each session", "every": "every item of each session"}
-    seen = f"Items already in the session are {'not ' if data.exclude_seen else ''}candidates"
     chosen = f"Epochs{' and settings' if study.grid else ''} were chosen by validation"
     return (
         f"{count(study.test_targets)} test targets ({targets.get(data.targets, data.targets)}), each ranked "
-        f"among all {count(data.items)} items. {seen} (rule: {data.seen_rule}), for all systems. "
+        f"among all {count(data.items)} items. {seen_sentence(data)} This holds for all systems. "
         f"{chosen} {metric_name(study.metric)} only; each run shown here was measured on test once."
     )
 

@@ -199,6 +199,31 @@ class NoClock(Clock):
         pass
 
 
+def without_repeated_targets(batch: Batch) -> Batch:
+    """Return the samples of a batch whose target is not an item of its prefix.
+
+    Example:
+        >>> from alterrec.sessions import PrefixBatches, SessionStore
+        >>> store = SessionStore.from_arrays([0, 0, 0], [4, 4, 3])
+        >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
+        >>> without_repeated_targets(batch).targets
+        array([3])
+    """
+    row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
+    in_prefix_NL = np.arange(batch.items.shape[1]) < batch.lengths[:, None]
+    new_N = ~((batch.items[row_of] == batch.targets[:, None]) & in_prefix_NL).any(1)
+    if new_N.all():
+        return batch
+    return batch._replace(
+        lengths=batch.lengths[new_N],
+        targets=batch.targets[new_N],
+        samples=batch.samples[new_N],
+        sessions=batch.sessions[new_N],
+        users=None if batch.users is None else batch.users[new_N],
+        row_of=row_of[new_N],
+    )
+
+
 # With more items per candidate than this, only the items that a step uses are encoded and scored.
 ITEMS_PER_CANDIDATE = 100
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from alterrec.data.repeats import SeenItems
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
 from alterrec.models.base import Recommender
@@ -24,7 +25,7 @@ from alterrec.recipe_settings import NetworkSettings
 from alterrec.results import Epoch, PartLoss, Views, from_json, to_json
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.schedule import Phase, first_epochs
-from alterrec.training.step import Clock, NoClock, Step
+from alterrec.training.step import Clock, NoClock, Step, without_repeated_targets
 
 # Purposes of derived seeds: each use of randomness has its own.
 INITIALISATION, ORDER, DRAWS, DROPOUT = range(4)
@@ -147,8 +148,9 @@ class Trainer:
             is stored in the training curves.
         fingerprint: fingerprint of the data, stored in the checkpoint: a run can be resumed only with the
             same data.
-        exclude_seen: whether the items of a prefix are left out of the candidates of the loss, as they are
-            in evaluation.
+        seen: rule for the items of a prefix, as in evaluation. Unless they are ``kept``, they are no
+            candidates of the loss. With ``repeats``, targets that repeat one are not trained: their
+            probability is counted, so it has no gradient.
         score_rows: number of samples whose scores are in memory at a time.
         clock: measures the time of each part of a step.
         listen: called with every progress event.
@@ -162,7 +164,7 @@ class Trainer:
     checkpoint: Path
     inspect: Callable[[], dict[str, PartLoss]] = dict
     fingerprint: str = ""
-    exclude_seen: bool = False
+    seen: SeenItems = "kept"
     score_rows: int = 512
     clock: Clock = field(default_factory=NoClock)
     listen: Listener = ignore
@@ -296,7 +298,7 @@ class Trainer:
             recipe,
             phase,
             self.store.num_items,
-            exclude_seen=self.exclude_seen,
+            exclude_seen=self.seen != "kept",
             seed=derive_seed(recipe.run.seed, epoch, DRAWS),
             buffer=buffer,
             clock=clock,
@@ -312,10 +314,14 @@ class Trainer:
             # Prefixes are bucketed by length, so encoders that read prefixes see little padding.
             layout="padded" if step.network.reads_prefixes or phase.objective != "next" else "by_session",
         )
-        losses = []
+        losses, samples = [], 0
         clock.start()
         for number, batch in enumerate(batches, start=1):
             clock.lap("waiting for data")
+            if self.seen == "repeats" and phase.objective == "next":
+                batch = without_repeated_targets(batch)
+            if not len(batch.targets):
+                continue
             loss = step.loss(batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -323,11 +329,12 @@ class Trainer:
             optimiser.step()
             clock.lap("optimiser")
             losses.append(loss.detach() * len(batch.targets))
+            samples += len(batch.targets)
             done = epoch - 1 + number / len(batches)
             self.listen(Event("step", done=done, total=epochs, epoch=epoch, phase=phase.name))
         # Fetched once: on a device, reading the loss in each step would make the host wait for it.
         total = torch.stack(losses).double().sum().item() if losses else 0.0
-        return total / max(batches.num_samples, 1), batches.num_samples
+        return total / max(samples, 1), samples
 
     def _optimiser(self, name: str) -> torch.optim.Optimizer:
         return torch.optim.Adam(

@@ -1,0 +1,128 @@
+"""Choose a system, the weights of its parts and the scales of the repeat component on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from alterrec.evaluation.evaluate import Counts, Protocol, count_targets, evaluate, score_chunks
+from alterrec.evaluation.scales import fit_scales, fit_sum_scales
+from alterrec.metrics import metric_values, metrics
+from alterrec.models.base import Recommender, RepeatScale, Scorer
+from alterrec.sessions import SessionStore
+
+# Values of alpha in Figure 7, those that are tried, and weights of neighbours that are tried.
+CURVE = tuple(round(0.1 * step, 1) for step in range(11))
+ALPHAS = CURVE[1:-1]
+NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+S = TypeVar("S", bound=Scorer)
+
+
+def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protocol, metric: str) -> S:
+    """Return the candidate with the best validation metric; the first if there are no validation targets."""
+    best, best_value = None, -np.inf
+    for candidate in candidates:
+        candidate.scales = fit_scales(candidate, valid, protocol)
+        if best is not None and valid.num_sessions == 0:
+            break
+        value = evaluate(candidate, valid, protocol).metrics().get(metric, 0.0)
+        if best is None or value > best_value:
+            best, best_value = candidate, value
+    assert best is not None
+    return best
+
+
+def choose_weights(
+    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
+) -> dict[str, float]:
+    """Choose the weights of the parts of Eq. 6, and of neighbours if the model has them.
+
+    Alpha is chosen first, then the weight of the neighbours, each from a small grid. A value replaces its
+    default (alpha as given, neighbours 0) only if its paired gain on validation exceeds its standard error.
+    """
+    weights = dict(model.weights)
+    if tune_alpha:
+        rows = [weights | {"id": alpha, "text": 1 - alpha, "neighbours": 0.0} for alpha in ALPHAS]
+        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
+    if model.neighbours is not None:
+        rows = [weights | {"neighbours": weight} for weight in NEIGHBOUR_WEIGHTS]
+        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
+    return {name: weights[name] for name in (*model.weights, *(["neighbours"] if model.neighbours else []))}
+
+
+def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
+    """Return the index of the best of ``others`` if its mean gain exceeds the standard error of the gain.
+
+    Args:
+        default_N: metric of each sample with the default.
+        others: the same with each other setting.
+
+    Returns:
+        An index, or None to keep the default.
+
+    Example:
+        >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
+        0
+    """
+    if len(default_N) < 2 or not others:
+        return None
+    gains = [values - default_N for values in others]
+    best = int(np.argmax([gain.mean() for gain in gains]))
+    error = gains[best].std(ddof=1) / np.sqrt(len(default_N))
+    return best if gains[best].mean() > error else None
+
+
+def _chosen(
+    model: Recommender,
+    valid: SessionStore,
+    protocol: Protocol,
+    metric: str,
+    default: Mapping[str, float],
+    rows: list[dict[str, float]],
+) -> dict[str, float]:
+    tried = [dict(default), *rows]
+    counts = _counts(model, valid, protocol, tried, fit_sum_scales(model, valid, protocol, tried))
+    values = [metric_values(greater, tied, metric) for greater, tied in counts]
+    best = better_than_default(values[0], values[1:])
+    return dict(default) if best is None else rows[best]
+
+
+def alpha_curves(
+    model: Recommender, valid: SessionStore, test: SessionStore, protocol: Protocol
+) -> list[dict[float, dict[str, float]]]:
+    """Compute metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7).
+
+    Returns:
+        Alpha -> metrics, on validation and on test.
+    """
+    rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
+    scales = fit_sum_scales(model, valid, protocol, rows)
+    return [
+        {
+            alpha: metrics(*counts, protocol.metrics) if len(counts[0]) else {}
+            for alpha, counts in zip(CURVE, _counts(model, store, protocol, rows, scales), strict=True)
+        }
+        for store in (valid, test)
+    ]
+
+
+def _counts(
+    model: Recommender,
+    store: SessionStore,
+    protocol: Protocol,
+    rows: Sequence[dict[str, float]],
+    scales: Sequence[RepeatScale],
+) -> list[Counts]:
+    """Return (greater, tied) of every target for each row of weights."""
+    none = np.empty(0, np.int64)
+    found: list[list[Counts]] = [[(none, none)] for _ in rows]
+    for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
+        summands = model.summands(chunk.parts)
+        for row, weights, scale in zip(found, rows, scales, strict=True):
+            by_view = count_targets(chunk, summands, weights, protocol, {"score": scale})
+            greater, tied = by_view["score"][protocol.seen]
+            row.append((np.asarray(greater.cpu()), np.asarray(tied.cpu())))
+    return [(np.concatenate([g for g, _ in row]), np.concatenate([t for _, t in row])) for row in found]

@@ -1,0 +1,168 @@
+"""Fit the scales of the repeat component to a system's scores on validation.
+
+The component mixes counted probabilities with the softmax of scores, so scores must be on the scale of
+log-probabilities. Networks that are trained against samples, weighted sums, and neighbours are not: their
+temperature is fitted by likelihood (Guo et al., "On calibration of modern neural networks", ICML 2017).
+
+Legend: N samples, V items, L places of a prefix, G temperatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from alterrec.data.repeats import repeat_distances
+from alterrec.evaluation.evaluate import Protocol, ScoredChunk, score_chunks, weighted_sum
+from alterrec.models.base import RepeatScale, Scorer
+from alterrec.ranking import log_normaliser
+from alterrec.sessions import SessionStore
+
+# Each scale is fitted on at most this many targets, evenly spaced.
+SAMPLES = 256
+# Temperatures are multiples of the spread of scores in a row, measured on this many samples.
+ANCHORS = 16
+TEMPERATURES = 2.0 ** (np.arange(-10, 7) / 2)
+AFFINITIES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
+
+K = TypeVar("K", bound=Hashable)
+Views = Callable[[ScoredChunk], Iterator[tuple[K, Tensor]]]
+
+
+def fit_scales(model: Scorer, valid: SessionStore, protocol: Protocol) -> dict[str, RepeatScale]:
+    """Fit temperature and affinity of every view of a system on validation.
+
+    The temperature maximises the likelihood of targets that are not in their prefix among the items that are
+    not either. The affinity maximises that of repeated targets among the items of their prefix; it stays 0
+    unless its gain exceeds its standard error.
+
+    Returns:
+        View -> scale; empty if the protocol has no repeat component or there are no validation targets.
+    """
+
+    def views(chunk: ScoredChunk) -> Iterator[tuple[str, Tensor]]:
+        summands = model.summands(chunk.parts)
+        yield "score", weighted_sum(summands, model.weights)
+        if len(summands) > 1:
+            yield from chunk.parts.items()
+        if "neighbours" in summands:
+            pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
+            yield "fused", weighted_sum(pair, model.weights)
+
+    return _fit(model, valid, protocol, views)
+
+
+def fit_sum_scales(
+    model: Scorer, valid: SessionStore, protocol: Protocol, rows: list[dict[str, float]]
+) -> list[RepeatScale]:
+    """Fit the scale of the weighted sum for each row of weights; see :func:`fit_scales`."""
+
+    def views(chunk: ScoredChunk) -> Iterator[tuple[int, Tensor]]:
+        summands = model.summands(chunk.parts)
+        for number, weights in enumerate(rows):
+            yield number, weighted_sum(summands, weights)
+
+    found = _fit(model, valid, protocol, views)
+    return [found.get(number, RepeatScale()) for number in range(len(rows))]
+
+
+def _fit(model: Scorer, valid: SessionStore, protocol: Protocol, views: Views[K]) -> dict[K, RepeatScale]:
+    if protocol.repeats is None:
+        return {}
+    samples = valid.prefixes(protocol.targets)
+    repeats = repeat_distances(valid)[valid.offsets[samples[:, 0]] + samples[:, 1]] > 0
+    new, repeated = (_spaced(samples[which]) for which in (~repeats, repeats))
+    temperatures = _fit_temperatures(model, valid, protocol, views, new)
+    affinities = _fit_affinities(model, valid, protocol, views, repeated, temperatures)
+    return {
+        key: RepeatScale(temperature, affinities.get(key, 0.0)) for key, temperature in temperatures.items()
+    }
+
+
+def _spaced(samples: np.ndarray) -> np.ndarray:
+    chosen = np.linspace(0, len(samples) - 1, min(len(samples), SAMPLES)).round().astype(np.int64)
+    return samples[chosen]
+
+
+def _fit_temperatures(
+    model: Scorer, valid: SessionStore, protocol: Protocol, views: Views[K], samples: np.ndarray
+) -> dict[K, float]:
+    spreads: dict[K, list[float]] = {}
+    for chunk in score_chunks(model, valid, samples[:ANCHORS], protocol):
+        for key, scores_NV in views(chunk):
+            rows = np.array(scores_NV.cpu(), np.float64)
+            spreads.setdefault(key, []).extend(float(np.std(row[np.isfinite(row)])) for row in rows)
+    grids = {key: float(np.median(values)) * TEMPERATURES for key, values in spreads.items()}
+    losses: dict[K, list[np.ndarray]] = {}
+    for chunk in score_chunks(model, valid, samples, protocol):
+        for key, scores_NV in views(chunk):
+            if not grids[key][0] > 0:
+                continue
+            own_N = scores_NV.gather(1, chunk.targets_N[:, None])[:, 0].cpu().numpy().astype(np.float64)
+            normaliser_GN = np.asarray(log_normaliser(scores_NV, chunk.seen_NL, grids[key]).cpu(), np.float64)
+            losses.setdefault(key, []).append(normaliser_GN - own_N / grids[key][:, None])
+    fitted = {}
+    for key, grid in grids.items():
+        loss_GN = np.concatenate(losses[key], 1) if key in losses else np.empty((len(grid), 0))
+        # A part that cannot score a cold target says nothing about the temperature.
+        loss_GN = loss_GN[:, np.isfinite(loss_GN).all(0)]
+        fitted[key] = float(grid[loss_GN.mean(1).argmin()]) if loss_GN.size else 1.0
+    return fitted
+
+
+def _fit_affinities(
+    model: Scorer,
+    valid: SessionStore,
+    protocol: Protocol,
+    views: Views[K],
+    samples: np.ndarray,
+    temperatures: Mapping[K, float],
+) -> dict[K, float]:
+    assert protocol.repeats is not None
+    found: dict[K, list[np.ndarray]] = {}
+    for chunk in score_chunks(model, valid, samples, protocol):
+        log_weights_NL = protocol.repeats.log_weights(chunk.lengths, chunk.seen_NL.shape[1])
+        choices = [_choice(*row) for row in zip(_host(chunk.seen_NL), _host(chunk.targets_N), strict=True)]
+        for key, scores_NV in views(chunk):
+            if key not in temperatures:
+                continue
+            scaled_NL = _host(scores_NV.gather(1, chunk.seen_NL.clamp(min=0))) / temperatures[key]
+            rows = [
+                _log_shares(log_weights[places], scaled[places], place)
+                for log_weights, scaled, (places, place) in zip(
+                    log_weights_NL, scaled_NL, choices, strict=True
+                )
+            ]
+            found.setdefault(key, []).extend(row for row in rows if np.isfinite(row).all())
+    return {key: _best_affinity(np.array(rows)) for key, rows in found.items() if rows}
+
+
+def _choice(seen_L: np.ndarray, target: int) -> tuple[np.ndarray, int]:
+    """Return the last place of each item of a prefix, and which of these places the target has."""
+    length = int((seen_L >= 0).sum())
+    ids, first = np.unique(seen_L[:length][::-1], return_index=True)
+    return length - 1 - first, int(np.searchsorted(ids, target))
+
+
+def _log_shares(log_weights: np.ndarray, scaled: np.ndarray, chosen: int) -> np.ndarray:
+    """Return the log-share of the chosen item for each affinity."""
+    found = []
+    for affinity in AFFINITIES:
+        values = log_weights.astype(np.float64) + (affinity * scaled if affinity else 0.0)
+        most = values.max()
+        found.append(values[chosen] - most - np.log(np.exp(values - most).sum()))
+    return np.array(found)
+
+
+def _best_affinity(likelihoods_NA: np.ndarray) -> float:
+    gains = likelihoods_NA[:, 1:] - likelihoods_NA[:, :1]
+    best = int(gains.mean(0).argmax())
+    error = gains[:, best].std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
+    return AFFINITIES[best + 1] if gains[:, best].mean() > error else 0.0
+
+
+def _host(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy()
