@@ -2,7 +2,8 @@
 
     python benches/quality.py DATA RUNS [--preset NAME] [--set key=value] [--only NAME] [--seeds N ...]
 
-Writes RUNS/table.md: test metrics as mean ± standard deviation over seeds, time and peak memory. Finished
+DATA is a folder, or ``builtin``. Writes RUNS/table.md: test metrics as mean ± standard deviation over seeds,
+Hits@20 / NDCG@20 with the session's own items as candidates and without them, time and peak memory. Finished
 runs are kept. The systems that are compared closely have three seeds, the others one.
 """
 
@@ -15,12 +16,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-THREE_SEEDS = ("alterrec", "independent", "nfrec_sum", "nfrec_concat", "id_only", "text_only")
-ONE_SEED = (
-    "alterrec_aug",
+THREE_SEEDS = (
+    "alterrec",
+    "independent",
     "alterrec_random",
+    "alterrec_aug",
     "alterrec_wo_text",
     "alterrec_wo_id",
+)
+ONE_SEED = (
+    "nfrec_sum",
+    "nfrec_concat",
+    "id_only",
+    "text_only",
+    "sasrec",
+    "core",
+    "unisrec",
     "popularity",
     "itemknn",
     "vsknn",
@@ -57,14 +68,17 @@ def run(data: str, out: Path, name: str, seed: int, presets: list[str], settings
     """Train one system, resuming from its checkpoint if there is one."""
     if (out / "result.json").exists():
         return
-    command = [sys.executable, "-m", "alterrec", "train", name, "--data", data, "--out", str(out)]
+    command = [sys.executable, "-m", "alterrec", "train", name, "--out", str(out)]
+    command += [] if data == "builtin" else ["--data", data]
     command += ["--seed", str(seed), *(f"--preset={preset}" for preset in presets)]
     command += [f"--set={setting}" for setting in settings]
     if (out / "checkpoint").exists():
         command.append("--resume")
     out.parent.mkdir(parents=True, exist_ok=True)
     with (out.parent / "log.txt").open("a", encoding="utf-8") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode:
+            print(name, seed, "failed, see log.txt", flush=True)
+            return
     result = json.loads((out / "result.json").read_text("utf-8"))
     print(name, seed, result["seconds"], result["valid"]["score"], result["test"]["score"], flush=True)
 
@@ -76,8 +90,8 @@ def tabulate(runs: Path) -> str:
         result = json.loads(path.read_text("utf-8"))
         results.setdefault(result["model"], []).append(result)
     lines = [
-        "| system | view | seeds | " + " | ".join(METRICS) + " | seconds | peak MiB |",
-        "|---|---|---|" + "---|" * (len(METRICS) + 2),
+        "| system | view | seeds | " + " | ".join(METRICS) + " | kept | excluded | seconds | peak MiB |",
+        "|---|---|---|" + "---|" * (len(METRICS) + 4),
     ]
     rows = []
     for name, group in results.items():
@@ -86,6 +100,13 @@ def tabulate(runs: Path) -> str:
         for view in group[0]["test"]:
             cells = [spread([100 * r["test"][view][metric] for r in group]) for metric in METRICS]
             best = statistics.mean(r["test"][view]["ndcg@20"] for r in group)
+            cells += [
+                " / ".join(
+                    spread([100 * r["by_seen"]["test"][rule][view][metric] for r in group])
+                    for metric in ("hits@20", "ndcg@20")
+                )
+                for rule in ("kept", "excluded")
+            ]
             line = f"| {name} | {view} | {len(group)} | {' | '.join(cells)} | {seconds:.0f} | {memory:.0f} |"
             rows.append((view != "score", -best, line))
     return "\n".join(lines + [line for *_, line in sorted(rows)]) + "\n"
