@@ -23,10 +23,11 @@ from alterrec.sessions import PrefixBatches, SessionStore
 SAMPLES = 512
 
 
-def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
+def fixed_samples(store: SessionStore, most: int = SAMPLES, *, repeats: bool = True) -> np.ndarray:
     """At most ``most`` pairs (session, position) from evenly spaced sessions, the same for every model.
 
-    Each session gives one prefix, whose length is drawn with the session's number as seed.
+    Each session gives one prefix, whose length is drawn with the session's number as seed. Without
+    ``repeats``, pairs whose target repeats an item of the prefix are left out, as in training.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 1, 2, 2], [4, 2, 3, 1, 0])
@@ -36,7 +37,16 @@ def fixed_samples(store: SessionStore, most: int = SAMPLES) -> np.ndarray:
     long = np.flatnonzero(store.lengths > 1)
     chosen = long[np.linspace(0, len(long) - 1, min(most, len(long))).round().astype(np.int64)]
     drawn = uniform_items(chosen, 1, 2**32)[:, 0]
-    return np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
+    samples = np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
+    if repeats:
+        return samples
+    sessions = [store.session(int(session)) for session, _ in samples]
+    new = [items[end] not in items[:end] for items, (_, end) in zip(sessions, samples, strict=True)]
+    return samples[np.array(new, bool)]
+
+
+def _samples(store: SessionStore, protocol: Protocol) -> np.ndarray:
+    return fixed_samples(store, repeats=protocol.repeats is None)
 
 
 def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
@@ -49,7 +59,7 @@ def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> 
         View -> mean loss in nats; empty if no session has two items.
     """
     losses: dict[str, list[Tensor]] = {}
-    for chunk in score_chunks(model, store, fixed_samples(store), protocol):
+    for chunk in score_chunks(model, store, _samples(store, protocol), protocol):
         summands, wanted_N1 = model.summands(chunk.parts), chunk.targets_N[:, None]
         seen_NL = None if protocol.seen == "kept" else chunk.seen_NL
         views = {"score": weighted_sum(summands, model.weights)}
@@ -72,7 +82,7 @@ def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) 
     Returns:
         Part -> norm, or ``score`` -> norm if there is only one part; empty if no session has two items.
     """
-    samples = fixed_samples(store)
+    samples = _samples(store, protocol)
     if not len(samples):
         return {}
     longest = int(store.lengths.max(initial=1))
