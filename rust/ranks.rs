@@ -249,9 +249,8 @@ pub fn seen_target_counts(
             miss(excluded);
         }
         if let Some(repeats) = repeats {
-            own_items(row, seen.row(row), repeats.log_odds.row(row), &mut scratch.own)?;
             by_repeats.copy_from_slice(excluded);
-            scratch.count_repeats(&views, (row, target_id), repeats.temperatures, by_repeats)?;
+            scratch.count_repeats(&views, (row, target_id), seen.row(row), repeats, by_repeats)?;
         }
         Ok(())
     })?;
@@ -264,34 +263,46 @@ impl Scratch {
         &mut self,
         views: &Views<'_>,
         (row, target_id): (usize, usize),
-        temperatures: &[f64],
+        seen: &[i64],
+        repeats: &Repeats<'_>,
         out: &mut [Counts],
     ) -> Result<()> {
         let Self { excluded, compared, tallies, sums, own, own_scores } = self;
-        if own.is_empty() {
+        if excluded.is_empty() {
             return Ok(());
         }
         sums.resize(views.rows[0].len(), 0.0);
         simd::weighted_sum(&views.rows, views.weights, sums);
         own_scores.clear();
-        for (scores, &temperature) in views.rows.iter().copied().chain([sums.as_slice()]).zip(temperatures) {
-            let log_sum = log_sum(scores, excluded, temperature);
-            own_scores.extend(own.iter().map(|own| own.score(log_sum, temperature)));
+        let matrices = views.rows.iter().copied().chain([sums.as_slice()]);
+        for (view, (scores, &temperature)) in matrices.zip(repeats.temperatures).enumerate() {
+            if view == 0 || repeats.log_odds.len() > 1 {
+                own_items(row, seen, repeats.of_view(view).row(row), own)?;
+            }
+            if own.iter().any(Own::is_candidate) {
+                let log_sum = log_sum(scores, excluded, temperature);
+                own_scores.extend(own.iter().map(|own| own.score(log_sum, temperature)));
+            } else {
+                own_scores.extend(own.iter().map(|_| f32::NEG_INFINITY));
+            }
         }
-        let target_place = own.iter().position(|own| own.id as usize == target_id);
+        let scores_by_view = own_scores.chunks(own.len());
+        let target_place = own.binary_search_by_key(&target_id, |own| own.id as usize).ok();
         if let Some(place) = target_place {
             // A repeated target has another score, with which the items that were not seen are compared anew.
-            compared.clear();
-            compared.extend(own_scores.iter().skip(place).step_by(own.len()));
+            for (target, scores) in compared.iter_mut().zip(scores_by_view.clone()) {
+                *target = if scores[place] > f32::NEG_INFINITY { scores[place] } else { *target };
+            }
             views.compare(row, compared, tallies, out)?;
             views.leave_out(excluded.iter().map(|&id| id as usize), compared, out);
         }
-        for ((counts, scores), target) in out.iter_mut().zip(own_scores.chunks(own.len())).zip(compared) {
-            counts[0] += scores.iter().filter(|&score| score > target).count() as i64;
-            counts[1] += scores.iter().filter(|&score| score == target).count() as i64;
-        }
-        if target_place.is_none() && contains(excluded, target_id) {
-            miss(out);
+        for ((counts, scores), target) in out.iter_mut().zip(scores_by_view).zip(compared) {
+            let candidates = scores.iter().filter(|&&score| score > f32::NEG_INFINITY);
+            counts[0] += candidates.clone().filter(|&score| score > target).count() as i64;
+            counts[1] += candidates.filter(|&score| score == target).count() as i64;
+            if target_place.is_some_and(|place| scores[place] == f32::NEG_INFINITY) {
+                counts[1] = 0;
+            }
         }
         Ok(())
     }

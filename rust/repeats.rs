@@ -18,8 +18,9 @@ const TEMPERATURES: RangeInclusive<f64> = 1e-30..=1e30;
 /// The log odds of each entry of `seen`, and one temperature for each view and for the weighted sum.
 #[derive(Debug, Clone, Copy)]
 pub struct Repeats<'a> {
-    /// In the shape of `seen`. The largest of several entries of one item counts; -inf: not a candidate.
-    pub log_odds: Matrix<'a, f32>,
+    /// Each in the shape of `seen`: one for all views, or one for each view and for the weighted sum. The largest
+    /// of several entries of one item counts; -inf: not a candidate.
+    pub log_odds: &'a [Matrix<'a, f32>],
     /// Positive and finite.
     pub temperatures: &'a [f64],
 }
@@ -34,14 +35,26 @@ impl Repeats<'_> {
                 self.temperatures.len()
             )));
         }
-        let (odds, ids) = (&self.log_odds, seen);
-        if (odds.rows, odds.columns) != (ids.rows, ids.columns) {
+        if self.log_odds.len() != 1 && self.log_odds.len() != views {
             return Err(Error::Value(format!(
-                "log_odds has shape ({}, {}) and seen ({}, {}); give one number for each entry of seen",
-                odds.rows, odds.columns, ids.rows, ids.columns
+                "log_odds has {} matrices; expected one, or {views}: one for each view and one for the weighted sum",
+                self.log_odds.len()
             )));
         }
+        for odds in self.log_odds {
+            if (odds.rows, odds.columns) != (seen.rows, seen.columns) {
+                return Err(Error::Value(format!(
+                    "log_odds has shape ({}, {}) and seen ({}, {}); give one number for each entry of seen",
+                    odds.rows, odds.columns, seen.rows, seen.columns
+                )));
+            }
+        }
         Ok(())
+    }
+
+    /// The log odds for a view.
+    pub(crate) fn of_view(&self, view: usize) -> &Matrix<'_, f32> {
+        &self.log_odds[if self.log_odds.len() == 1 { 0 } else { view }]
     }
 }
 
@@ -101,7 +114,7 @@ pub fn repeat_scores(
     threads: Option<usize>,
 ) -> Result<Vec<f32>> {
     check_exclude(&scores, &seen)?;
-    Repeats { log_odds, temperatures: &[temperature] }.check(&seen, 1)?;
+    Repeats { log_odds: &[log_odds], temperatures: &[temperature] }.check(&seen, 1)?;
     let mut values = vec![f32::NEG_INFINITY; seen.data.len()];
     let fill = |(ids, own): &mut (Vec<u32>, Vec<Own>), row, out: &mut [f32]| {
         item_ids("seen", row, seen.row(row), scores.columns, ids)?;
@@ -109,8 +122,8 @@ pub fn repeat_scores(
         refuse_nan(row, scores.row(row))?;
         let log_sum = log_sum(scores.row(row), ids, temperature);
         for (value, &id) in out.iter_mut().zip(seen.row(row)) {
-            if let Some(own) = own.iter().find(|own| i64::from(own.id) == id) {
-                *value = own.score(log_sum, temperature);
+            if let Ok(place) = own.binary_search_by_key(&id, |own| i64::from(own.id)) {
+                *value = own[place].score(log_sum, temperature);
             }
         }
         Ok(())
@@ -130,7 +143,7 @@ pub(crate) fn log_sum(scores: &[f32], seen: &[u32], temperature: f64) -> f64 {
     sum.log()
 }
 
-/// A seen item that is a candidate.
+/// A seen item; -inf: not a candidate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Own {
     pub(crate) id: u32,
@@ -138,17 +151,25 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.log_odds > f32::NEG_INFINITY
+    }
+
     /// The item's score, where `log_sum` is the [`log_sum`] of its row at the same temperature.
     ///
     /// Without any finite score among the other items, seen items are ordered by their log odds alone. -inf
-    /// always means that an item is not a candidate, so the score is at least the smallest finite number.
+    /// always means that an item is not a candidate, so the score of others is at least the smallest finite
+    /// number.
     pub(crate) fn score(&self, log_sum: f64, temperature: f64) -> f32 {
+        if !self.is_candidate() {
+            return f32::NEG_INFINITY;
+        }
         let log_sum = if log_sum == f64::NEG_INFINITY { 0.0 } else { log_sum };
         ((temperature * (f64::from(self.log_odds) + log_sum)) as f32).max(f32::MIN)
     }
 }
 
-/// Replaces `own` with the candidates among the ids of one row of `seen`, each of them once.
+/// Replaces `own` with the ids of one row of `seen`, ascending, each of them once.
 pub(crate) fn own_items(row: usize, seen: &[i64], log_odds: &[f32], own: &mut Vec<Own>) -> Result<()> {
     own.clear();
     for (column, (&id, &log_odds)) in seen.iter().zip(log_odds).enumerate() {
@@ -161,9 +182,7 @@ pub(crate) fn own_items(row: usize, seen: &[i64], log_odds: &[f32], own: &mut Ve
                 if log_odds.is_nan() { "nan" } else { "inf" }
             )));
         }
-        if log_odds > f32::NEG_INFINITY {
-            own.push(Own { id, log_odds });
-        }
+        own.push(Own { id, log_odds });
     }
     // The largest log odds of an item come first and are the ones that stay.
     own.sort_unstable_by(|a, b| a.id.cmp(&b.id).then(b.log_odds.total_cmp(&a.log_odds)));

@@ -276,7 +276,7 @@ def seen_target_counts(
     weights: NDArray[np.float32],
     targets: NDArray[np.int64],
     seen: NDArray[np.int64],
-    log_odds: NDArray[np.float32] | None,
+    log_odds: Sequence[NDArray[np.float32]] | None,
     temperatures: NDArray[np.float64],
     threads: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

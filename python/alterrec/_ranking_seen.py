@@ -71,9 +71,10 @@ def seen_target_counts(
         views, weights, targets: as in :func:`fused_target_counts`.
         seen: (B,) or (B, E) integer ids of the items that the session has seen; -1 is padding, and duplicates
             are fine.
-        log_odds: numbers in the shape of ``seen``, rounded to float32; those of padding are ignored. If an
-            item occurs several times in a row, its largest number counts. An item with -inf is not a
-            candidate. Default: no counts under the repeat component.
+        log_odds: numbers in the shape of ``seen``, rounded to float32, or (len(views) + 1, B, E): one matrix
+            for each view and, last, for the weighted sum. Those of padding are ignored. If an item occurs
+            several times in a row, its largest number counts. An item with -inf is not a candidate. Default:
+            no counts under the repeat component.
         temperatures: T of each view and, last, of the weighted sum, between 1e-30 and 1e30. Default: all 1.
 
     Returns:
@@ -99,7 +100,7 @@ def seen_target_counts(
     ids = target_ids(targets, num_rows)
     device = on_device(views[0])
     own = excluded_ids(seen, num_rows, device, "seen")
-    odds = None if log_odds is None else numbers_of("log_odds", log_odds, own, device)
+    odds = None if log_odds is None else _odds_of_views(log_odds, own, device, len(views) + 1)
     scales = temperature_values(temperatures, len(views) + 1)
     if device:
         rules = in_torch("seen_target_counts", views, factors.tolist(), ids, own, odds, scales.tolist())
@@ -109,6 +110,17 @@ def seen_target_counts(
     rows = [slice(start, start + len(scales)) for start in range(0, len(greater), len(scales))]
     pairs = [(like(views[0], greater[rule]), like(views[0], tied[rule])) for rule in rows]
     return SeenCounts(pairs[0], pairs[1], None if odds is None else pairs[2])
+
+
+def _odds_of_views(log_odds: Any, own: Any, device: bool, views: int) -> list[Any]:
+    """Return one matrix (B, E) for all views, or one for each view and for the weighted sum."""
+    given = log_odds if hasattr(log_odds, "ndim") else np.asarray(log_odds)
+    if given.ndim == 3 and len(given) != views:
+        raise ValueError(
+            f"log_odds has shape {tuple(given.shape)}; expected {views} matrices, one for each view and one "
+            "for the weighted sum"
+        )
+    return [numbers_of("log_odds", each, own, device) for each in (given if given.ndim == 3 else [given])]
 
 
 def repeat_scores(scores: ArrayT, seen: Ids, log_odds: Any, temperature: float = 1.0) -> ArrayT:

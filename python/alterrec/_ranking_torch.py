@@ -82,19 +82,21 @@ def seen_target_counts(
     excluded = _counts_of_all(matrices, targets_B1, ~seen_BV)
     if log_odds is None:
         return kept, excluded, None
-    ids_BE, odds_BE = _own_odds(matrices[0], seen, log_odds)
+    own_odds = [_own_odds(matrices[0], seen, odds) for odds in log_odds]
     num_items = seen_BV.shape[1]
-    # An additional column takes the padding.
-    places_BE = ids_BE.masked_fill(ids_BE < 0, num_items)
-    candidates_BV = torch.nn.functional.pad(~seen_BV, (0, 1)).scatter(1, places_BE, odds_BE > -torch.inf)
-    replaced = []
-    for scores_BV, temperature in zip(matrices, temperatures, strict=True):
+    found = []
+    for place, (scores_BV, temperature) in enumerate(zip(matrices, temperatures, strict=True)):
+        ids_BE, odds_BE = own_odds[place % len(own_odds)]
+        # An additional column takes the padding.
+        places_BE = ids_BE.masked_fill(ids_BE < 0, num_items)
+        candidates_BV = torch.nn.functional.pad(~seen_BV, (0, 1)).scatter(1, places_BE, odds_BE > -torch.inf)
         wide_BV = torch.nn.functional.pad(scores_BV, (0, 1))
         own_BE = _own_scores(odds_BE, _log_sums(scores_BV, seen_BV, temperature), temperature)
         # An item that is not a candidate keeps its score, with which others are compared if it is the target.
         own_BE = torch.where(odds_BE == -torch.inf, wide_BV.gather(1, places_BE), own_BE)
-        replaced.append(wide_BV.scatter(1, places_BE, own_BE)[:, :num_items])
-    return kept, excluded, _counts_of_all(replaced, targets_B1, candidates_BV[:, :num_items])
+        replaced_BV = wide_BV.scatter(1, places_BE, own_BE)[:, :num_items]
+        found.append(_counts_of_all([replaced_BV], targets_B1, candidates_BV[:, :num_items]))
+    return kept, excluded, tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def repeat_scores(scores: Tensor, seen: Any, log_odds: Any, temperature: float) -> Tensor:
@@ -122,10 +124,11 @@ def _own_odds(scores_BV: Tensor, seen: Any, log_odds: Any) -> tuple[Tensor, Tens
             f"log_odds: row {row}, column {column} is {float(odds_BE[row, column])}; "
             "expected a finite number, or -inf for an item that is not a candidate"
         )
-    same_BEE = ids_BE[:, :, None] == ids_BE[:, None, :]
-    if not odds_BE.shape[1]:
-        return ids_BE, odds_BE
-    return ids_BE, odds_BE[:, None, :].masked_fill(~same_BEE, -torch.inf).amax(2)
+    # An additional column takes the padding.
+    places_BE = ids_BE.masked_fill(ids_BE < 0, scores_BV.shape[1])
+    wide_BV = odds_BE.new_full((len(ids_BE), scores_BV.shape[1] + 1), -torch.inf)
+    largest_BV = wide_BV.scatter_reduce(1, places_BE, odds_BE, "amax")
+    return ids_BE, largest_BV.gather(1, places_BE).masked_fill(ids_BE < 0, -torch.inf)
 
 
 def _log_sums(scores_BV: Tensor, seen_BV: Tensor, temperature: float) -> Tensor:

@@ -201,14 +201,15 @@ fn seen_target_counts<'py>(
     weights: PyReadonlyArray1<'py, f32>,
     targets: PyReadonlyArray1<'py, i64>,
     seen: PyReadonlyArray2<'py, i64>,
-    log_odds: Option<PyReadonlyArray2<'py, f32>>,
+    log_odds: Option<Vec<PyReadonlyArray2<'py, f32>>>,
     temperatures: PyReadonlyArray1<'py, f64>,
     threads: Option<usize>,
 ) -> PyResult<(Ids<'py>, Ids<'py>)> {
     let views = views.iter().map(matrix).collect::<PyResult<Vec<_>>>()?;
     let (weights, targets, seen) = (weights.as_slice()?, targets.as_slice()?, matrix(&seen)?);
-    let (log_odds, temperatures) = (log_odds.as_ref().map(matrix).transpose()?, temperatures.as_slice()?);
-    let repeats = log_odds.map(|log_odds| Repeats { log_odds, temperatures });
+    let odds = log_odds.as_deref().map(|odds| odds.iter().map(matrix).collect::<PyResult<Vec<_>>>());
+    let (odds, temperatures) = (odds.transpose()?, temperatures.as_slice()?);
+    let repeats = odds.as_ref().map(|log_odds| Repeats { log_odds, temperatures });
     let counts =
         py.detach(|| ranks::seen_target_counts(&views, weights, targets, seen, repeats.as_ref(), threads))?;
     Ok(split(py, &counts, (views.len() + 1) * if repeats.is_some() { 3 } else { 2 }))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
-from alterrec.evaluation.choices import better_than_default, choose_system, choose_weights
+from alterrec.evaluation.choices import alpha_curves, better_than_default, choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.models.base import Recommender, RepeatScale, SessionBatch, Tables
 from alterrec.models.catalogue import build_model

@@ -202,6 +202,24 @@ def test_items_that_are_no_candidates_are_excluded(backend: str, case: Any) -> N
     assert lists(counts.repeats) == lists(counts.excluded)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@given(case=cases(), data=st.data())
+def test_every_view_can_have_its_own_log_odds(backend: str, case: Any, data: st.DataObject) -> None:
+    first, seen, odds, targets = case
+    first = first.clip(-1e30, 1e30)
+    views = [first, data.draw(hnp.arrays(np.float32, first.shape, elements=FINITE))]
+    every = np.stack([odds, *data.draw(hnp.arrays(np.float32, (2, *odds.shape), elements=ODDS))])
+    temperatures = data.draw(st.lists(TEMPERATURES, min_size=3, max_size=3))
+    given_odds = {"log_odds": every, "temperatures": temperatures}
+    counts = seen_counts(backend, views, [0.25, -1.5], targets, seen, **given_odds)
+    for place in range(3):
+        one = {"log_odds": every[place], "temperatures": temperatures}
+        alone = seen_counts(backend, views, [0.25, -1.5], targets, seen, **one)
+        assert [part[place].tolist() for part in counts.repeats] == [
+            part[place].tolist() for part in alone.repeats
+        ]
+
+
 def long_case() -> tuple[list[NDArray[np.float32]], Any, Any, Any]:
     """Rows of several blocks, of scores far apart, with seen items in the same block and in others."""
     rng = np.random.default_rng(5)
@@ -272,6 +290,7 @@ SEEN = np.array([[0, -1], [-1, 1]])
             "log_odds: row 1, column 1 is nan; expected a finite number",
         ),
         ({"log_odds": [[np.inf, 0.0], [0.0, 0.0]]}, "log_odds: row 0, column 0 is inf"),
+        ({"log_odds": np.zeros((2, 2, 2))}, r"log_odds has shape \(2, 2, 2\); expected 3 matrices"),
         ({"temperatures": [1.0]}, r"temperatures has shape \(1,\); expected \(3,\)"),
         ({"temperatures": [1.0, 0.0, 1.0]}, r"temperatures\[1\] is 0.0; expected a number between"),
         ({"temperatures": [1.0, 1.0, np.nan]}, r"temperatures\[2\] is nan"),

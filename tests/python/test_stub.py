@@ -66,7 +66,7 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("top_ranked", _core, (F32, 4, NONE, None, I64.copy())),
     ("target_counts", _core, (F32, IDS, NONE, True, 1)),
     ("fused_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, NONE, True, 1)),
-    ("seen_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, I64, ODDS, np.ones(3), 1)),
+    ("seen_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, I64, [ODDS] * 3, np.ones(3), 1)),
     ("seen_target_counts", _core, ([F32, F32], np.ones(2, np.float32), IDS, I64, None, np.ones(3), 1)),
     ("repeat_scores", _core, (F32, I64, ODDS, 1.0, 1)),
     ("log_normaliser", _core, (F32, I64, np.ones(2), 1)),
@@ -120,7 +120,7 @@ def conforms(value: Any, hint: Any) -> bool:
         return isinstance(value, np.ndarray) and value.dtype == dtype
     if origin is tuple:
         return isinstance(value, tuple) and all(map(conforms, value, parts))
-    if origin is list:
+    if origin in (list, Sequence):
         return isinstance(value, list) and all(conforms(part, parts[0]) for part in value)
     if origin in (types.UnionType, typing.Union):
         return any(conforms(value, part) for part in parts)
@@ -144,7 +144,7 @@ def other_dtypes(value: Any, hint: Any) -> list[Any]:
         changes = [(place, other) for place, pair in enumerate(pairs) for other in other_dtypes(*pair)]
         return [(*value[:place], other, *value[place + 1 :]) for place, other in changes]
     if origin is Sequence and dtype_of(parts[0]) is not None:
-        return [[value[0], *other_dtypes(value[1], parts[0])]]
+        return [[value[0], *other_dtypes(value[1], parts[0]), *value[2:]]]
     return []
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,24 +159,88 @@ class RepeatModel:
             luce_weights(np.array([each for each, _ in found]), np.array([each for _, each in found])),
         )
 
-    def log_odds(self, lengths_N: ArrayLike) -> NDArray[np.float32]:
-        """Return log(rate / (1 - rate)) of prefixes by their lengths, (N,) float32."""
+    def log_rates(self, lengths_N: ArrayLike) -> Floats:
+        """Return log(rate / (1 - rate)) of prefixes by their lengths, (N,)."""
         rates_N = self.rates_B[length_bins(np.asarray(lengths_N))]
-        odds_N: NDArray[np.float32] = np.log(rates_N / (1 - rates_N)).astype(np.float32)
+        odds_N: Floats = np.log(rates_N / (1 - rates_N))
         return odds_N
 
-    def log_weights(self, lengths_N: ArrayLike, places: int) -> NDArray[np.float32]:
-        """Return the log-weight of each place of right-padded prefixes, (N, L) float32; 0 for padding.
+    def log_weights(self, prefixes_NL: ArrayLike) -> Floats:
+        """Return the log-weight of the last occurrence of each item of a prefix.
+
+        Args:
+            prefixes_NL: items of each prefix, oldest first, padded with -1.
+
+        Returns:
+            (N, L) float64, -inf for padding and for earlier occurrences.
 
         Example:
             >>> model = RepeatModel(np.full(BINS, 0.5), np.arange(1.0, BINS + 1))
-            >>> np.exp(model.log_weights([2, 1], 2)).round(3).tolist()
-            [[2.0, 1.0], [1.0, 1.0]]
+            >>> np.exp(model.log_weights([[7, 4, 7], [4, -1, -1]])).round(3).tolist()
+            [[0.0, 2.0, 1.0], [1.0, 0.0, 0.0]]
         """
-        distances_NL = np.asarray(lengths_N)[:, None] - np.arange(places)
-        by_distance = np.log(self.weights_B).astype(np.float32)[length_bins(np.arange(places + 1))]
-        by_distance[0] = 0.0
-        return by_distance[distances_NL.clip(min=0)]
+        items_NL = np.asarray(prefixes_NL)
+        distances_NL = (items_NL >= 0).sum(1, keepdims=True) - np.arange(items_NL.shape[1])
+        by_distance = np.log(self.weights_B)[length_bins(np.arange(items_NL.shape[1] + 1))]
+        weights_NL: Floats = by_distance[distances_NL.clip(min=0)]
+        return np.where(last_occurrences(items_NL), weights_NL, -np.inf)
+
+    def log_odds(
+        self, prefixes_NL: ArrayLike, scores_NL: ArrayLike | None = None, affinity: float = 0.0
+    ) -> NDArray[np.float32]:
+        """Return log(rate / (1 - rate)) + log(share) of each item of a prefix.
+
+        Args:
+            prefixes_NL: items of each prefix, oldest first, padded with -1.
+            scores_NL: score / temperature of each item; needed if there is an affinity.
+            affinity: 0 or more. Prefixes with an infinite score use 0.
+
+        Returns:
+            (N, L) float32, -inf for padding and for earlier occurrences.
+
+        Example:
+            >>> model = RepeatModel(np.full(BINS, 0.5), np.ones(BINS))
+            >>> np.exp(model.log_odds([[7, 4, 7]])).round(3).tolist()
+            [[0.0, 0.5, 0.5]]
+            >>> np.exp(model.log_odds([[7, 4, 7]], [[0.0, np.log(3), 0.0]], 1.0)).round(3).tolist()
+            [[0.0, 0.75, 0.25]]
+        """
+        items_NL = np.asarray(prefixes_NL)
+        shares_NL = self.log_shares(items_NL, scores_NL, affinity)
+        log_rates_N1 = self.log_rates((items_NL >= 0).sum(1))[:, None]
+        return (log_rates_N1 + shares_NL).astype(np.float32)
+
+    def log_shares(self, items_NL: NDArray[Any], scores_NL: ArrayLike | None, affinity: float) -> Floats:
+        """Return log(share) of each item of a prefix, (N, L); the arguments are those of :meth:`log_odds`."""
+        weights_NL = self.log_weights(items_NL)
+        if affinity:
+            tilted_NL = np.where(np.isneginf(weights_NL), 0.0, affinity * np.asarray(scores_NL, np.float64))
+            finite_N1 = np.isfinite(tilted_NL).all(1, keepdims=True)
+            weights_NL = weights_NL + np.where(finite_N1, tilted_NL, 0.0)
+        if not weights_NL.size:
+            return weights_NL
+        most_N1 = weights_NL.max(1, keepdims=True)
+        most_N1 = np.where(np.isfinite(most_N1), most_N1, 0.0)
+        with np.errstate(divide="ignore"):
+            sums_N1 = np.log(np.exp(weights_NL - most_N1).sum(1, keepdims=True))
+        shares_NL: Floats = weights_NL - most_N1 - sums_N1
+        return shares_NL
+
+
+def last_occurrences(items_NL: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each place of a prefix is the last occurrence of its item, (N, L); False for padding.
+
+    Example:
+        >>> last_occurrences(np.array([[7, 4, 7], [4, -1, -1]])).tolist()
+        [[False, True, True], [True, False, False]]
+    """
+    order_NL = np.argsort(items_NL, axis=1, kind="stable")
+    sorted_NL = np.take_along_axis(items_NL, order_NL, axis=1)
+    last_NL = sorted_NL >= 0
+    last_NL[:, :-1] &= sorted_NL[:, 1:] != sorted_NL[:, :-1]
+    found_NL = np.empty_like(last_NL)
+    np.put_along_axis(found_NL, order_NL, last_NL, axis=1)
+    return found_NL
 
 
 def length_bins(values: NDArray[np.integer]) -> Counts:

@@ -20,7 +20,7 @@ from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.metrics import DEFAULT_METRICS, metrics
 from alterrec.models.base import RepeatScale, Scorer, SessionBatch
 from alterrec.nn.layers import on_device
-from alterrec.ranking import RepeatOdds, repeat_scores, seen_target_counts, top_ranked
+from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
 
 # Memory limit of score matrices in bytes, unless a budget sets a lower one.
@@ -106,22 +106,29 @@ class Protocol:
     metrics: tuple[str, ...] = DEFAULT_METRICS
     repeats: RepeatModel | None = None
 
-    def odds(self, length_N: np.ndarray, places: int, scales: Sequence[RepeatScale]) -> RepeatOdds | None:
-        """Return what the kernels need of the repeat component; None with the other rules.
+    def log_odds(
+        self, seen_NL: Tensor, views: Sequence[Tensor], scales: Sequence[RepeatScale]
+    ) -> np.ndarray | None:
+        """Return the log odds of the items of prefixes under the repeat component, (views, N, L) float32.
 
         Args:
-            length_N: number of items of each prefix.
-            places: width L of the matrix of prefixes.
-            scales: temperature and affinity of each scored view.
+            seen_NL: items of each prefix, padded with -1.
+            views: scores (N, V) of each view; only needed where a view has an affinity.
+            scales: scale of each view.
+
+        Returns:
+            None with another rule; one matrix (N, L) for all views if no view has an affinity.
         """
         if self.repeats is None:
             return None
-        return RepeatOdds(
-            self.repeats.log_weights(length_N, places),
-            self.repeats.log_odds(length_N),
-            np.array([scale.temperature for scale in scales], np.float32),
-            np.array([scale.affinity for scale in scales], np.float32),
-        )
+        seen = _numpy(seen_NL)
+        if not any(scale.affinity for scale in scales):
+            return self.repeats.log_odds(seen)
+        found = []
+        for scores_NV, (temperature, affinity) in zip(views, scales, strict=True):
+            own_NL = _numpy(scores_NV.gather(1, seen_NL.clamp(min=0))) / temperature if affinity else None
+            found.append(self.repeats.log_odds(seen, own_NL, affinity))
+        return np.stack(found)
 
 
 class ScoredChunk(NamedTuple):
@@ -130,13 +137,11 @@ class ScoredChunk(NamedTuple):
     Attributes:
         parts: part -> scores (N, V), valid until the next chunk.
         seen_NL: all items of each prefix, oldest first, padded with -1.
-        lengths: (N,) int64 number of items of each whole prefix.
         targets_N: the target of each sample.
     """
 
     parts: dict[str, Tensor]
     seen_NL: Tensor
-    lengths: np.ndarray
     targets_N: Tensor
 
 
@@ -213,11 +218,17 @@ def count_targets(
         View -> rule -> (greater, tied); the weighted sum is last.
     """
     names = [*views, total]
-    odds = protocol.odds(
-        chunk.lengths, chunk.seen_NL.shape[1], [scales.get(name, RepeatScale()) for name in names]
-    )
+    own = [scales.get(name, RepeatScale()) for name in names]
+    matrices = list(views.values())
+    if any(scale.affinity for scale in own):
+        matrices.append(weighted_sum(views, weights))
     counts = seen_target_counts(
-        list(views.values()), [weights[name] for name in views], chunk.targets_N, chunk.seen_NL, repeats=odds
+        list(views.values()),
+        [weights[name] for name in views],
+        chunk.targets_N,
+        chunk.seen_NL,
+        log_odds=protocol.log_odds(chunk.seen_NL, matrices, own),
+        temperatures=[scale.temperature for scale in own],
     )
     by_rule: dict[SeenItems, Any] = {"kept": counts.kept, "excluded": counts.excluded}
     if counts.repeats is not None:
@@ -237,7 +248,7 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
     found = [np.empty((0, k), np.int64)]
     for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
         total_NV = weighted_sum(model.summands(chunk.parts), model.weights)
-        found.append(_best(total_NV, chunk.seen_NL, chunk.lengths, k, protocol, model.scales)[0])
+        found.append(_best(total_NV, chunk.seen_NL, k, protocol, model.scales)[0])
     return np.concatenate(found)
 
 
@@ -268,7 +279,7 @@ def score_chunks(
             seen_NL, targets_N = (
                 on_device(values, protocol.device) for values in (prefix.items, batch.targets)
             )
-            yield ScoredChunk(parts, seen_NL, prefix.lengths, targets_N)
+            yield ScoredChunk(parts, seen_NL, targets_N)
 
 
 def chunk_rows(num_items: int, parts: int, budget_bytes: int) -> int:
@@ -319,29 +330,24 @@ def recommend_items(
                 batch = batch._replace(user_N=on_device(users[first : first + rows], protocol.device))
             total_NV = weighted_sum(model.summands(model.part_scores(batch, tables)), model.weights)
             seen_NL = _padded(chunk, -1).to(protocol.device)
-            whole = np.array([len(items) for items in chunk])
-            best = _best(total_NV, seen_NL, whole, k, protocol, model.scales)
+            best = _best(total_NV, seen_NL, k, protocol, model.scales)
             ids.append(best[0])
             scores.append(best[1])
     return np.concatenate(ids), np.concatenate(scores)
 
 
 def _best(
-    total_NV: Tensor,
-    seen_NL: Tensor,
-    lengths: np.ndarray,
-    k: int,
-    protocol: Protocol,
-    scales: Mapping[str, RepeatScale],
+    total_NV: Tensor, seen_NL: Tensor, k: int, protocol: Protocol, scales: Mapping[str, RepeatScale]
 ) -> Counts:
-    """Return ids and scores (N, k) of the best items; may overwrite the scores."""
-    odds = protocol.odds(lengths, seen_NL.shape[1], [scales.get("score", RepeatScale())])
+    """Return ids and scores (N, k) of the best items."""
+    scale = scales.get("score", RepeatScale())
+    odds = protocol.log_odds(seen_NL, [total_NV], [scale])
     if odds is not None:
-        seen_scores_NL = repeat_scores(total_NV, seen_NL, odds)
+        seen_scores_NL = repeat_scores(total_NV, seen_NL, odds.reshape(seen_NL.shape), scale.temperature)
         # An additional column takes the padding.
-        wide = torch.nn.functional.pad(total_NV, (0, 1))
+        wide_NV = torch.nn.functional.pad(total_NV, (0, 1))
         places_NL = torch.where(seen_NL < 0, total_NV.shape[1], seen_NL)
-        total_NV = wide.scatter_(1, places_NL, seen_scores_NL)[:, :-1].contiguous()
+        total_NV = wide_NV.scatter_(1, places_NL, seen_scores_NL)[:, :-1].contiguous()
     found = top_ranked(total_NV, k, exclude=seen_NL if protocol.seen == "excluded" else None)
     return _numpy(found[0]), _numpy(found[1])
 

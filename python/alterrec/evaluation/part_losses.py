@@ -37,12 +37,13 @@ def fixed_samples(store: SessionStore, most: int = SAMPLES, *, repeats: bool = T
     long = np.flatnonzero(store.lengths > 1)
     chosen = long[np.linspace(0, len(long) - 1, min(most, len(long))).round().astype(np.int64)]
     drawn = uniform_items(chosen, 1, 2**32)[:, 0]
-    samples = np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
+    samples: np.ndarray = np.stack([chosen, 1 + drawn % (store.lengths[chosen] - 1)], 1).astype(np.int64)
     if repeats:
         return samples
     sessions = [store.session(int(session)) for session, _ in samples]
     new = [items[end] not in items[:end] for items, (_, end) in zip(sessions, samples, strict=True)]
-    return samples[np.array(new, bool)]
+    new_samples: np.ndarray = samples[np.array(new, bool)]
+    return new_samples
 
 
 def _samples(store: SessionStore, protocol: Protocol) -> np.ndarray:
