@@ -24,9 +24,11 @@ from alterrec.errors import InputError, nearest
 
 # The number of the recipe's schema, raised when a key is renamed or removed. ``recipes/schema-1.json`` has
 # the keys and defaults of the first one. Digests cover what differs from those, so that a new field, whose
-# default is what runs did before, changes no digest. Schema 2 has the same keys, but its rules other than
-# ``data.exclude_seen = "never"`` rank repeated targets in another way.
+# default is what runs did before, changes no digest.
 RECIPE_SCHEMA = 2
+# Schema 2 has the same keys as schema 1. Since then, however, the values of ``data.exclude_seen`` other than
+# ``never`` train and rank in another way, so that studies must not reuse earlier runs with them.
+SEEN_ITEMS_SCHEMA = 2
 # Keys of earlier schemas: the key that replaced one, and the only value that a removed one may have had.
 RENAMED: Mapping[str, str] = {}
 REMOVED: Mapping[str, Any] = {}
@@ -186,6 +188,16 @@ def recipe_tables(text: str) -> dict[str, Any]:
     return tables
 
 
+def recipe_schema(text: str) -> int:
+    """Return the schema of a ``recipe.toml``; the first version wrote none.
+
+    Example:
+        >>> recipe_schema("schema = 2"), recipe_schema("[schedule]\\ngap = 2")
+        (2, 1)
+    """
+    return int(tomllib.loads(text).get("schema", 1))
+
+
 def recipe_changes(old: str, new: str) -> list[str]:
     """Return what differs between two ``recipe.toml``, one of which may be of an earlier version.
 
@@ -204,7 +216,8 @@ def recipe_changes(old: str, new: str) -> list[str]:
 def recipe_digest(recipe: Recipe, data: str) -> str:
     """Return a short digest of a recipe and the fingerprint of the data; a study names runs by it.
 
-    It covers what differs from the defaults of the first schema, under the names of that schema.
+    It covers what differs from the defaults of the first schema, under the names of that schema. Rules for
+    seen items whose meaning has changed since then are marked by the schema that changed it.
 
     Example:
         >>> recipe_digest(resolve("sasrec"), "data") == recipe_digest(resolve("sasrec"), "other data")
@@ -218,12 +231,15 @@ def recipe_digest(recipe: Recipe, data: str) -> str:
             changed[name] = value
     changed |= {name: value for name, value in REMOVED.items() if value != first.get(name, value)}
     if recipe.data.exclude_seen != "never":
-        changed["schema"] = RECIPE_SCHEMA
+        changed["schema"] = SEEN_ITEMS_SCHEMA
     return _digest(json.dumps([recipe.model_name, list(recipe.presets), changed, data], sort_keys=True))
 
 
 def first_release_digest(recipe: Recipe, data: str) -> str:
-    """Return the digest that version 0.1.0 gave to a run, so that studies find its folders."""
+    """Return the digest that version 0.1.0 gave to a run, so that studies find its folders.
+
+    The digest does not say that the run would now be the same; see ``SEEN_ITEMS_SCHEMA``.
+    """
     lines = [f"model_name = {_toml(recipe.model_name)}", f"presets = {_toml(recipe.presets)}"]
     table = ""
     for name in _first_schema():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,9 +16,13 @@ from safetensors.torch import save_file
 
 import alterrec
 from alterrec import recipe
+from alterrec.data.readers import DataSource
+from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
-from alterrec.results import read_run, read_study
+from alterrec.results import CHECKPOINT, read_run, read_study
 from alterrec.runs.fit import evaluate_run
+from alterrec.sessions import SessionStore
+from alterrec.studies.queue import RunQueue
 
 OLD = Path(__file__).parents[1] / "data" / "runs"
 SHOP = OLD / "shop"
@@ -74,6 +80,102 @@ def test_an_old_checkpoint_is_resumed(tmp_path: Path) -> None:
     assert [epoch.loss for epoch in run.epochs] == pytest.approx([e.loss for e in whole.epochs], rel=1e-3)
 
 
+def with_repeats(tmp_path: Path, split: str, place: int, sessions: int) -> Path:
+    """The shop with an item that occurs twice in the first sessions of a split.
+
+    It is the last one if ``place`` is -1. Otherwise, a session ``a b ... z`` becomes ``a a b ... z``.
+    """
+    shop = Path(shutil.copytree(SHOP, tmp_path / "shop"))
+    rows = pl.read_csv(shop / f"{split}.csv", infer_schema=False)
+    changed = []
+    for number, part in enumerate(rows.partition_by("session_id", maintain_order=True)):
+        last = part[-1:].with_columns(item_id=pl.lit(part["item_id"][0]))
+        repeated = pl.concat([part[:-1], last] if place == -1 else [part[:1], part])
+        changed.append(repeated if number < sessions else part)
+    pl.concat(changed).write_csv(shop / f"{split}.csv")
+    return shop
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "split", "place", "sessions", "said"),
+    [
+        # The earlier rule counted all positions of training: below 0.5 % it left seen items out.
+        ("auto", "train", -1, 1, "were not candidates, but now they are candidates with the counted"),
+        ("auto", "valid", -1, 1, "were not candidates, but now they are candidates with the counted"),
+        ("auto", "train", -1, 50, "were candidates, but now they are candidates with the counted"),
+        # Items that repeat inside sessions, but no target does.
+        ("auto", "train", 1, 50, "were candidates, but now they are not candidates"),
+        ("always", "valid", -1, 1, "counted as found, but now they count as not found"),
+        # Nothing has changed here.
+        ("auto", "valid", 1, 20, ""),
+        ("always", "train", -1, 50, ""),
+        ("never", "train", -1, 50, ""),
+    ],
+)
+def test_a_checkpoint_of_another_way_of_training_is_refused(
+    tmp_path: Path, rule: str, split: str, place: int, sessions: int, said: str
+) -> None:
+    folder = Path(shutil.copytree(OLD / "killed", tmp_path / "killed"))
+    shop = with_repeats(tmp_path, split, place, sessions)
+    data = DataSource(shop).read(recipe.resolve("alterrec")).fingerprint
+    text = f'exclude_seen = "{rule}"'
+    change_checkpoint(
+        folder,
+        lambda state: {"data": data, "recipe": state["recipe"].replace('exclude_seen = "auto"', text)},
+    )
+    settings = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1}
+    settings |= {"run.report": False, "data.exclude_seen": rule}
+    before = files_of(folder)
+    if not said:
+        alterrec.fit(shop, "alterrec", out=folder, overrides=settings, resume=True)
+        assert read_run(folder).result.epochs == 6
+        return
+    with pytest.raises(InputError) as refused:
+        alterrec.fit(shop, "alterrec", out=folder, overrides=settings, resume=True)
+    assert said in str(refused.value)
+    assert f"data.exclude_seen = {rule}" in str(refused.value)
+    assert "Start again in a new folder without --resume" in str(refused.value)
+    assert files_of(folder) == before
+
+
+def test_a_checkpoint_of_this_version_is_resumed_whatever_repeats(tmp_path: Path) -> None:
+    shop = with_repeats(tmp_path, "train", -1, 1)
+    folder = Path(shutil.copytree(OLD / "killed", tmp_path / "killed"))
+    data = DataSource(shop).read(recipe.resolve("alterrec")).fingerprint
+    change_checkpoint(folder, lambda state: {"data": data, "recipe": f"schema = 2\n{state['recipe']}"})
+    tiny = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1}
+    alterrec.fit(shop, "alterrec", out=folder, overrides=tiny | {"run.report": False}, resume=True)
+    assert read_run(folder).result.data.seen == "repeats"
+
+
+def test_how_a_rule_has_changed_by_hand() -> None:
+    # One repeat among 250 targets is below 0.5 %, one among 125 is above.
+    few, more = (
+        SessionStore.from_arrays([0] * (number + 1), [0, 0, *range(1, number)]) for number in (250, 125)
+    )
+    none = SessionStore.from_arrays([0, 0, 0], [0, 1, 2])
+    assert changed_rule("auto", none, none, "every") == ""
+    assert "were not candidates, but now they are candidates with" in changed_rule("auto", few, none, "every")
+    assert changed_rule("auto", few, none, "last") == ""
+    assert "were candidates, but now they are candidates with" in changed_rule("auto", more, none, "every")
+    assert "were candidates, but now they are not candidates" in changed_rule("auto", more, none, "last")
+    assert changed_rule("always", more, none, "every") == ""
+    assert "now they count as not found" in changed_rule("always", none, more, "every")
+    assert changed_rule("never", more, more, "every") == ""
+
+
+def test_a_wrong_option_leaves_the_folder_of_a_run_as_it_was(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(OLD / "killed", tmp_path / "killed"))
+    before = files_of(folder)
+    with pytest.raises(InputError, match=r"belongs to another recipe \(run\.threads was 1, now 2\)"):
+        alterrec.fit(SHOP, "alterrec", out=folder, overrides={"run.threads": 2}, resume=True)
+    assert files_of(folder) == before
+
+
 def test_an_old_study_is_read() -> None:
     study = read_study(OLD / "study")
     assert [row.label for row in study.rows] == ["alterrec", "popularity"]
@@ -123,14 +225,17 @@ def earlier_folder(name: str, tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(OLD / name, tmp_path / name))
     file = folder / "recipe.toml"
     file.write_text(earlier_text(file.read_text("utf-8")), "utf-8")
-    checkpoint = folder / "checkpoint" / "progress.safetensors"
-    if checkpoint.exists():
-        with safe_open(checkpoint, framework="pt") as content:
-            state = json.loads(content.metadata()["progress"])
-            tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-        state["recipe"] = earlier_text(state["recipe"])
-        save_file(tensors, checkpoint, metadata={"progress": json.dumps(state)})
+    if (folder / CHECKPOINT).exists():
+        change_checkpoint(folder, lambda state: {"recipe": earlier_text(state["recipe"])})
     return folder
+
+
+def change_checkpoint(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace parts of the state in a checkpoint."""
+    with safe_open(folder / CHECKPOINT, framework="pt") as content:
+        state = json.loads(content.metadata()["progress"])
+        tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
+    save_file(tensors, folder / CHECKPOINT, metadata={"progress": json.dumps(state | change(state))})
 
 
 @pytest.mark.usefixtures("earlier_keys")
@@ -168,7 +273,7 @@ def test_what_a_removed_key_meant_is_refused_where_it_was_used(tmp_path: Path) -
     with pytest.raises(InputError, match=r"schedule\.nap is 3, but this version supports only 0"):
         recipe.load_recipe(file)
     file.write_text('model_name = "sasrec"\nschema = 99\n', "utf-8")
-    with pytest.raises(InputError, match="its schema is 99, but this version reads up to 1"):
+    with pytest.raises(InputError, match="its schema is 99, but this version reads up to 2"):
         recipe.load_recipe(file)
 
 
@@ -179,13 +284,13 @@ def test_a_renamed_key_still_works_and_warns() -> None:
 
 
 def test_a_new_field_and_a_renamed_one_change_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = recipe.resolve("alterrec", overrides={"schedule.gap": 2})
+    run = recipe.resolve("alterrec", overrides={"schedule.gap": 2, "data.exclude_seen": "never"})
     # The digest of schema 1: it must never change, for the folders of studies are named by it.
-    assert recipe.recipe_digest(run, "data") == "57f19efdce"
+    assert recipe.recipe_digest(run, "data") == "29ed3c7c2b"
     # As if the first schema had not had `loss.logq`, a field that was added later.
     first = {key: value for key, value in recipe._first_schema().items() if key != "loss.logq"}
     monkeypatch.setattr(recipe, "_first_schema", lambda: first)
-    assert recipe.recipe_digest(run, "data") == "57f19efdce"
+    assert recipe.recipe_digest(run, "data") == "29ed3c7c2b"
     # As if `gap` was now called `turn`: fields and first schema keep their own names.
     before = recipe.recipe_digest(run, "data")
     fields = {
@@ -198,6 +303,34 @@ def test_a_new_field_and_a_renamed_one_change_no_digest(monkeypatch: pytest.Monk
         recipe.Recipe, "value", lambda self, key: value(self, key.replace("schedule.turn", "schedule.gap"))
     )
     assert recipe.recipe_digest(run, "data") == before
+
+
+@pytest.mark.parametrize(
+    ("rule", "of_schema_1", "kept"),
+    [("auto", "57f19efdce", False), ("always", "234735775d", False), ("never", "29ed3c7c2b", True)],
+)
+def test_runs_whose_rule_for_seen_items_has_changed_have_another_digest(
+    rule: str, of_schema_1: str, kept: bool
+) -> None:
+    run = recipe.resolve("alterrec", overrides={"schedule.gap": 2, "data.exclude_seen": rule})
+    assert (recipe.recipe_digest(run, "data") == of_schema_1) == kept
+
+
+@pytest.mark.parametrize(("rule", "reused"), [("auto", False), ("always", False), ("never", True)])
+def test_runs_of_the_first_release_are_reused_where_their_rule_means_the_same(
+    tmp_path: Path, rule: str, reused: bool
+) -> None:
+    def made() -> str:
+        queue = RunQueue(tmp_path, DataSource(), "data", settings={"data.exclude_seen": rule})
+        return queue.make("popularity", {}, 0).name
+
+    run = RunQueue(tmp_path, DataSource(), "data", settings={"data.exclude_seen": rule})
+    recipe_of_run = run.make("popularity", {}, 0).recipe
+    earlier = f"popularity-{recipe.first_release_digest(recipe_of_run, 'data')}"
+    assert made() != earlier
+    (tmp_path / earlier).mkdir()
+    (tmp_path / earlier / "result.json").touch()
+    assert (made() == earlier) == reused
 
 
 def test_the_first_schema_has_the_defaults_of_today() -> None:

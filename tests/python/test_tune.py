@@ -241,6 +241,38 @@ def test_another_search_in_the_same_folder_is_refused(shop: Path, tmp_path: Path
         search(shop, out, 1)
 
 
+def begun_by_an_earlier_version(out: Path) -> None:
+    """Remove the rule for seen items, which earlier versions did not write, from the journal."""
+    journal = out / "trials.journal"
+    lines = journal.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if '"exclude_seen"' not in line]
+    assert len(kept) == len(lines) - 1
+    journal.write_text("".join(kept), "utf-8")
+
+
+@pytest.mark.usefixtures("optuna")
+def test_a_search_is_extended_if_it_measures_as_in_an_earlier_version(shop: Path, tmp_path: Path) -> None:
+    # No item of the shop repeats, so auto excluded seen items before and does now.
+    search(shop, tmp_path / "auto", 1)
+    begun_by_an_earlier_version(tmp_path / "auto")
+    assert len(search(shop, tmp_path / "auto", 2).trials) == 2
+    lines = (shop / "valid.csv").read_text("utf-8").splitlines()
+    session, first, _ = lines[1].split(",")
+    place = max(number for number, line in enumerate(lines) if line.startswith(f"{session},"))
+    lines[place] = ",".join([session, first, lines[place].split(",")[2]])
+    (shop / "valid.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    never = {"overrides": {"data.exclude_seen": "never"}}
+    for name, more in (("repeats", {}), ("never", never)):
+        search(shop, tmp_path / name, 1, **more)
+        begun_by_an_earlier_version(tmp_path / name)
+    assert len(search(shop, tmp_path / "never", 2, **never).trials) == 2
+    with pytest.raises(InputError) as refused:
+        search(shop, tmp_path / "repeats", 2)
+    assert "an earlier version of alterrec began the search" in str(refused.value)
+    assert "were not candidates, but now they are candidates with the counted" in str(refused.value)
+    assert "use another --out" in str(refused.value)
+
+
 @pytest.mark.usefixtures("optuna")
 @pytest.mark.parametrize(
     ("arguments", "parts"),

@@ -35,6 +35,8 @@ FITTED_TARGETS = 10_000
 # Rates of 0 and 1 would make one kind of candidate impossible; this bounds the odds.
 LEAST_RATE = 1e-6
 ITERATIONS = 100
+# Recipe schema 1: ``auto`` excluded seen items if fewer of all training targets than this repeated one.
+EARLIER_SHARE = 0.005
 
 
 def repeat_distances(store: SessionStore) -> Counts:
@@ -104,6 +106,37 @@ def seen_items(
         return ("kept" if rule == "never" else "excluded"), None
     model = RepeatModel.counted(train, valid, targets)
     return ("excluded" if model is None else "repeats"), model
+
+
+def changed_rule(rule: str, train: SessionStore, valid: SessionStore, targets: TargetKind) -> str:
+    """Return how a rule treats seen items differently than in recipe schema 1; empty if it does not.
+
+    Args:
+        rule, train, valid, targets: as for :func:`seen_items`.
+
+    Example:
+        >>> store = SessionStore.from_arrays([0, 0, 0], [5, 5, 1])
+        >>> changed_rule("auto", store, store, "last")
+        'items already in the session were candidates, but now they are not candidates'
+        >>> changed_rule("never", store, store, "last")
+        ''
+    """
+    if rule == "never":
+        return ""
+    few = repeated_share(train, "every") < EARLIER_SHARE
+    repeat = any(repeated_share(store, targets) for store in (train, valid))
+    before: SeenItems = "excluded" if rule == "always" or few else "kept"
+    now: SeenItems = "repeats" if rule == "auto" and repeat else "excluded"
+    words: dict[SeenItems, str] = {
+        "kept": "candidates",
+        "excluded": "not candidates",
+        "repeats": "candidates with the counted probability of a repeat",
+    }
+    if before != now:
+        return f"items already in the session were {words[before]}, but now they are {words[now]}"
+    if now == "excluded" and repeated_share(valid, targets):
+        return "targets that repeat an excluded item counted as found, but now they count as not found"
+    return ""
 
 
 @dataclass(frozen=True)

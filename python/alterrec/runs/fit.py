@@ -36,7 +36,7 @@ from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, WindowRanks, check_loss
-from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, torch_seed
+from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, check_checkpoint, torch_seed
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ def fit(
     check_loss(recipe, plan)
     check_freeze(recipe)
     dataset = DataSource(data, columns or {}, drop_unknown, format).read(recipe)
+    if resume and out is not None:
+        check_checkpoint(Path(out) / CHECKPOINT, recipe, dataset)
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
     if any(phase.negatives != "full" for phase in plan):

@@ -143,7 +143,9 @@ class RunQueue:
             recipe = resolve(model, self.presets, given)
             name = f"{model}-{recipe_digest(recipe, self.fingerprint)}"
             earlier = f"{model}-{first_release_digest(recipe, self.fingerprint)}"
-            if (self.folder / earlier / "result.json").exists():
+            # Under the other rules, version 0.1.0 trained and ranked in another way.
+            same_rule = recipe.data.exclude_seen == "never"
+            if same_rule and (self.folder / earlier / "result.json").exists():
                 name = earlier
             short = {name.partition(".")[2]: value for name, value in settings.items()}
             label = ", ".join([model, *(f"{name} {value}" for name, value in short.items()), f"seed {seed}"])

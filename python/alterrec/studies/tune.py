@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
+from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
 from alterrec.files import file_name
 from alterrec.models.reads import settings_read
@@ -94,9 +95,12 @@ def tune(
         "settings": {key: recipe.value(key) for key in overrides},
         "search": {key: str(space) for key, space in spaces.items()},
         "seed": seed,
+        # Earlier versions did not write it. It is before the data, which is therefore written only with it.
+        "exclude_seen": recipe.data.exclude_seen,
         "data": dataset.fingerprint,
     }
-    study = _open(path, inputs)
+    changed = changed_rule(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
+    study = _open(path, inputs, changed)
     runner = TrialRunner(path, study, recipe, fixed, spaces, trials, source, dataset, listen)
     for note in dataset.notes:
         listen(Event("notice", note))
@@ -128,8 +132,18 @@ def _check(trials: int, overrides: Mapping[str, Any]) -> None:
         )
 
 
-def _open(path: Path, inputs: Mapping[str, Any]) -> optuna.Study:
-    """Open or create the study in a folder; InputError if the folder contains a different search."""
+def _open(path: Path, inputs: Mapping[str, Any], changed: str) -> optuna.Study:
+    """Open or create the study in a folder.
+
+    Args:
+        path: the folder.
+        inputs: what identifies the search.
+        changed: how earlier versions measured in another way on these data, from
+            :func:`~alterrec.data.repeats.changed_rule`; empty if they did not.
+
+    Raises:
+        InputError: the folder contains a different search, or one whose trials were measured in another way.
+    """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -141,6 +155,12 @@ def _open(path: Path, inputs: Mapping[str, Any]) -> optuna.Study:
         study = optuna.create_study(
             storage=storage, study_name="tune", direction="maximize", load_if_exists=True
         )
+        if changed and "data" in study.user_attrs and "exclude_seen" not in study.user_attrs:
+            raise InputError(
+                f"an earlier version of alterrec began the search in {path}. With data.exclude_seen = "
+                f"{inputs['exclude_seen']} on these data, {changed}. Old and new trials cannot be compared: "
+                "use another --out, or finish the search with the version that began it"
+            )
         # Through JSON, as the journal returns them.
         for key, value in json.loads(json.dumps(inputs)).items():
             if key not in study.user_attrs:

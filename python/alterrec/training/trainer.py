@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from alterrec.data.repeats import SeenItems
+from alterrec.data.dataset import Dataset
+from alterrec.data.repeats import SeenItems, changed_rule
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
 from alterrec.models.base import Recommender
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
-from alterrec.recipe import Recipe, dump_recipe, recipe_changes
+from alterrec.recipe import SEEN_ITEMS_SCHEMA, Recipe, dump_recipe, recipe_changes, recipe_schema
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.results import Epoch, PartLoss, Views, from_json, to_json
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
@@ -95,19 +97,9 @@ class TrainingState:
             InputError: the file is damaged, or belongs to another recipe (the message names the first
                 difference) or to other data.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = json.loads(file.metadata()["progress"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except Exception as error:
-            raise InputError(f"{path} is not a checkpoint ({error}); start again without --resume") from None
-        changed = recipe_changes(metadata["recipe"], recipe)
-        if changed:
-            raise InputError(
-                f"{path} belongs to another recipe ({changed[0]}); use the same options to resume"
-            )
-        if metadata["data"] != data:
-            raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
+        metadata = _checkpoint_metadata(path, recipe, data)
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         curves = json.dumps(metadata.pop("curves"))
         epochs = from_json(tuple[Epoch, ...], curves, str(path))
         state = cls(**metadata | {"recipe": recipe, "curves": list(epochs)})
@@ -119,6 +111,45 @@ class TrainingState:
             else:
                 getattr(state, kind)[rest] = value
         return state
+
+
+def check_checkpoint(path: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """Check that a run can continue from a checkpoint, before anything is written.
+
+    Args:
+        path: the checkpoint.
+        recipe: the resolved recipe of the run to resume.
+        dataset: its data.
+
+    Raises:
+        InputError: the file is damaged, or belongs to another recipe or to other data; or an earlier version
+            wrote it, which treated the items of a prefix in another way on these data.
+    """
+    metadata = _checkpoint_metadata(path, dump_recipe(recipe), dataset.fingerprint)
+    if recipe_schema(metadata["recipe"]) >= SEEN_ITEMS_SCHEMA:
+        return
+    changed = changed_rule(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
+    if changed:
+        raise InputError(
+            f"{path} was written by an earlier version of alterrec. With data.exclude_seen = "
+            f"{recipe.data.exclude_seen} on these data, {changed}. Start again in a new folder without "
+            "--resume, or finish the run with the version that began it"
+        )
+
+
+def _checkpoint_metadata(path: Path, recipe: str, data: str) -> dict[str, Any]:
+    """Return everything but the tensors; InputError if the file is damaged or belongs to another run."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = json.loads(file.metadata()["progress"])
+    except Exception as error:
+        raise InputError(f"{path} is not a checkpoint ({error}); start again without --resume") from None
+    changed = recipe_changes(metadata["recipe"], recipe)
+    if changed:
+        raise InputError(f"{path} belongs to another recipe ({changed[0]}); use the same options to resume")
+    if metadata["data"] != data:
+        raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
+    return metadata
 
 
 def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:
