@@ -93,7 +93,7 @@ def _fit_temperatures(
     spreads: dict[K, list[float]] = {}
     for chunk in score_chunks(model, valid, samples[:ANCHORS], protocol):
         for key, scores_NV in views(chunk):
-            rows = np.array(scores_NV.cpu(), np.float64)
+            rows = scores_NV.double().cpu().numpy()
             spreads.setdefault(key, []).extend(float(np.std(row[np.isfinite(row)])) for row in rows)
     grids = {key: float(np.median(values)) * TEMPERATURES for key, values in spreads.items()}
     losses: dict[K, list[np.ndarray]] = {}
