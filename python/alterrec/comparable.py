@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alterrec.recipe import flat_tables
-from alterrec.results import RunFolder, RunResult, TargetCounts, reported_split
+from alterrec.results import RunFolder, RunResult, reported_split
 
 # A system is named by the settings in which it differs from others if there are at most this many.
 MOST_SETTINGS = 3
@@ -21,6 +21,11 @@ def folder_name(path: Path) -> str:
     return path.resolve().name
 
 
+def counts_excluded_as_found(run: RunResult) -> bool:
+    """Return whether a run counted targets that repeat an excluded item as found, as earlier versions did."""
+    return run.schema < HONEST_SCHEMA and run.data.seen == "excluded"
+
+
 def reason_not_comparable(run: RunResult, other: RunResult) -> str:
     """Return why another run cannot be compared with a run; empty if it can."""
     if other.stopped == "interrupted":
@@ -29,9 +34,9 @@ def reason_not_comparable(run: RunResult, other: RunResult) -> str:
         return f"other data: {other.data.name}"
     if other.data.seen != run.data.seen:
         return "another rule for items already in the session"
-    older, newer = sorted((run, other), key=lambda each: each.schema)
-    repeated = newer.targets.get("test", TargetCounts(0)).repeated
-    if run.data.seen == "excluded" and older.schema < HONEST_SCHEMA <= newer.schema and repeated:
+    # Only runs of this version know how many targets repeat an item.
+    repeated = any(targets.repeated for each in (run, other) for targets in each.targets.values())
+    if counts_excluded_as_found(run) != counts_excluded_as_found(other) and repeated:
         return "an earlier version counted targets that repeat an excluded item as found"
     if other.data.targets != run.data.targets:
         return "other targets"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from alterrec.progress import Event
+from alterrec.report.seen_items import ByRule, repeated_sentence, rows_by_view, seen_tables
 from alterrec.report.tables import (
     BASELINE_NAMES,
     VIEW_NAMES,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 EPOCH_METRIC = "ndcg@20"
+SPLITS = {"valid": "validation", "test": "test"}
+SEEN_TITLE = "NDCG@20 with the session's own items as candidates (kept) and without them (excluded)"
+SEEN_REPEATS = ", and with the counted probability of a repeat (repeats)"
 
 
 def print_line(line: str) -> None:
@@ -107,9 +112,25 @@ def show_result(result: Mapping[str, Any]) -> None:
     split = "test" if result["test"].get("score") else "valid"
     baselines = {name: splits.get(split, {}) for name, splits in result["baselines"].items()}
     targets = count(result["targets"][split]["count"])
-    title = f"{result['model']}, {targets} {'test' if split == 'test' else 'validation'} targets"
+    title = f"{result['model']}, {targets} {SPLITS[split]} targets"
     rows = named(VIEW_NAMES, result[split]) | named(BASELINE_NAMES, baselines)
     show(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]]))
+    rows_of_baselines: dict[str, list[ByRule]] = {
+        BASELINE_NAMES.get(name, name): [splits[split]]
+        for name, splits in result.get("baselines_by_seen", {}).items()
+        if split in splits
+    }
+    views = rows_by_view(result.get("by_seen", {}).get(split, {}))
+    _show_seen_items(views | rows_of_baselines, result["targets"][split], SPLITS[split])
+
+
+def _show_seen_items(rows: Mapping[str, Sequence[ByRule]], targets: Mapping[str, Any], split: str) -> None:
+    """Print NDCG@20 with the session's own items as candidates and without them, where it was measured."""
+    for data in seen_tables(rows, [EPOCH_METRIC], strong=[VIEW_NAMES["score"]]).values():
+        print_line("")
+        print_line(repeated_sentence(targets["repeated"], targets["count"], split))
+        repeats = SEEN_REPEATS if "repeats" in data.table.columns else ""
+        show(replace(data.table, title=f"{SEEN_TITLE}{repeats}"))
 
 
 def show_profile(seconds: Mapping[str, float]) -> None:
@@ -127,10 +148,11 @@ def show_evaluation(numbers: Mapping[str, Any]) -> None:
     from alterrec.analyses.run_sections import group_table
     from alterrec.results import Group
 
-    for split, spoken in (("valid", "validation"), ("test", "test")):
+    for split, spoken in SPLITS.items():
         targets = numbers["targets"][split]
         title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
+        _show_seen_items(rows_by_view(numbers["by_seen"][split]), targets, spoken)
         print_line("")
         groups = [Group(**group) for group in numbers["groups"][split]]
         show(group_table("times in training", groups, f"{spoken}, by popularity of the target: "))

@@ -278,11 +278,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Example:
-    """A test session, its target, the target's rank (from 1) and the first items of the ranking by view."""
+    """A test session and its target.
+
+    Attributes:
+        rank: view -> rank of the target, from 1; None if the target is not a candidate, because it repeats an
+            item of the session.
+        top: view -> first items of the ranking.
+    """
 
     session: list[Item]
     target: Item
-    rank: dict[str, float]
+    rank: dict[str, float | None]
     top: dict[str, list[Item]]
 
 

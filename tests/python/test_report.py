@@ -85,6 +85,7 @@ def test_everything_of_a_full_run_is_on_the_page(tmp_path: Path) -> None:
         "Session 3",
         "Session 4",
         "All metrics",
+        "The session's own items",
         "Data and cost",
     ]
     wanted = ["final score", "ID + text", "ID alone", "text alone", "neighbours alone"]
@@ -157,7 +158,7 @@ def test_a_baseline_without_epochs_has_no_curves(tmp_path: Path) -> None:
     (run / "examples.json").unlink()
     (run / "recipe.toml").unlink()
     page = outline(run)
-    assert page.headings[-2:] == ["All metrics", "Data and cost"]
+    assert page.headings[-3:] == ["All metrics", "The session's own items", "Data and cost"]
     assert {"Training", "Example test sessions"}.isdisjoint(page.headings)
     assert not (run / "figures" / "training.png").exists()
 
@@ -233,8 +234,8 @@ def test_other_runs_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: P
         ("result.json", b'{"schema": 1', r"result\.json is damaged: Invalid JSON"),
         (
             "result.json",
-            b'{"schema": 3}',
-            r"result\.json has schema 3, and this version of alterrec reads schemas 1 to 2; upgrade alterrec",
+            b'{"schema": 4}',
+            r"result\.json has schema 4, and this version of alterrec reads schemas 1 to 3; upgrade alterrec",
         ),
         ("result.json", b"[]", r"result\.json is damaged"),
         ("result.json", b"\xff\xfe", r"result\.json is damaged: not UTF-8 at byte 0"),

@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from alterrec.analyses.balance_page import PARTS, Balance, Overlap
-from alterrec.comparable import folder_name, reason_not_comparable, recipe_without_seed
+from alterrec.analyses.run_summary import EXCLUDED_AS_FOUND
+from alterrec.comparable import (
+    counts_excluded_as_found,
+    folder_name,
+    reason_not_comparable,
+    recipe_without_seed,
+)
 from alterrec.errors import InputError, nearest
 from alterrec.evaluation.saved import SavedRanks, read_ranks
 from alterrec.metrics import common_metrics, metric_values
@@ -71,6 +77,8 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
         data=first.data.name,
         items=first.data.items,
         targets=len(ranks[first.seed]),
+        seen=first.data.seen,
+        repeated=ranks[first.seed].repeated,
         metric=metric,
         members=members,
         found={seed: overlap(each) for seed, each in ranks.items() if len(each)},
@@ -164,6 +172,8 @@ def _curve(run: RunFolder) -> TrainingCurve:
 
 def _caveats(fused: Sequence[RunFolder], alone: Mapping[str, Sequence[RunFolder]]) -> list[str]:
     found = []
+    if any(counts_excluded_as_found(run.result) for run in fused):
+        found.append(EXCLUDED_AS_FOUND.format("Some runs were"))
     if len(fused) == 1:
         found.append("There is only one seed, so the variation over seeds is unknown.")
     if not all(epoch.parts for run in fused for epoch in run.epochs):

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from alterrec.data.repeats import SeenItems
 from alterrec.metrics import metric_name
 from alterrec.report.figures.bars import Bar, labelled_bars
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
+from alterrec.report.seen_items import RULES as SEEN_RULES
+from alterrec.report.seen_items import repeated_sentence
 from alterrec.report.tables import Table, count, listed, mean_and_spread
 from alterrec.report.training_curves import (
     BANDS,
@@ -124,6 +127,9 @@ class Balance(Report):
         model, data: names of the system and of the data set.
         items: size of the catalogue.
         targets: number of test targets.
+        seen: rule for items already in the session.
+        repeated: number of test targets that repeat an item of their session; None in runs of earlier
+            versions.
         metric: the metric that compares the parts.
         members: the whole model, its parts, and each part trained alone where such runs were given.
         found: seed -> which test targets the parts find.
@@ -137,6 +143,8 @@ class Balance(Report):
     data: str
     items: int
     targets: int
+    seen: SeenItems
+    repeated: int | None
     metric: str
     members: Sequence[Member]
     found: Mapping[int, Overlap]
@@ -210,6 +218,8 @@ class Balance(Report):
             "data": self.data,
             "items": self.items,
             "targets": self.targets,
+            "seen": self.seen,
+            "repeated": self.repeated,
             "metric": self.metric,
             "verdict": self.verdict(),
             "signs": [{**each._asdict(), "speaks_for": each.favours} for each in self.indicators()],
@@ -256,13 +266,18 @@ class Balance(Report):
                 Section("At the best epoch", tables={"parts": best_epoch_table(self.members, self.metric)}),
                 Section(
                     "Targets found by each part",
-                    [FOUND_NOTE, ORACLE_NOTE],
+                    [FOUND_NOTE, self._seen_note(), ORACLE_NOTE],
                     self._found_plot(),
                     {"found": self._found_table(), "chooser": self._oracle_table()},
                 ),
             ],
             command=self.command,
         )
+
+    def _seen_note(self) -> str:
+        """Return the rule of all metrics of the page for items already in the session."""
+        repeated = repeated_sentence(self.repeated, self.targets, "test")
+        return f"{SEEN_RULES[self.seen]}; this holds for all metrics of this page. {repeated}".strip()
 
     def _verdict_sentence(self) -> str:
         verdicts = {

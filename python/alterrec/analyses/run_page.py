@@ -12,6 +12,7 @@ from alterrec.analyses.run_sections import (
     extra_sections,
     groups_section,
     read_extra_metrics,
+    seen_items_sections,
     systems_section,
     training_section,
 )
@@ -73,6 +74,7 @@ class RunReport(Report):
                 *extra_sections(run, self.extra_metrics),
                 *_examples(run),
                 Section("All metrics", [seen_sentence(result.data)], tables=_metric_tables(result)),
+                *seen_items_sections(result),
                 *_details(run),
             ],
         )
@@ -159,6 +161,11 @@ def _examples(run: RunFolder) -> list[Section]:
         "Each card shows a session, the item that came next, and what the model recommends. "
         "✓ means that the next item is among the first 20 items of the ranking."
     )
+    if any(rank is None for each in run.examples for rank in each.rank.values()):
+        note += (
+            " A next item that repeats an item of its session has no rank, because the session's own items "
+            "are not candidates; it counts as not found."
+        )
     views = run.result.views
     examples = [
         replace(each, rank={view: each.rank[view] for view in views if view in each.rank})
@@ -210,6 +217,10 @@ def _data_table(result: RunResult) -> Table:
         targets = result.targets.get(split)
         if targets:
             rows.append((f"{name} targets (of them cold)", f"{count(targets.count)} ({count(targets.cold)})"))
+            if targets.repeated is not None:
+                share = percent(targets.repeated / targets.count) if targets.count else "-"
+                repeated = f"{count(targets.repeated)} ({share})"
+                rows.append((f"{name} targets that repeat an item of their session", repeated))
     if data.repeat_share is not None:
         rows.append(("training targets that repeat an item of their session", percent(data.repeat_share)))
     if data.targets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from alterrec.analyses.run_summary import baselines_of, split_name, views_of
+from alterrec.analyses.run_summary import baselines_of, repeated_targets, seen_rows, split_name, views_of
 from alterrec.comparable import folder_name, seeds_of_recipes, system_label
 from alterrec.evaluation.saved import (
     COLD,
@@ -24,7 +24,14 @@ from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Section
-from alterrec.report.seen_items import seen_sentence
+from alterrec.report.seen_items import (
+    REPEATS_NOTE,
+    SCALES_NOTE,
+    columns_note,
+    repeat_tables,
+    seen_sentence,
+    seen_tables,
+)
 from alterrec.report.tables import HEADLINE, VIEW_NAMES, Table, count, listed, percent
 from alterrec.results import FEW_TARGETS, Group, Metrics, RunFolder, RunResult, reported_split
 
@@ -123,6 +130,24 @@ def groups_section(run: RunFolder) -> list[Section]:
             {"groups": group_data("times seen in training", shown)},
         )
     ]
+
+
+def seen_items_sections(result: RunResult) -> list[Section]:
+    """Return what the session's own items cost, and the repeat component if the run uses it.
+
+    Nothing for a run of an earlier version.
+    """
+    rows = seen_rows(result)
+    sections = []
+    if tables := seen_tables(rows, plotted_metrics(result), strong=[VIEW_NAMES["score"]]):
+        rule = f" (data.exclude_seen = {result.data.seen_rule})" if result.data.seen_rule else ""
+        used = f"All other metrics of this run use the rule {result.data.seen}{rule}."
+        notes = [repeated_targets(result), f"{columns_note(rows)} {used}"]
+        sections.append(Section("The session's own items", notes, tables=tables))
+    if result.repeats:
+        tables = repeat_tables(result.repeats)
+        sections.append(Section("The repeat component", [REPEATS_NOTE, SCALES_NOTE], tables=tables))
+    return sections
 
 
 def shown_groups(result: RunResult, groups: Sequence[Group]) -> list[Group]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from alterrec.comparable import counts_excluded_as_found
 from alterrec.metrics import metric_name
+from alterrec.report.seen_items import ByRule, cost_sentence, repeated_sentence, rows_by_view
 from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, count, percent, points
 from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
+EXCLUDED_AS_FOUND = (
+    "{} made by an earlier version, which left the session's own items out of the ranking but still counted "
+    "targets that repeat one of them as found. If targets repeat, the metrics are too high; repeat the run."
+)
 # Smaller shares of tied targets are not mentioned.
 MINIMUM_TIED_SHARE = 0.01
 
@@ -35,6 +41,20 @@ def baselines_of(result: RunResult) -> Mapping[str, Metrics]:
     return {
         BASELINE_NAMES.get(name, name): splits[split]
         for name, splits in result.baselines.items()
+        if split in splits
+    }
+
+
+def seen_rows(result: RunResult) -> dict[str, list[ByRule]]:
+    """Return printed name of a view or baseline -> its metrics by rule for the session's own items.
+
+    They are those of the reported split; empty for a run of an earlier version.
+    """
+    split = reported_split(result)
+    rows = rows_by_view(result.by_seen.get(split, {}), result.views)
+    return rows | {
+        BASELINE_NAMES.get(name, name): [splits[split]]
+        for name, splits in result.baselines_by_seen.items()
         if split in splits
     }
 
@@ -75,7 +95,20 @@ def findings(result: RunResult) -> list[str]:
         name, value = best
         compared = f"{_relation(score - value)} the best simple baseline, {name} ({percent(value)})"
         sentences.append(f"The final score is {compared}.")
-    return sentences
+    return sentences + _own_items(result)
+
+
+def repeated_targets(result: RunResult) -> str:
+    """Return how many targets of the reported split repeat an item of their session, as a sentence."""
+    targets = result.targets.get(reported_split(result))
+    return repeated_sentence(targets.repeated, targets.count, split_name(result)) if targets else ""
+
+
+def _own_items(result: RunResult) -> list[str]:
+    """Return how many targets repeat an item of their session, and what the session's own items cost."""
+    (by_rule,) = seen_rows(result).get(VIEW_NAMES["score"], [{}])
+    metric = "ndcg@20" if "ndcg@20" in result.metrics else headline(result)
+    return [each for each in (repeated_targets(result), cost_sentence(by_rule, metric)) if each]
 
 
 def _epochs(result: RunResult) -> str:
@@ -122,6 +155,7 @@ def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
     return [
         *_unfinished(result),
         *_exceeded_by(result),
+        *([EXCLUDED_AS_FOUND.format("The run was")] if counts_excluded_as_found(result) else []),
         *(_target_caveats(result, targets) if targets and targets.count else []),
         *(one_seed if seeds == 1 and result.epochs else []),
     ]

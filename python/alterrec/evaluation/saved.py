@@ -63,6 +63,11 @@ class SavedRanks:
         """Whether the ranks have counts with and without the items of the prefix."""
         return "kept_greater_score" in self.frame.columns
 
+    @property
+    def repeated(self) -> int | None:
+        """Number of targets that repeat an item of their prefix; None in runs of earlier versions."""
+        return int(self.frame["repeated"].sum()) if "repeated" in self.frame.columns else None
+
     def counts(
         self, view: str, rule: Literal["kept", "excluded"] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

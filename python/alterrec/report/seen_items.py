@@ -9,7 +9,7 @@ from alterrec.data.repeats import SeenItems
 from alterrec.metrics import metric_name
 from alterrec.report.presentation import DataTable
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread, percent, points
-from alterrec.results import DataSummary, RepeatSummary, TargetCounts
+from alterrec.results import DataSummary, RepeatSummary
 
 RULES: dict[SeenItems, str] = {
     "kept": "Items already in the session are candidates",
@@ -23,10 +23,10 @@ CONDITIONS: dict[SeenItems, str] = {
     "repeats": "with the counted probability of a repeat",
 }
 COLUMNS_NOTE = (
-    "kept: the items of the session are candidates. excluded: they are not, and a target that repeats one "
-    "counts as not found. {}difference: excluded minus kept, in percentage points."
+    "kept: the items of the session are candidates. excluded: they are not. difference: excluded minus kept, "
+    "in percentage points."
 )
-REPEATS_COLUMN = "repeats: they are candidates with the counted probability of a repeat. "
+REPEATS_COLUMN = " repeats: they are candidates with the counted probability of a repeat."
 REPEATS_NOTE = (
     "The target repeats an item of the session with a probability that was counted on training and "
     "validation sessions, by the number of items in the session. The items of the session share this "
@@ -42,6 +42,29 @@ SCALES_NOTE = (
 ByRule = Mapping[SeenItems, Mapping[str, float]]
 
 
+def rows_by_view(
+    by_rule: Mapping[SeenItems, Mapping[str, Mapping[str, float]]], views: Sequence[str] = ()
+) -> dict[str, list[ByRule]]:
+    """Return the rows of :func:`seen_tables` for the views of a run.
+
+    Args:
+        by_rule: rule -> view -> metrics.
+        views: the views to show, default all.
+
+    Example:
+        >>> rows_by_view({"kept": {"id": {"mrr": 0.1}}, "excluded": {"id": {"mrr": 0.2}}})
+        {'ID alone': [{'kept': {'mrr': 0.1}, 'excluded': {'mrr': 0.2}}]}
+    """
+    known = dict.fromkeys(view for metrics in by_rule.values() for view in metrics)
+    return {
+        VIEW_NAMES.get(view, view): [
+            {rule: metrics[view] for rule, metrics in by_rule.items() if metrics.get(view)}
+        ]
+        for view in views or known
+        if view in known
+    }
+
+
 def seen_sentence(data: DataSummary) -> str:
     """Return how the items of a prefix were ranked, as a sentence.
 
@@ -53,27 +76,28 @@ def seen_sentence(data: DataSummary) -> str:
     return f"{RULES[data.seen]}{rule}."
 
 
-def repeated_sentence(targets: TargetCounts | None, split: str) -> str:
+def repeated_sentence(repeated: int | None, targets: int, split: str) -> str:
     """Return how many targets repeat an item of their session; empty if it was not counted.
 
     Args:
-        targets: the targets of the split.
-        split: its name in the sentence, such as ``test``.
+        repeated: number of targets that repeat one, None in runs of earlier versions.
+        targets: number of all targets.
+        split: name of the split in the sentence, such as ``test``.
 
     Example:
-        >>> repeated_sentence(TargetCounts(200, repeated=5), "test")[:60]
+        >>> repeated_sentence(5, 200, "test")[:60]
         '5 of 200 test targets (2.5%) repeat an item of their session'
-        >>> repeated_sentence(TargetCounts(200, repeated=0), "test")
+        >>> repeated_sentence(0, 200, "test")
         'No test target repeats an item of its session.'
     """
-    if targets is None or targets.repeated is None:
+    if repeated is None:
         return ""
-    if not targets.repeated:
+    if not repeated:
         return f"No {split} target repeats an item of its session."
-    verb = "repeats an item of its" if targets.repeated == 1 else "repeat an item of their"
+    verb = "repeats an item of its" if repeated == 1 else "repeat an item of their"
+    share = percent(repeated / targets)
     return (
-        f"{count(targets.repeated)} of {count(targets.count)} {split} targets "
-        f"({percent(targets.repeated / targets.count)}) {verb} session. "
+        f"{count(repeated)} of {count(targets)} {split} targets ({share}) {verb} session. "
         "Where the items of the session are not candidates, these targets count as not found."
     )
 
@@ -113,8 +137,12 @@ def seen_tables(
     Example:
         >>> rows = {"final score": [{"kept": {"ndcg@20": 0.17}, "excluded": {"ndcg@20": 0.201}}]}
         >>> (table,) = seen_tables(rows).values()
-        >>> table.table.columns, table.table.rows
-        (('system', 'kept', 'excluded', 'difference'), (('final score', '17.0%', '20.1%', '+3.1'),))
+        >>> from alterrec.report.tables import show
+        >>> show(table.table)
+        NDCG@20 by rule for the session's own items
+        system        kept  excluded  difference
+        -----------  -----  --------  ----------
+        final score  17.0%     20.1%        +3.1
     """
     return {
         f"seen_items_{metric.replace('@', '')}": _seen_table(rows, metric, strong)
@@ -128,16 +156,14 @@ def _seen_table(rows: Mapping[str, Sequence[ByRule]], metric: str, strong: Seque
     rules = [rule for rule in RULES if rule in known]
     cells, records = [], []
     for name, seeds in rows.items():
-        values = {rule: [each[rule][metric] for each in seeds if rule in each] for rule in rules}
+        values = {
+            rule: [each[rule][metric] for each in seeds if metric in each.get(rule, {})] for rule in rules
+        }
         paired = zip(values["excluded"], values["kept"], strict=True)
-        differences = [without - with_them for without, with_them in paired]
-        cells.append(
-            (
-                name,
-                *(mean_and_spread(own) if own else "-" for own in values.values()),
-                points(statistics.fmean(differences)) if differences else "-",
-            )
-        )
+        differences = [excluded - kept for excluded, kept in paired]
+        kept, excluded, *repeats = (mean_and_spread(own) if own else "-" for own in values.values())
+        difference = points(statistics.fmean(differences)) if differences else "-"
+        cells.append((name, kept, excluded, difference, *repeats))
         records += [
             {
                 "system": name,
@@ -151,9 +177,9 @@ def _seen_table(rows: Mapping[str, Sequence[ByRule]], metric: str, strong: Seque
             if own
         ]
     table = Table(
-        ("system", *rules, "difference"),
+        ("system", "kept", "excluded", "difference", *rules[2:]),
         tuple(cells),
-        title=metric_name(metric),
+        title=f"{metric_name(metric)} by rule for the session's own items",
         strong=frozenset(place for place, name in enumerate(rows) if name in strong),
     )
     return DataTable(table, records)
@@ -167,7 +193,7 @@ def columns_note(rows: Mapping[str, Sequence[ByRule]]) -> str:
         'kept: the items of the session are candidates. exclude'
     """
     used = any("repeats" in by_rule for seeds in rows.values() for by_rule in seeds)
-    return COLUMNS_NOTE.format(REPEATS_COLUMN if used else "")
+    return COLUMNS_NOTE + (REPEATS_COLUMN if used else "")
 
 
 def repeat_tables(repeats: RepeatSummary) -> dict[str, DataTable]:
@@ -186,7 +212,7 @@ def repeat_tables(repeats: RepeatSummary) -> dict[str, DataTable]:
     )
     tables = {
         "repeat_rates": Table(("items in the session", "probability of a repeat"), rates),
-        "repeat_weights": Table(("places before the end", "weight of an item"), weights),
+        "repeat_weights": Table(("places before the end", "weight relative to the last item"), weights),
         "repeat_scales": Table(("scores", "temperature", "affinity"), scales),
     }
     records = {

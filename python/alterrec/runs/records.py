@@ -135,7 +135,8 @@ def examples(model: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol) 
     """Pick a few short test sessions: in two thirds the target is among the first 10, in the others not."""
     if not len(ranks.targets):
         return []
-    found = ranks.views["score"][0] < 10
+    greater, tied = ranks.views["score"]
+    found = (greater < 10) & (tied > 0)
     short = ranks.samples[:, 1] <= 8
     hits, misses = np.flatnonzero(found & short), np.flatnonzero(~found & short)
     picks = [*hits[: EXAMPLES * 2 // 3], *misses[: EXAMPLES // 3]]
@@ -151,15 +152,24 @@ def examples(model: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol) 
         Example(
             session=[_item(dataset, int(number)) for number in prefix],
             target=_item(dataset, int(ranks.targets[pick])),
-            # The expected rank if tied items are in random order.
             rank={
-                view: float(greater[pick] + (tied[pick] + 1) / 2)
+                view: _expected_rank(int(greater[pick]), int(tied[pick]))
                 for view, (greater, tied) in ranks.views.items()
             },
             top={"score": [_item(dataset, int(number)) for number in best]},
         )
         for pick, prefix, best in zip(picks, prefixes, top, strict=True)
     ]
+
+
+def _expected_rank(greater: int, tied: int) -> float | None:
+    """Return the mean rank if tied items are in random order; None if the target is not a candidate.
+
+    Example:
+        >>> _expected_rank(3, 2), _expected_rank(3, 0)
+        (4.5, None)
+    """
+    return greater + (tied + 1) / 2 if tied else None
 
 
 def _item(dataset: Dataset, number: int) -> Item:
