@@ -370,7 +370,7 @@ def test_train_leaves_a_whole_run_folder(trained: tuple[Path, str]) -> None:
         "checkpoint",
     }
     assert not [name for name in names if name.startswith(".")]
-    assert json.loads((folder / "result.json").read_text())["schema"] == 2
+    assert json.loads((folder / "result.json").read_text())["schema"] == 3
 
 
 def test_evaluate_repeats_the_numbers_of_the_run(
@@ -386,6 +386,8 @@ def test_evaluate_repeats_the_numbers_of_the_run(
             assert again[split][view] == pytest.approx(values, abs=1e-6), (split, view)
     printed = alterrec("evaluate", folder, "--data", shop_source).out
     assert "test: 20 targets" in printed
+    # No session of the shop repeats an item.
+    assert "No test target repeats an item of its session.\nNDCG@20 with the session's own items" in printed
     assert "test, by popularity of the target: Hits@20" in printed
 
 
