@@ -18,6 +18,7 @@ from alterrec.analyses.run_summary import caveats, findings
 from alterrec.comparable import reason_not_comparable
 from alterrec.console import show_result
 from alterrec.errors import InputError
+from alterrec.report.seen_items import TITLE
 from alterrec.results import RunResult, TargetCounts, from_json, read_run
 
 REPEATS = {
@@ -206,14 +207,13 @@ def test_a_comparison_shows_both_counts_by_hand(tmp_path: Path) -> None:
     # The protocol's own numbers are those without own items; the repeated target counts 0.
     assert found.systems[0].means["score"]["ndcg@20"] == pytest.approx(excluded)
     assert found.systems[1].means["score"]["hits@20"] == [0.75]
-    tables = next(part for part in found.presentation().sections if part.title == "The systems").tables
-    assert tables["seen_items_hits20"].table.rows == (
+    (section,) = (part for part in found.presentation().sections if part.title == TITLE)
+    assert section.tables["seen_items_hits20"].table.rows == (
         ("sasrec", "100.0 ± 0.0%", "75.0 ± 0.0%", "-25.0"),
         ("core", "100.0%", "75.0%", "-25.0"),
     )
-    notes = next(part for part in found.presentation().sections if part.title == "The systems").notes[1]
-    assert notes.startswith("1 of 4 test targets (25.0%) repeats an item of its session.")
-    assert notes.endswith("All other metrics of this page use the rule excluded.")
+    assert section.notes[0].startswith("1 of 4 test targets (25.0%) repeats an item of its session.")
+    assert section.notes[1].endswith("All other metrics of this page use the rule excluded.")
     numbers = found.to_dict()
     assert (numbers["repeated"], numbers["seen"]) == (1, "excluded")
     assert numbers["systems"][1]["by_seen"]["score"][0]["excluded"]["hits@20"] == 0.75
@@ -226,13 +226,13 @@ def test_a_comparison_with_runs_of_earlier_versions_says_so(tmp_path: Path) -> N
     old = ranked(tmp_path / "old", "sasrec", [0, 0, 0, 0], [0, 0, 0, 0], **EARLIER, **kept)
     found = alterrec.compare([old, new])
     assert any(each.startswith("Runs of sasrec were made by an earlier version") for each in found.caveats())
-    tables = next(part for part in found.presentation().sections if part.title == "The systems").tables
-    assert tables["seen_items_hits20"].table.rows[0] == ("sasrec", "-", "-", "-")
+    (section,) = (part for part in found.presentation().sections if part.title == TITLE)
+    assert section.tables["seen_items_hits20"].table.rows[0] == ("sasrec", "-", "-", "-")
     # Two runs of earlier versions know nothing of repeated targets.
     other = ranked(tmp_path / "other", "alterrec", [0, 0, 0, 0], [0, 0, 0, 0], **EARLIER, **kept)
     found = alterrec.compare([old, other])
     assert found.repeated is None
-    assert "seen_items_hits20" not in found.presentation().sections[0].tables
+    assert TITLE not in [part.title for part in found.presentation().sections]
     assert not any("as found" in each for each in found.caveats())
 
 

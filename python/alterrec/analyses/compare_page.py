@@ -18,7 +18,7 @@ from alterrec.report.comparisons import (
     signed_points,
 )
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section, renamed
-from alterrec.report.seen_items import ByRule, columns_note, repeated_sentence, seen_tables
+from alterrec.report.seen_items import TITLE, ByRule, columns_note, repeated_sentence, seen_tables
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
 from alterrec.results import DataSummary
 
@@ -108,6 +108,7 @@ class ComparisonReport(Report):
             caveats=self.caveats(),
             sections=[
                 self._systems_section(),
+                *self._seen_items_section(),
                 self._differences_section(),
                 *(self._group_section(kind) for kind in GROUPS),
                 Section("How to read this", READING),
@@ -233,12 +234,21 @@ class ComparisonReport(Report):
             "systems": DataTable(table, records),
             "spread": DataTable(Table(columns, tuple(spread), title="Two sources of uncertainty")),
         }
-        by_seen = {self._with_view(system.name, view): system.by_seen[view] for system, view in shown}
-        seen = seen_tables(by_seen, PLOTTED)
+        return Section("The systems", [SYSTEMS_NOTE], tables=tables)
+
+    def _seen_items_section(self) -> list[Section]:
+        """Return every system with the session's own items and without; nothing if no run measured it."""
+        rows = {
+            self._with_view(system.name, view): by_seen
+            for system in self.systems
+            for view, by_seen in system.by_seen.items()
+        }
+        tables = seen_tables(rows, PLOTTED)
+        if not tables:
+            return []
         repeated = repeated_sentence(self.repeated, self.targets, self.split)
         used = f"All other metrics of this page use the rule {self.data.seen}."
-        notes = [f"{repeated} {columns_note(by_seen)} {used}"] if seen else []
-        return Section("The systems", [SYSTEMS_NOTE, *notes], tables=tables | seen)
+        return [Section(TITLE, [repeated, f"{columns_note(rows)} {used}"], tables=tables)]
 
     def _differences_section(self) -> Section:
         comparisons = self._over_all_targets()

@@ -27,6 +27,7 @@ from alterrec.report.presentation import DataTable, Plot, Section
 from alterrec.report.seen_items import (
     REPEATS_NOTE,
     SCALES_NOTE,
+    TITLE,
     columns_note,
     repeat_tables,
     seen_sentence,
@@ -143,7 +144,7 @@ def seen_items_sections(result: RunResult) -> list[Section]:
         rule = f" (data.exclude_seen = {result.data.seen_rule})" if result.data.seen_rule else ""
         used = f"All other metrics of this run use the rule {result.data.seen}{rule}."
         notes = [repeated_targets(result), f"{columns_note(rows)} {used}"]
-        sections.append(Section("The session's own items", notes, tables=tables))
+        sections.append(Section(TITLE, [note for note in notes if note], tables=tables))
     if result.repeats:
         tables = repeat_tables(result.repeats)
         sections.append(Section("The repeat component", [REPEATS_NOTE, SCALES_NOTE], tables=tables))

@@ -42,7 +42,7 @@ def compare(
     metric it prints the difference, its 95 % interval (bootstrap over sessions), the p-value of a paired
     permutation test with Holm correction over all tests shown, the numbers of sessions won, tied and lost,
     and the standard error over seeds. NDCG@20 is also compared by popularity of the target and by session
-    length.
+    length. Every system is also shown with the session's own items as candidates and without them.
 
     Runs with different data, different targets or a different rule for items of the session are refused.
 

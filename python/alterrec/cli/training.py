@@ -147,7 +147,8 @@ def evaluate(
     """Evaluate a saved run by view and by popularity of the target.
 
     The views are the final score and its parts, such as id and text. Every target is ranked among all
-    items.
+    items. NDCG@20 is also shown with the session's own items as candidates and without them; then a target
+    that repeats one of them counts as not found.
 
     \b
     Example:

@@ -11,6 +11,7 @@ from alterrec.report.presentation import DataTable
 from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread, percent, points
 from alterrec.results import DataSummary, RepeatSummary
 
+TITLE = "The session's own items"
 RULES: dict[SeenItems, str] = {
     "kept": "Items already in the session are candidates",
     "excluded": "Items already in the session are not candidates, and a target that repeats one counts as "
