@@ -53,7 +53,7 @@ def test_every_key_of_a_run_is_in_its_record(written: Path) -> None:
 def test_no_part_of_a_result_is_empty(written: Path) -> None:
     numbers = json.loads((written / "result.json").read_text("utf-8"))
     # What a run of this kind has nothing to say of.
-    empty = {"warnings"}
+    empty = {"warnings", "repeats"}
     assert {name for name, value in numbers.items() if value in ({}, [], None)} <= empty
     assert numbers["schema"] == SCHEMA
     assert set(numbers["phases"][0]) == {"name", "from", "to", "trained", "negatives", "teacher"}
@@ -65,6 +65,10 @@ def test_version_0_1_0_wrote_no_other_keys(written: Path) -> None:
     before = json.loads((old / "result.json").read_text("utf-8"))
     now = json.loads((written / "result.json").read_text("utf-8"))
     assert before.keys() <= now.keys()
+    # Since schema 3, these are the rule for seen items and the number of targets that repeat one.
+    assert before["data"].pop("exclude_seen") is True
+    assert now["data"].pop("seen") == "excluded"
+    assert [targets.pop("repeated") for targets in now["targets"].values()] == [0, 0]
     for name in ("data", "targets", "valid", "fusion", "baselines", "seconds_by_part", "versions"):
         assert keys(before[name]) == keys(now[name])
     assert before["phases"][0].keys() == now["phases"][0].keys()
@@ -85,9 +89,9 @@ def test_a_list_of_one_trained_network_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [RunResult, StudyResult])
 def test_a_later_schema_is_refused(kind: type, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^f has schema 3, and this version of .* 1 to 2; upgrade alterrec$"
+        InputError, match=r"^f has schema 4, and this version of .* 1 to 3; upgrade alterrec$"
     ):
-        from_json(kind, '{"schema": 3, "model": "sasrec"}', "f")
+        from_json(kind, '{"schema": 4, "model": "sasrec"}', "f")
     # Also where all that this version knows is there.
     run = write_run(tmp_path / "run", schema=SCHEMA + 1)
     with pytest.raises(InputError, match="upgrade alterrec"):
