@@ -23,7 +23,7 @@ import timing
 import torch
 from numpy.typing import NDArray
 
-from alterrec import _core, ranking
+from alterrec import _core, _ranking_torch, ranking
 
 Scores = NDArray[np.float32]
 
@@ -302,6 +302,43 @@ def ranks(size: Size) -> None:
     timing.line("torch's sum, then three of our passes", seconds["ours"], seconds["three"], 3, 3.5)
 
 
+def seen_items(size: Size) -> None:
+    """Ranks of one target per row with and without five seen items, and under the repeat component."""
+    views = [gaussian(4 * size.rows, size.items), gaussian(4 * size.rows, size.items)[::-1].copy()]
+    rng = np.random.default_rng(4)
+    rows = len(views[0])
+    targets, seen = rng.integers(0, size.items, rows), rng.integers(0, size.items, (rows, 5))
+    seen[::10, 0] = targets[::10]
+    odds = rng.normal(size=seen.shape)
+    tensors = [torch.from_numpy(view) for view in views]
+
+    def fused(exclude: NDArray[np.int64] | None = None) -> tuple[Any, Any]:
+        return ranking.fused_target_counts(views, [0.5, 0.5], targets, exclude=exclude)
+
+    def in_torch() -> Any:
+        return _ranking_torch.seen_target_counts(tensors, [0.5, 0.5], targets, seen, None, [1.0] * 3)
+
+    def both() -> ranking.SeenCounts:
+        return ranking.seen_target_counts(views, [0.5, 0.5], targets, seen)
+
+    def repeats() -> ranking.SeenCounts:
+        return ranking.seen_target_counts(views, [0.5, 0.5], targets, seen, log_odds=odds)
+
+    for counts in (both(), repeats(), ranking.SeenCounts(*in_torch())):
+        np.testing.assert_array_equal(counts.kept, fused())
+        np.testing.assert_array_equal(counts.excluded, fused(seen))
+    jobs: dict[str, timing.Job] = {"fused": fused, "both": both, "repeats": repeats, "torch": in_torch}
+    for count in (1, 2):
+        with threads(count):
+            seconds = timing.rounds(jobs, size.rounds)
+        print(f"\nranks with and without seen items, {size.items} items, {rows} rows, threads: {count}")
+        for name in ("fused", "both", "repeats"):
+            print(f"  {name}: {np.median(seconds[name]) / views[0].size * 1e9:.2f} ns per score")
+        timing.share("x fused_target_counts, both counts", seconds["both"], seconds["fused"], 1.05, 1.0)
+        timing.share("x fused_target_counts, with repeats", seconds["repeats"], seconds["fused"], 7, 5)
+        timing.line("torch, both counts", seconds["both"], seconds["torch"], 20, 40)
+
+
 def tops(size: Size) -> None:
     """The top 20 of each row."""
     scores = gaussian(size.rows, size.items)
@@ -358,6 +395,7 @@ TABLES = {
     "hard": hard,
     "instructions": instructions,
     "ranks": ranks,
+    "seen": seen_items,
     "tops": tops,
     "scaling": scaling,
 }

@@ -4,7 +4,7 @@
 const BLOCK: usize = 1024;
 
 /// Number of partial sums. It is the same on every instruction set, so that all of them add in the same order.
-const LANES: usize = 32;
+const LANES: usize = 16;
 
 /// The logarithm of a sum of `exp(score / temperature)`, while scores are added.
 #[derive(Debug, Clone, Copy)]

@@ -89,7 +89,8 @@ compiled!(
     tally(scores: &[f32], target: f32) -> Tally, avx512 = avx2
 );
 compiled!(
-    /// [`passes::fused_tally`] on the instruction set in use; 0.17 ns per score on AVX2, 0.23 on AVX-512.
+    /// [`passes::fused_tally`] on the instruction set in use; counting needs fewer instructions on AVX2 than
+    /// on AVX-512.
     fused_tally(views: &[&[f32]], weights: &[f32], targets: &[f32], tallies: &mut [Tally]) -> (),
     avx512 = avx2
 );

@@ -5,7 +5,8 @@ mod twin;
 use alterrec_core::draws::{self, Draw};
 use alterrec_core::error::{Error, Result};
 use alterrec_core::matrix::Matrix;
-use alterrec_core::ranks::{ExcludedTarget, fused_target_counts, target_counts};
+use alterrec_core::ranks::{ExcludedTarget, fused_target_counts, seen_target_counts, target_counts};
+use alterrec_core::repeats::{Repeats, log_normaliser, repeat_scores};
 use proptest::prelude::*;
 use twin::{Case, on_each_set, rank_window, rank_window_mask, top_ranked, window_positions};
 
@@ -95,6 +96,37 @@ proptest! {
     }
 
     #[test]
+    fn repeats_are_the_counts_of_replaced_scores(
+        case in case(),
+        odds in prop::collection::vec(-20.0_f32..20.0, 4),
+        temperature in 0.1_f64..5.0,
+        threads in prop::option::of(1_usize..4),
+    ) {
+        on_each_set(|| {
+            let (scores, seen) = (case.scores(), case.exclude());
+            let odds: Vec<f32> = (0..seen.data.len()).map(|at| odds[at % 4]).collect();
+            let log_odds = Matrix::new(&odds, seen.rows, seen.columns).unwrap();
+            let own = repeat_scores(scores, seen, log_odds, temperature, threads).unwrap();
+            let mut replaced = case.scores.clone();
+            for (at, (&id, &score)) in seen.data.iter().zip(&own).enumerate().filter(|(_, (id, _))| **id >= 0) {
+                replaced[at / seen.columns * case.columns + id as usize] = score;
+            }
+            let everything = Case { exclude: vec![-1; case.exclude.len()], ..case.clone() };
+            let temperatures = [temperature; 2];
+            let repeats = Repeats { log_odds: &[log_odds], temperatures: &temperatures };
+            let counts =
+                seen_target_counts(&[scores], &[1.0], &case.targets, seen, Some(&repeats), threads).unwrap();
+            let rule = |place: usize| -> Vec<[i64; 2]> { counts.iter().skip(place).step_by(6).copied().collect() };
+            for view in 0..2 {
+                prop_assert_eq!(rule(view), everything.counts(&case.scores, ExcludedTarget::Missed));
+                prop_assert_eq!(rule(2 + view), case.counts(&case.scores, ExcludedTarget::Missed));
+                prop_assert_eq!(rule(4 + view), everything.counts(&replaced, ExcludedTarget::Missed));
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
     fn draws_are_positions_in_the_window(
         (case, start, stop) in windowed(),
         seed: u64,
@@ -121,6 +153,25 @@ proptest! {
 }
 
 #[test]
+fn normalisers_are_those_of_a_loop() {
+    let scores: Vec<f32> = (0..3000).map(|item| ((item * 37) % 101) as f32 / 7.0).collect();
+    let seen = [5_i64, 2999, -1, 1024, 5];
+    let of = |temperature: f64| {
+        let others = (0..3000).filter(|item| !seen.contains(&(*item as i64)));
+        others.map(|item| (f64::from(scores[item]) / temperature).exp()).sum::<f64>().ln()
+    };
+    let (matrix, ids) = (Matrix::new(&scores, 1, 3000).unwrap(), Matrix::new(&seen, 1, 5).unwrap());
+    on_each_set::<()>(|| {
+        let found = log_normaliser(matrix, ids, &[1.0, 0.5, 20.0], None).unwrap();
+        for (found, temperature) in found.into_iter().zip([1.0, 0.5, 20.0]) {
+            assert!((found - of(temperature)).abs() < 1e-6, "{found} {}", of(temperature));
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn wrong_shapes_are_refused() {
     let scores = Matrix::new(&[0.0, 1.0], 1, 2).unwrap();
     let (none, two_rows) = (Matrix::new(&[], 1, 0).unwrap(), Matrix::new(&[], 2, 0).unwrap());
@@ -135,6 +186,13 @@ fn wrong_shapes_are_refused() {
     assert!(target_counts(scores, &[], none, ExcludedTarget::Missed, None).is_err());
     assert!(fused_target_counts(&[], &[], &[], none, ExcludedTarget::Missed, None).is_err());
     assert!(fused_target_counts(&[scores], &[f32::NAN], &[0], none, ExcludedTarget::Missed, None).is_err());
+    let log_odds = Matrix::new(&[], 1, 0).unwrap();
+    for temperatures in [&[1.0][..], &[1.0, 0.0], &[1.0, f64::NAN]] {
+        let repeats = Repeats { log_odds: &[log_odds], temperatures };
+        assert!(seen_target_counts(&[scores], &[1.0], &[0], none, Some(&repeats), None).is_err());
+    }
+    assert!(repeat_scores(scores, none, Matrix::new(&[0.0], 1, 1).unwrap(), 1.0, None).is_err());
+    assert!(log_normaliser(scores, two_rows, &[1.0], None).is_err());
     let draw = Draw { count: 1, seed: 0, rows: &[] };
     assert!(value(rank_window(scores, 0..1, none, Some(&draw), None)).contains("rows has 0 entries"));
     assert!(
