@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,10 +23,14 @@ from alterrec.analyses.audit import (
     time_order,
 )
 from alterrec.analyses.audit_page import Audit, TextBenefit, can_text_help, check_findings
+from alterrec.analyses.audit_repeats import auto_rule, own_items_section
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
+from alterrec.data.repeats import TargetKind, seen_items
 from alterrec.data.statistics import statistics
 from alterrec.evaluation.comparisons import Difference
+from alterrec.evaluation.evaluate import Ranks, evaluate
+from alterrec.models.neighbours import Untrained
 from alterrec.sessions import SessionStore
 
 ITEMS = 12
@@ -182,12 +187,139 @@ def test_drift_is_compared_with_sessions_of_train() -> None:
     assert moved.distance > moved.expected + 0.3
 
 
-def test_repeated_and_unseen_targets() -> None:
-    repeated = data(TRAIN, VALID, [*TEST[:3], [1, 2, 1]])
-    assert severities(repeated)["repeated targets"] == "look"
-    assert severities(data(TRAIN, VALID, TEST))["repeated targets"] == "fine"
+def test_unseen_targets() -> None:
+    assert severities(data(TRAIN, VALID, TEST))["unseen targets"] == "fine"
     unseen = data([row for row in TRAIN if 4 not in row], VALID, TEST)
     assert severities(unseen)["unseen targets"] == "bad"
+
+
+# Items inside sessions repeat, the last ones never do, as in Amazon-M2. Of the 8 items of train and
+# validation that follow another one, 0, 3 and 1 repeat, from 2, 1 and 1 places back.
+INNER = data([[0, 1, 0, 2], [3, 3, 4], [5, 6]], [[1, 1, 0]], [[2, 2, 3]], texts=TEXTS)
+# Every last item repeats: 4 of 4 in train and validation, from 2, 1, 2 and 2 places back. Of the 7 items that
+# follow another one, 4 repeat.
+ALWAYS = data([[0, 1, 0], [2, 2], [3, 4, 3]], [[1, 0, 1]], [[4, 4], [0, 2, 0]], texts=TEXTS)
+# Sessions of two items: one of four targets repeats, of both kinds and in every split.
+PAIRS = [[0, 0], [1, 2], [3, 4], [5, 6]]
+MIXED = data(PAIRS, PAIRS, PAIRS, texts=TEXTS)
+
+
+def pairs(sessions: int, repeated: int) -> list[list[int]]:
+    """Sessions of two items, some of which repeat the first one."""
+    return [[0, 0]] * repeated + [[0, 1]] * (sessions - repeated)
+
+
+@pytest.mark.parametrize(
+    ("found", "severity", "says"),
+    [
+        (
+            data(TRAIN, VALID, TEST),
+            "fine",
+            r"^No item in train or validation repeats .* both kinds .* not candidates",
+        ),
+        (
+            INNER,
+            "look",
+            r"^No last item .*, although 37\.5% of the items at every position repeat .* data\.targets=last, "
+            r"items of the session are therefore not candidates .* data\.targets=every, they are candidates "
+            r"with the counted probability .* choice of data\.targets decides",
+        ),
+        # The shares of the kinds in train are 3/3 and 3/5.
+        (
+            ALWAYS,
+            "look",
+            r"^100\.0% of the last items .*, and 57\.1% of the items at every .* say little about the other",
+        ),
+        (MIXED, "fine", r"^25\.0% of the last items .*, and 25\.0% of the items at every position"),
+        (
+            data(TRAIN, VALID, [*TEST[:3], [1, 2, 1]]),
+            "look",
+            r"But test has repeats: 1 of its 4 last items \(25\.0%\)\. With data\.targets=last, such",
+        ),
+        # 2.5 and 15 %: the difference is 6 standard errors.
+        (
+            data(pairs(400, 10), pairs(400, 10), pairs(400, 60)),
+            "look",
+            r"the last items changes between the splits: 2\.5% in train, 2\.5% in validation and 15\.0% in",
+        ),
+        # 2.5 and 4 % may differ by chance; 25 and 32.5 % do not, but the probability fits well enough.
+        (data(pairs(400, 10), pairs(400, 16), pairs(400, 10)), "fine", ""),
+        (data(pairs(4000, 1000), pairs(4000, 1000), pairs(4000, 1300)), "fine", ""),
+    ],
+)
+def test_the_check_of_repeated_targets(found: Dataset, severity: str, says: str) -> None:
+    (check,) = (
+        each
+        for each in check_findings(check_data(found), statistics(found))
+        if each.check == "repeated targets"
+    )
+    assert check.severity == severity
+    assert re.search(says, check.text), check.text
+
+
+@pytest.mark.parametrize("found", [data(TRAIN, VALID, TEST), INNER, ALWAYS, MIXED])
+@pytest.mark.parametrize("kind", ["last", "every"])
+def test_the_rule_is_the_one_that_runs_use(found: Dataset, kind: TargetKind) -> None:
+    assert auto_rule(statistics(found), kind) == seen_items("auto", found.train, found.valid, kind)[0]
+
+
+def test_tables_of_repeated_targets_by_hand() -> None:
+    tables = own_items_section(statistics(INNER)).tables
+    assert tables["repeats"].table.rows == (
+        ("train, last items", "3", "0", "0.0%"),
+        ("train, items at every position", "6", "2", "33.3%"),
+        ("validation, last items", "1", "0", "0.0%"),
+        ("validation, items at every position", "2", "1", "50.0%"),
+        ("test, last items", "1", "0", "0.0%"),
+        ("test, items at every position", "2", "1", "50.0%"),
+    )
+    assert tables["repeats_by_length"].table.rows == (
+        ("1", "1", "0.0%", "4", "50.0%"),
+        ("2", "2", "0.0%", "3", "33.3%"),
+        ("3-4", "1", "0.0%", "1", "0.0%"),
+    )
+    assert tables["repeats_by_distance"].table.rows == (("1", "-", "66.7%"), ("2", "-", "33.3%"))
+    # Records are by split, also of test.
+    assert {"split": "test", "targets": "every", "length": "1", "count": 1, "repeated": 1} in tables[
+        "repeats_by_length"
+    ].records
+    assert list(own_items_section(statistics(data(TRAIN, VALID, TEST))).tables) == ["repeats"]
+
+
+def test_metrics_under_each_rule_if_every_target_repeats() -> None:
+    found = alterrec.audit(ALWAYS)
+    assert found.seen == "repeats"
+    for by_rule in found.by_seen.values():
+        assert set(by_rule["excluded"].values()) == {0.0}
+        # The probability of a repeat is near 1, and items of two places back are chosen before the last one.
+        assert by_rule["repeats"]["ndcg@20"] == 1.0
+        assert 0 < by_rule["kept"]["ndcg@20"] <= 1
+    assert found.baselines["popularity"] == found.by_seen["popularity"]["repeats"]
+    assert found.to_dict()["reach_by_seen"]["popularity"]["excluded"]["hits@20"] == 0.0
+    assert "2 of 2 test targets (100.0%) repeat an item of their session" in found.presentation().page()
+
+
+def test_metrics_if_no_target_repeats() -> None:
+    found = alterrec.audit(INNER)
+    assert found.seen == "excluded"
+    assert found.to_dict()["seen_by_targets"] == {"last": "excluded", "every": "repeats"}
+    assert {tuple(by_rule) for by_rule in found.by_seen.values()} == {("kept", "excluded")}
+    page = found.presentation().page()
+    assert "No test target repeats an item of its session." in page
+    assert "The session&#39;s own items" in page
+
+
+def test_every_system_has_the_repeat_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def recorded(system: Untrained, *rest: Any) -> Ranks:
+        measured.append(system)
+        return evaluate(system, *rest)
+
+    monkeypatch.setattr("alterrec.analyses.audit.evaluate", recorded)
+    found = alterrec.audit(MIXED)
+    assert len(measured) == len(found.by_seen) == 6
+    assert [set(system.scales) for system in measured] == [{"score"}] * 6
 
 
 GAIN, NONE = Difference(0.01, 0.004, 0.016, 0.001), Difference(0.001, -0.004, 0.006, 0.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
+from alterrec.data.repeats import bin_names, repeat_distances
 from alterrec.data.statistics import (
     PopularityStatistics,
     TargetStatistics,
     Texts,
     as_date,
     popularity_curve,
-    repeats,
     statistics,
     top_share,
 )
@@ -57,11 +58,28 @@ def test_sessions_and_targets_by_hand() -> None:
     assert (train.mean_length, train.median_length) == (pytest.approx(7 / 3), 2.0)
     assert (train.lengths, test.lengths) == ({2: 2, 3: 1}, {3: 1, 5: 1})
     assert (train.first_time, train.last_time, test.first_time, test.last_time) == (100, 106, 300, 307)
-    # Of 0 1 0 and 3 1 3 3 2 the last items are 0, a repeat, and 2; of the six that follow a prefix 0, 3 and 3
-    # repeat, and 3 is never trained.
-    assert test.last == TargetStatistics(2, repeated=0.5, cold=0.0)
-    assert test.every == TargetStatistics(6, repeated=0.5, cold=pytest.approx(2 / 6))
-    assert found.splits["valid"].last == TargetStatistics(1, repeated=0.0, cold=1.0)
+    # Of 0 1 0 and 3 1 3 3 2 the last items are 0, a repeat from two places back, and 2. Of the six items that
+    # follow a prefix, 0 and 3 repeat from two places back and the last 3 from one; 3 is never trained.
+    assert test.last == TargetStatistics(
+        2,
+        repeated=0.5,
+        cold=0.0,
+        by_length={"1": (0, 0), "2": (1, 1), "3-4": (1, 0)},
+        by_distance={"1": 0, "2": 1},
+    )
+    assert test.every == TargetStatistics(
+        6,
+        repeated=0.5,
+        cold=pytest.approx(2 / 6),
+        by_length={"1": (2, 0), "2": (2, 2), "3-4": (2, 1)},
+        by_distance={"1": 1, "2": 2},
+    )
+    assert found.splits["valid"].last == TargetStatistics(1, 0.0, 1.0, {"1": (1, 0)})
+
+
+def test_a_session_of_one_item_has_no_target() -> None:
+    single = replace(dataset(), valid=store([3]))
+    assert statistics(single).splits["valid"].last == TargetStatistics(0, 0.0, 0.0)
 
 
 def test_popularity_by_hand() -> None:
@@ -118,7 +136,38 @@ def test_counters_are_not_dates(counter: int) -> None:
     assert as_date(counter) is None
 
 
-@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=7), min_size=1, max_size=6))
-def test_repeats_agree_with_a_loop(sessions: list[list[int]]) -> None:
-    expected = [item in session[:place] for session in sessions for place, item in enumerate(session)]
-    assert repeats(store(*sessions)).tolist() == expected
+SESSIONS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=7), min_size=1, max_size=6)
+
+
+def distance(session: list[int], place: int) -> int:
+    """How many places back the item at ``place`` last occurred; 0 if it did not."""
+    before = session[:place][::-1]
+    return before.index(session[place]) + 1 if session[place] in before else 0
+
+
+@given(SESSIONS)
+def test_repeat_distances_agree_with_a_loop(sessions: list[list[int]]) -> None:
+    expected = [distance(session, place) for session in sessions for place in range(len(session))]
+    assert repeat_distances(store(*sessions)).tolist() == expected
+
+
+@given(SESSIONS)
+def test_repeats_by_length_and_distance_agree_with_a_loop(sessions: list[list[int]]) -> None:
+    found = statistics(replace(dataset(), test=store(*sessions))).splits["test"]
+    for kind in ("last", "every"):
+        lengths: dict[str, tuple[int, int]] = {}
+        distances: dict[str, int] = {}
+        for session in sessions:
+            for place in range(1 if kind == "every" else max(len(session) - 1, 1), len(session)):
+                back = distance(session, place)
+                # The longest distance is 6.
+                name, far = (
+                    next(b for b in bin_names(8) if value <= int(b.split("-")[-1])) for value in (place, back)
+                )
+                targets, repeated = lengths.get(name, (0, 0))
+                lengths[name] = (targets + 1, repeated + (back > 0))
+                if back:
+                    distances[far] = distances.get(far, 0) + 1
+        counted = found.targets(kind)
+        assert {name: pair for name, pair in counted.by_length.items() if pair[0]} == lengths
+        assert {name: number for name, number in counted.by_distance.items() if number} == distances

@@ -27,19 +27,20 @@ from alterrec.analyses.audit_page import (
 )
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.data.repeats import seen_items
+from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.data.statistics import statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.choices import choose_system
 from alterrec.evaluation.comparisons import paired_differences
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
+from alterrec.evaluation.scales import fit_scales
 from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained
 from alterrec.recipe import resolve
 from alterrec.report.tables import BASELINE_NAMES
-from alterrec.results import Group
+from alterrec.results import Group, Metrics
 from alterrec.sessions import SessionStore
 
 # Two shorter sessions may well be equal by chance.
@@ -67,9 +68,9 @@ def audit(
 ) -> Audit:
     """Check a data set for leaks, duplicates, tied texts and drift, and measure what needs no training.
 
-    Targets are the last items of test sessions, ranked among the whole catalogue. Items of the prefix are
-    candidates unless fewer than 0.5 % of the training targets repeat one (the rule ``auto``). Settings of
-    the neighbour systems are chosen on validation.
+    Targets are the last items of test sessions, ranked among the whole catalogue. The rule for the session's
+    own items is that of ``data.exclude_seen=auto``; metrics under the other rules are measured too. Settings
+    of the neighbour systems are chosen on validation.
 
     Args:
         data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
@@ -99,6 +100,7 @@ def audit(
     vectors = _vectors(dataset, text_encoder, progress)
     if vectors is not None:
         text = TextNeighbours(torch.from_numpy(np.array(vectors, np.float32)))
+        text.scales = fit_scales(text, dataset.valid, protocol)
         progress("measuring text neighbours")
         blends = (Blend(systems["item-kNN"], text, weight) for weight in TEXT_WEIGHTS)
         systems["text neighbours"] = text
@@ -110,9 +112,7 @@ def audit(
         statistics=statistics(dataset),
         checks=found,
         groups=_groups(dataset, ranks),
-        baselines={
-            name: part.metrics() or dict.fromkeys(DEFAULT_METRICS, 0.0) for name, part in ranks.items()
-        },
+        by_seen={name: _by_seen(part) for name, part in ranks.items()},
         text=None if vectors is None else _text_benefit(dataset, ranks, systems["item-kNN + text"]),
         text_encoder="given vectors" if dataset.vectors is not None else text_encoder,
         seen=seen,
@@ -285,7 +285,9 @@ def _baselines(
         candidates = lookup(name).candidates(dataset.train)
         chosen = choose_system(candidates, dataset.valid, protocol, CHOSEN_BY)
         if isinstance(chosen, ItemKnn):
-            yield "last item", ItemKnn(chosen.neighbours, dataset.num_items, LAST_ONLY)
+            last = ItemKnn(chosen.neighbours, dataset.num_items, LAST_ONLY)
+            last.scales = fit_scales(last, dataset.valid, protocol)
+            yield "last item", last
         yield BASELINE_NAMES[name], chosen
 
 
@@ -296,6 +298,12 @@ def _vectors(dataset: Dataset, encoder: str, progress: Callable[[str], None]) ->
         return None
     progress(f"encoding item text with {encoder}")
     return text_vectors(dataset.text, encoder)
+
+
+def _by_seen(ranks: Ranks) -> dict[SeenItems, Metrics]:
+    """Metrics by rule for the session's own items; 0 without targets."""
+    found = ranks.metrics_by_rule()
+    return {rule: views["score"] or dict.fromkeys(DEFAULT_METRICS, 0.0) for rule, views in found.items()}
 
 
 def _groups(dataset: Dataset, ranks: Mapping[str, Ranks]) -> list[Group]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+from alterrec.analyses.audit_repeats import KINDS, SPLITS, auto_rule, own_items_section, repeats_check
 from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
@@ -15,7 +16,7 @@ from alterrec.report.figures.bars import SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
-from alterrec.report.seen_items import RULES
+from alterrec.report.seen_items import RULES, columns_note, repeated_sentence, seen_tables
 from alterrec.report.tables import Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
 
@@ -23,13 +24,11 @@ Severity = Literal["fine", "look", "bad"]
 SEVERITIES: tuple[Severity, ...] = ("bad", "look", "fine")
 Answer = Literal["yes", "perhaps", "no"]
 
-SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 EXAMPLES = 3  # sessions or texts shown as examples
 # Limits of the checks, most as shares. Copies of 4 items or more are hardly chance: more of them than
 # LONG_COPIES are a fault of the split.
 LONG_COPIES, SHORT_COPIES = 0.01, 0.05
 LATE = 0.01
-REPEATED, REPEATED_GAP = 0.005, 0.1
 UNSEEN = (0.001, 0.2)
 TIED = 0.1
 WITHOUT_TEXT = 0.5
@@ -163,8 +162,9 @@ class Audit(Report):
 
     Attributes:
         groups: targets by popularity, with metrics of item-kNN (``neighbours``) and of ``text``.
-        baselines: system without training -> its metrics on the test targets.
+        by_seen: system without training -> rule for the session's own items -> metrics on the test targets.
         text: None where the data has no text.
+        seen: the rule that ``data.exclude_seen=auto`` comes to for last items.
     """
 
     name: str
@@ -172,12 +172,17 @@ class Audit(Report):
     statistics: Statistics
     checks: Checks
     groups: list[Group]
-    baselines: Mapping[str, Metrics]
+    by_seen: Mapping[str, Mapping[SeenItems, Metrics]]
     text: TextBenefit | None
     text_encoder: str
     seen: SeenItems
     notes: tuple[str, ...] = ()
     command: str = ""
+
+    @property
+    def baselines(self) -> dict[str, Metrics]:
+        """Metrics of the systems without training, under the rule that follows for the data."""
+        return {name: by_rule[self.seen] for name, by_rule in self.by_seen.items()}
 
     @property
     def findings(self) -> list[Finding]:
@@ -199,11 +204,13 @@ class Audit(Report):
             "fingerprint": self.fingerprint,
             "can_text_help": {"answer": answer, "why": why},
             "findings": [finding.record() for finding in self.findings],
-            "reach": {name: dict(metrics) for name, metrics in self.baselines.items()},
+            "reach": self.baselines,
+            "reach_by_seen": self.by_seen,
             "text": text,
             "checks": asdict(self.checks),
             "statistics": asdict(self.statistics),
             "seen": self.seen,
+            "seen_by_targets": {kind: auto_rule(self.statistics, kind) for kind in KINDS},
         }
 
     def presentation(self) -> Presentation:
@@ -219,6 +226,7 @@ class Audit(Report):
             caveats=self._caveats(),
             sections=[
                 self._checks_section(),
+                own_items_section(self.statistics),
                 self._baselines_section(),
                 *self._text_section(),
                 Section(
@@ -283,7 +291,16 @@ class Audit(Report):
         )
         table = metric_table(self.baselines, DEFAULT_METRICS)
         data = DataTable(table, [{"system": name, **metrics} for name, metrics in self.baselines.items()])
-        return Section("Systems without training", [BASELINES_NOTE], {"reach": plot}, {"reach": data})
+        rows = {name: [by_rule] for name, by_rule in self.by_seen.items()}
+        test = self.statistics.splits["test"].last
+        repeated = repeated_sentence(round(test.repeated * test.count), test.count, "test")
+        return Section(
+            "Systems without training",
+            [BASELINES_NOTE, f"{RULES[self.seen]}; {OTHER_RULES}"],
+            {"reach": plot},
+            {"reach": data, **seen_tables(rows, ["ndcg@20"])},
+            [repeated, columns_note(rows)],
+        )
 
     def _text_section(self) -> list[Section]:
         if self.text is None:
@@ -333,6 +350,10 @@ BASELINES_NOTE = (
     "These systems train no network. Last item uses co-occurrence with the last item only, and item-kNN "
     "with all items of the session. Text neighbours recommends the items whose texts are nearest to that of "
     "the last item. A trained system should be better than all of them."
+)
+OTHER_RULES = (
+    "this is the rule of the figures and of the first table. The second table has NDCG@20 of the same scores "
+    "under the other rules too."
 )
 TEXT_NOTE = (
     "Text is useful if it finds targets that co-occurrence misses, which are mostly rare or new ones (left). "
@@ -440,22 +461,11 @@ def _order_finding(found: Checks, statistics: Statistics) -> Finding:
 
 
 def _target_findings(statistics: Statistics) -> list[Finding]:
-    train, test = statistics.splits["train"].every, statistics.splits["test"].last
-    gap = abs(train.repeated - test.repeated)
-    advice = (
-        "The two shares differ, so a rule that fits one does not fit the other."
-        if gap > REPEATED_GAP
-        else "Exclude items of the session from the candidates (data.exclude_seen)."
-        if max(train.repeated, test.repeated) < REPEATED
-        else "Systems that exclude items of the session cannot find these targets."
-    )
-    repeated = (
-        f"{percent(test.repeated)} of the test targets and {percent(train.repeated)} of the training targets "
-        f"(at every position) repeat an item of their session. {advice}"
-    )
+    test = statistics.splits["test"].last
+    look, repeated = repeats_check(statistics)
     unseen = f"{percent(test.cold)} of the test targets never occur in train, so only text can rank them."
     return [
-        Finding("look" if max(gap, test.repeated) > REPEATED else "fine", "repeated targets", repeated),
+        Finding("look" if look else "fine", "repeated targets", repeated),
         Finding(_severity(test.cold, *UNSEEN), "unseen targets", unseen),
     ]
 

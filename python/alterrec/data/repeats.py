@@ -71,6 +71,32 @@ def target_places(store: SessionStore, targets: TargetKind) -> tuple[Counts, Cou
     return store.offsets[samples[:, 0]] + samples[:, 1], samples[:, 1]
 
 
+def count_repeats(store: SessionStore, targets: TargetKind) -> tuple[Counts, Counts, Counts]:
+    """Count targets by bin of the prefix length, and repeated ones by this bin and by that of their distance.
+
+    Args:
+        store: the sessions.
+        targets: the kind of targets, see :func:`target_places`.
+
+    Returns:
+        Targets by prefix length, repeated targets by prefix length, repeated targets by distance, each (B,).
+
+    Example:
+        Of the targets 2, 5 and 5, the second repeats the item two places back, the third the one before it.
+
+        >>> store = SessionStore.from_arrays([0, 0, 0, 0], [5, 2, 5, 5])
+        >>> [counts_B[:3].tolist() for counts_B in count_repeats(store, "every")]
+        [[1, 1, 1], [0, 1, 1], [1, 1, 0]]
+    """
+    lengths, distances = _targets(store, targets)
+    repeated = distances > 0
+    total_B, repeated_B, distance_B = (
+        np.bincount(length_bins(values), minlength=BINS)
+        for values in (lengths, lengths[repeated], distances[repeated])
+    )
+    return total_B, repeated_B, distance_B
+
+
 def repeated_share(store: SessionStore, targets: TargetKind) -> float:
     """Return the share of targets that repeat an item of their session, 0 if there are no targets.
 
@@ -174,11 +200,8 @@ class RepeatModel:
         Rates by length are smoothed towards the overall rate, then scaled so that they agree with the number
         of repeated targets in validation, which is nearest to the sessions that will be ranked.
         """
-        total_B, repeated_B = np.zeros((2, BINS))
-        for store in (train, valid):
-            lengths, distances = _targets(store, targets)
-            total_B += np.bincount(length_bins(lengths), minlength=BINS)
-            repeated_B += np.bincount(length_bins(lengths[distances > 0]), minlength=BINS)
+        counts = [count_repeats(store, targets) for store in (train, valid)]
+        total_B, repeated_B, _ = np.sum(counts, axis=0)
         if not repeated_B.any():
             return None
         overall = repeated_B.sum() / total_B.sum()

@@ -6,14 +6,15 @@ Legend of shapes: R sessions, T interactions, V items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import Dataset
-from alterrec.data.repeats import repeat_distances
+from alterrec.data.repeats import TargetKind, bin_names, count_repeats, target_places
 from alterrec.sessions import SessionStore
 
 TOP_SHARES = (0.01, 0.1)
@@ -21,14 +22,27 @@ CURVE_POINTS = 200
 # Timestamps outside 1990 to 2100 are taken as counters, not as dates.
 DATES = (631_152_000, 4_102_444_800)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """Number of targets, share that repeat an item of their session, share that never occur in train."""
+    """Statistics of the targets of one kind: last items, or items at every position after the first.
+
+    Attributes:
+        count: number of targets.
+        repeated: share that repeat an item of their session.
+        cold: share that never occur in train.
+        by_length: number of items before the target (``1``, ``2``, ``3-4``, ...) -> number of targets, and of
+            those of them that repeat. Files of earlier versions have none.
+        by_distance: number of places since the item last occurred, in the same bins -> repeated targets.
+    """
 
     count: int
     repeated: float
     cold: float
+    by_length: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_distance: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,10 @@ class Split:
     last_time: int | None
     last: TargetStatistics
     every: TargetStatistics
+
+    def targets(self, kind: TargetKind) -> TargetStatistics:
+        """Return the statistics of one kind of targets."""
+        return self.last if kind == "last" else self.every
 
 
 @dataclass(frozen=True)
@@ -169,9 +187,6 @@ def as_date(time: int) -> datetime | None:
 
 def _split(store: SessionStore, trained_V: NDArray[np.bool_]) -> Split:
     lengths, times = store.lengths, store.timestamps
-    last = store.offsets[1:] - 1
-    every = np.delete(np.arange(store.num_interactions), store.offsets[:-1])
-    repeated_T, cold_T = repeat_distances(store) > 0, ~trained_V[store.items]
     values, sessions = np.unique(lengths, return_counts=True)
     return Split(
         sessions=store.num_sessions,
@@ -183,9 +198,28 @@ def _split(store: SessionStore, trained_V: NDArray[np.bool_]) -> Split:
         lengths=dict(zip(values.tolist(), sessions.tolist(), strict=True)),
         first_time=None if times is None else int(times.min()),
         last_time=None if times is None else int(times.max()),
-        last=TargetStatistics(len(last), _share(repeated_T[last]), _share(cold_T[last])),
-        every=TargetStatistics(len(every), _share(repeated_T[every]), _share(cold_T[every])),
+        last=_targets(store, "last", trained_V),
+        every=_targets(store, "every", trained_V),
     )
+
+
+def _targets(store: SessionStore, kind: TargetKind, trained_V: NDArray[np.bool_]) -> TargetStatistics:
+    places, _ = target_places(store, kind)
+    total_B, repeated_B, distance_B = count_repeats(store, kind)
+    return TargetStatistics(
+        count=len(places),
+        repeated=int(repeated_B.sum()) / max(len(places), 1),
+        cold=_share(~trained_V[store.items[places]]),
+        by_length=_by_bin(list(zip(total_B.tolist(), repeated_B.tolist(), strict=True)), total_B),
+        by_distance=_by_bin(distance_B.tolist(), distance_B),
+    )
+
+
+def _by_bin(values: Sequence[T], counts_B: NDArray[np.int64]) -> dict[str, T]:
+    """Name the values of bins, up to the last one whose count is not 0."""
+    used = np.flatnonzero(counts_B)
+    # The last bin ends at 2**bin.
+    return dict(zip(bin_names(2 ** int(used[-1])), values, strict=False)) if len(used) else {}
 
 
 def _texts(texts: Sequence[str]) -> Texts:
