@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alterrec.recipe import flat_tables
-from alterrec.results import RunFolder, RunResult, reported_split
+from alterrec.results import RunFolder, RunResult, StudyResult, reported_split
 
 # A system is named by the settings in which it differs from others if there are at most this many.
 MOST_SETTINGS = 3
@@ -21,9 +21,9 @@ def folder_name(path: Path) -> str:
     return path.resolve().name
 
 
-def counts_excluded_as_found(run: RunResult) -> bool:
-    """Return whether a run counted targets that repeat an excluded item as found, as earlier versions did."""
-    return run.schema < HONEST_SCHEMA and run.data.seen == "excluded"
+def counts_excluded_as_found(result: RunResult | StudyResult) -> bool:
+    """Return whether targets that repeat an excluded item counted as found, as in earlier versions."""
+    return result.schema < HONEST_SCHEMA and result.data.seen == "excluded"
 
 
 def reason_not_comparable(run: RunResult, other: RunResult) -> str:

@@ -495,6 +495,7 @@ class StudyResult:
         grid: what was searched: recipe key -> values.
         over: fields of a sweep and their values.
         metric: the metric by which validation chose.
+        repeated_targets: test targets that repeat an item of their session; None if no run counted them.
         pictured: the metric that is drawn, in studies that draw one.
         statistics: in studies of the data themselves.
     """
@@ -516,6 +517,7 @@ class StudyResult:
     rows: list[RowResult]
     comparisons: list[Comparison]
     failures: list[FailedRun]
+    repeated_targets: int | None = None
     pictured: str = "ndcg@20"
     versions: dict[str, str] = field(default_factory=dict)
     statistics: Statistics | None = None

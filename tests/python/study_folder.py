@@ -20,6 +20,11 @@ def score(values: float | dict[str, float]) -> dict[str, dict[str, float]]:
     return {"score": values if isinstance(values, dict) else dict.fromkeys(METRICS, values)}
 
 
+def without_own_items(value: float) -> float:
+    """What a metric is without the session's own items: two points more."""
+    return round(value + 0.02, 6)
+
+
 def finish(
     runs: RunQueue,
     run: StudyRun,
@@ -31,6 +36,7 @@ def finish(
 ) -> None:
     """Leave the folder of a finished run: its metrics, and of each test target how many items are above it
     and how often train has it (default once)."""
+    by_seen = {"kept": score(test), "excluded": score(without_own_items(test))}
     epochs = 4 if run.recipe.schedule.regime != "none" else 0
     folder = write_run(
         runs.path(run),
@@ -38,7 +44,14 @@ def finish(
         epochs=epochs,
         views=("score",),
         model=run.recipe.model_name,
-        **{"valid": score(valid), "test": score(test), "seconds": 10.0, "stopped": "finished", **changes},
+        **{
+            "valid": score(valid),
+            "test": score(test),
+            "by_seen": {"test": by_seen},
+            "seconds": 10.0,
+            "stopped": "finished",
+            **changes,
+        },
     )
     ranks = list(greater) or [0] * 4
     pl.DataFrame(
@@ -56,12 +69,13 @@ def finish(
 
 def row(model: str, kind: str, *seeds: Sequence[float], **changes: Any) -> dict[str, Any]:
     """A row of `study.json`: a list of the five metrics, in percent, for each seed."""
+    tests = [dict(zip(METRICS, (value / 100 for value in values), strict=True)) for values in seeds]
     runs = [
         {
             "run": f"{model}-{seed}",
             "seed": seed,
             "valid": {},
-            "test": dict(zip(METRICS, (value / 100 for value in values), strict=True)),
+            "test": test,
             "epochs": 10,
             "best_epoch": 7,
             "seconds": 60.0 + 20 * seed,
@@ -69,9 +83,13 @@ def row(model: str, kind: str, *seeds: Sequence[float], **changes: Any) -> dict[
             "peak_memory_bytes": (700 + 100 * seed) * 2**20,
             "parameters": 12_345,
             "seen": "kept",
+            "by_seen": {
+                "kept": test,
+                "excluded": {metric: without_own_items(value) for metric, value in test.items()},
+            },
             "targets": "last",
         }
-        for seed, values in enumerate(seeds)
+        for seed, test in enumerate(tests)
     ]
     base = {
         "label": model,
@@ -118,11 +136,12 @@ def write_study(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> Pat
         "over": [],
         "reference": "",
         "metric": "hits@20",
-        "data": result()["data"],
+        "data": result()["data"] | {"seen": "kept", "seen_rule": "never"},
         "test_targets": 907,
         "rows": rows,
         "comparisons": [],
         "failures": [],
+        "repeated_targets": 9,
         "versions": {"torch": "2.9.0"},
     }
     folder.mkdir(parents=True, exist_ok=True)

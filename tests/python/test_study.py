@@ -74,7 +74,11 @@ def test_a_study_searches_measures_writes_and_is_kept(alterrec: Command, shop: P
     assert rows["id_only"]["runs"][0]["parameters"] > 30 * 8
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("study.json", "table1.md", "report.html", "figures"),
-        *(f"{name}.{kind}" for name in ("table1", "cost", "search", "versions") for kind in ("csv", "tex")),
+        *(
+            f"{name}.{kind}"
+            for name in ("table1", "own_items", "cost", "search", "versions")
+            for kind in ("csv", "tex")
+        ),
     }
     assert not list(tmp_path.rglob("*.lock"))
     assert not list(tmp_path.rglob("checkpoint"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -64,12 +64,40 @@ def test_findings_about_the_data() -> None:
         "The length of training sessions has median 3, mean 3.0 and maximum 4.",
         "Of the 100 test targets (the last item of each session), 25.0% repeat an item of their session and "
         "10.0% are cold, which means that they never occur in training.",
+        "In training or validation, last items repeat an item of their session, so data.exclude_seen = auto "
+        "gives the items of a session the counted probability of a repeat.",
         "Of the training interactions, 20.0% belong to the most popular 1% of items and 60.0% belong to the "
         "most popular 10% of items.",
         "Texts are made of title and brand and have 2.5 words on average; 10 items have no text.",
     ]
     assert findings(made(start=5, text=False))[0].endswith("3,450 interactions.")
     assert findings(made(text=False))[-1].startswith("The items have no texts")
+
+
+@pytest.mark.parametrize(
+    ("last", "every", "said"),
+    [
+        ((0.0, 0.01), 0.2, "last items repeat an item of their session, so data.exclude_seen = auto gives"),
+        ((0.01, 0.0), 0.2, "last items repeat an item of their session, so data.exclude_seen = auto gives"),
+        ((0.0, 0.0), 0.2, "(20.0% of all training items except the first of each session), but the last"),
+        ((0.0, 0.0), 0.0, "No item occurs twice in a training or validation session, so data.exclude_seen"),
+    ],
+)
+def test_the_rule_that_follows_from_repeats(last: tuple[float, float], every: float, said: str) -> None:
+    found = made()
+    shares = zip(("train", "valid"), last, strict=True)
+    splits = {
+        name: replace(
+            found.splits[name],
+            last=TargetStatistics(10, share, 0.0),
+            every=TargetStatistics(20, every, 0.0),
+        )
+        for name, share in shares
+    }
+    # Test targets repeat in every case: the rule is not chosen by them.
+    line = findings(replace(found, splits=found.splits | splits))[3]
+    assert said in line
+    assert ("excludes the items of a session from its candidates" in line) == (last == (0.0, 0.0))
 
 
 def test_what_limits_a_comparison() -> None:

@@ -196,7 +196,7 @@ def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
         *("study.json", "table1.md", "report.html", "figures"),
         *(
             f"{name}.{kind}"
-            for name in ("table1", "comparisons", "cost", "versions")
+            for name in ("table1", "comparisons", "own_items", "cost", "versions")
             for kind in ("tex", "csv")
         ),
     }
@@ -210,6 +210,7 @@ def test_the_page_needs_nothing_and_has_everything(folder: Path) -> None:
         "All systems",
         "Metrics of all systems",
         "Comparison with the best baseline",
+        "NDCG with and without the session's own items",
         "Chosen settings and cost",
         "Protocol and versions",
         "How to reproduce",

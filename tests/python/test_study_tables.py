@@ -59,7 +59,7 @@ def whole(tmp_path: Path) -> StudyResult:
 
 
 def test_each_question_of_table_2_is_answered(whole: StudyResult) -> None:
-    hard, text, item, apart = ablation.findings(whole)
+    hard, text, item, apart, _ = ablation.findings(whole)
     assert hard == (
         "Are hard negatives better than random ones? No significant difference in any metric. alterrec minus "
         "alterrec_random, in percentage points with 95% intervals: Hits@20 +1.00 [+0.00, +2.00], NDCG@20 "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
 from alterrec.results import StudyResult
+from alterrec.studies.own_items import alternation_finding
 from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
@@ -63,6 +64,7 @@ def report(study: StudyResult) -> Presentation:
         title=f"Contribution of each part of AlterRec on {study.data.name}",
         findings=findings(study),
         own_caveats=[TWO_CAUSES] if study.row("alterrec_wo_text") or study.row("alterrec_wo_id") else [],
+        rows=study.rows,
         sections=[
             Section(
                 "AlterRec and its variants (Table 2)",
@@ -80,14 +82,15 @@ def report(study: StudyResult) -> Presentation:
 
 
 def findings(study: StudyResult) -> list[str]:
-    """Answer each question whose rows have numbers."""
-    return [
+    """Answer each question whose rows have numbers, and compare what the session's own items cost."""
+    lines = [
         f"{question} {answer(found)}. {WHOLE} minus {variant}, in percentage points with 95% intervals: "
         f"{shown}."
         for variant, question in QUESTIONS.items()
         if (found := comparisons_for(study, WHOLE, variant))
         for shown in [differences([each for each in found if each.metric in SHOWN_METRICS])]
     ]
+    return [*lines, *alternation_finding(study)]
 
 
 STUDY = Study(

@@ -21,8 +21,9 @@ PLOT_NOTE = (
 )
 TARGETS_NOTE = (
     "A target is an item to be predicted: the last item of each session, or every item but the first. A "
-    "target is repeated if it occurs earlier in its session; a system that excludes such items cannot find "
-    "it. A target is cold if it has no interaction in training; only a system that reads text can find it."
+    "target is repeated if it occurs earlier in its session; where the items of the session are not "
+    "candidates, it cannot be found. A target is cold if it has no interaction in training; only a system "
+    "that reads text can find it."
 )
 TEXTS_NOTE = "Words are means over the items that have the field."
 
@@ -75,9 +76,27 @@ def findings(found: Statistics) -> list[str]:
         f"Of the {count(test.last.count)} test targets (the last item of each session), "
         f"{percent(test.last.repeated)} repeat an item of their session and {percent(test.last.cold)} are "
         "cold, which means that they never occur in training.",
+        _repeat_finding(found),
         f"Of the training interactions, {listed(top)}.",
         _text_finding(found),
     ]
+
+
+def _repeat_finding(found: Statistics) -> str:
+    """Tell what ``data.exclude_seen = auto`` does on these data; it looks at training and validation."""
+    splits = [found.splits["train"], found.splits["valid"]]
+    candidates = "data.exclude_seen = auto gives the items of a session the counted probability of a repeat"
+    excluded = "data.exclude_seen = auto excludes the items of a session from its candidates"
+    if any(split.last.repeated for split in splits):
+        return f"In training or validation, last items repeat an item of their session, so {candidates}."
+    if any(split.every.repeated for split in splits):
+        return (
+            f"Items repeat inside sessions ({percent(splits[0].every.repeated)} of all training items except "
+            "the first of each session), but the last item of a training or validation session never repeats "
+            f"an earlier one. Therefore, {excluded}; only with data.targets = every, it gives them the "
+            "counted probability of a repeat."
+        )
+    return f"No item occurs twice in a training or validation session, so {excluded}."
 
 
 def caveats(found: Statistics) -> list[str]:

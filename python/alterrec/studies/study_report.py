@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
+from alterrec.analyses.run_summary import EXCLUDED_AS_FOUND
+from alterrec.comparable import counts_excluded_as_found
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.comparisons import comparison_table, forest_plot, interval
@@ -17,6 +19,7 @@ from alterrec.report.seen_items import seen_sentence
 from alterrec.report.tables import Table, count, duration, listed, mean_and_spread, memory
 from alterrec.report.training_curves import Member, loss, metric_of, panel
 from alterrec.results import RowResult, StudyResult
+from alterrec.studies.own_items import own_items_section
 
 MARKS = {"above": "*", "below": "†", "not shown": ""}
 # (label, metric) -> the mark after the number.
@@ -221,15 +224,23 @@ def study_report(
     findings: Sequence[str],
     sections: Sequence[Section],
     own_caveats: Sequence[str] = (),
+    rows: Sequence[RowResult] | None = None,
 ) -> Presentation:
-    """Return the report of a study of runs, with the caveats and sections that all of them have."""
+    """Return the report of a study of runs, with the caveats and sections that all of them have.
+
+    ``rows`` are in the order of the main table, as in :func:`metric_data`.
+    """
     return Presentation(
         name=study.study,
         title=title,
         meta=meta(study),
         findings=findings,
         caveats=[*caveats(study), *own_caveats],
-        sections=[*sections, *run_sections(study)],
+        sections=[
+            *sections,
+            own_items_section(study, ordered(study) if rows is None else rows),
+            *run_sections(study),
+        ],
         command=study.command,
     )
 
@@ -258,6 +269,8 @@ def caveats(study: StudyResult) -> list[str]:
             "Systems were ranked by different rules (for targets, or for items already in the session), so "
             "their numbers cannot be compared."
         )
+    if counts_excluded_as_found(study):
+        lines.append(EXCLUDED_AS_FOUND.format("The study was"))
     # Most often, hard negatives lowered validation below the warm-up.
     warned = {row.label: runs for row in study.rows if (runs := [run for run in row.runs if run.warnings])}
     if warned:

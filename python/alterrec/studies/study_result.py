@@ -51,7 +51,9 @@ def study_result(
 ) -> StudyResult:
     """Return the results of a study so far; ``data`` defaults to the summary in the first finished run."""
     known = [run for row in rows for run in (*row.seeds, *row.tried)]
-    first = next((read.result for run in known if (read := queue.result(run)) is not None), None)
+    finished = [read.result for run in known if (read := queue.result(run)) is not None]
+    first = next(iter(finished), None)
+    repeated = (result.targets["test"].repeated for result in finished)
     data = data or (first.data if first else None)
     assert data is not None, "a study without finished runs needs a summary of its data"
     comparisons = []
@@ -72,6 +74,7 @@ def study_result(
         metric=known[0].recipe.schedule.metric if known else "",
         data=data,
         test_targets=first.targets["test"].count if first else 0,
+        repeated_targets=next((number for number in repeated if number is not None), None),
         rows=[row_result(row, queue) for row in rows],
         comparisons=comparisons,
         failures=[FailedRun(run.label, why.reason) for run, why in queue.failures.items() if not why.refused],

@@ -7,6 +7,7 @@ from dataclasses import replace
 from alterrec.models.catalogue import MODELS
 from alterrec.report.presentation import Presentation, Section
 from alterrec.results import RowResult, StudyResult
+from alterrec.studies.own_items import alternation_finding
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, best_baseline
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
@@ -48,7 +49,7 @@ def report(study: StudyResult) -> Presentation:
 
 
 def findings(study: StudyResult) -> list[str]:
-    """Compare each row of AlterRec with the best baseline, and name the best row."""
+    """Compare each row of AlterRec with the best baseline, and tell the best row and what own items cost."""
     number = len(study.kinds("baseline"))
     baselines = f"all {number} baselines" if number > 1 else "the only baseline"
     lines = []
@@ -60,7 +61,8 @@ def findings(study: StudyResult) -> list[str]:
             f"baseline in each metric, in percentage points with 95% intervals: {by_metric}."
         )
     best = max((row for row in study.rows if row.runs), key=lambda row: row.mean("ndcg@20") or 0.0)
-    return [*lines, f"{best.label} has the highest NDCG@20, {100 * (best.mean('ndcg@20') or 0.0):.2f}%."]
+    lines.append(f"{best.label} has the highest NDCG@20, {100 * (best.mean('ndcg@20') or 0.0):.2f}%.")
+    return [*lines, *alternation_finding(study)]
 
 
 def _colour(row: RowResult) -> str:
