@@ -1,33 +1,31 @@
 """The records of the files of runs and studies, and how they are read.
 
-``result.json``, ``curves.jsonl``, ``examples.json`` and ``study.json`` are written by :func:`to_json` and
-read by :func:`from_json` alone. A new number of a run is a field of :class:`RunResult` with a default, so
+``result.json``, ``curves.jsonl``, ``examples.json`` and ``study.json`` are written and read by
+:mod:`alterrec.record_json` alone. A new number of a run is a field of :class:`RunResult` with a default, so
 that folders of earlier versions can still be read.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import statistics
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
 from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import Comparison
-from alterrec.files import parse_json, read_text
+from alterrec.files import read_text
 from alterrec.metrics import DEFAULT_METRICS, common_metrics
 from alterrec.models.catalogue import Kind
 from alterrec.recipe import recipe_tables
+from alterrec.record_json import from_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
@@ -181,6 +179,8 @@ class RunResult:
         profile: seconds of each part of a training step, where they were measured.
     """
 
+    LATEST_SCHEMA: ClassVar[int] = SCHEMA
+
     schema: Schema
     model: str
     data: DataSummary
@@ -306,55 +306,6 @@ class RunFolder:
     def settings(self) -> Mapping[str, Any]:
         """The resolved recipe as nested tables."""
         return recipe_tables(self.recipe)
-
-
-T = TypeVar("T")
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def to_json(record: Any) -> Any:
-    """Return a record, or a list of them, as values for :func:`json.dumps` under the names in the files.
-
-    Example:
-        >>> to_json(PhaseRecord(1, 2, "id", "full"))["from"]
-        1
-    """
-    if isinstance(record, list | tuple):
-        return [to_json(each) for each in record]
-    kind: Any = type(record)
-    return _adapter(kind).dump_python(record, mode="json", by_alias=True)
-
-
-def from_json(kind: type[T], text: str, where: str) -> T:
-    """Parse and check a record.
-
-    Args:
-        kind: the record's class.
-        text: JSON of this version or of an earlier one.
-        where: file (and line) to name in errors.
-
-    Raises:
-        InputError: the text is damaged (the message names the place), or a later version wrote it.
-
-    Example:
-        >>> from_json(Item, '{"item_id": "a"}', "examples.json")
-        Item(item_id='a', text='')
-    """
-    schema = None
-    if kind in (RunResult, StudyResult):
-        # parse_json names the place of any damage.
-        with suppress(ValueError, AttributeError):
-            schema = json.loads(text).get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise InputError(
-            f"{where} has schema {schema}, and this version of alterrec reads schemas 1 to {SCHEMA}; "
-            "upgrade alterrec"
-        )
-    return cast(T, parse_json(_adapter(cast(Any, kind)), text, where))
 
 
 def read_run(path: Path) -> RunFolder:
@@ -499,6 +450,8 @@ class StudyResult:
         pictured: the metric that is drawn, in studies that draw one.
         statistics: in studies of the data themselves.
     """
+
+    LATEST_SCHEMA: ClassVar[int] = SCHEMA
 
     schema: Schema
     study: str

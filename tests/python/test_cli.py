@@ -47,7 +47,7 @@ SURFACE = {
         "--profile",
     },
     "evaluate": {"run", "--data", "--format", "--column", "--drop-unknown", "--json"},
-    "recommend": {"run", "--sessions", "-k", "--out", "--column"},
+    "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
     "study": {
         "name",
         "--data",

@@ -25,6 +25,7 @@ LAYERS = {
     "graphs": 2,
     "ranking": 2,
     "recipe_settings": 2,
+    "record_json": 2,
     "sessions": 2,
     "recipe": 3,
     "data": 4,

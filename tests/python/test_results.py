@@ -11,17 +11,8 @@ from report_folder import write_run
 
 from alterrec import fit
 from alterrec.errors import InputError
-from alterrec.results import (
-    SCHEMA,
-    Epoch,
-    Example,
-    PhaseRecord,
-    RunResult,
-    StudyResult,
-    from_json,
-    read_run,
-    to_json,
-)
+from alterrec.record_json import from_json, to_json
+from alterrec.results import SCHEMA, Epoch, Example, PhaseRecord, RunResult, StudyResult, read_run
 
 TINY = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1, "run.report": False}
 

@@ -18,8 +18,9 @@ from alterrec.analyses.run_summary import caveats, findings
 from alterrec.comparable import reason_not_comparable
 from alterrec.console import show_result
 from alterrec.errors import InputError
+from alterrec.record_json import from_json
 from alterrec.report.seen_items import TITLE
-from alterrec.results import RunResult, TargetCounts, from_json, read_run
+from alterrec.results import RunResult, TargetCounts, read_run
 
 REPEATS = {
     "rates": {"1": 0.011, "2": 0.0213},

@@ -16,7 +16,8 @@ from alterrec.evaluation.comparisons import holm, sign_flip_p
 from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
-from alterrec.results import StudyResult, from_json, to_json
+from alterrec.record_json import from_json, to_json
+from alterrec.results import StudyResult
 from alterrec.studies import table1
 from alterrec.studies.plan import PAPER_GRID, QUICK, StudyOptions, failure_of, plan_of, plan_row
 from alterrec.studies.queue import (

@@ -20,7 +20,7 @@ from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, dump_recipe, resolve
-from alterrec.results import to_json
+from alterrec.record_json import to_json
 from alterrec.training.schedule import phases
 from alterrec.training.trainer import Trainer, TrainingState, _learning_rate, parameters_of
 

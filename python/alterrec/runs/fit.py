@@ -28,7 +28,8 @@ from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe
-from alterrec.results import CHECKPOINT, SCHEMA, RunResult, to_json
+from alterrec.record_json import to_json
+from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import records, saved_model
 from alterrec.runs.build import build, load_pretrained
 from alterrec.runs.memory import peak_memory_bytes, plan_memory

@@ -27,7 +27,8 @@ from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import ItemKnn, Untrained
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
-from alterrec.results import Epoch, to_json
+from alterrec.record_json import to_json
+from alterrec.results import Epoch
 
 USERS = "users.parquet"
 

@@ -17,6 +17,7 @@ from alterrec.files import file_name, write_json
 from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import resolve
+from alterrec.record_json import to_json
 from alterrec.report.presentation import Presentation, Report
 from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, check_name, plan_of
@@ -113,7 +114,7 @@ def run_study(
     if rows and not finished:
         return StudyReport(name, path, failed, stopped)
     result = study_result(study, options, rows, queue, None if rows else results.DataSummary.of(read))
-    write_json(path / "study.json", results.to_json(study.extend(result, queue, read)))
+    write_json(path / "study.json", to_json(study.extend(result, queue, read)))
     shown = load_study(path).presentation()
     shown.write(path)
     return StudyReport(name, path, failed, stopped, shown)

@@ -24,7 +24,8 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import SEEN_ITEMS_SCHEMA, Recipe, dump_recipe, recipe_changes, recipe_schema
 from alterrec.recipe_settings import NetworkSettings
-from alterrec.results import Epoch, PartLoss, Views, from_json, to_json
+from alterrec.record_json import from_json, to_json
+from alterrec.results import Epoch, PartLoss, Views
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step, without_repeated_targets
