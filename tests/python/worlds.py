@@ -1,10 +1,15 @@
-"""Small data sets that several tests share."""
+"""Small data sets that several tests share, and a system with planted scores."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from torch import Tensor
 
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.models.base import RepeatScale, SessionBatch, Tables
 from alterrec.sessions import SessionStore
 
 NUM_ITEMS = 40
@@ -51,3 +56,53 @@ def text_like_vectors(seed: int = 0, width: int = 12) -> np.ndarray:
     groups = rng.normal(size=(NUM_ITEMS // 5, width)).repeat(5, axis=0)
     vectors = groups + 0.3 * rng.normal(size=(NUM_ITEMS, width))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def store_of(sessions: Sequence[Sequence[int]], num_items: int = NUM_ITEMS) -> SessionStore:
+    """A store of sessions that are given as lists of items."""
+    numbers = np.repeat(np.arange(len(sessions)), [len(items) for items in sessions])
+    flat = np.array([item for items in sessions for item in items], np.int64)
+    return SessionStore.from_arrays(numbers, flat, num_items=num_items)
+
+
+def with_sessions(**splits: Sequence[Sequence[int]]) -> Dataset:
+    """The catalogue of :func:`small_dataset` with other sessions, given by split."""
+    stores = {split: store_of(sessions) for split, sessions in splits.items()}
+    names = {split: [f"{split}{i}" for i in range(len(store))] for split, store in stores.items()}
+    return dataclasses.replace(small_dataset(), **stores, session_names=names)
+
+
+def returning_dataset(seed: int = 0, sessions: int = 120, share: float = 0.3) -> Dataset:
+    """Sessions that walk a ring of items, and with probability ``share`` return to one of their items."""
+    rng = np.random.default_rng(seed)
+
+    def walk() -> list[int]:
+        items = [int(rng.integers(NUM_ITEMS))]
+        for _ in range(rng.integers(1, 8)):
+            returns = rng.random() < share
+            # The walk goes on after the last item that was new.
+            newest = max(items, key=items.index)
+            items.append(int(rng.choice(items)) if returns else (newest + 1) % NUM_ITEMS)
+        return items
+
+    counts = {"train": sessions, "valid": sessions // 3, "test": sessions // 3}
+    return with_sessions(**{split: [walk() for _ in range(count)] for split, count in counts.items()})
+
+
+class TableScorer:
+    """A system whose scores depend on the last item alone: part -> table (V, V)."""
+
+    def __init__(self, tables: Mapping[str, Tensor], weights: Sequence[float] = ()) -> None:
+        self.tables = dict(tables)
+        self.weights = dict(zip(self.tables, weights or [1.0] * len(self.tables), strict=True))
+        self.scales: dict[str, RepeatScale] = {}
+
+    def prepare(self) -> dict[str, Tables]:
+        return {}
+
+    def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
+        last = batch.items_RL[batch.row_N, batch.length_N - 1]
+        return {name: table[last] for name, table in self.tables.items()}
+
+    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return parts
