@@ -188,8 +188,8 @@ def _count_views(
         return
     for name, counts in zip(summands, parts, strict=True):
         if summands[name] is not chunk.parts[name]:
-            alone = count_targets(chunk, {name: chunk.parts[name]}, {name: 1.0}, protocol, model.scales)
-            counts = alone[name]
+            alone = {name: chunk.parts[name]}
+            counts = count_targets(chunk, alone, {name: 1.0}, protocol, model.scales, name)[name]
         yield name, counts
     if "neighbours" in summands:
         pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
@@ -218,7 +218,8 @@ def count_targets(
         View -> rule -> (greater, tied); the weighted sum is last.
     """
     names = [*views, total]
-    own = [scales.get(name, RepeatScale()) for name in names]
+    # A single view is the weighted sum, so it has its scale.
+    own = [scales.get(name, RepeatScale()) for name in (names if len(views) > 1 else [total, total])]
     matrices = list(views.values())
     if any(scale.affinity for scale in own):
         matrices.append(weighted_sum(views, weights))

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from alterrec.data.repeats import repeat_distances
+from alterrec.data.repeats import last_occurrences, repeat_distances
 from alterrec.evaluation.evaluate import Protocol, ScoredChunk, score_chunks, weighted_sum
 from alterrec.models.base import RepeatScale, Scorer
 from alterrec.ranking import log_normaliser
@@ -93,15 +93,16 @@ def _fit_temperatures(
     spreads: dict[K, list[float]] = {}
     for chunk in score_chunks(model, valid, samples[:ANCHORS], protocol):
         for key, scores_NV in views(chunk):
-            spreads.setdefault(key, []).extend(_spread(row) for row in _host(scores_NV))
+            rows = scores_NV.double().cpu().numpy()
+            spreads.setdefault(key, []).extend(float(np.std(row[np.isfinite(row)])) for row in rows)
     grids = {key: float(np.median(values)) * TEMPERATURES for key, values in spreads.items()}
     losses: dict[K, list[np.ndarray]] = {}
     for chunk in score_chunks(model, valid, samples, protocol):
         for key, scores_NV in views(chunk):
             if not grids[key][0] > 0:
                 continue
-            own_N = _host(scores_NV.gather(1, chunk.targets_N[:, None]))[:, 0].astype(np.float64)
-            normaliser_GN = _host(log_normaliser(scores_NV, chunk.seen_NL, grids[key])).astype(np.float64)
+            own_N = scores_NV.gather(1, chunk.targets_N[:, None])[:, 0].cpu().numpy().astype(np.float64)
+            normaliser_GN = _host(log_normaliser(scores_NV, chunk.seen_NL, grids[key].tolist()))
             losses.setdefault(key, []).append(normaliser_GN - own_N / grids[key][:, None])
     fitted = {}
     for key, grid in grids.items():
@@ -123,37 +124,17 @@ def _fit_affinities(
     assert protocol.repeats is not None
     found: dict[K, list[np.ndarray]] = {}
     for chunk in score_chunks(model, valid, samples, protocol):
-        log_weights_NL = protocol.repeats.log_weights(chunk.lengths, chunk.seen_NL.shape[1])
-        choices = [_choice(*row) for row in zip(_host(chunk.seen_NL), _host(chunk.targets_N), strict=True)]
+        seen_NL, target_N1 = _host(chunk.seen_NL), _host(chunk.targets_N)[:, None]
+        chosen_NL = (seen_NL == target_N1) & last_occurrences(seen_NL)
         for key, scores_NV in views(chunk):
             if key not in temperatures:
                 continue
-            scaled_NL = _host(scores_NV.gather(1, chunk.seen_NL.clamp(min=0))) / temperatures[key]
-            rows = [
-                _log_shares(log_weights[places], scaled[places], place)
-                for log_weights, scaled, (places, place) in zip(
-                    log_weights_NL, scaled_NL, choices, strict=True
-                )
+            own_NL = _host(scores_NV.gather(1, chunk.seen_NL.clamp(min=0))) / temperatures[key]
+            shares = [
+                protocol.repeats.log_shares(seen_NL, own_NL, affinity)[chosen_NL] for affinity in AFFINITIES
             ]
-            found.setdefault(key, []).extend(row for row in rows if np.isfinite(row).all())
-    return {key: _best_affinity(np.array(rows)) for key, rows in found.items() if rows}
-
-
-def _choice(seen_L: np.ndarray, target: int) -> tuple[np.ndarray, int]:
-    """Return the last place of each item of a prefix, and which of these places the target has."""
-    length = int((seen_L >= 0).sum())
-    ids, first = np.unique(seen_L[:length][::-1], return_index=True)
-    return length - 1 - first, int(np.searchsorted(ids, target))
-
-
-def _log_shares(log_weights: np.ndarray, scaled: np.ndarray, chosen: int) -> np.ndarray:
-    """Return the log-share of the chosen item for each affinity."""
-    found = []
-    for affinity in AFFINITIES:
-        values = log_weights.astype(np.float64) + (affinity * scaled if affinity else 0.0)
-        most = values.max()
-        found.append(values[chosen] - most - np.log(np.exp(values - most).sum()))
-    return np.array(found)
+            found.setdefault(key, []).append(np.stack(shares, 1))
+    return {key: _best_affinity(np.concatenate(rows)) for key, rows in found.items()}
 
 
 def _best_affinity(likelihoods_NA: np.ndarray) -> float:
@@ -161,12 +142,6 @@ def _best_affinity(likelihoods_NA: np.ndarray) -> float:
     best = int(gains.mean(0).argmax())
     error = gains[:, best].std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
     return AFFINITIES[best + 1] if gains[:, best].mean() > error else 0.0
-
-
-def _spread(scores_V: np.ndarray) -> float:
-    """Return the standard deviation of the finite scores of a row, 0 if there are none."""
-    finite = scores_V[np.isfinite(scores_V)]
-    return float(finite.std(dtype=np.float64)) if len(finite) else 0.0
 
 
 def _host(values: Tensor) -> np.ndarray:
