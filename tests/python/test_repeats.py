@@ -17,6 +17,8 @@ from alterrec.data.repeats import (
     BINS,
     RepeatModel,
     bin_names,
+    count_repeats,
+    last_occurrences,
     length_bins,
     luce_weights,
     repeat_distances,
@@ -119,7 +121,7 @@ def test_rates_equal_the_loop(train: Sessions, valid: Sessions, kind: Kind) -> N
     np.testing.assert_allclose(
         model.rates_B, [min(max(rate * level, 1e-6), 1 - 1e-6) for rate in rates], rtol=1e-9
     )
-    assert np.isfinite(model.log_odds(np.arange(1, 100))).all()
+    assert np.isfinite(model.log_rates(np.arange(1, 100))).all()
     assert (model.weights_B > 0).all()
 
 
@@ -186,22 +188,65 @@ def test_a_bin_without_choices_has_the_mean_weight() -> None:
     assert found[2] == pytest.approx(1, abs=0.1)
 
 
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.integers(0, 4))
-def test_log_weights_of_places_equal_the_loop(lengths: list[int], more: int) -> None:
-    model = RepeatModel(np.full(BINS, 0.5), np.linspace(0.5, 3, BINS))
-    places = max(lengths) + more
-    found = model.log_weights(lengths, places)
-    assert found.dtype == np.float32
-    for row, length in zip(found, lengths, strict=True):
-        expected = [math.log(model.weights_B[slow_bin(length - place)]) for place in range(length)]
-        np.testing.assert_allclose(row, expected + [0.0] * (places - length), rtol=1e-6)
+PREFIXES = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=12), min_size=1, max_size=5)
+MODEL = RepeatModel(np.linspace(0.1, 0.9, BINS), np.linspace(0.5, 3, BINS))
 
 
-def test_log_odds_by_hand() -> None:
-    rates = np.full(BINS, 0.5)
-    rates[:3] = 0.2, 0.75, 0.9
-    found = RepeatModel(rates, np.ones(BINS)).log_odds([1, 2, 4, 5])
-    np.testing.assert_allclose(np.exp(found), [0.25, 3, 9, 1], rtol=1e-6)
+def padded(prefixes: Sessions, more: int) -> np.ndarray:
+    places = max(map(len, prefixes)) + more
+    return np.array([[*items, *[-1] * (places - len(items))] for items in prefixes], np.int64)
+
+
+def slow_shares(items: list[int], scores: list[float], affinity: float) -> dict[int, float]:
+    """The share of the item at each place that is the last one of its item."""
+    affinity = affinity if all(map(math.isfinite, scores)) else 0.0
+    places = [place for place, item in enumerate(items) if item not in items[place + 1 :]]
+    weights = {
+        place: MODEL.weights_B[slow_bin(len(items) - place)]
+        * (math.exp(affinity * scores[place]) if affinity else 1.0)
+        for place in places
+    }
+    return {place: weight / sum(weights.values()) for place, weight in weights.items()}
+
+
+@given(PREFIXES, st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 2**32 - 1))
+def test_odds_of_places_equal_the_loop(prefixes: Sessions, more: int, affinity: float, seed: int) -> None:
+    items_NL = padded(prefixes, more)
+    scores_V = np.random.default_rng(seed).normal(size=5)
+    scores_V[seed % 5] = -np.inf if seed % 3 == 0 else 3.0
+    scores_NL = scores_V[items_NL.clip(min=0)]
+    shares = MODEL.log_shares(items_NL, scores_NL, affinity)
+    odds = MODEL.log_odds(items_NL, scores_NL, affinity)
+    assert odds.dtype == np.float32
+    last = last_occurrences(items_NL)
+    for row, items in enumerate(prefixes):
+        expected = slow_shares(items, scores_NL[row, : len(items)].tolist(), affinity)
+        assert np.flatnonzero(last[row]).tolist() == sorted(expected)
+        rate = MODEL.rates_B[slow_bin(len(items))]
+        for place in range(items_NL.shape[1]):
+            share = expected.get(place, 0.0)
+            assert math.exp(shares[row, place]) == pytest.approx(share)
+            assert math.exp(odds[row, place]) == pytest.approx(share * rate / (1 - rate), rel=1e-5)
+
+
+def test_odds_by_hand() -> None:
+    rates, weights = np.full(BINS, 0.5), np.ones(BINS)
+    rates[1:3], weights[:3] = (0.75, 0.9), (2.0, 3.0, 1.0)
+    model = RepeatModel(rates, weights)
+    found = np.exp(model.log_odds([[7, 8, 7, 9], [7, 8, -1, -1]]))
+    # Distances 3, 2 and 1 of items 8, 7 and 9 weigh 1, 3 and 2; then distances 2 and 1 weigh 3 and 2.
+    expected = [[0, 9 / 6, 9 * 3 / 6, 9 * 2 / 6], [3 * 3 / 5, 3 * 2 / 5, 0, 0]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # Item 8 has e times as much weight as before for each point of its score.
+    tilted = np.exp(model.log_shares(np.array([[7, 8]]), [[0.0, 2.0]], 0.5))
+    np.testing.assert_allclose(tilted, [[3 / (3 + 2 * math.e), 2 * math.e / (3 + 2 * math.e)]])
+
+
+def test_counts_by_length_and_distance_by_hand() -> None:
+    store = store_of([[1, 1, 2, 3, 1], [4, 5]])
+    by_length, repeated, by_distance = (each[:4].tolist() for each in count_repeats(store, "every"))
+    # After one to four items, and after one; the first repeated item is at distance 1, the second at 3.
+    assert (by_length, repeated, by_distance) == ([2, 1, 2, 0], [1, 0, 1, 0], [1, 0, 1, 0])
 
 
 def test_a_target_of_training_or_of_validation_is_enough() -> None:

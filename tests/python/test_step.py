@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from worlds import NUM_ITEMS, small_dataset, text_like_vectors
+from worlds import NUM_ITEMS, returning_dataset, small_dataset, text_like_vectors
 
 from alterrec import ranking
 from alterrec.errors import InputError
@@ -17,10 +17,10 @@ from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
-from alterrec.sessions import Batch, PrefixBatches
+from alterrec.sessions import Batch, PrefixBatches, SessionStore
 from alterrec.training import step as step_module
 from alterrec.training.schedule import Phase
-from alterrec.training.step import Clock, NoClock, Step, check_loss
+from alterrec.training.step import Clock, NoClock, Step, check_loss, without_repeated_targets
 
 EXACT = {
     "model.dim": 8,
@@ -146,6 +146,62 @@ def test_prefixes_of_a_batch_by_session() -> None:
         prefixes = SessionBatch.of(shared, "cpu").prefixes().numpy()
         np.testing.assert_array_equal(prefixes[:, : padded.items.shape[1]], padded.items)
         assert (prefixes[:, padded.items.shape[1] :] == -1).all()
+
+
+def returning_store(users: bool = True) -> SessionStore:
+    """Sessions in which a quarter of the targets repeat an item, by seven users."""
+    store = returning_dataset().train
+    numbers = np.repeat(np.arange(len(store)), store.lengths)
+    user_ids = numbers % 7 if users else None
+    return SessionStore.from_arrays(numbers, store.items, user_ids=user_ids, num_items=NUM_ITEMS)
+
+
+@pytest.mark.parametrize("users", [False, True])
+@pytest.mark.parametrize("layout", ["padded", "by_session"])
+def test_targets_that_repeat_an_item_that_is_read_are_left_out(layout: Any, users: bool) -> None:
+    store = returning_store(users)
+    left_out = 0
+    for batch in PrefixBatches(store, 64, 4, shuffle=True, layout=layout):
+        kept = without_repeated_targets(batch)
+        rows = range(len(batch.items)) if batch.row_of is None else batch.row_of.tolist()
+        read = [batch.items[row, :length].tolist() for row, length in zip(rows, batch.lengths, strict=True)]
+        new = [target not in items for target, items in zip(batch.targets.tolist(), read, strict=True)]
+        left_out += new.count(False)
+        for name in ("lengths", "targets", "samples", "sessions", "users"):
+            before, after = getattr(batch, name), getattr(kept, name)
+            assert (after is None) == (before is None) == (name == "users" and not users)
+            if before is not None:
+                np.testing.assert_array_equal(after, before[new])
+        prefixes = SessionBatch.of(kept, "cpu").prefixes().tolist()
+        wanted = [items for items, is_new in zip(read, new, strict=True) if is_new]
+        assert [[item for item in row if item >= 0] for row in prefixes] == wanted
+    assert left_out > 50
+
+
+@pytest.mark.parametrize("layout", ["padded", "by_session"])
+def test_a_batch_without_repeats_stays_as_it_is(layout: Any) -> None:
+    for batch in batches(layout):
+        assert without_repeated_targets(batch) is batch
+
+
+@pytest.mark.parametrize(("name", "layout"), [("alterrec", "by_session"), ("bsarec", "padded")])
+def test_repeated_targets_teach_nothing(name: str, layout: Any) -> None:
+    """Loss and gradients are those of the other samples, whatever repeated targets are in the batch."""
+    model, recipe = made(name)
+    phase = HARD if name == "alterrec" else Phase("training", "model", 1, "full")
+    store = returning_store()
+    samples = store.prefixes("every")[:64]
+    targets = store.items[store.offsets[samples[:, 0]] + samples[:, 1]].tolist()
+    read = [store.session(int(session))[max(0, end - 4) : end].tolist() for session, end in samples]
+    new = np.array([target not in items for target, items in zip(targets, read, strict=True)])
+    fixed: dict[str, Any] = {"shuffle": False, "layout": layout}
+    (whole,) = PrefixBatches(store, 64, 4, samples=samples, **fixed)
+    (others,) = PrefixBatches(store, 64, 4, samples=samples[new], **fixed)
+    taught = without_repeated_targets(whole)
+    assert 0 < len(taught.targets) == new.sum() < 64
+    assert_equal(
+        learned(model, recipe, phase, taught, seen=True), learned(model, recipe, phase, others, seen=True)
+    )
 
 
 def test_half_precision_is_near_and_its_ranks_are_not_half() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from itertools import pairwise
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import NUM_ITEMS, small_dataset, text_like_vectors
+from worlds import NUM_ITEMS, returning_dataset, small_dataset, store_of, text_like_vectors
 
+from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.evaluation.part_losses import part_gradients, part_losses
+from alterrec.evaluation.scales import fit_scales
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
@@ -39,10 +43,16 @@ VALIDATION = Protocol("every", "kept", 50)
 class Session:
     """One training of a small model, with everything a test wants to look at."""
 
-    def __init__(self, folder: Path, name: str = "alterrec", **overrides: Any) -> None:
+    def __init__(
+        self, folder: Path, name: str = "alterrec", *, seen: SeenItems = "kept", **overrides: Any
+    ) -> None:
         settings = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
         self.recipe: Recipe = resolve(name, overrides=settings)
-        self.data = small_dataset()
+        self.data = returning_dataset() if seen == "repeats" else small_dataset()
+        repeats = None
+        if seen == "repeats":
+            repeats = RepeatModel.counted(self.data.train, self.data.valid, "every")
+        self.protocol = Protocol("every", seen, 50, repeats=repeats)
         self.checkpoint = folder / "progress.safetensors"
         self.events: list[Event] = []
         torch.manual_seed(0)
@@ -53,9 +63,11 @@ class Session:
 
     def run(self, resume: bool = False, **changes: Any) -> tuple[TrainingState, str]:
         def validate() -> dict[str, dict[str, float]]:
-            return evaluate(self.model, self.data.valid, VALIDATION).all_metrics()
+            self.model.scales = fit_scales(self.model, self.data.valid, self.protocol)
+            return evaluate(self.model, self.data.valid, self.protocol).all_metrics()
 
         arguments = {
+            "seen": self.protocol.seen,
             "checkpoint": self.checkpoint,
             "listen": self.events.append,
             "validate": validate,
@@ -100,11 +112,19 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     assert not torch.equal(first["networks.id.items.rows_VD"], other["networks.id.items.rows_VD"])
 
 
-@pytest.mark.parametrize("name", ["alterrec", "alterrec_aug", "nfrec_concat", "bert4rec"])
-def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(tmp_path: Path, name: str) -> None:
-    whole = Session(tmp_path / "whole", name, window__first=6)
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        *((name, "kept") for name in ("alterrec", "alterrec_aug", "nfrec_concat", "bert4rec")),
+        ("alterrec", "repeats"),
+    ],
+)
+def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(
+    tmp_path: Path, name: str, seen: SeenItems
+) -> None:
+    whole = Session(tmp_path / "whole", name, seen=seen, window__first=6)
     progress, _ = whole.run()
-    killed = Session(tmp_path / "killed", name, window__first=6)
+    killed = Session(tmp_path / "killed", name, seen=seen, window__first=6)
 
     class KilledError(Exception):
         pass
@@ -115,7 +135,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(tmp_path: Path
 
     with pytest.raises(KilledError):
         killed.run(listen=listen)
-    fresh = Session(tmp_path / "killed", name, window__first=6)
+    fresh = Session(tmp_path / "killed", name, seen=seen, window__first=6)
     resumed, stopped = fresh.run(resume=True)
     assert stopped == "finished"
     assert any("resumed after epoch 3" in event.message for event in fresh.events)
@@ -128,6 +148,8 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(tmp_path: Path
         for run in (progress, resumed)
     ]
     assert timeless[0] == timeless[1]
+    assert fresh.model.scales == whole.model.scales
+    assert bool(whole.model.scales) == (seen == "repeats")
 
 
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
@@ -188,6 +210,49 @@ def test_curves_are_plain_json(tmp_path: Path) -> None:
         *("seconds", "seconds_eval", "valid", "parts"),
     }
     assert record["samples"] == len(small_dataset().train.prefixes("every"))
+
+
+@pytest.mark.parametrize("name", ["alterrec", "bert4rec"])
+def test_samples_are_those_that_are_trained(tmp_path: Path, name: str) -> None:
+    """With the repeat component, targets that repeat an item are not; items that are masked all are."""
+    session = Session(tmp_path, name, seen="repeats", schedule__epochs=2)
+    progress, _ = session.run()
+    store = session.data.train
+    walks = [store.session(number).tolist() for number in range(len(store))]
+    every = sum(len(items) - 1 for items in walks)
+    new = sum(items[end] not in items[:end] for items in walks for end in range(1, len(items)))
+    assert 0 < new < every
+    assert [record.samples for record in progress.curves] == [new if name == "alterrec" else every] * 2
+
+
+def test_batches_of_repeated_targets_alone_are_passed_over(tmp_path: Path) -> None:
+    session = Session(tmp_path, seen="repeats", optim__batch_size=2, schedule__epochs=2)
+    before = parameters_of(session.model)
+    trainer = {"validate": lambda: {"score": {"ndcg@20": 0.0}}}
+    whole = session.data.train
+    session.data = dataclasses.replace(session.data, train=store_of([[1, 1, 1], [2, 2]]))
+    progress, stopped = session.run(**trainer)
+    assert stopped == "finished"
+    assert [(record.samples, record.loss) for record in progress.curves] == [(0, 0.0)] * 2
+    after = parameters_of(session.model)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    # Between others they change nothing but the batches.
+    session.data = dataclasses.replace(session.data, train=whole)
+    session.checkpoint.unlink()
+    assert session.run(**trainer)[0].curves[0].loss > 0
+
+
+@pytest.mark.parametrize("name", ["alterrec", "nfrec_concat", "id_only"])
+def test_losses_of_parts_leave_repeated_targets_out(tmp_path: Path, name: str) -> None:
+    session = Session(tmp_path, name, seen="repeats")
+    session.model.eval()
+    mixed, new = store_of([[1, 2], [3, 3], [4, 5], [6, 6]]), store_of([[1, 2], [4, 5]])
+    excluded = dataclasses.replace(session.protocol, seen="excluded", repeats=None)
+    for measured in (part_losses, part_gradients):
+        found = measured(session.model, mixed, session.protocol)
+        assert found == pytest.approx(measured(session.model, new, excluded), rel=1e-5)
+        assert found != pytest.approx(measured(session.model, mixed, excluded), rel=1e-3)
+        assert measured(session.model, store_of([[3, 3]]), session.protocol) == {}
 
 
 def test_text_of_naive_fusion_is_measured_separately(tmp_path: Path) -> None:
