@@ -1,4 +1,4 @@
-"""Exact ranks against an obvious loop, whatever the chunk size; choices on validation."""
+"""Metrics from ranks, recommendations, and choices on validation; ``test_seen_rules.py`` tests the ranks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import NUM_ITEMS, small_dataset, text_like_vectors
+from worlds import NUM_ITEMS, TableScorer, returning_dataset, small_dataset, text_like_vectors
 
+from alterrec.data.dataset import Dataset
+from alterrec.data.repeats import RepeatModel, TargetKind
 from alterrec.evaluation.choices import alpha_curves, better_than_default, choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
-from alterrec.models.base import Recommender, RepeatScale, SessionBatch, Tables
+from alterrec.evaluation.scales import fit_scales
+from alterrec.models.base import Recommender, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity
 from alterrec.models.parts import ModelInputs
@@ -22,59 +25,16 @@ from alterrec.sessions import SessionStore
 ALL = Protocol(targets="every", seen="kept", max_len=50)
 
 
-class Planted:
-    """Scores that depend on the last item alone, full of ties, in two parts."""
-
-    def __init__(self, part_weights: tuple[float, float] = (0.5, 0.5)) -> None:
-        rng = np.random.default_rng(1)
-        self.tables = {
-            name: torch.from_numpy(rng.integers(0, 4, (NUM_ITEMS, NUM_ITEMS))).float() for name in "ab"
-        }
-        self.weights = dict(zip("ab", part_weights, strict=True))
-        self.scales: dict[str, RepeatScale] = {}
-
-    def prepare(self) -> dict[str, Tables]:
-        return {}
-
-    def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        last = batch.items_RL[batch.row_N, batch.length_N - 1]
-        return {name: table[last] for name, table in self.tables.items()}
-
-    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        return parts
-
-
-def slow_ranks(model: Planted, view: str, exclude_seen: bool) -> tuple[list[int], list[int]]:
-    greater, tied = [], []
-    store = small_dataset().valid
-    for index in range(len(store)):
-        session = store.session(index).astype(int)
-        for end in range(1, len(session)):
-            rows = {name: table[session[end - 1]].numpy() for name, table in model.tables.items()}
-            scores = rows.get(view, sum(model.weights[name] * row for name, row in rows.items()))
-            target = session[end]
-            hidden = set(session[:end].tolist()) if exclude_seen else set()
-            others = [scores[j] for j in range(NUM_ITEMS) if j not in hidden]
-            greater.append(sum(s > scores[target] for s in others))
-            tied.append(0 if target in hidden else sum(s == scores[target] for s in others))
-    return greater, tied
-
-
-@pytest.mark.parametrize("exclude_seen", [False, True])
-@pytest.mark.parametrize("budget", [1, 2**14, 2**30])
-def test_ranks_equal_the_loop_for_any_chunk_size(exclude_seen: bool, budget: int) -> None:
-    model = Planted()
-    protocol = Protocol("every", "excluded" if exclude_seen else "kept", max_len=3, budget_bytes=budget)
-    ranks = evaluate(model, small_dataset().valid, protocol)
-    assert list(ranks.views) == ["score", "a", "b"]
-    for view, (greater, tied) in ranks.views.items():
-        expected = slow_ranks(model, view, exclude_seen)
-        assert (greater.tolist(), tied.tolist()) == expected
+def planted(part_weights: tuple[float, float] = (0.5, 0.5)) -> TableScorer:
+    """Scores full of ties, in two parts."""
+    rng = np.random.default_rng(1)
+    tables = {name: torch.from_numpy(rng.integers(0, 4, (NUM_ITEMS, NUM_ITEMS))).float() for name in "ab"}
+    return TableScorer(tables, part_weights)
 
 
 def test_last_targets_are_the_last_items() -> None:
     store = small_dataset().valid
-    ranks = evaluate(Planted(), store, Protocol("last", "kept", 50))
+    ranks = evaluate(planted(), store, Protocol("last", "kept", 50))
     assert ranks.targets.tolist() == [int(store.session(i)[-1]) for i in range(len(store))]
 
 
@@ -92,18 +52,18 @@ def test_metrics_by_hand_from_ranks() -> None:
 
 def test_an_empty_split_has_no_metrics() -> None:
     empty = SessionStore.from_arrays(np.empty(0, np.int64), np.empty(0, np.int64), num_items=NUM_ITEMS)
-    assert evaluate(Planted(), empty, ALL).all_metrics() == {"score": {}}
+    assert evaluate(planted(), empty, ALL).all_metrics() == {"score": {}}
 
 
 def test_nan_scores_are_an_error_and_never_a_rank() -> None:
-    model = Planted()
+    model = planted()
     model.tables["a"][:, 3] = torch.nan
     with pytest.raises(ValueError, match=r"(?i)nan"):
         evaluate(model, small_dataset().valid, ALL)
 
 
 def test_recommendations_are_the_best_of_the_sum() -> None:
-    model = Planted((0.25, 0.75))
+    model = planted((0.25, 0.75))
     sessions = [np.array([4, 7]), np.array([9])]
     protocol = Protocol("last", "excluded", max_len=50)
     ids, scores = recommend_items(model, sessions, 5, protocol, NUM_ITEMS)
@@ -115,10 +75,20 @@ def test_recommendations_are_the_best_of_the_sum() -> None:
         np.testing.assert_array_equal(scores[row], total[expected])
 
 
-def test_the_better_system_is_chosen() -> None:
-    data = small_dataset()
+def repeating(data: Dataset, targets: TargetKind = "every") -> Protocol:
+    """The protocol with the repeat component of some data."""
+    model = RepeatModel.counted(data.train, data.valid, targets)
+    return Protocol(targets=targets, seen="repeats", max_len=50, repeats=model)
+
+
+@pytest.mark.parametrize("seen", ["kept", "repeats"])
+def test_the_better_system_is_chosen(seen: str) -> None:
+    data = returning_dataset()
+    protocol = repeating(data) if seen == "repeats" else ALL
     worse, better = Popularity(torch.ones(NUM_ITEMS)), ItemKnn.fit(data.train, 0.0, 0.8)
-    assert choose_system([worse, better], data.valid, ALL, "ndcg@20") is better
+    assert choose_system([worse, better], data.valid, protocol, "ndcg@20") is better
+    assert better.scales == fit_scales(better, data.valid, protocol)
+    assert bool(better.scales) == (seen == "repeats")
 
 
 class TwoParts(Recommender):
@@ -137,10 +107,15 @@ class TwoParts(Recommender):
         return parts
 
 
-def test_alpha_leaves_its_default_only_for_a_gain() -> None:
-    data, model = small_dataset(), TwoParts()
-    assert choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=True)["id"] < 0.5
-    assert choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False) == {"id": 0.5, "text": 0.5}
+@pytest.mark.parametrize("seen", ["kept", "repeats"])
+def test_alpha_leaves_its_default_only_for_a_gain(seen: str) -> None:
+    data, model = returning_dataset(), TwoParts()
+    protocol = repeating(data) if seen == "repeats" else ALL
+    assert choose_weights(model, data.valid, protocol, "ndcg@20", tune_alpha=True)["id"] < 0.5
+    assert choose_weights(model, data.valid, protocol, "ndcg@20", tune_alpha=False) == {
+        "id": 0.5,
+        "text": 0.5,
+    }
 
 
 def test_a_useless_third_member_gets_no_weight() -> None:
@@ -157,8 +132,9 @@ def test_gain_within_its_error_is_no_gain() -> None:
     assert better_than_default(base, []) is None
 
 
-def test_the_curve_over_alpha_is_the_sum_at_each_weight() -> None:
-    data = small_dataset()
+@pytest.mark.parametrize("seen", ["kept", "repeats"])
+def test_the_curve_over_alpha_is_the_sum_at_each_weight(seen: str) -> None:
+    data = returning_dataset()
     items = ModelInputs(
         data.num_items,
         torch.from_numpy(text_like_vectors()),
@@ -166,10 +142,13 @@ def test_the_curve_over_alpha_is_the_sum_at_each_weight() -> None:
     )
     torch.manual_seed(0)
     model = build_model(resolve("independent", ["paper"], {"model.dim": 8}), items).eval()
-    protocol = Protocol("last", seen="kept", max_len=50)
-    _, curve = alpha_curves(model, data.valid, data.test, protocol)
-    assert list(curve) == [round(0.1 * step, 1) for step in range(11)]
-    views = evaluate(model, data.test, protocol).all_metrics()
-    assert (curve[0.0], curve[1.0]) == (views["text"], views["id"])
-    model.weights |= {"id": 0.3, "text": 0.7}
-    assert curve[0.3] == evaluate(model, data.test, protocol).metrics()
+    protocol = repeating(data, "last") if seen == "repeats" else Protocol("last", seen="kept", max_len=50)
+    curves = alpha_curves(model, data.valid, data.test, protocol)
+    for curve, store in zip(curves, (data.valid, data.test), strict=True):
+        assert list(curve) == [round(0.1 * step, 1) for step in range(11)]
+        model.weights |= {"id": 0.3, "text": 0.7}
+        # Scales are those of validation, for test sessions too.
+        model.scales = fit_scales(model, data.valid, protocol)
+        ranks = evaluate(model, store, protocol)
+        assert (curve[0.0], curve[1.0]) == (ranks.metrics("text"), ranks.metrics("id"))
+        assert curve[0.3] == ranks.metrics()

@@ -93,8 +93,7 @@ def _fit_temperatures(
     spreads: dict[K, list[float]] = {}
     for chunk in score_chunks(model, valid, samples[:ANCHORS], protocol):
         for key, scores_NV in views(chunk):
-            rows = scores_NV.double().cpu().numpy()
-            spreads.setdefault(key, []).extend(float(np.std(row[np.isfinite(row)])) for row in rows)
+            spreads.setdefault(key, []).extend(_spread(row) for row in _host(scores_NV))
     grids = {key: float(np.median(values)) * TEMPERATURES for key, values in spreads.items()}
     losses: dict[K, list[np.ndarray]] = {}
     for chunk in score_chunks(model, valid, samples, protocol):
@@ -142,6 +141,12 @@ def _best_affinity(likelihoods_NA: np.ndarray) -> float:
     best = int(gains.mean(0).argmax())
     error = gains[:, best].std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
     return AFFINITIES[best + 1] if gains[:, best].mean() > error else 0.0
+
+
+def _spread(scores_V: np.ndarray) -> float:
+    """Return the standard deviation of the finite scores of a row, 0 if there are none."""
+    finite = scores_V[np.isfinite(scores_V)]
+    return float(finite.std(dtype=np.float64)) if len(finite) else 0.0
 
 
 def _host(values: Tensor) -> np.ndarray:
