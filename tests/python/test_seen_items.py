@@ -22,6 +22,8 @@ from alterrec import fit, load
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import evaluate
+from alterrec.record_json import from_json, to_json
+from alterrec.results import RunResult
 from alterrec.runs.fit import FittedRun, evaluate_run
 
 QUICK: dict[str, Any] = {"run.report": False, "run.threads": 1, "run.baselines": False}
@@ -170,6 +172,21 @@ def test_a_saved_run_ranks_and_recommends_as_it_was_evaluated(
             checked += 1
         assert (target in ids) == (tied > 0)
     assert checked > 20
+
+
+def test_the_component_is_in_the_result(returning: dict[str, FittedRun]) -> None:
+    text = (returning["alterrec"].path / "result.json").read_text("utf-8")
+    found = from_json(RunResult, text, "result.json")
+    assert to_json(found) == json.loads(text)
+    saved = load(returning["alterrec"].path)
+    assert found.repeats is not None
+    assert found.repeats.scales == {view: scale._asdict() for view, scale in saved.model.scales.items()}
+    assert list(found.repeats.scales) == ["score", "id", "text", "neighbours", "fused"]
+    assert saved.repeats is not None
+    for name, number in (("1", 0), ("2", 1), ("3-4", 2), ("5-8", 3)):
+        assert found.repeats.rates[name] == pytest.approx(saved.repeats.rates_B[number], abs=1e-4)
+        weight = saved.repeats.weights_B[number] / saved.repeats.weights_B[0]
+        assert found.repeats.weights[name] == pytest.approx(weight, abs=1e-4)
 
 
 def test_the_component_helps_where_items_repeat(returning: dict[str, FittedRun]) -> None:
