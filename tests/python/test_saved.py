@@ -224,7 +224,8 @@ def test_results_need_no_torch(run: Path) -> None:
 
 def test_a_fitted_run_shows_itself(tmp_path: Path) -> None:
     data = synthetic_dataset(items=300, sessions=500)
-    run = alterrec.fit(data, "popularity", out=tmp_path / "run", overrides={"run.baselines": False})
+    overrides = {"run.baselines": False, "data.exclude_seen": "always"}
+    run = alterrec.fit(data, "popularity", out=tmp_path / "run", overrides=overrides)
     shown = run.show()
     assert shown.folder.path == run.path
     assert shown.extra_metrics is not None
