@@ -13,7 +13,8 @@ import pytest
 from study_folder import METRICS, finish, row, write_study
 
 from alterrec.data.readers import DataSource
-from alterrec.results import StudyResult, from_json, read_study, to_json
+from alterrec.record_json import from_json, to_json
+from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, table1
 from alterrec.studies.own_items import NOTE, REPEATS_NOTE, TITLE, alternation_finding, own_items_section
 from alterrec.studies.plan import StudyOptions, plan_row
