@@ -31,10 +31,9 @@ from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.data.statistics import statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
-from alterrec.evaluation.choices import choose_system
+from alterrec.evaluation.choices import choose_scales, choose_system
 from alterrec.evaluation.comparisons import paired_differences
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
-from alterrec.evaluation.scales import fit_scales
 from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained
@@ -100,7 +99,7 @@ def audit(
     vectors = _vectors(dataset, text_encoder, progress)
     if vectors is not None:
         text = TextNeighbours(torch.from_numpy(np.array(vectors, np.float32)))
-        text.scales = fit_scales(text, dataset.valid, protocol)
+        text.scales = choose_scales(text, dataset.valid, protocol, CHOSEN_BY)
         progress("measuring text neighbours")
         blends = (Blend(systems["item-kNN"], text, weight) for weight in TEXT_WEIGHTS)
         systems["text neighbours"] = text
@@ -286,7 +285,7 @@ def _baselines(
         chosen = choose_system(candidates, dataset.valid, protocol, CHOSEN_BY)
         if isinstance(chosen, ItemKnn):
             last = ItemKnn(chosen.neighbours, dataset.num_items, LAST_ONLY)
-            last.scales = fit_scales(last, dataset.valid, protocol)
+            last.scales = choose_scales(last, dataset.valid, protocol, CHOSEN_BY)
             yield "last item", last
         yield BASELINE_NAMES[name], chosen
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from alterrec.evaluation.evaluate import Counts, Protocol, count_targets, evaluate, score_chunks
-from alterrec.evaluation.scales import fit_scales, fit_sum_scales
+from alterrec.evaluation.scales import evenly_spaced, fit_scales, fit_sum_scales, scored_views
 from alterrec.metrics import metric_values, metrics
 from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.sessions import SessionStore
@@ -18,6 +18,10 @@ CURVE = tuple(round(0.1 * step, 1) for step in range(11))
 ALPHAS = CURVE[1:-1]
 NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
+# Multiples of a fitted temperature that are tried, and on how many validation targets.
+MULTIPLES = (0.25, 0.5, 2.0)
+SCALE_SAMPLES = 2048
+
 S = TypeVar("S", bound=Scorer)
 
 
@@ -25,7 +29,7 @@ def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protoc
     """Return the candidate with the best validation metric; the first if there are no validation targets."""
     best, best_value = None, -np.inf
     for candidate in candidates:
-        candidate.scales = fit_scales(candidate, valid, protocol)
+        candidate.scales = choose_scales(candidate, valid, protocol, metric)
         if best is not None and valid.num_sessions == 0:
             break
         value = evaluate(candidate, valid, protocol).metrics().get(metric, 0.0)
@@ -33,6 +37,41 @@ def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protoc
             best, best_value = candidate, value
     assert best is not None
     return best
+
+
+def choose_scales(
+    model: Scorer, valid: SessionStore, protocol: Protocol, metric: str
+) -> dict[str, RepeatScale]:
+    """Fit the scales of every view, then choose its temperature by a metric.
+
+    The likelihood assumes that probabilities fall exponentially with scores. Scores of neighbour methods do
+    not: for V-SKNN on the built-in catalogue, a quarter of the fitted temperature raises NDCG@20 from 17.6 to
+    18.6. Multiples of the temperature are therefore tried. One replaces it only if its paired gain on
+    validation exceeds its standard error.
+    """
+    scales = fit_scales(model, valid, protocol)
+    if not scales:
+        return scales
+    samples = evenly_spaced(valid.prefixes(protocol.targets), SCALE_SAMPLES)
+    values: dict[tuple[str, float], list[np.ndarray]] = {}
+    for chunk in score_chunks(model, valid, samples, protocol):
+        for view, scores_NV in scored_views(model, chunk):
+            for multiple in (1.0, *MULTIPLES):
+                scale = _scaled(scales[view], multiple)
+                counts = count_targets(chunk, {view: scores_NV}, {view: 1.0}, protocol, {view: scale})
+                greater, tied = (np.asarray(each.cpu()) for each in counts[view][protocol.seen])
+                values.setdefault((view, multiple), []).append(metric_values(greater, tied, metric))
+    chosen = {}
+    for view, scale in scales.items():
+        default, *others = (np.concatenate(values[view, multiple]) for multiple in (1.0, *MULTIPLES))
+        best = better_than_default(default, others)
+        chosen[view] = scale if best is None else _scaled(scale, MULTIPLES[best])
+    return chosen
+
+
+def _scaled(scale: RepeatScale, multiple: float) -> RepeatScale:
+    """Multiply a temperature; how items of the prefix share their probability stays as it is."""
+    return RepeatScale(scale.temperature * multiple, scale.affinity * multiple)
 
 
 def choose_weights(

@@ -42,17 +42,18 @@ def fit_scales(model: Scorer, valid: SessionStore, protocol: Protocol) -> dict[s
     Returns:
         View -> scale; empty if the protocol has no repeat component or there are no validation targets.
     """
+    return _fit(model, valid, protocol, lambda chunk: scored_views(model, chunk))
 
-    def views(chunk: ScoredChunk) -> Iterator[tuple[str, Tensor]]:
-        summands = model.summands(chunk.parts)
-        yield "score", weighted_sum(summands, model.weights)
-        if len(summands) > 1:
-            yield from chunk.parts.items()
-        if "neighbours" in summands:
-            pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
-            yield "fused", weighted_sum(pair, model.weights)
 
-    return _fit(model, valid, protocol, views)
+def scored_views(model: Scorer, chunk: ScoredChunk) -> Iterator[tuple[str, Tensor]]:
+    """Yield every view of a system with its scores (N, V), each valid until the next one."""
+    summands = model.summands(chunk.parts)
+    yield "score", weighted_sum(summands, model.weights)
+    if len(summands) > 1:
+        yield from chunk.parts.items()
+    if "neighbours" in summands:
+        pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
+        yield "fused", weighted_sum(pair, model.weights)
 
 
 def fit_sum_scales(
@@ -74,7 +75,7 @@ def _fit(model: Scorer, valid: SessionStore, protocol: Protocol, views: Views[K]
         return {}
     samples = valid.prefixes(protocol.targets)
     repeats = repeat_distances(valid)[valid.offsets[samples[:, 0]] + samples[:, 1]] > 0
-    new, repeated = (_spaced(samples[which]) for which in (~repeats, repeats))
+    new, repeated = (evenly_spaced(samples[which], SAMPLES) for which in (~repeats, repeats))
     temperatures = _fit_temperatures(model, valid, protocol, views, new)
     affinities = _fit_affinities(model, valid, protocol, views, repeated, temperatures)
     return {
@@ -82,8 +83,9 @@ def _fit(model: Scorer, valid: SessionStore, protocol: Protocol, views: Views[K]
     }
 
 
-def _spaced(samples: np.ndarray) -> np.ndarray:
-    chosen = np.linspace(0, len(samples) - 1, min(len(samples), SAMPLES)).round().astype(np.int64)
+def evenly_spaced(samples: np.ndarray, most: int) -> np.ndarray:
+    """Return at most ``most`` of the rows, evenly spaced."""
+    chosen = np.linspace(0, len(samples) - 1, min(len(samples), most)).round().astype(np.int64)
     return samples[chosen]
 
 

@@ -18,7 +18,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.errors import InputError
-from alterrec.evaluation.choices import choose_system, choose_weights
+from alterrec.evaluation.choices import choose_scales, choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
 from alterrec.evaluation.scales import fit_scales
 from alterrec.files import file_name, write_json, write_text
@@ -161,7 +161,7 @@ def fit(
     trained_at = time.perf_counter()
     baselines = _baselines(recipe, dataset, protocol, trained, progress)
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
-    fitted.scales = fit_scales(fitted, dataset.valid, protocol)
+    fitted.scales = choose_scales(fitted, dataset.valid, protocol, recipe.schedule.metric)
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
     top = top_items(fitted, dataset.test, protocol, records.top_size(dataset, protocol))
     saved_model.save_model(path, fitted, protocol)
