@@ -12,6 +12,8 @@ from torch import Tensor
 from worlds import NUM_ITEMS, TableScorer, returning_dataset, small_dataset, store_of
 
 from alterrec.data.repeats import BINS, RepeatModel
+from alterrec.evaluation import choices
+from alterrec.evaluation.choices import choose_scales
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.evaluation.scales import fit_scales, fit_sum_scales
 from alterrec.models.base import RepeatScale
@@ -102,10 +104,33 @@ def test_scales_do_not_depend_on_the_memory_budget(budget: int) -> None:
     assert fit_scales(model, store, dataclasses.replace(PROTOCOL, budget_bytes=budget)) == whole
 
 
+def test_a_multiple_of_the_temperature_is_chosen_only_if_it_raises_the_metric(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, store = scorer(2.0, b=2.0 * log_probabilities()), drawn_sessions(0.5)
+    fitted = fit_scales(model, store, PROTOCOL)
+    assert choose_scales(model, store, PROTOCOL, "ndcg@20")["a"] == fitted["a"]
+    # As if the likelihood had been misled: at a low temperature, items of the prefix come too far down.
+    cold = fitted | {"a": RepeatScale(fitted["a"].temperature / 4, fitted["a"].affinity / 4)}
+    hot = fitted | {"a": RepeatScale(fitted["a"].temperature * 4, fitted["a"].affinity * 4)}
+    values = {}
+    for name, scales in {"fitted": fitted, "cold": cold, "hot": hot}.items():
+        monkeypatch.setattr(choices, "fit_scales", lambda *_, scales=scales: scales)
+        chosen = choose_scales(model, store, PROTOCOL, "ndcg@20")
+        assert chosen["b"] == fitted["b"]
+        for each in (scales, chosen):
+            model.scales = each
+            values.setdefault(name, []).append(evaluate(model, store, PROTOCOL).metrics("a")["ndcg@20"])
+    assert values["cold"][1] > values["cold"][0]
+    assert values["hot"][1] >= values["hot"][0]
+    assert values["fitted"][1] == values["fitted"][0]
+
+
 def test_other_rules_need_no_scales() -> None:
     for rule in ("kept", "excluded"):
         protocol = Protocol("every", rule, max_len=50)  # type: ignore[arg-type]
         assert fit_scales(scorer(), drawn_sessions(0.0, sessions=5), protocol) == {}
+        assert choose_scales(scorer(), drawn_sessions(0.0, sessions=5), protocol, "mrr") == {}
         assert fit_sum_scales(scorer(), store_of([]), protocol, [{"a": 1.0}]) == [RepeatScale()]
 
 
