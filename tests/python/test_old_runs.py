@@ -34,6 +34,10 @@ MODELS = ("alterrec", "sasrec")
 def test_an_old_result_is_read(model: str) -> None:
     run = read_run(OLD / model)
     assert (run.result.model, run.result.epochs, len(run.epochs)) == (model, 6, 6)
+    # It wrote a truth value, and did not count both ways.
+    assert (run.result.data.seen, run.result.data.seen_rule) == ("excluded", "auto")
+    assert alterrec.load(OLD / model).seen == "excluded"
+    assert run.result.by_seen == {}
     assert run.settings["model"]["dim"] == 8
     assert all(example.top["score"] for example in run.examples)
     assert len(run.examples) > 3
