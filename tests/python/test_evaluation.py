@@ -12,10 +12,17 @@ from worlds import NUM_ITEMS, TableScorer, returning_dataset, small_dataset, tex
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import RepeatModel, TargetKind
-from alterrec.evaluation.choices import alpha_curves, better_than_default, choose_system, choose_weights
+from alterrec.evaluation.choices import (
+    alpha_curves,
+    better_than_default,
+    choose_scales,
+    choose_system,
+    choose_weights,
+)
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.evaluation.scales import fit_scales
-from alterrec.models.base import Recommender, SessionBatch, Tables
+from alterrec.metrics import metric_values
+from alterrec.models.base import Recommender, RepeatScale, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity
 from alterrec.models.parts import ModelInputs
@@ -87,8 +94,34 @@ def test_the_better_system_is_chosen(seen: str) -> None:
     protocol = repeating(data) if seen == "repeats" else ALL
     worse, better = Popularity(torch.ones(NUM_ITEMS)), ItemKnn.fit(data.train, 0.0, 0.8)
     assert choose_system([worse, better], data.valid, protocol, "ndcg@20") is better
-    assert better.scales == fit_scales(better, data.valid, protocol)
+    assert better.scales == choose_scales(better, data.valid, protocol, "ndcg@20")
     assert bool(better.scales) == (seen == "repeats")
+
+
+def test_the_temperature_of_every_view_has_the_best_metric() -> None:
+    """Against evaluations with each multiple of the fitted temperature, of all targets."""
+    data = returning_dataset(sessions=300)
+    protocol, knn = repeating(data), ItemKnn.fit(data.train, 0.0, 0.8)
+    batch = SessionBatch.of_prefixes(
+        torch.arange(NUM_ITEMS)[:, None], torch.ones(NUM_ITEMS, dtype=torch.long)
+    )
+    near = knn.scores(batch)
+    # The fourth power of the similarities falls faster than probabilities do.
+    model = TableScorer({"a": near, "b": near**4 + 1e-3 * planted().tables["b"]})
+    fitted = fit_scales(model, data.valid, protocol)
+    chosen = choose_scales(model, data.valid, protocol, "ndcg@20")
+    multiples = {view: scale.temperature / fitted[view].temperature for view, scale in chosen.items()}
+    for view, (temperature, affinity) in fitted.items():
+        values = []
+        for multiple in (1.0, 0.25, 0.5, 2.0):
+            model.scales = {view: RepeatScale(temperature * multiple, affinity * multiple)}
+            counts = evaluate(model, data.valid, protocol).views[view]
+            values.append(metric_values(*counts, "ndcg@20"))
+        best = better_than_default(values[0], values[1:])
+        assert multiples[view] == (1.0 if best is None else (0.25, 0.5, 2.0)[best]), view
+        assert chosen[view].affinity == affinity * multiples[view]
+    assert set(multiples.values()) != {1.0}
+    assert choose_scales(model, data.valid, ALL, "ndcg@20") == {}
 
 
 class TwoParts(Recommender):

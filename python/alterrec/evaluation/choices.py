@@ -58,7 +58,7 @@ def choose_scales(
         for view, scores_NV in scored_views(model, chunk):
             for multiple in (1.0, *MULTIPLES):
                 scale = _scaled(scales[view], multiple)
-                counts = count_targets(chunk, {view: scores_NV}, {view: 1.0}, protocol, {view: scale})
+                counts = count_targets(chunk, {view: scores_NV}, {view: 1.0}, protocol, {view: scale}, view)
                 greater, tied = (np.asarray(each.cpu()) for each in counts[view][protocol.seen])
                 values.setdefault((view, multiple), []).append(metric_values(greater, tied, metric))
     chosen = {}

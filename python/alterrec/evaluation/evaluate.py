@@ -211,14 +211,14 @@ def count_targets(
         views: view -> scores (N, V).
         weights: weight of each view in the weighted sum.
         protocol: the rules.
-        scales: scales of the repeat component by view, default temperature 1 and affinity 0.
+        scales: scales of the repeat component by view, default temperature 1 and affinity 0. A single view
+            has the scale of the weighted sum.
         total: name of the weighted sum.
 
     Returns:
         View -> rule -> (greater, tied); the weighted sum is last.
     """
     names = [*views, total]
-    # A single view is the weighted sum, so it has its scale.
     own = [scales.get(name, RepeatScale()) for name in (names if len(views) > 1 else [total, total])]
     matrices = list(views.values())
     if any(scale.affinity for scale in own):
