@@ -271,11 +271,20 @@ impl Scratch {
         if excluded.is_empty() {
             return Ok(());
         }
-        sums.resize(views.rows[0].len(), 0.0);
-        simd::weighted_sum(&views.rows, views.weights, sums);
         own_scores.clear();
+        // A single view of weight 1 is the weighted sum.
+        let alone = views.weights == [1.0] && repeats.log_odds.len() == 1;
+        let alone = alone && repeats.temperatures[0] == repeats.temperatures[1];
+        if !alone {
+            sums.resize(views.rows[0].len(), 0.0);
+            simd::weighted_sum(&views.rows, views.weights, sums);
+        }
         let matrices = views.rows.iter().copied().chain([sums.as_slice()]);
         for (view, (scores, &temperature)) in matrices.zip(repeats.temperatures).enumerate() {
+            if view == 1 && alone {
+                own_scores.extend_from_within(..own.len());
+                continue;
+            }
             if view == 0 || repeats.log_odds.len() > 1 {
                 own_items(row, seen, repeats.of_view(view).row(row), own)?;
             }

@@ -219,17 +219,20 @@ def count_targets(
         View -> rule -> (greater, tied); the weighted sum is last.
     """
     names = [*views, total]
-    own = [scales.get(name, RepeatScale()) for name in (names if len(views) > 1 else [total, total])]
-    matrices = list(views.values())
+    # A single view is the weighted sum, so it has its scale.
+    scaled = names if len(views) > 1 else [total]
+    own = [scales.get(name, RepeatScale()) for name in scaled]
+    matrices = list(views.values()) if len(views) > 1 else []
     if any(scale.affinity for scale in own):
         matrices.append(weighted_sum(views, weights))
+    odds = protocol.log_odds(chunk.seen_NL, matrices, own)
     counts = seen_target_counts(
         list(views.values()),
         [weights[name] for name in views],
         chunk.targets_N,
         chunk.seen_NL,
-        log_odds=protocol.log_odds(chunk.seen_NL, matrices, own),
-        temperatures=[scale.temperature for scale in own],
+        log_odds=odds if odds is None or len(views) > 1 else odds.reshape(chunk.seen_NL.shape),
+        temperatures=[scale.temperature for scale in own] * (1 if len(views) > 1 else 2),
     )
     by_rule: dict[SeenItems, Any] = {"kept": counts.kept, "excluded": counts.excluded}
     if counts.repeats is not None:
