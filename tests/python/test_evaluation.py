@@ -176,7 +176,7 @@ def test_the_curve_over_alpha_is_the_sum_at_each_weight(seen: str) -> None:
     torch.manual_seed(0)
     model = build_model(resolve("independent", ["paper"], {"model.dim": 8}), items).eval()
     protocol = repeating(data, "last") if seen == "repeats" else Protocol("last", seen="kept", max_len=50)
-    curves = alpha_curves(model, data.valid, data.test, protocol)
+    curves = alpha_curves(model, data.valid, data.test, protocol, "ndcg@20")
     for curve, store in zip(curves, (data.valid, data.test), strict=True):
         assert list(curve) == [round(0.1 * step, 1) for step in range(11)]
         model.weights |= {"id": 0.3, "text": 0.7}

@@ -8,7 +8,15 @@ from typing import TypeVar
 import numpy as np
 
 from alterrec.evaluation.evaluate import Counts, Protocol, count_targets, evaluate, score_chunks
-from alterrec.evaluation.scales import evenly_spaced, fit_scales, fit_sum_scales, scored_views
+from alterrec.evaluation.scales import (
+    K,
+    Views,
+    evenly_spaced,
+    fit_scales,
+    fit_sum_scales,
+    scored_sums,
+    scored_views,
+)
 from alterrec.metrics import metric_values, metrics
 from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.sessions import SessionStore
@@ -20,7 +28,7 @@ NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 # Multiples of a fitted temperature that are tried, and on how many validation targets.
 MULTIPLES = (0.25, 0.5, 2.0)
-SCALE_SAMPLES = 2048
+SCALE_SAMPLES = 1024
 
 S = TypeVar("S", bound=Scorer)
 
@@ -42,30 +50,54 @@ def choose_system(candidates: Iterable[S], valid: SessionStore, protocol: Protoc
 def choose_scales(
     model: Scorer, valid: SessionStore, protocol: Protocol, metric: str
 ) -> dict[str, RepeatScale]:
-    """Fit the scales of every view, then choose its temperature by a metric.
+    """Fit the scales of every view, then choose their temperatures by a metric.
 
     The likelihood assumes that probabilities fall exponentially with scores. Scores of neighbour methods do
     not: for V-SKNN on the built-in catalogue, a quarter of the fitted temperature raises NDCG@20 from 17.6 to
-    18.6. Multiples of the temperature are therefore tried. One replaces it only if its paired gain on
+    18.7. Multiples of the temperature are therefore tried. One replaces it only if its paired gain on
     validation exceeds its standard error.
+
+    Returns:
+        View -> scale; empty if the protocol has no repeat component or there are no validation targets.
     """
     scales = fit_scales(model, valid, protocol)
-    if not scales:
-        return scales
+    return _checked(scales, model, valid, protocol, metric, lambda chunk: scored_views(model, chunk))
+
+
+def choose_sum_scales(
+    model: Scorer, valid: SessionStore, protocol: Protocol, metric: str, rows: list[dict[str, float]]
+) -> list[RepeatScale]:
+    """Choose the scale of the weighted sum for each row of weights, as :func:`choose_scales` does."""
+    scales = dict(enumerate(fit_sum_scales(model, valid, protocol, rows)))
+    views = scored_sums(model, rows)
+    return list(_checked(scales, model, valid, protocol, metric, views).values())
+
+
+def _checked(
+    scales: dict[K, RepeatScale],
+    model: Scorer,
+    valid: SessionStore,
+    protocol: Protocol,
+    metric: str,
+    views: Views[K],
+) -> dict[K, RepeatScale]:
+    """Return the scales with temperatures replaced by multiples that are better on validation."""
     samples = evenly_spaced(valid.prefixes(protocol.targets), SCALE_SAMPLES)
-    values: dict[tuple[str, float], list[np.ndarray]] = {}
+    if protocol.repeats is None or not len(samples) or not scales:
+        return scales
+    values: dict[tuple[K, float], list[np.ndarray]] = {}
     for chunk in score_chunks(model, valid, samples, protocol):
-        for view, scores_NV in scored_views(model, chunk):
+        for key, scores_NV in views(chunk):
             for multiple in (1.0, *MULTIPLES):
-                scale = _scaled(scales[view], multiple)
-                counts = count_targets(chunk, {view: scores_NV}, {view: 1.0}, protocol, {view: scale}, view)
-                greater, tied = (np.asarray(each.cpu()) for each in counts[view][protocol.seen])
-                values.setdefault((view, multiple), []).append(metric_values(greater, tied, metric))
+                own = {"score": _scaled(scales[key], multiple)}
+                counts = count_targets(chunk, {"view": scores_NV}, {"view": 1.0}, protocol, own)
+                greater, tied = (np.asarray(each.cpu()) for each in counts["score"][protocol.seen])
+                values.setdefault((key, multiple), []).append(metric_values(greater, tied, metric))
     chosen = {}
-    for view, scale in scales.items():
-        default, *others = (np.concatenate(values[view, multiple]) for multiple in (1.0, *MULTIPLES))
+    for key, scale in scales.items():
+        default, *others = (np.concatenate(values[key, multiple]) for multiple in (1.0, *MULTIPLES))
         best = better_than_default(default, others)
-        chosen[view] = scale if best is None else _scaled(scale, MULTIPLES[best])
+        chosen[key] = scale if best is None else _scaled(scale, MULTIPLES[best])
     return chosen
 
 
@@ -123,14 +155,14 @@ def _chosen(
     rows: list[dict[str, float]],
 ) -> dict[str, float]:
     tried = [dict(default), *rows]
-    counts = _counts(model, valid, protocol, tried, fit_sum_scales(model, valid, protocol, tried))
+    counts = _counts(model, valid, protocol, tried, choose_sum_scales(model, valid, protocol, metric, tried))
     values = [metric_values(greater, tied, metric) for greater, tied in counts]
     best = better_than_default(values[0], values[1:])
     return dict(default) if best is None else rows[best]
 
 
 def alpha_curves(
-    model: Recommender, valid: SessionStore, test: SessionStore, protocol: Protocol
+    model: Recommender, valid: SessionStore, test: SessionStore, protocol: Protocol, metric: str
 ) -> list[dict[float, dict[str, float]]]:
     """Compute metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7).
 
@@ -138,7 +170,7 @@ def alpha_curves(
         Alpha -> metrics, on validation and on test.
     """
     rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
-    scales = fit_sum_scales(model, valid, protocol, rows)
+    scales = choose_sum_scales(model, valid, protocol, metric, rows)
     return [
         {
             alpha: metrics(*counts, protocol.metrics) if len(counts[0]) else {}

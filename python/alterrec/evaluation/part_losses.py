@@ -27,7 +27,7 @@ def fixed_samples(store: SessionStore, most: int = SAMPLES, *, repeats: bool = T
     """At most ``most`` pairs (session, position) from evenly spaced sessions, the same for every model.
 
     Each session gives one prefix, whose length is drawn with the session's number as seed. Without
-    ``repeats``, pairs whose target repeats an item of the prefix are left out, as in training.
+    ``repeats``, pairs whose target repeats an item of the prefix are left out.
 
     Example:
         >>> store = SessionStore.from_arrays([0, 0, 1, 2, 2], [4, 2, 3, 1, 0])

@@ -60,14 +60,19 @@ def fit_sum_scales(
     model: Scorer, valid: SessionStore, protocol: Protocol, rows: list[dict[str, float]]
 ) -> list[RepeatScale]:
     """Fit the scale of the weighted sum for each row of weights; see :func:`fit_scales`."""
+    found = _fit(model, valid, protocol, scored_sums(model, rows))
+    return [found.get(number, RepeatScale()) for number in range(len(rows))]
+
+
+def scored_sums(model: Scorer, rows: list[dict[str, float]]) -> Views[int]:
+    """Return a function that yields the weighted sum (N, V) of each row of weights."""
 
     def views(chunk: ScoredChunk) -> Iterator[tuple[int, Tensor]]:
         summands = model.summands(chunk.parts)
         for number, weights in enumerate(rows):
             yield number, weighted_sum(summands, weights)
 
-    found = _fit(model, valid, protocol, views)
-    return [found.get(number, RepeatScale()) for number in range(len(rows))]
+    return views
 
 
 def _fit(model: Scorer, valid: SessionStore, protocol: Protocol, views: Views[K]) -> dict[K, RepeatScale]:

@@ -189,7 +189,7 @@ def fit(
         repeats=records.repeat_summary(fitted, protocol, longest),
         groups={"test": records.popularity_groups(dataset, ranks["test"])},
         fusion=records.fusion_weights(fitted),
-        alphas=records.alpha_metrics(fitted, dataset, protocol),
+        alphas=records.alpha_metrics(fitted, dataset, protocol, recipe.schedule.metric),
         parameters=records.num_parameters(fitted),
         baselines={
             name: {split: by_rule[seen] for split, by_rule in by_split.items()}

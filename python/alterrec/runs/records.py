@@ -97,11 +97,11 @@ def fusion_weights(model: Scorer) -> dict[str, float]:
     return {"alpha": model.weights["id"], **neighbours}
 
 
-def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol) -> list[AlphaMetrics]:
+def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol, metric: str) -> list[AlphaMetrics]:
     """Measure the sum of ID and text by the weight of ID; empty unless each has a network."""
     if not isinstance(model, Recommender) or set(model.networks) != {"id", "text"}:
         return []
-    valid, test = alpha_curves(model, dataset.valid, dataset.test, protocol)
+    valid, test = alpha_curves(model, dataset.valid, dataset.test, protocol, metric)
     return [AlphaMetrics(alpha, valid[alpha], test[alpha]) for alpha in valid]
 
 

@@ -181,8 +181,8 @@ class Trainer:
         fingerprint: fingerprint of the data, stored in the checkpoint: a run can be resumed only with the
             same data.
         seen: rule for the items of a prefix, as in evaluation. Unless they are ``kept``, they are no
-            candidates of the loss. With ``repeats``, targets that repeat one are not trained: their
-            probability is counted, so it has no gradient.
+            candidates of the loss. With ``data.exclude_seen = "auto"``, targets that repeat one are not
+            trained: their probability is counted, so it has no gradient.
         score_rows: number of samples whose scores are in memory at a time.
         clock: measures the time of each part of a step.
         listen: called with every progress event.
@@ -346,11 +346,12 @@ class Trainer:
             # Prefixes are bucketed by length, so encoders that read prefixes see little padding.
             layout="padded" if step.network.reads_prefixes or phase.objective != "next" else "by_session",
         )
+        drops_repeats = self.seen != "kept" and recipe.data.exclude_seen == "auto"
         losses, samples = [], 0
         clock.start()
         for number, batch in enumerate(batches, start=1):
             clock.lap("waiting for data")
-            if self.seen == "repeats" and phase.objective == "next":
+            if drops_repeats and phase.objective == "next":
                 batch = without_repeated_targets(batch)
             if not len(batch.targets):
                 continue
