@@ -343,15 +343,14 @@ def recommend_items(
 def _best(
     total_NV: Tensor, seen_NL: Tensor, k: int, protocol: Protocol, scales: Mapping[str, RepeatScale]
 ) -> Counts:
-    """Return ids and scores (N, k) of the best items."""
+    """Return ids and scores (N, k) of the best items; may overwrite the scores."""
     scale = scales.get("score", RepeatScale())
     odds = protocol.log_odds(seen_NL, [total_NV], [scale])
     if odds is not None:
         seen_scores_NL = repeat_scores(total_NV, seen_NL, odds.reshape(seen_NL.shape), scale.temperature)
-        # An additional column takes the padding.
-        wide_NV = torch.nn.functional.pad(total_NV, (0, 1))
-        places_NL = torch.where(seen_NL < 0, total_NV.shape[1], seen_NL)
-        total_NV = wide_NV.scatter_(1, places_NL, seen_scores_NL)[:, :-1].contiguous()
+        # In place: another matrix of this size would exceed the memory plan.
+        row_X, place_X = (seen_NL >= 0).nonzero(as_tuple=True)
+        total_NV[row_X, seen_NL[row_X, place_X]] = seen_scores_NL[row_X, place_X]
     found = top_ranked(total_NV, k, exclude=seen_NL if protocol.seen == "excluded" else None)
     return _numpy(found[0]), _numpy(found[1])
 
