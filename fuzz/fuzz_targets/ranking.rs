@@ -112,7 +112,8 @@ fn check(input: &Input) {
             alterrec_core::matrix::Matrix::new(view, case.rows(), case.columns)
                 .expect("the shape of the case")
         });
-        let fused = fused_target_counts(&views, &[0.25, -1.5], &case.targets, exclude, rule, threads).unwrap();
+        let fused =
+            fused_target_counts(&views, &[0.25, -1.5], &case.targets, exclude, rule, threads).unwrap();
         for (place, scores) in [&finite, &mirrored, &sum].into_iter().enumerate() {
             let part: Vec<[i64; 2]> = fused.iter().skip(place).step_by(3).copied().collect();
             assert_eq!(part, case.counts(scores, rule));
