@@ -11,6 +11,7 @@ from alterrec.evaluation.evaluate import Counts, Protocol, count_targets, evalua
 from alterrec.evaluation.scales import (
     K,
     Views,
+    better_than_default,
     evenly_spaced,
     fit_scales,
     fit_sum_scales,
@@ -122,28 +123,6 @@ def choose_weights(
         rows = [weights | {"neighbours": weight} for weight in NEIGHBOUR_WEIGHTS]
         weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
     return {name: weights[name] for name in (*model.weights, *(["neighbours"] if model.neighbours else []))}
-
-
-def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
-    """Return the index of the best of ``others`` if its mean gain exceeds the standard error of the gain.
-
-    Args:
-        default_N: metric of each sample with the default.
-        others: the same with each other setting.
-
-    Returns:
-        An index, or None to keep the default.
-
-    Example:
-        >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
-        0
-    """
-    if len(default_N) < 2 or not others:
-        return None
-    gains = [values - default_N for values in others]
-    best = int(np.argmax([gain.mean() for gain in gains]))
-    error = gains[best].std(ddof=1) / np.sqrt(len(default_N))
-    return best if gains[best].mean() > error else None
 
 
 def _chosen(

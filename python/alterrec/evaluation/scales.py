@@ -9,7 +9,7 @@ Legend: N samples, V items, L places of a prefix, G temperatures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -140,14 +140,34 @@ def _fit_affinities(
                 protocol.repeats.log_shares(seen_NL, own_NL, affinity)[chosen_NL] for affinity in AFFINITIES
             ]
             found.setdefault(key, []).append(np.stack(shares, 1))
-    return {key: _best_affinity(np.concatenate(rows)) for key, rows in found.items()}
+    fitted = {}
+    for key, rows in found.items():
+        default, *others = np.concatenate(rows).T
+        best = better_than_default(default, others)
+        fitted[key] = AFFINITIES[0 if best is None else best + 1]
+    return fitted
 
 
-def _best_affinity(likelihoods_NA: np.ndarray) -> float:
-    gains = likelihoods_NA[:, 1:] - likelihoods_NA[:, :1]
-    best = int(gains.mean(0).argmax())
-    error = gains[:, best].std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-    return AFFINITIES[best + 1] if gains[:, best].mean() > error else 0.0
+def better_than_default(default_N: np.ndarray, others: Sequence[np.ndarray]) -> int | None:
+    """Return the index of the best of ``others`` if its mean gain exceeds the standard error of the gain.
+
+    Args:
+        default_N: metric, or log-likelihood, of each sample with the default.
+        others: the same with each other setting.
+
+    Returns:
+        An index, or None to keep the default.
+
+    Example:
+        >>> better_than_default(np.array([0.0, 0.1]), [np.array([0.3, 0.5]), np.array([0.1, 0.0])])
+        0
+    """
+    if len(default_N) < 2 or not others:
+        return None
+    gains = [values - default_N for values in others]
+    best = int(np.argmax([gain.mean() for gain in gains]))
+    error = gains[best].std(ddof=1) / np.sqrt(len(default_N))
+    return best if gains[best].mean() > error else None
 
 
 def _spread(scores_V: np.ndarray) -> float:
