@@ -95,10 +95,21 @@ def test_the_pages_are_found_and_have_examples() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
-    files = [link for link in links if "://" not in link]
-    assert not [link for link in files if not (page.parent / link).exists()]
+def test_links_to_files_and_headings_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)", page.read_text("utf-8"))
+    local = [link.partition("#") for link in links if "://" not in link]
+    assert not [file for file, _, _ in local if not (page.parent / file).exists()]
+    assert not [
+        f"{file}#{anchor}"
+        for file, _, anchor in local
+        if anchor and anchor not in anchors(page.parent / file if file else page)
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which links refer to the headings of a page, formed as GitHub does."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("name", MODULES)

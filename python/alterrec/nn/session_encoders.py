@@ -41,7 +41,7 @@ class Mean(SessionEncoder):
 class Recency(SessionEncoder):
     """A weighted mean with one learned weight for each distance from the end of the prefix.
 
-    On Online Retail it is as good as a 2-layer Transformer, in a third of the time (docs/results.md).
+    On Online Retail it is as good as a Transformer, in a fifth of the time (docs/decisions.md).
 
     Example:
         >>> table = torch.tensor([[1.0], [3.0]])
