@@ -33,6 +33,7 @@ ONE_SEED = (
     "core",
     "unisrec",
     "popularity",
+    "recent_popularity",
     "itemknn",
     "vsknn",
 )

@@ -70,7 +70,9 @@ class RunSettings(SettingsTable):
         "evaluation is always float32",
     )
     compile: bool = Field(default=False, description="compile session encoders with torch.compile")
-    baselines: bool = Field(default=True, description="also measure popularity, item-kNN and V-SKNN")
+    baselines: bool = Field(
+        default=True, description="also measure the systems without training: popularity, item-kNN and others"
+    )
     report: bool = Field(
         default=True, description="write report.html, which also shows the other runs of the folder"
     )

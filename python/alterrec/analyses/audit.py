@@ -86,8 +86,10 @@ def audit(
     Example:
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> found = audit(synthetic_dataset(items=300, sessions=900))
-        >>> list(found.baselines)
-        ['popularity', 'last item', 'item-kNN', 'V-SKNN', 'text neighbours', 'item-kNN + text']
+        >>> list(found.baselines)[:4]
+        ['popularity', 'recent popularity', 'last item', 'item-kNN']
+        >>> list(found.baselines)[4:]
+        ['V-SKNN', 'text neighbours', 'item-kNN + text']
     """
     source = DataSource(data, columns or {}, drop_unknown, format)
     dataset = source.read(resolve(UNTRAINED[0]))

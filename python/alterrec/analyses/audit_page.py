@@ -347,9 +347,10 @@ CHECKS_NOTE = (
     "Fine: nothing to do. A copy is a session with the same items in the same order."
 )
 BASELINES_NOTE = (
-    "These systems train no network. Last item uses co-occurrence with the last item only, and item-kNN "
-    "with all items of the session. Text neighbours recommends the items whose texts are nearest to that of "
-    "the last item. A trained system should be better than all of them."
+    "These systems train no network. Recent popularity counts the last days of training only. Last item uses "
+    "co-occurrence with the last item only, and item-kNN with all items of the session. Text neighbours "
+    "recommends the items whose texts are nearest to that of the last item. A trained system should be "
+    "better than all of them."
 )
 OTHER_RULES = (
     "this is the rule of the figures and of the first table. The second table has NDCG@20 of the same scores "

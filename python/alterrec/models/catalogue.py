@@ -336,6 +336,13 @@ MODELS: dict[str, Entry] = {
     "popularity": Entry(
         "most frequent items first", "neighbours.Popularity", networks=(), items=(), quick=True
     ),
+    "recent_popularity": Entry(
+        "items that were most frequent in the last days of training",
+        "neighbours.RecentPopularity",
+        networks=(),
+        items=(),
+        quick=True,
+    ),
     "itemknn": Entry(
         "items that share sessions with items of the prefix",
         "neighbours.ItemKnn",

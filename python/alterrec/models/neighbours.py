@@ -1,4 +1,4 @@
-"""Systems without training: popularity, item-kNN, V-SKNN and text neighbours."""
+"""Systems without training: popularity, recent popularity, item-kNN, V-SKNN and text neighbours."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alterrec._core import ItemNeighbours, SessionNeighbours
 from alterrec.models.base import RepeatScale, SessionBatch, Tables
 from alterrec.sessions import SessionStore
+
+# Recent popularity counts the last days of training, or a last share if times have no known unit.
+RECENT_DAYS = (7, 1, 3, 30)
+RECENT_SHARES = (1 / 10, 1 / 30, 1 / 3)
+# Seconds since 1970 at the beginning of 1990 and of 2100.
+YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
 
 
 class Untrained(ABC):
@@ -67,6 +74,60 @@ class Popularity(Untrained):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         return cls(tensors["counts"])
+
+
+class RecentPopularity(Popularity):
+    """Items by their number of interactions in the last part of training.
+
+    The part is the last 7 days before the last interaction of training; on validation, 1, 3 and 30 days are
+    tried too. If the sessions have no timestamps, or timestamps in an unknown unit such as ranks, it is the
+    last tenth of the interactions, and a thirtieth and a third are tried. Interactions are ordered by their
+    timestamps, and without them by the place of their session in the data. Items that were equally frequent
+    in the part are ordered by their number of interactions in the whole training data.
+
+    Example:
+        >>> days = np.array([20_000, 20_001, 20_009, 20_010]) * 86_400
+        >>> store = SessionStore.from_arrays([0, 0, 1, 1], [0, 0, 1, 2], timestamps=days, num_items=4)
+        >>> week = next(RecentPopularity.candidates(store))
+        >>> week.scores(SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1])))
+        tensor([[0.4000, 1.2000, 1.2000, 0.0000]])
+    """
+
+    @classmethod
+    def candidates(cls, train: SessionStore) -> Iterator[Self]:
+        counts_V = train.item_counts()
+        below_one_V = counts_V / (train.num_interactions + 1)
+        for items in _recent_items(train):
+            yield cls(torch.from_numpy(np.bincount(items, minlength=train.num_items) + below_one_V))
+
+
+def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
+    """Yield the items of the interactions that are recent, once for each definition of recent."""
+    items, times = train.items, train.timestamps
+    if times is not None:
+        order = np.argsort(times, kind="stable")
+        items, times = items[order], times[order]
+    day = None if times is None or not len(times) else units_per_day(int(times[-1]))
+    if times is None or day is None:
+        for share in RECENT_SHARES:
+            yield items[len(items) - round(share * len(items)) :]
+    else:
+        for days in RECENT_DAYS:
+            yield items[times > times[-1] - days * day]
+
+
+def units_per_day(time: int) -> int | None:
+    """Return the length of a day in the unit of a timestamp; None if the unit is unknown.
+
+    The timestamp is read as seconds, milliseconds, microseconds or nanoseconds since 1970. Only one of these
+    units places it between 1990 and 2100, if any does.
+
+    Example:
+        >>> units_per_day(1_700_000_000), units_per_day(1_700_000_000_000), units_per_day(188_259)
+        (86400, 86400000, None)
+    """
+    units = (10**power for power in (0, 3, 6, 9))
+    return next((86_400 * unit for unit in units if YEAR_1990 <= time // unit < YEAR_2100), None)
 
 
 class ItemKnn(Untrained):

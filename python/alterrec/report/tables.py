@@ -22,7 +22,12 @@ VIEW_NAMES = {
 # Reports say whether the right item is among this many.
 FIRST_ITEMS = 20
 HEADLINE = f"hits@{FIRST_ITEMS}"
-BASELINE_NAMES = {"popularity": "popularity", "itemknn": "item-kNN", "vsknn": "V-SKNN"}
+BASELINE_NAMES = {
+    "popularity": "popularity",
+    "recent_popularity": "recent popularity",
+    "itemknn": "item-kNN",
+    "vsknn": "V-SKNN",
+}
 
 
 def percent(share: float | None) -> str:
