@@ -15,6 +15,8 @@ pub mod keys;
 mod log_sums;
 pub mod losses;
 pub mod matrix;
+mod mixture_passes;
+pub mod mixtures;
 pub mod neighbours;
 mod passes;
 pub mod prefixes;

@@ -7,6 +7,7 @@ use crate::keys::{Bracket, Kept, Span, Split, Tally, key_score, score_key};
 use std::ops::RangeInclusive;
 
 pub(crate) use crate::log_sums::add_exponentials;
+pub(crate) use crate::mixture_passes::{log_mixture, peak, powers, unmark};
 
 /// Marks the scores inside a bracket.
 #[inline(always)]

@@ -116,6 +116,24 @@ compiled!(
     /// [`passes::scale`] on the instruction set in use.
     scale(values: &mut [f32], factor: f32) -> ()
 );
+
+compiled!(
+    /// [`passes::unmark`] on the instruction set in use.
+    unmark(scores: &mut [f32], marks: &[u8]) -> ()
+);
+compiled!(
+    /// [`passes::peak`] on the instruction set in use.
+    peak(scores: &[f32]) -> f32
+);
+compiled!(
+    /// [`passes::powers`] on the instruction set in use.
+    powers(scores: &mut [f32], most: f32) -> f64
+);
+compiled!(
+    /// [`passes::log_mixture`] on the instruction set in use.
+    log_mixture(views: &[&[f32]], weights: &[f32], out: &mut [f32]) -> ()
+);
+
 compiled!(
     /// [`passes::copy_padded`] on the instruction set in use.
     copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i64, out: &mut [i64]) -> ()

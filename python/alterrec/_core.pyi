@@ -18,12 +18,14 @@ __all__ = [
     "fused_target_counts",
     "instruction_sets",
     "log_normaliser",
+    "mixture_scores",
     "rank_window",
     "rank_window_bits",
     "rank_window_mask",
     "repeat_scores",
     "seen_target_counts",
     "session_graphs",
+    "softmax",
     "target_counts",
     "top_ranked",
     "transition_graph",
@@ -242,6 +244,23 @@ def cross_entropy(
     threads: int | None,
 ) -> NDArray[np.float64]:
     """Return the loss of each row and overwrite the scores with factor times the gradient."""
+
+def softmax(
+    scores: NDArray[np.float32],
+    exclude: NDArray[np.int64],
+    candidates: NDArray[np.uint8] | None,
+    threads: int | None,
+) -> NDArray[np.float64]:
+    """Overwrite the scores with their softmax over the candidates and return the logsumexp of each row."""
+
+def mixture_scores(
+    probabilities: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    threads: int | None,
+    out: NDArray[np.float32],
+) -> None:
+    """Fill out with the logarithms of the weighted sums of rows of probabilities, (N, V)."""
 
 def top_ranked(
     scores: NDArray[np.float32],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -17,6 +18,8 @@ Ids: TypeAlias = "NDArray[Any] | torch.Tensor | Sequence[Any]"
 ExcludedTarget = Literal["missed", "ranked"]
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 
+# False in `ranking.unchecked`.
+checks: ContextVar[bool] = ContextVar("checks", default=True)
 _threads: int | None = None
 
 
@@ -75,6 +78,16 @@ def as_float32(values: Any) -> NDArray[np.float32]:
     # A value beyond float32 becomes infinite, as in torch.
     with np.errstate(over="ignore"):
         return np.require(values, np.float32, ["C", "A"])
+
+
+def overwritable(argument: str, values: Any) -> NDArray[np.float32]:
+    """Return the memory of a float32 matrix on the CPU, which the caller wants to be overwritten."""
+    matrix = values.detach().numpy() if is_tensor(values) else values
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
+        raise ValueError(
+            f"{argument} is not a writeable float32 matrix in C order; it is overwritten, so pass such a copy"
+        )
+    return matrix
 
 
 def as_integers(argument: str, values: Any) -> NDArray[Any]:

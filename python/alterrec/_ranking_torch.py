@@ -1,6 +1,7 @@
 """The functions of `alterrec.ranking` in torch, for scores on a device.
 
-Results equal those of the Rust core bit for bit. Shapes: B rows, V items, E excluded ids per row.
+Ids, counts and bits equal those of the Rust core; losses and probabilities agree up to rounding.
+Shapes: B rows, V items, E excluded ids per row, N mixtures of J rows.
 """
 
 from __future__ import annotations
@@ -202,6 +203,54 @@ def cross_entropy_(
     scores.mul_(factor * weights_P.sum() / sum_B1)
     scores.scatter_add_(1, positives_BP, (-factor * weights_P).expand_as(own_BP))
     return (sum_B1.log() + most_B1 - own_BP) @ weights_P
+
+
+def softmax_(scores: Tensor, exclude: Any, candidates: Tensor | None, check: bool) -> Tensor:
+    if candidates is not None:
+        marks = torch.as_tensor(candidates, device=scores.device)
+        scores.masked_fill_(~unpack_bits(marks, scores.shape[1]), -torch.inf)
+    if exclude is not None:
+        ids = torch.as_tensor(exclude, device=scores.device).to(torch.int64)
+        scores.masked_fill_((_excluded if check else _mask)(scores, ids), -torch.inf)
+    if scores.shape[1] == 0:
+        return torch.full((len(scores),), -torch.inf, dtype=torch.float64, device=scores.device)
+    most_B1 = scores.amax(1, keepdim=True)
+    # So that -inf minus this is not NaN.
+    most_B1.masked_fill_(most_B1.isneginf(), 0.0)
+    sum_B1 = scores.sub_(most_B1).exp_().sum(1, keepdim=True, dtype=torch.float64)
+    scores.div_(sum_B1.masked_fill(sum_B1 == 0, 1.0))
+    return (most_B1.double() + sum_B1.log())[:, 0]
+
+
+def mixture_scores(probabilities: Tensor, rows: Any, weights: Any, out: Tensor | None) -> Tensor:
+    rows_NJ = torch.as_tensor(rows, device=probabilities.device).to(torch.int64)
+    weights_NJ = torch.as_tensor(weights, device=probabilities.device)
+    _check_mixture(len(probabilities), rows_NJ, weights_NJ)
+    if out is None:
+        out = probabilities.new_empty((len(rows_NJ), probabilities.shape[1]), dtype=torch.float32)
+    out.zero_()
+    for rows_N, weights_N in zip(rows_NJ.T, weights_NJ.T, strict=True):
+        (places,) = (rows_N >= 0).nonzero(as_tuple=True)
+        # One column at a time, because (N, J, V) products do not fit the memory.
+        out[places] += weights_N[places, None] * probabilities[rows_N[places]].float()
+    return out.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+
+
+def _check_mixture(num_rows: int, rows_NJ: Tensor, weights_NJ: Tensor) -> None:
+    wrong = ((rows_NJ < -1) | (rows_NJ >= num_rows)).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise ValueError(
+            f"rows: row {row} has the number {int(rows_NJ[row, column])}; expected 0 to {num_rows - 1} "
+            f"(probabilities has {num_rows} rows), or -1 as padding"
+        )
+    fine_NJ = (rows_NJ == -1) | ((weights_NJ >= 0) & weights_NJ.isfinite())
+    if not fine_NJ.all():
+        row, column = (~fine_NJ).nonzero()[0].tolist()
+        raise ValueError(
+            f"weights: row {row}, column {column} is {float(weights_NJ[row, column])}; "
+            "expected a finite number that is not negative"
+        )
 
 
 def _share(own_BP: Tensor, weights_P: Tensor, sum_B1: Tensor, most_B1: Tensor) -> Tensor:

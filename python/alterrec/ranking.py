@@ -22,8 +22,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
 
 import numpy as np
 
@@ -36,6 +34,7 @@ from alterrec._ranking_arguments import (
     as_integers,
     at_most,
     check_length,
+    checks,
     default_threads,
     draw_arguments,
     excluded_ids,
@@ -45,6 +44,7 @@ from alterrec._ranking_arguments import (
     matrix_shape,
     natural,
     on_device,
+    overwritable,
     rank_range,
     set_threads,
     target_ids,
@@ -52,6 +52,7 @@ from alterrec._ranking_arguments import (
     view_shape,
     view_weights,
 )
+from alterrec._ranking_mixtures import mixture_scores, softmax_
 from alterrec._ranking_seen import SeenCounts, in_torch, log_normaliser, repeat_scores, seen_target_counts
 
 __all__ = [
@@ -59,19 +60,19 @@ __all__ = [
     "cross_entropy_",
     "fused_target_counts",
     "log_normaliser",
+    "mixture_scores",
     "rank_window",
     "rank_window_bits",
     "rank_window_mask",
     "repeat_scores",
     "seen_target_counts",
     "set_threads",
+    "softmax_",
     "target_counts",
     "top_ranked",
     "unchecked",
     "uniform_items",
 ]
-
-_checks: ContextVar[bool] = ContextVar("checks", default=True)
 
 
 @contextmanager
@@ -86,11 +87,11 @@ def unchecked() -> Iterator[None]:
         ...     rank_window(np.array([[0.1, 0.9]], dtype=np.float32), 0, 1)
         array([[1]])
     """
-    token = _checks.set(False)
+    token = checks.set(False)
     try:
         yield
     finally:
-        _checks.reset(token)
+        checks.reset(token)
 
 
 def rank_window(
@@ -144,7 +145,7 @@ def rank_window(
         if draw is not None:
             _core.window_positions(draw, stop - start, count, ids)
         positions = None if draw is None else ids
-        return in_torch("rank_window", scores, start, stop, excluded, positions, _checks.get())
+        return in_torch("rank_window", scores, start, stop, excluded, positions, checks.get())
     _core.rank_window(as_float32(scores), start, stop, excluded, draw, count, ids)
     return like(scores, ids)
 
@@ -163,7 +164,7 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("rank_window_mask", scores, start, stop, excluded, _checks.get())
+        return in_torch("rank_window_mask", scores, start, stop, excluded, checks.get())
     mask = np.empty((num_rows, num_items), np.bool_)
     _core.rank_window_mask(as_float32(scores), start, stop, excluded, default_threads(), mask)
     return like(scores, mask)
@@ -184,7 +185,7 @@ def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("rank_window_bits", scores, start, stop, excluded, _checks.get())
+        return in_torch("rank_window_bits", scores, start, stop, excluded, checks.get())
     bits = np.empty((num_rows, -(-num_items // 8)), np.uint8)
     _core.rank_window_bits(as_float32(scores), start, stop, excluded, default_threads(), bits)
     return like(scores, bits)
@@ -210,7 +211,7 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     k = at_most("k", natural("k", k), num_items, "scores", "candidates (columns)")
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("top_ranked", scores, k, excluded, _checks.get())
+        return in_torch("top_ranked", scores, k, excluded, checks.get())
     matrix = as_float32(scores)
     ids = np.empty((num_rows, k), np.int64)
     _core.top_ranked(matrix, k, excluded, default_threads(), ids)
@@ -343,12 +344,7 @@ def cross_entropy_(
     if is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32):
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
         return in_torch("cross_entropy_", scores, positives, weights, candidates, left_out, each, factor)
-    given: Any = scores
-    matrix = given.detach().numpy() if is_tensor(given) else given
-    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
-        raise ValueError(
-            "scores is not a writeable float32 matrix in C order; it is overwritten, so pass such a copy"
-        )
+    matrix = overwritable("scores", scores)
     ids = as_integers("positives", positives)
     if ids.ndim != 2 or len(ids) != num_rows:
         raise ValueError(f"positives has shape {ids.shape}; expected ({num_rows}, P), ids for each row")

@@ -4,6 +4,7 @@ use crate::draws::{self, Draw};
 use crate::instructions::{self, Instructions};
 use crate::losses::{self, Candidates, Supervision};
 use crate::matrix::Matrix;
+use crate::mixtures;
 use crate::ranks::{self, Counts, ExcludedTarget};
 use crate::repeats::{self, Repeats};
 use crate::select;
@@ -140,6 +141,38 @@ fn cross_entropy<'py>(
 enum Negatives<'py> {
     Ids(PyReadonlyArray2<'py, i64>),
     Bits(PyReadonlyArray2<'py, u8>),
+}
+
+/// Overwrite the scores with their softmax and return the logsumexp of each row.
+#[pyfunction]
+#[pyo3(signature = (scores, exclude, candidates, threads))]
+fn softmax<'py>(
+    py: Python<'py>,
+    mut scores: PyReadwriteArray2<'py, f32>,
+    exclude: PyReadonlyArray2<'py, i64>,
+    candidates: Option<PyReadonlyArray2<'py, u8>>,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let (exclude, candidates) = (matrix(&exclude)?, candidates.as_ref().map(matrix).transpose()?);
+    let (mut log_sums, columns) = (vec![0.0; scores.shape()[0]], scores.shape()[1]);
+    let scores = scores.as_slice_mut()?;
+    py.detach(|| mixtures::softmax(scores, columns, exclude, candidates, threads, &mut log_sums))?;
+    Ok(log_sums.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (probabilities, rows, weights, threads, out))]
+fn mixture_scores(
+    py: Python<'_>,
+    probabilities: PyReadonlyArray2<'_, f32>,
+    rows: PyReadonlyArray2<'_, i64>,
+    weights: PyReadonlyArray2<'_, f32>,
+    threads: Option<usize>,
+    mut out: PyReadwriteArray2<'_, f32>,
+) -> PyResult<()> {
+    let (probabilities, rows, weights) = (matrix(&probabilities)?, matrix(&rows)?, matrix(&weights)?);
+    let scores = filled(&mut out, rows.rows, probabilities.columns)?;
+    Ok(py.detach(|| mixtures::mixture_scores(probabilities, rows, weights, threads, scores))?)
 }
 
 #[pyfunction]
@@ -297,6 +330,8 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(rank_window_mask, m)?)?;
     m.add_function(wrap_pyfunction!(rank_window_bits, m)?)?;
     m.add_function(wrap_pyfunction!(cross_entropy, m)?)?;
+    m.add_function(wrap_pyfunction!(softmax, m)?)?;
+    m.add_function(wrap_pyfunction!(mixture_scores, m)?)?;
     m.add_function(wrap_pyfunction!(top_ranked, m)?)?;
     m.add_function(wrap_pyfunction!(target_counts, m)?)?;
     m.add_function(wrap_pyfunction!(fused_target_counts, m)?)?;

@@ -64,6 +64,39 @@ def log_normaliser(
     return most / temperature + math.log(sum(math.exp((value - most) / temperature) for value in others))
 
 
+def softmax(
+    scores: NDArray[np.float32],
+    exclude: NDArray[np.int64] | None,
+    candidates: NDArray[np.bool_] | None,
+    row: int,
+) -> tuple[list[float], float]:
+    """The probability of each item of a row, 0 for those that are no candidates, and their logsumexp."""
+    chosen = [True] * scores.shape[1] if candidates is None else candidates[row].tolist()
+    inside = [item for item, is_one in enumerate(chosen) if is_one and item not in excluded(exclude, row)]
+    values = {item: float(scores[row, item]) for item in inside}
+    if math.inf in values.values() or any(map(math.isnan, values.values())):
+        return [math.nan] * scores.shape[1], math.nan
+    most = max(values.values(), default=-math.inf)
+    if most == -math.inf:
+        return [0.0] * scores.shape[1], -math.inf
+    total = sum(math.exp(value - most) for value in values.values())
+    probabilities = [math.exp(values.get(item, -math.inf) - most) / total for item in range(scores.shape[1])]
+    return probabilities, most + math.log(total)
+
+
+def mixture_scores(
+    probabilities: NDArray[np.float32], rows: NDArray[np.int64], weights: NDArray[np.float32], mixture: int
+) -> list[float]:
+    """The logarithm of a weighted sum of rows, item by item; at least that of the smallest normal float32."""
+    pairs = [
+        (row, w) for row, w in zip(rows[mixture].tolist(), weights[mixture].tolist(), strict=True) if row >= 0
+    ]
+    sums = [
+        sum(w * float(probabilities[row, item]) for row, w in pairs) for item in range(probabilities.shape[1])
+    ]
+    return [math.log(total if math.isnan(total) else max(total, 2.0**-126)) for total in sums]
+
+
 def repeat_scores(
     scores: NDArray[np.float32],
     seen: NDArray[np.int64],

@@ -20,6 +20,7 @@ LAYERS = {
     "_ranking_torch": 0,
     "files": 1,
     "progress": 1,
+    "_ranking_mixtures": 1,
     "_ranking_seen": 1,
     "metrics": 1,
     "graphs": 2,
@@ -47,6 +48,7 @@ LAYERS = {
 TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_settings")
 CORE_USERS = {
     "__init__.py",
+    "_ranking_mixtures.py",
     "_ranking_seen.py",
     "graphs.py",
     "ranking.py",

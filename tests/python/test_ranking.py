@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from alterrec import _core, _ranking_seen, ranking
+from alterrec import _core, _ranking_mixtures, _ranking_seen, ranking
 
 # The kernels on each instruction set that this processor has, in torch's hands, and their torch twin.
 BACKENDS = [*(f"numpy on {name}" for name in _core.instruction_sets()), "torch", "device"]
@@ -40,7 +41,9 @@ def call(backend: str, name: str, *args: Any, **options: Any) -> Any:
     first, *rest = args
     tensors = [torch.tensor(a) for a in first] if isinstance(first, list) else torch.tensor(first)
     device = {"on_device": lambda _: backend == "device"}
-    with mock.patch.multiple(ranking, **device), mock.patch.multiple(_ranking_seen, **device):
+    with ExitStack() as stack:
+        for module in (ranking, _ranking_mixtures, _ranking_seen):
+            stack.enter_context(mock.patch.multiple(module, **device))
         return as_arrays(function(tensors, *rest, **options))
 
 

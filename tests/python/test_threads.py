@@ -54,6 +54,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "rank_window_mask": lambda: ranking.rank_window_mask(SCORES, 5, 300),
     "rank_window_bits": lambda: ranking.rank_window_bits(SCORES, 5, 300),
     "cross_entropy_": lambda: ranking.cross_entropy_(SCORES.copy(), TARGETS[:, None], [1.0]),
+    "softmax_": lambda: ranking.softmax_(SCORES.copy(), exclude=TARGETS),
+    "mixture_scores": lambda: ranking.mixture_scores(np.exp(SCORES), SEEN.clip(max=39), np.exp(ODDS)),
     "top_ranked": lambda: ranking.top_ranked(SCORES, 20),
     "target_counts": lambda: ranking.target_counts(SCORES, TARGETS),
     "fused_target_counts": lambda: ranking.fused_target_counts(VIEWS, [0.4, 0.6], TARGETS),

@@ -1,0 +1,161 @@
+"""Softmaxes of score rows and mixtures of them; `alterrec.ranking` exports these functions.
+
+Shapes: Q rows of scores (queries), V items, E excluded ids per row, N mixtures of up to J rows each.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+import numpy as np
+
+from alterrec import _core
+from alterrec._ranking_arguments import (
+    ArrayT,
+    Ids,
+    as_float32,
+    as_integers,
+    checks,
+    default_threads,
+    excluded_ids,
+    is_tensor,
+    like,
+    matrix_shape,
+    on_device,
+    overwritable,
+    thread_count,
+)
+
+
+def softmax_(
+    scores: ArrayT,
+    *,
+    exclude: Ids | None = None,
+    candidates: ArrayT | None = None,
+    threads: int | None = None,
+) -> ArrayT:
+    """Overwrite each row of scores with its softmax over the candidates; return their logsumexp.
+
+    The score of candidate i becomes ``exp(score[i] - log_sum)``, and that of any other item 0. A probability
+    below 2**-100 may become 0. A row in which no candidate scores above -inf becomes 0, and its logsumexp
+    is -inf. A row in which a candidate scores NaN or +inf becomes NaN; neither is an error here.
+
+    Args:
+        scores: (Q, V) matrix of scores, overwritten: float32 in C order, or any floating-point tensor.
+        exclude: (Q,) or (Q, E) integer ids that are not candidates; -1 is padding, and duplicates are fine.
+            Default: no item is excluded.
+        candidates: bits (Q, ceil(V / 8)), uint8, as returned by :func:`rank_window_bits`. Default: the whole
+            catalogue.
+        threads: number of threads for this call. Default: the number given to :func:`set_threads`.
+
+    Returns:
+        The logsumexp (Q,), float64, of the scores of the candidates.
+
+    Raises:
+        ValueError: for scores that cannot be overwritten, a wrong shape, or an id outside the catalogue.
+
+    Example:
+        >>> scores = np.array([[2.0, 9.0, 2.0]], dtype=np.float32)
+        >>> softmax_(scores, exclude=[1]).round(4)  # 2 + log(2)
+        array([2.6931])
+        >>> scores
+        array([[0.5, 0. , 0.5]], dtype=float32)
+    """
+    num_rows, num_items = matrix_shape("scores", scores)
+    count = default_threads() if threads is None else thread_count(threads)
+    marks = None if candidates is None else _bits(candidates, num_rows, num_items)
+    if is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32):
+        left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
+        return cast(ArrayT, _torch_twins().softmax_(scores, left_out, marks, checks.get()))
+    matrix = overwritable("scores", scores)
+    if marks is not None:
+        marks = np.require(marks.numpy() if is_tensor(marks) else marks, np.uint8, ["C", "A"])
+    log_sums = _core.softmax(matrix, excluded_ids(exclude, num_rows, False), marks, count)
+    return like(scores, log_sums)
+
+
+def _bits(candidates: Any, num_rows: int, num_items: int) -> Any:
+    bits = candidates if is_tensor(candidates) else np.asarray(candidates)
+    if str(bits.dtype).removeprefix("torch.") != "uint8":
+        raise ValueError(
+            f"candidates has dtype {bits.dtype}; expected uint8, bits as rank_window_bits returns them"
+        )
+    expected = (num_rows, -(-num_items // 8))
+    if tuple(bits.shape) != expected:
+        raise ValueError(
+            f"candidates has shape {tuple(bits.shape)}; expected {expected}, one row of bits for each row of "
+            f"scores and one bit for each of the {num_items} items"
+        )
+    return bits
+
+
+def mixture_scores(
+    probabilities: ArrayT,
+    rows: Ids,
+    weights: Any,
+    *,
+    out: ArrayT | None = None,
+    threads: int | None = None,
+) -> ArrayT:
+    """Return the logarithms of weighted sums of rows of probabilities.
+
+    The score of item i in mixture n is ``log(sum_j weights[n, j] * probabilities[rows[n, j], i])``. With rows
+    from :func:`softmax_` and weights that add up to 1 in each mixture, this is the log probability of the
+    item under a mixture of softmaxes (Yang et al., ICLR 2018). A sum below the smallest normal float32
+    number, about 1.2e-38, is replaced by that number. So all scores are finite, and an item without any
+    probability has the score -87.34. NaN among the probabilities stays NaN.
+
+    Args:
+        probabilities: (Q, V) matrix, one row for each query.
+        rows: (N, J) integers: the rows of ``probabilities`` that are mixed; -1 is padding, and duplicates are
+            fine.
+        weights: (N, J) numbers that are finite and not negative, rounded to float32. Those of padding are not
+            read.
+        out: (N, V) float32 matrix in C order that takes the scores, an array or a tensor like
+            ``probabilities``. Default: a new one.
+        threads: number of threads for this call. Default: the number given to :func:`set_threads`.
+
+    Returns:
+        Scores (N, V), float32; ``out`` if it was given.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, a number in ``rows`` that is no row of ``probabilities``, or a
+            weight that is negative, infinite or NaN.
+
+    Example:
+        >>> probabilities = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]], dtype=np.float32)
+        >>> scores = mixture_scores(probabilities, [[0, 1], [1, -1]], [[0.5, 0.5], [1.0, 0.0]])
+        >>> np.exp(scores).round(4)
+        array([[0.25, 0.5 , 0.25],
+               [0.  , 0.5 , 0.5 ]], dtype=float32)
+    """
+    _, num_items = matrix_shape("probabilities", probabilities)
+    device = on_device(probabilities)
+    numbers: Any = rows if device and is_tensor(rows) else as_integers("rows", rows)
+    if numbers.ndim != 2:
+        raise ValueError(f"rows has shape {tuple(numbers.shape)}; expected (N, J), numbers for each mixture")
+    factors = weights.float() if device and is_tensor(weights) else as_float32(weights)
+    if tuple(factors.shape) != tuple(numbers.shape):
+        raise ValueError(
+            f"weights has shape {tuple(factors.shape)} and rows {tuple(numbers.shape)}; give one weight for "
+            "each entry of rows"
+        )
+    count = default_threads() if threads is None else thread_count(threads)
+    shape = (len(numbers), num_items)
+    if out is not None and tuple(out.shape) != shape:
+        raise ValueError(f"out has shape {tuple(out.shape)}; expected {shape}, one row for each mixture")
+    if device:
+        return cast(ArrayT, _torch_twins().mixture_scores(probabilities, numbers, factors, out))
+    matrix = as_float32(probabilities)
+    scores = np.empty(shape, np.float32) if out is None else overwritable("out", out)
+    if np.may_share_memory(scores, matrix):
+        raise ValueError("out shares memory with probabilities; pass an array of its own")
+    _core.mixture_scores(matrix, np.require(numbers, np.int64, ["C", "A"]), factors, count, scores)
+    return like(probabilities, scores) if out is None else out
+
+
+def _torch_twins() -> Any:
+    from alterrec import _ranking_torch
+
+    return _ranking_torch

@@ -1,0 +1,141 @@
+//! Softmaxes of rows of scores, and the logarithm of weighted sums of such rows.
+//!
+//! Together they give the scores of a mixture of softmaxes, `log(sum_j w_j softmax(scores_j))`: every row of
+//! scores is normalised once, however many mixtures it is part of.
+
+use crate::error::{Error, Result};
+use crate::matrix::{Matrix, check_exclude, excluded_ids};
+use crate::simd;
+use crate::threads::fill_rows;
+use std::sync::{Mutex, PoisonError};
+
+/// Overwrites each row of `scores` with its softmax over the candidates and fills `log_sums` with the logsumexp
+/// of the candidates. Items that are no candidates get 0.
+///
+/// Bit `i % 8` of byte `i / 8` of a row of `candidates` says whether item `i` is one; `None` is the whole
+/// catalogue. The ids in `exclude`, padded with -1, are no candidates. A probability below 2^-100 may become
+/// 0. A row in which no candidate has a score above -inf becomes 0, and its logsumexp is -inf. A row in which
+/// a candidate has the score NaN or +inf becomes NaN.
+///
+/// # Errors
+/// `Value` for shapes that differ, an id outside the catalogue, and 0 threads.
+pub fn softmax(
+    scores: &mut [f32],
+    columns: usize,
+    exclude: Matrix<'_, i64>,
+    candidates: Option<Matrix<'_, u8>>,
+    threads: Option<usize>,
+    log_sums: &mut [f64],
+) -> Result<()> {
+    let rows = log_sums.len();
+    check_exclude(&Matrix::new(&*scores, rows, columns)?, &exclude)?;
+    if let Some(marks) = candidates
+        && (marks.rows, marks.columns) != (rows, columns.div_ceil(8))
+    {
+        return Err(Error::Value(format!(
+            "candidates has shape ({}, {}); expected ({rows}, {}), one row of bits for each row of scores and \
+             one bit for each of the {columns} items",
+            marks.rows,
+            marks.columns,
+            columns.div_ceil(8)
+        )));
+    }
+    let log_sums = Mutex::new(log_sums);
+    fill_rows(scores, rows, columns, threads, |excluded: &mut Vec<u32>, row, scores| {
+        excluded_ids(row, exclude.row(row), columns, excluded)?;
+        if let Some(marks) = candidates {
+            simd::unmark(scores, marks.row(row));
+        }
+        for &id in &*excluded {
+            scores[id as usize] = f32::NEG_INFINITY;
+        }
+        let log_sum = softmax_of_row(scores);
+        log_sums.lock().unwrap_or_else(PoisonError::into_inner)[row] = log_sum;
+        Ok(())
+    })
+}
+
+fn softmax_of_row(scores: &mut [f32]) -> f64 {
+    let most = simd::peak(scores);
+    // So that -inf minus this is not NaN.
+    let most = if most == f32::NEG_INFINITY { 0.0 } else { most };
+    let sum = simd::powers(scores, most);
+    // Nothing to scale otherwise, and 1 / 0 is no factor.
+    if sum != 0.0 {
+        simd::scale(scores, (1.0 / sum) as f32);
+    }
+    f64::from(most) + sum.ln()
+}
+
+/// Fills each row of `out` with `log(sum_j weights[j] * probabilities[rows[j]])`.
+///
+/// A row of `rows` holds numbers of rows of `probabilities`, padded with -1; weights of padding are not read. A
+/// sum below the smallest normal number is replaced by that number, so that all results are finite.
+/// NaN among the probabilities stays NaN.
+///
+/// # Errors
+/// `Value` for shapes that differ, a number outside `probabilities`, a weight that is negative, infinite or
+/// NaN, and 0 threads.
+pub fn mixture_scores(
+    probabilities: Matrix<'_, f32>,
+    rows: Matrix<'_, i64>,
+    weights: Matrix<'_, f32>,
+    threads: Option<usize>,
+    out: &mut [f32],
+) -> Result<()> {
+    if (weights.rows, weights.columns) != (rows.rows, rows.columns) {
+        return Err(Error::Value(format!(
+            "weights has shape ({}, {}) and rows ({}, {}); give one weight for each entry of rows",
+            weights.rows, weights.columns, rows.rows, rows.columns
+        )));
+    }
+    fill_rows(out, rows.rows, probabilities.columns, threads, |parts: &mut Parts<'_>, row, out| {
+        parts.read(row, probabilities, rows.row(row), weights.row(row))?;
+        simd::log_mixture(&parts.views, &parts.weights, out);
+        Ok(())
+    })
+}
+
+/// The rows of probabilities that are mixed, and their weights.
+#[derive(Debug, Default)]
+struct Parts<'a> {
+    views: Vec<&'a [f32]>,
+    weights: Vec<f32>,
+}
+
+impl<'a> Parts<'a> {
+    fn read(
+        &mut self,
+        row: usize,
+        probabilities: Matrix<'a, f32>,
+        numbers: &[i64],
+        weights: &[f32],
+    ) -> Result<()> {
+        self.views.clear();
+        self.weights.clear();
+        for (column, (&number, &weight)) in numbers.iter().zip(weights).enumerate() {
+            if number == -1 {
+                continue;
+            }
+            match usize::try_from(number) {
+                Ok(number) if number < probabilities.rows => self.views.push(probabilities.row(number)),
+                _ => {
+                    return Err(Error::Value(format!(
+                        "rows: row {row} has the number {number}; expected 0 to {} (probabilities has {} rows), \
+                         or -1 as padding",
+                        probabilities.rows as i64 - 1,
+                        probabilities.rows
+                    )));
+                }
+            }
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return Err(Error::Value(format!(
+                    "weights: row {row}, column {column} is {weight}; expected a finite number that is not \
+                     negative"
+                )));
+            }
+            self.weights.push(weight);
+        }
+        Ok(())
+    }
+}
