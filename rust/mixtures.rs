@@ -55,6 +55,44 @@ pub fn softmax(
     })
 }
 
+/// Sets the bit of `items[k]` in row `rows[k]` of `bits`, bitmaps of `columns` bytes as in [`softmax`]. Entries
+/// with -1 are skipped.
+///
+/// # Errors
+/// `Value` for lists of different lengths and for a row or an item outside `bits`.
+pub fn mark(bits: &mut [u8], columns: usize, rows: &[i64], items: &[i64]) -> Result<()> {
+    if rows.len() != items.len() {
+        return Err(Error::Value(format!(
+            "rows has {} entries and items {}; give one row for each item",
+            rows.len(),
+            items.len()
+        )));
+    }
+    let (num_rows, num_items) = (bits.len().checked_div(columns).unwrap_or(0), 8 * columns);
+    let found = |number: i64, most: usize| usize::try_from(number).ok().filter(|&number| number < most);
+    for (entry, (&row, &item)) in rows.iter().zip(items).enumerate() {
+        if row == -1 || item == -1 {
+            continue;
+        }
+        let Some(row) = found(row, num_rows) else {
+            return Err(Error::Value(format!(
+                "rows: entry {entry} has the number {row}; expected 0 to {} (bits has {num_rows} rows), or -1 as \
+                 padding",
+                num_rows as i64 - 1
+            )));
+        };
+        let Some(item) = found(item, num_items) else {
+            return Err(Error::Value(format!(
+                "items: entry {entry} has the id {item}; expected 0 to {} (bits has room for {num_items} items), \
+                 or -1 as padding",
+                num_items as i64 - 1
+            )));
+        };
+        bits[row * columns + item / 8] |= 1 << (item % 8);
+    }
+    Ok(())
+}
+
 fn softmax_of_row(scores: &mut [f32]) -> f64 {
     let most = simd::peak(scores);
     // So that -inf minus this is not NaN.

@@ -18,6 +18,7 @@ __all__ = [
     "fused_target_counts",
     "instruction_sets",
     "log_normaliser",
+    "mark",
     "mixture_scores",
     "rank_window",
     "rank_window_bits",
@@ -252,6 +253,9 @@ def softmax(
     threads: int | None,
 ) -> NDArray[np.float64]:
     """Overwrite the scores with their softmax over the candidates and return the logsumexp of each row."""
+
+def mark(bits: NDArray[np.uint8], rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+    """Set the bit of items[k] in row rows[k]; entries with -1 are skipped."""
 
 def mixture_scores(
     probabilities: NDArray[np.float32],

@@ -80,12 +80,13 @@ def as_float32(values: Any) -> NDArray[np.float32]:
         return np.require(values, np.float32, ["C", "A"])
 
 
-def overwritable(argument: str, values: Any) -> NDArray[np.float32]:
-    """Return the memory of a float32 matrix on the CPU, which the caller wants to be overwritten."""
+def overwritable(argument: str, values: Any, dtype: Any = np.float32) -> NDArray[Any]:
+    """Return the memory of a matrix on the CPU, which the caller wants to be overwritten."""
     matrix = values.detach().numpy() if is_tensor(values) else values
-    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or not matrix.flags.carray:
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != dtype or not matrix.flags.carray:
         raise ValueError(
-            f"{argument} is not a writeable float32 matrix in C order; it is overwritten, so pass such a copy"
+            f"{argument} is not a writeable {np.dtype(dtype)} matrix in C order; "
+            "it is overwritten, so pass such a copy"
         )
     return matrix
 

@@ -90,6 +90,46 @@ def _bits(candidates: Any, num_rows: int, num_items: int) -> Any:
     return bits
 
 
+def mark_(bits: ArrayT, rows: Ids, items: Ids) -> None:
+    """Set the bit of item ``items[k]`` in row ``rows[k]`` for every k.
+
+    With bits of 0 at first, this turns lists of ids into the ``candidates`` of :func:`softmax_`.
+
+    Args:
+        bits: (Q, ceil(V / 8)) matrix, uint8, overwritten, in the format of :func:`rank_window_bits`.
+        rows: integers of any shape: rows of ``bits``.
+        items: integer item ids in the same shape. Entries with -1 in ``rows`` or ``items`` are skipped, and
+            duplicates are fine.
+
+    Raises:
+        ValueError: for bits that cannot be overwritten, different shapes, or a row or item outside ``bits``.
+
+    Example:
+        >>> bits = np.zeros((2, 1), dtype=np.uint8)
+        >>> mark_(bits, [0, 1, 1], [5, 0, -1])
+        >>> bits
+        array([[32],
+               [ 1]], dtype=uint8)
+    """
+    if len(bits.shape) != 2:
+        raise ValueError(
+            f"bits has shape {tuple(bits.shape)}; expected (Q, ceil(V / 8)), one row of bits each"
+        )
+    device = on_device(bits)
+    places: Any = rows if device and is_tensor(rows) else as_integers("rows", rows)
+    ids: Any = items if device and is_tensor(items) else as_integers("items", items)
+    if tuple(places.shape) != tuple(ids.shape):
+        raise ValueError(
+            f"rows has shape {tuple(places.shape)} and items {tuple(ids.shape)}; give one row for each item"
+        )
+    if device:
+        _torch_twins().mark_(bits, places, ids, checks.get())
+        return
+    matrix = overwritable("bits", bits, np.uint8)
+    places, ids = (np.require(each, np.int64, ["C", "A"]).ravel() for each in (places, ids))
+    _core.mark(matrix, places, ids)
+
+
 def mixture_scores(
     probabilities: ArrayT,
     rows: Ids,

@@ -222,6 +222,34 @@ def softmax_(scores: Tensor, exclude: Any, candidates: Tensor | None, check: boo
     return (most_B1.double() + sum_B1.log())[:, 0]
 
 
+def mark_(bits: Tensor, rows: Any, items: Any, check: bool) -> None:
+    num_rows, num_items = len(bits), 8 * bits.shape[1]
+    rows_K, items_K = (torch.as_tensor(each, device=bits.device).long().flatten() for each in (rows, items))
+    skipped_K = (rows_K == -1) | (items_K == -1)
+    if check:
+        _check_marks(rows_K, skipped_K, num_rows, "rows", "number", f"{num_rows} rows")
+        _check_marks(items_K, skipped_K, num_items, "items", "id", f"room for {num_items} items")
+    if num_rows == 0:
+        return
+    # An additional column takes the entries that are skipped.
+    mask = torch.nn.functional.pad(unpack_bits(bits, num_items), (0, 1))
+    places_K = torch.where(skipped_K, num_items, rows_K * (num_items + 1) + items_K)
+    mask.view(-1).scatter_(0, places_K, True)
+    bits.copy_(pack_bits(mask[:, :num_items]))
+
+
+def _check_marks(
+    values_K: Tensor, skipped_K: Tensor, count: int, argument: str, kind: str, what: str
+) -> None:
+    wrong = (~skipped_K & ((values_K < 0) | (values_K >= count))).nonzero()
+    if len(wrong):
+        entry = int(wrong[0])
+        raise ValueError(
+            f"{argument}: entry {entry} has the {kind} {int(values_K[entry])}; expected 0 to {count - 1} "
+            f"(bits has {what}), or -1 as padding"
+        )
+
+
 def mixture_scores(probabilities: Tensor, rows: Any, weights: Any, out: Tensor | None) -> Tensor:
     rows_NJ = torch.as_tensor(rows, device=probabilities.device).to(torch.int64)
     weights_NJ = torch.as_tensor(weights, device=probabilities.device)

@@ -160,6 +160,20 @@ fn softmax<'py>(
     Ok(log_sums.into_pyarray(py))
 }
 
+/// Set the bit of items[k] in row rows[k].
+#[pyfunction]
+#[pyo3(signature = (bits, rows, items))]
+fn mark(
+    py: Python<'_>,
+    mut bits: PyReadwriteArray2<'_, u8>,
+    rows: PyReadonlyArray1<'_, i64>,
+    items: PyReadonlyArray1<'_, i64>,
+) -> PyResult<()> {
+    let (rows, items, columns) = (rows.as_slice()?, items.as_slice()?, bits.shape()[1]);
+    let bits = bits.as_slice_mut()?;
+    Ok(py.detach(|| mixtures::mark(bits, columns, rows, items))?)
+}
+
 #[pyfunction]
 #[pyo3(signature = (probabilities, rows, weights, threads, out))]
 fn mixture_scores(
@@ -331,6 +345,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(rank_window_bits, m)?)?;
     m.add_function(wrap_pyfunction!(cross_entropy, m)?)?;
     m.add_function(wrap_pyfunction!(softmax, m)?)?;
+    m.add_function(wrap_pyfunction!(mark, m)?)?;
     m.add_function(wrap_pyfunction!(mixture_scores, m)?)?;
     m.add_function(wrap_pyfunction!(top_ranked, m)?)?;
     m.add_function(wrap_pyfunction!(target_counts, m)?)?;

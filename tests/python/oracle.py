@@ -84,6 +84,15 @@ def softmax(
     return probabilities, most + math.log(total)
 
 
+def mark(bits: NDArray[np.uint8], rows: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The bits with those of the given entries set."""
+    marked = bits.copy()
+    for row, item in zip(rows.ravel().tolist(), items.ravel().tolist(), strict=True):
+        if row >= 0 and item >= 0:
+            marked[row, item // 8] |= np.uint8(2 ** (item % 8))
+    return marked
+
+
 def mixture_scores(
     probabilities: NDArray[np.float32], rows: NDArray[np.int64], weights: NDArray[np.float32], mixture: int
 ) -> list[float]:

@@ -115,6 +115,73 @@ def test_softmaxes_at_the_edge(backend: str) -> None:
     assert np.isnan(log_sums).tolist() == [False, True, True, False]
 
 
+def mark(backend: str, bits: NDArray[np.uint8], rows: Any, items: Any) -> NDArray[np.uint8]:
+    """A copy of the bits with those of the entries set."""
+    values = bits.copy()
+    if backend.startswith("numpy"):
+        assert call(backend, "mark_", values, rows, items) is None
+        return values
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ranking_mixtures, "on_device", lambda _: backend == "device")
+        assert ranking.mark_(torch.from_numpy(values), rows, items) is None
+    return values
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@given(data=st.data())
+def test_bits_are_set_as_by_the_twin(backend: str, data: st.DataObject) -> None:
+    num_rows, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
+    bits = data.draw(hnp.arrays(np.uint8, (num_rows, width)))
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=6))
+    rows = data.draw(hnp.arrays(np.int64, shape, elements=st.integers(-1, num_rows - 1)))
+    items = data.draw(hnp.arrays(np.int64, shape, elements=st.integers(-1, 8 * width - 1)))
+    found = mark(backend, bits, rows, items)
+    np.testing.assert_array_equal(found, oracle.mark(bits, rows, items))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_marked_items_are_the_candidates_of_a_softmax(backend: str) -> None:
+    marks = mark(backend, np.zeros((2, 2), np.uint8), [[0, 0, 1], [-1, 0, 1]], [[2, 9, 0], [1, -1, 0]])
+    assert marks.tolist() == [[4, 2], [1, 0]]
+    found, _ = softmax(backend, np.ones((2, 10), np.float32), candidates=marks)
+    assert [np.flatnonzero(row).tolist() for row in found] == [[2, 9], [0]]
+    assert mark(backend, np.zeros((0, 2), np.uint8), [-1], [3]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("bits", "rows", "items", "message"),
+    [
+        ((2,), [0], [0], r"bits has shape \(2,\); expected \(Q, ceil\(V / 8\)\)"),
+        ((2, 1), [0, 1], [0], r"rows has shape \(2,\) and items \(1,\); give one row for each item"),
+        ((2, 1), [0.5], [0], "rows has dtype float64; expected integers"),
+        ((2, 1), [0], [0.5], "items has dtype float64; expected integers"),
+        (
+            (2, 1),
+            [[0, 2]],
+            [[0, 0]],
+            r"rows: entry 1 has the number 2; expected 0 to 1 \(bits has 2 rows\), or -1 as padding",
+        ),
+        ((2, 1), [-2], [0], "rows: entry 0 has the number -2; expected 0 to 1"),
+        (
+            (2, 1),
+            [-1, 1],
+            [9, 8],
+            r"items: entry 1 has the id 8; expected 0 to 7 \(bits has room for 8 items\), or -1 as padding",
+        ),
+        ((0, 1), [0], [0], r"rows: entry 0 has the number 0; expected 0 to -1 \(bits has 0 rows\)"),
+    ],
+)
+def test_wrong_marks_are_named(backend: str, bits: Any, rows: Any, items: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mark(backend, np.zeros(bits, np.uint8), rows, items)
+
+
+def test_bits_that_cannot_be_overwritten_are_refused() -> None:
+    with pytest.raises(ValueError, match="bits is not a writeable uint8 matrix in C order"):
+        ranking.mark_(np.zeros((1, 1), np.int64), [0], [0])
+
+
 @st.composite
 def mixtures(draw: st.DrawFn) -> tuple[Any, Any, Any]:
     rows, items = draw(st.integers(1, 5)), draw(st.integers(0, 40))
@@ -246,13 +313,14 @@ def test_tensors_of_any_floating_type_are_overwritten(dtype: torch.dtype) -> Non
     assert log_sums.tolist() == [pytest.approx(1 + math.log(2), rel=1e-6)]
 
 
-def test_padding_costs_no_check_in_a_loop_that_must_not_wait() -> None:
-    """Without checks, the torch twin takes an id outside the catalogue as it comes, so it is not tested."""
+def test_a_loop_that_must_not_wait_for_its_device_does_not() -> None:
     with pytest.MonkeyPatch.context() as patch, ranking.unchecked():
         patch.setattr(_ranking_mixtures, "on_device", lambda _: True)
         patch.setattr(torch.Tensor, "nonzero", lambda _: pytest.fail("waits for the device"))
         scores = torch.tensor([[1.0, 1.0, 7.0]])
-        ranking.softmax_(scores, exclude=torch.tensor([[2, -1]]))
+        marks = torch.zeros((1, 1), dtype=torch.uint8)
+        ranking.mark_(marks, torch.tensor([0, 0, 0, -1]), torch.tensor([0, 1, 2, 9]))
+        ranking.softmax_(scores, exclude=torch.tensor([[2, -1]]), candidates=marks)
     assert scores.tolist() == [[0.5, 0.5, 0.0]]
 
 

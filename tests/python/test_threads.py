@@ -46,6 +46,12 @@ def new_store() -> list[Any]:
     return [store.items, store.offsets, store.session_ids]
 
 
+def marked(items: Any) -> Any:
+    bits = np.zeros((len(items), 88), np.uint8)
+    ranking.mark_(bits, np.arange(len(items)), items)
+    return bits
+
+
 # One entry a call; its name begins with the public name that it calls.
 CALLS: dict[str, Callable[[], Any]] = {
     "rank_window": lambda: ranking.rank_window(SCORES, 5, 300, exclude=TARGETS),
@@ -55,6 +61,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "rank_window_bits": lambda: ranking.rank_window_bits(SCORES, 5, 300),
     "cross_entropy_": lambda: ranking.cross_entropy_(SCORES.copy(), TARGETS[:, None], [1.0]),
     "softmax_": lambda: ranking.softmax_(SCORES.copy(), exclude=TARGETS),
+    "mark_": lambda: marked(TARGETS),
     "mixture_scores": lambda: ranking.mixture_scores(np.exp(SCORES), SEEN.clip(max=39), np.exp(ODDS)),
     "top_ranked": lambda: ranking.top_ranked(SCORES, 20),
     "target_counts": lambda: ranking.target_counts(SCORES, TARGETS),
