@@ -22,16 +22,19 @@ from pydantic import BaseModel, Field, ValidationError
 from alterrec import recipe_settings as settings
 from alterrec.errors import InputError, nearest
 
-# The number of the recipe's schema, raised when a key is renamed or removed. ``recipes/schema-1.json`` has
-# the keys and defaults of the first one. Digests cover what differs from those, so that a new field, whose
-# default is what runs did before, changes no digest.
-RECIPE_SCHEMA = 2
+# The number of the recipe's schema, raised when a key is renamed or removed, or added with a default that
+# differs from what runs did before. ``recipes/schema-1.json`` has the keys and defaults of the first one.
+# Digests cover what differs from those, so that a new field whose default is what runs did before changes no
+# digest.
+RECIPE_SCHEMA = 3
 # Schema 2 has the same keys as schema 1. Since then, however, the values of ``data.exclude_seen`` other than
 # ``never`` train and rank in another way, so that studies must not reuse earlier runs with them.
 SEEN_ITEMS_SCHEMA = 2
 # Keys of earlier schemas: the key that replaced one, and the only value that a removed one may have had.
 RENAMED: Mapping[str, str] = {}
 REMOVED: Mapping[str, Any] = {}
+# Keys that schema 3 added, with the values that describe earlier runs.
+ADDED: Mapping[str, Any] = {"id.queries": "one", "text.queries": "one"}
 
 # Metrics that summaries and figures of a page are made of.
 PAGE_METRICS = ("hits@20", "ndcg@20")
@@ -227,7 +230,7 @@ def recipe_digest(recipe: Recipe, data: str) -> str:
     names = {new: old for old, new in RENAMED.items()}
     for key, (_, default) in recipe_fields().items():
         value, name = _plain(recipe.value(key)), names.get(key, key)
-        if value != first.get(name, _plain(default)):
+        if value != first.get(name, _plain(ADDED.get(key, default))):
             changed[name] = value
     changed |= {name: value for name, value in REMOVED.items() if value != first.get(name, value)}
     if recipe.data.exclude_seen != "never":
@@ -249,6 +252,8 @@ def first_release_digest(recipe: Recipe, data: str) -> str:
         value = REMOVED[name] if name in REMOVED else recipe.value(RENAMED.get(name, name))
         if value is not None:
             lines.append(f"{name.partition('.')[2]} = {_toml(value)}")
+    # No run of that version has other values, so with them nothing is found.
+    lines += [f"{key} = {_toml(recipe.value(key))}" for key in ADDED if recipe.value(key) != ADDED[key]]
     return _digest("\n".join(lines) + "\n" + data)
 
 
@@ -303,6 +308,9 @@ def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"{old} is {found!r}, but this version supports only {only!r}; use an earlier one"
             )
+    for key, value in ADDED.items() if schema < RECIPE_SCHEMA else ():
+        table, field = key.split(".")
+        tables.setdefault(table, {}).setdefault(field, value)
     return {name: table for name, table in tables.items() if table != {}}
 
 

@@ -174,6 +174,11 @@ class NetworkSettings(SettingsTable):
     """Settings of one network; unset ones are those of ``model`` and ``optim``."""
 
     session: str = Field(default="recency", description=f"session encoder: {', '.join(SESSION_ENCODERS)}")
+    queries: Literal["one", "items", "both"] = Field(
+        default="one",
+        description="queries of a session; one: its vector, items: each of its items, both: all of these; "
+        "the probabilities of several queries are mixed with learned weights",
+    )
     temperature: float | Literal["learned"] = Field(
         default="learned", description="divisor of scores; learned = a parameter that starts at sqrt(dim)"
     )

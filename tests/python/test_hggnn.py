@@ -24,7 +24,8 @@ from alterrec.nn.graph_encoders import NodeTable
 from alterrec.recipe import resolve
 from alterrec.runs import saved_model as run_folder
 from alterrec.runs.fit import FittedRun, evaluate_run
-from alterrec.training.step import Supervision, restrict_to_step_items
+from alterrec.training.candidates import Supervision
+from alterrec.training.step import restrict_to_step_items
 
 USERS = 9
 SMALL = {"model.dim": 8, "schedule.epochs": 2, "run.baselines": False, "run.report": False}

@@ -8,7 +8,7 @@ import torch
 
 from alterrec.errors import InputError
 from alterrec.recipe_settings import PositivesSettings, WindowSettings
-from alterrec.training.step import Supervision, WindowRanks, supervise
+from alterrec.training.candidates import Supervision, WindowRanks, supervise
 
 SCORES = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]])
 TARGETS = torch.tensor([1, 0])

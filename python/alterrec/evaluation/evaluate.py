@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import RepeatScale, Scorer, SessionBatch
+from alterrec.models.base import RepeatScale, Scorer, SessionBatch, score_matrices
 from alterrec.nn.layers import on_device
 from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
@@ -273,7 +273,7 @@ def score_chunks(
     """Yield the scores of samples (N, 2), as many at a time as the memory budget allows."""
     with torch.inference_mode():
         tables = model.prepare()
-        rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
+        rows = chunk_rows(store.num_items, score_matrices(model), protocol.budget_bytes)
         fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
         longest = int(store.lengths.max(initial=1))
         read = PrefixBatches(store, rows, protocol.max_len, layout="by_session", **fixed)
@@ -286,14 +286,14 @@ def score_chunks(
             yield ScoredChunk(parts, seen_NL, targets_N)
 
 
-def chunk_rows(num_items: int, parts: int, budget_bytes: int) -> int:
-    """Samples per chunk, which holds float32 scores of each part, their summands and two scratch matrices.
+def chunk_rows(num_items: int, matrices: int, budget_bytes: int) -> int:
+    """Return the number of samples of a chunk that has ``matrices`` float32 scores for each of them.
 
     Example:
-        >>> chunk_rows(num_items=1_000_000, parts=2, budget_bytes=2**30)
+        >>> chunk_rows(num_items=1_000_000, matrices=6, budget_bytes=2**30)
         44
     """
-    return int(np.clip(budget_bytes // (4 * num_items * (2 * parts + 2)), 1, 512))
+    return int(np.clip(budget_bytes // (4 * num_items * matrices), 1, 512))
 
 
 def recommend_items(
@@ -324,7 +324,7 @@ def recommend_items(
     scores = [np.empty((0, k), np.float32)]
     with torch.inference_mode():
         tables = model.prepare()
-        rows = chunk_rows(num_items, len(model.weights), protocol.budget_bytes)
+        rows = chunk_rows(num_items, score_matrices(model), protocol.budget_bytes)
         for first in range(0, len(sessions), rows):
             chunk = sessions[first : first + rows]
             read = [items[-protocol.max_len :] for items in chunk]

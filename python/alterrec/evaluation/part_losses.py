@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from alterrec.evaluation.evaluate import Protocol, chunk_rows, score_chunks, weighted_sum
-from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.base import Recommender, SessionBatch, score_matrices
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.ranking import cross_entropy_, uniform_items
 from alterrec.sessions import PrefixBatches, SessionStore
 
@@ -47,7 +48,7 @@ def fixed_samples(store: SessionStore, most: int = SAMPLES, *, repeats: bool = T
 
 
 def _samples(store: SessionStore, protocol: Protocol) -> np.ndarray:
-    return fixed_samples(store, repeats=protocol.repeats is None)
+    return fixed_samples(store, repeats=protocol.seen == "kept")
 
 
 def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> dict[str, float]:
@@ -92,18 +93,23 @@ def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) 
     (whole,) = PrefixBatches(store, len(samples), longest, pad=-1, **fixed)
     wanted, seen = (on_device(values, protocol.device) for values in (read.targets, whole.items))
     batch = SessionBatch.of(read, protocol.device)
-    rows = chunk_rows(store.num_items, len(model.weights), protocol.budget_bytes)
+    rows = chunk_rows(store.num_items, score_matrices(model), protocol.budget_bytes)
     found: dict[str, float] = {}
     for name in model.networks:
         network = model.network(name)
         with torch.no_grad():
             tables = network.item_tables()
-            vectors_ND = network.encode_sessions(batch, tables)
         table_VD = tables.outputs.detach().requires_grad_()
-        one, left_out = torch.ones(1, device=table_VD.device), None if protocol.seen == "kept" else seen
-        loss = candidate_cross_entropy(
-            vectors_ND, table_VD, wanted[:, None], one, None, left_out, buffer=ScoreBuffer(rows)
-        )
+        positives, buffer = (wanted[:, None], torch.ones(1, device=table_VD.device)), ScoreBuffer(rows)
+        if network.queries is not None:
+            with torch.no_grad():
+                queries = network.ask(batch, tables)
+            loss = mixture_cross_entropy(queries, table_VD, *positives, buffer=buffer)
+        else:
+            with torch.no_grad():
+                vectors_ND = network.encode_sessions(batch, tables)
+            left_out = None if protocol.seen == "kept" else seen
+            loss = candidate_cross_entropy(vectors_ND, table_VD, *positives, None, left_out, buffer=buffer)
         (gradient_VD,) = torch.autograd.grad(loss, table_VD)
         blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
         found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}

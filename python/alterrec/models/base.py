@@ -17,6 +17,15 @@ from torch import Tensor, nn
 from alterrec.nn.graph_encoders import PrefixGraphs
 from alterrec.nn.layers import Dropout, SessionEncoder, append, on_device, real_places
 from alterrec.nn.losses import ScoreBuffer
+from alterrec.nn.mixtures import (
+    QUERIES_PER_SAMPLE,
+    Queries,
+    QueryBatch,
+    QueryRows,
+    by_distance,
+    distinct,
+    mixture_log_probabilities,
+)
 from alterrec.ranking import uniform_items
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import Batch, derive_seed
@@ -64,6 +73,11 @@ class SessionBatch(NamedTuple):
             tensor([0])
         """
         return cls(items_NL, torch.arange(len(items_NL), device=items_NL.device), length_N)
+
+    def only(self, samples: slice) -> SessionBatch:
+        """Return some of the samples."""
+        user_N = None if self.user_N is None else self.user_N[samples]
+        return SessionBatch(self.items_RL, self.row_N[samples], self.length_N[samples], user_N)
 
     def prefixes(self, pad: int = -1) -> Tensor:
         """Return the items of each prefix (N, L), padded with ``pad``."""
@@ -189,6 +203,9 @@ class Network(nn.Module):
     Args:
         items: the item encoder. Its table (V, D) is read by the session encoder and scored.
         session: the session encoder; class attributes declare what it reads.
+        queries: the weights of several queries, if the items of the prefix are queries (see
+            :mod:`alterrec.nn.mixtures`); the session vector is one of them or not read. None: the session
+            vector alone.
         temperature: divisor of scores.
         blocks: named column ranges of the table, whose products are parts of the score (Eq. 8).
         outputs: returns the table that is scored, if it differs from the one that is read: a module, or a
@@ -217,6 +234,7 @@ class Network(nn.Module):
         blocks: Mapping[str, slice] | None = None,
         *,
         outputs: Callable[[Tensor | None], Tensor] | None = None,
+        queries: Queries | None = None,
         cosine: bool = False,
         output_dropout: float = 0.0,
         objectives: Mapping[str, nn.Module] | None = None,
@@ -226,6 +244,7 @@ class Network(nn.Module):
         self.settings = settings
         self.items = items
         self.session = session
+        self.queries = queries
         self.outputs = outputs
         self.output_dropout = Dropout(output_dropout)
         self.cosine = cosine
@@ -270,10 +289,37 @@ class Network(nn.Module):
         biases = tables.outputs.shape[1] - vector_ND.shape[1]
         return F.pad(vector_ND, (0, biases), value=1.0) if biases else vector_ND
 
-    def scores(self, batch: SessionBatch, tables: Tables | None = None) -> Tensor:
-        """Return the scores (N, V) of all items."""
+    def query_rows(self, batch: SessionBatch, num_items: int) -> QueryRows:
+        """Return the queries of a batch: its distinct items and, if it is one, the vector of each session."""
+        assert self.queries is not None
+        items_NL = by_distance(batch.items_RL[batch.row_N], batch.length_N)
+        item_U, rows_NJ = distinct(items_NL, num_items)
+        exclude_QE = item_U[:, None]
+        if self.queries.vector_logit is not None:
+            exclude_QE = torch.cat([F.pad(exclude_QE, (0, items_NL.shape[1] - 1), value=-1), items_NL])
+            row_N1 = len(item_U) + torch.arange(len(items_NL), device=items_NL.device)[:, None]
+            rows_NJ = torch.cat([row_N1, rows_NJ], 1)
+        return QueryRows(item_U, rows_NJ, exclude_QE if self.queries.excludes_seen else None)
+
+    def ask(self, batch: SessionBatch, tables: Tables) -> QueryBatch:
+        """Return the queries of a batch with their vectors and weights."""
+        assert self.queries is not None
+        item_U, rows_NJ, exclude_QE = self.query_rows(batch, len(tables.outputs))
+        vectors_QD = self.query_vectors(item_U, batch, tables, sessions=self.queries.vector_logit is not None)
+        log_weights_NJ = self.queries.log_weights(batch.length_N, batch.items_RL.shape[1])
+        return QueryBatch(vectors_QD, rows_NJ, log_weights_NJ, exclude_QE)
+
+    def query_vectors(self, item_U: Tensor, batch: SessionBatch, tables: Tables, *, sessions: bool) -> Tensor:
+        """Return the vectors of items and, if ``sessions``, of the sessions of a batch, as queries (Q, E)."""
+        vectors_UD = self.as_scored(F.embedding(item_U, tables.inputs), tables)
+        return torch.cat([vectors_UD, self.encode_sessions(batch, tables)]) if sessions else vectors_UD
+
+    def scores(self, batch: SessionBatch, tables: Tables | None = None, slot: str = "") -> Tensor:
+        """Return the scores (N, V) of all items, without gradient; valid until the next call with a slot."""
         tables = tables or self.item_tables()
-        return self.encode_sessions(batch, tables) @ tables.outputs.T
+        if self.queries is not None:
+            return mixture_log_probabilities(self.ask(batch, tables), tables.outputs, tables.scores, slot)
+        return tables.scores.product(self.encode_sessions(batch, tables), tables.outputs, slot)
 
 
 class Recommender(nn.Module):
@@ -320,8 +366,11 @@ class Recommender(nn.Module):
         parts = {}
         for name, own in tables.items():
             network = self.network(name)
+            if not network.blocks:
+                parts[name] = network.scores(batch, own, name)
+                continue
             vector_ND = network.encode_sessions(batch, own)
-            for part, columns in (network.blocks or {name: slice(None)}).items():
+            for part, columns in network.blocks.items():
                 parts[part] = own.scores.product(vector_ND[:, columns], own.outputs[:, columns], part)
         if self.cold_V is not None and "id" in parts:
             parts["id"] = parts["id"].masked_fill(self.cold_V, -torch.inf)
@@ -340,3 +389,21 @@ class Recommender(nn.Module):
             return parts
         shift_N1 = parts["id"].logsumexp(1, keepdim=True) - parts["text"].logsumexp(1, keepdim=True)
         return parts | {"id": torch.where(self.cold_V, parts["text"] + shift_N1, parts["id"])}
+
+
+def score_matrices(model: Scorer) -> int:
+    """Return how many score matrices (N, V) a chunk of N samples has in memory.
+
+    These are the parts, their summands and two for intermediate results, and the scores of several queries.
+
+    Example:
+        >>> from alterrec.nn.item_encoders import IdTable
+        >>> from alterrec.nn.session_encoders import Mean
+        >>> score_matrices(Recommender({"model": Network(IdTable(5, 4), Mean(), 1.0)}, {"model": 1.0}))
+        4
+    """
+    matrices = 2 * len(model.weights) + 2
+    if isinstance(model, Recommender):
+        asked = sum(model.network(name).queries is not None for name in model.networks)
+        matrices += QUERIES_PER_SAMPLE * asked
+    return matrices

@@ -139,6 +139,7 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         )
     model = entry.build(recipe, inputs)
     _check_objectives(model, recipe)
+    _check_queries(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     start_from_text(model, recipe, inputs)
     return model
@@ -169,6 +170,22 @@ def _check_objectives(model: Recommender, recipe: Recipe) -> None:
                 f"{key} is {value!r}, but {recipe.model_name} with id.session={recipe.id.session} has no "
                 f"such objective; set {key}={without}, or choose a system that has it (bert4rec has cloze "
                 "with id.session=bidirectional)"
+            )
+
+
+def _check_queries(model: Recommender, recipe: Recipe) -> None:
+    """Raise InputError if several queries would be trained with a loss that takes one vector."""
+    if all(model.network(name).queries is None for name in model.networks):
+        return
+    switch = " and ".join(f"{name}.queries=one" for name in lookup(recipe.model_name).networks)
+    for key, value, only in (
+        ("loss.name", recipe.loss.name, "softmax"),
+        ("schedule.objective", recipe.schedule.objective, "next"),
+    ):
+        if value != only:
+            raise InputError(
+                f"{key} is {value!r}, which trains session vectors, but {recipe.model_name} has several "
+                f"queries for each session; set {switch}, or {key}={only}"
             )
 
 

@@ -27,6 +27,7 @@ from alterrec.nn.item_encoders import (
     random_projection,
 )
 from alterrec.nn.layers import SessionEncoder
+from alterrec.nn.mixtures import Queries
 from alterrec.nn.session_encoders import Gru, Mean, Recency, Weighted
 from alterrec.nn.transformer import (
     AUTHORS,
@@ -129,17 +130,31 @@ def network_of(
 ) -> Network:
     """Build a network over an item encoder; what is not given is built from the recipe."""
     dim: int = encoder.dim  # type: ignore[assignment]
+    queries = queries_of(recipe, choices)
+    if session is None and choices.queries == "items":
+        # It is never asked: items alone are the queries.
+        session = Mean()
     return Network(
         encoder,
         session or SESSIONS[choices.session](recipe, choices, dim),
         choices.temperature,
-        blocks,
+        # The log of a mixture is not the sum of those of its column blocks.
+        blocks if queries is None else None,
         outputs=outputs,
+        queries=queries,
         cosine=choices.cosine,
         output_dropout=choices.output_dropout,
         objectives=objectives,
         settings=choices,
     )
+
+
+def queries_of(recipe: Recipe, choices: NetworkSettings) -> Queries | None:
+    """Return the weights of the queries of a network; None if the session vector is its only one."""
+    if choices.queries == "one":
+        return None
+    excludes_seen = recipe.data.exclude_seen != "never"
+    return Queries(recipe.model.max_len, choices.queries == "both", excludes_seen)
 
 
 def id_network(recipe: Recipe, inputs: ModelInputs) -> Network:

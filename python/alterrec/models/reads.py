@@ -29,6 +29,7 @@ _SWITCHES: Sequence[tuple[str, Any]] = (
     *(("schedule.pretrain", 1), ("schedule.objective", "cloze"), ("schedule.objective", "next")),
     *(("model.init", "normal"), ("text.projection", "mixture"), ("text.projection", "mlp")),
     *(("text.encoder", "all-MiniLM-L6-v2"), ("id.start", "pca"), ("data.vectors", "")),
+    *((f"{table}.queries", value) for table in ("id", "text") for value in ("one", "both")),
     *((f"{table}.session", name) for table in ("id", "text") for name in SESSION_ENCODERS),
     *(("fdsa.features", "text"), ("s3rec.attributes", "text"), ("loss.name", "softmax")),
 )
@@ -152,8 +153,10 @@ def _switched(recipe: Recipe, key: str, value: Any) -> Recipe:
 
 
 def _encoder_reads(entry: Entry, recipe: Recipe, table: str) -> tuple[str, ...]:
-    own = entry.session_reads
-    return SESSION_ENCODERS[getattr(recipe, table).session] if own is None else own
+    if entry.session_reads is not None:
+        return entry.session_reads
+    network: NetworkSettings = getattr(recipe, table)
+    return () if network.queries == "items" else SESSION_ENCODERS[network.session]
 
 
 def _network_keys(entry: Entry, recipe: Recipe, table: str) -> Iterator[str]:
@@ -166,7 +169,9 @@ def _network_keys(entry: Entry, recipe: Recipe, table: str) -> Iterator[str]:
         if network.decay_every is None:
             yield "optim.decay_every"
     if entry.session_reads is None:
-        yield f"{table}.session"
+        yield f"{table}.queries"
+        if network.queries != "items":
+            yield f"{table}.session"
     for key in _encoder_reads(entry, recipe, table):
         if key != "model.init":
             yield key if "." in key else f"{table}.{key}"
@@ -215,11 +220,12 @@ def _schedule_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
         if recipe.positives.top:
             yield "positives"
     if plan.objective == "next":
-        yield from _candidate_keys(len(entry.networks), recipe)
+        yield from _candidate_keys(entry, recipe)
 
 
-def _candidate_keys(networks: int, recipe: Recipe) -> Iterator[str]:
-    plan = recipe.schedule
+def _candidate_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
+    plan, networks = recipe.schedule, len(entry.networks)
+    one_vector = any(getattr(recipe, table).queries == "one" for table in entry.networks)
     yield from ("loss.name", "schedule.negatives")
     if networks > 1 or plan.warmup_negatives != plan.negatives:
         yield "schedule.warmup"
@@ -228,11 +234,13 @@ def _candidate_keys(networks: int, recipe: Recipe) -> Iterator[str]:
     used = {plan.negatives, *([plan.warmup_negatives] if plan.warmup else [])}
     if recipe.loss.name == "gbce":
         yield "loss.calibration"
-    elif "random" in used:
+    elif "random" in used and one_vector:
         yield "loss.logq"
     if used != {"full"}:
         yield "window.sample"
     if "window" in used:
-        yield "window"
+        yield from ("window.first", "window.last", "window.random_share")
+        if one_vector:
+            yield "window.exclude_target"
     if "random" in used and not recipe.window.sample:
         yield from ("window.first", "window.last")

@@ -43,24 +43,25 @@ class ScoreBuffer:
         """Divide ``num_rows`` samples into slices of at most ``rows``."""
         return [slice(first, min(first + self.rows, num_rows)) for first in range(0, num_rows, self.rows)]
 
+    def memory(self, rows: int, columns: int, like: Tensor, slot: str = "") -> Tensor:
+        """Return a matrix (rows, columns), at least float32, on the device of ``like``.
+
+        Its values are undefined. It is valid until the next call with the same slot.
+        """
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        size = rows * columns
+        memory = self._memory.get(slot)
+        if memory is None or memory.dtype != dtype or memory.device != like.device or len(memory) < size:
+            # The old memory is freed first: both together would exceed the planned memory.
+            self._memory[slot] = memory = torch.empty(0)
+            memory = self._memory[slot] = torch.empty(size, dtype=dtype, device=like.device)
+        return memory[:size].view(rows, columns)
+
     @torch.no_grad()
     def product(self, vectors_ND: Tensor, table_VD: Tensor, slot: str = "") -> Tensor:
         """Return scores (N, V), at least float32; valid until the next call with the same slot."""
-        shape = len(vectors_ND), len(table_VD)
-        dtype = torch.promote_types(vectors_ND.dtype, torch.float32)
-        size = shape[0] * shape[1]
-        memory = self._memory.get(slot)
-        if (
-            memory is None
-            or memory.dtype != dtype
-            or memory.device != vectors_ND.device
-            or len(memory) < size
-        ):
-            # The old memory is freed first: both together would exceed the planned memory.
-            self._memory[slot] = memory = torch.empty(0)
-            memory = self._memory[slot] = torch.empty(size, dtype=dtype, device=vectors_ND.device)
-        scores_NV = memory[:size].view(shape)
-        if dtype == vectors_ND.dtype:
+        scores_NV = self.memory(len(vectors_ND), len(table_VD), vectors_ND, slot)
+        if scores_NV.dtype == vectors_ND.dtype:
             return torch.mm(vectors_ND, table_VD.T, out=scores_NV)
         return scores_NV.copy_(vectors_ND @ table_VD.T)
 

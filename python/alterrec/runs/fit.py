@@ -35,8 +35,9 @@ from alterrec.runs.build import build, load_pretrained
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
+from alterrec.training.candidates import WindowRanks
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
-from alterrec.training.step import Clock, NoClock, WindowRanks, check_loss
+from alterrec.training.step import Clock, NoClock, check_loss
 from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, check_checkpoint, torch_seed
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
-from alterrec.models.base import Network, Recommender
+from alterrec.models.base import Network, Recommender, score_matrices
 from alterrec.nn.item_encoders import MixtureAdapter
+from alterrec.nn.mixtures import QUERIES_PER_SAMPLE
 from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import parse_bytes
@@ -115,11 +116,13 @@ def plan_memory(
     budget = parse_bytes(recipe.run.memory_budget)
     # A row of scores, of bits of the window, and of drawn ids, which are at most as many as the window has.
     row = num_items * FLOAT + num_items // 8 + 16 * min(num_items, 2**16)
-    parts = 2 * len(model.weights) + 2 if model else 4
-    train_rows = (budget - resident - training) // row if model else batch
+    asked = any(network.queries is not None for network in networks.values())
+    train_row = row + (QUERIES_PER_SAMPLE * num_items * FLOAT if asked else 0)
+    parts = score_matrices(model) if model else 4
+    train_rows = (budget - resident - training) // train_row if model else batch
     score_bytes = budget - resident - evaluation
     if train_rows < 1 or score_bytes < parts * row:
-        needed = resident + max(training + row, evaluation + parts * row)
+        needed = resident + max(training + train_row, evaluation + parts * row)
         raise InputError(
             f"run.memory_budget is {recipe.run.memory_budget}, and {recipe.model_name} on {num_items} items "
             f"needs at least {_size(needed)}; raise it, or lower model.dim or optim.batch_size"

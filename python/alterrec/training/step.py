@@ -1,16 +1,14 @@
-"""One training step: from a batch of prefixes to its positives and candidates, and to the loss.
+"""One training step: from a batch of prefixes to its loss.
 
-Legend: N samples, V items, U items that a step uses, L places, P positives per sample, C candidates per
-sample, E excluded items per sample.
+Legend: N samples, V items, U items that a step uses, Q queries, L places, P positives per sample, D width.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,140 +18,12 @@ from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy, generalised_bce
-from alterrec.ranking import rank_window, rank_window_bits, top_ranked, unchecked, uniform_items
+from alterrec.nn.mixtures import mixture_cross_entropy
+from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
-from alterrec.recipe_settings import PositivesSettings, WindowSettings
 from alterrec.sessions import Batch
+from alterrec.training.candidates import Supervision, Teacher, WindowRanks, query_candidates, supervise
 from alterrec.training.schedule import Phase
-
-Teacher: TypeAlias = Callable[[slice], Tensor]
-
-
-class Supervision(NamedTuple):
-    """Arguments of :func:`~alterrec.nn.losses.candidate_cross_entropy`.
-
-    Attributes:
-        positives: (N, P) int64 item ids; the first column is the target.
-        weights: (P,) float32, the weight of each column.
-        candidates: (N, C) int64 ids, (N, ceil(V / 8)) uint8 bits, or None for the whole catalogue.
-    """
-
-    positives: Tensor
-    weights: Tensor
-    candidates: Tensor | None
-
-
-class WindowRanks(NamedTuple):
-    """A rank window over one catalogue: 0-based ranks ``start`` to ``stop - 1``.
-
-    Example:
-        >>> WindowRanks.on(WindowSettings(first=6, last=0.1), num_items=1000)
-        WindowRanks(start=5, stop=100)
-    """
-
-    start: int
-    stop: int
-
-    @classmethod
-    def on(cls, window: WindowSettings, num_items: int, seen: int = 0) -> WindowRanks:
-        """Return the ranks of a recipe's window.
-
-        Args:
-            window: the window, as ranks or as fractions of the catalogue.
-            num_items: size of the catalogue.
-            seen: most items of a session that are excluded.
-
-        Raises:
-            InputError: the window does not fit into the candidates.
-        """
-        first, last = (
-            int(value) if value >= 1 else max(1, round(value * num_items))
-            for value in (window.first, window.last)
-        )
-        ranks = cls(first - 1, last)
-        candidates = num_items - window.exclude_target - seen
-        if not ranks.start < ranks.stop <= candidates:
-            raise InputError(
-                f"window.first is {window.first} and window.last is {window.last}, which are the ranks "
-                f"{ranks.start + 1}.."
-                f"{ranks.stop} of {candidates} candidates; use 1 <= first <= last <= {candidates}, or "
-                "fractions such as --set window.last=0.1"
-            )
-        return ranks
-
-
-def supervise(
-    targets_N: Tensor,
-    samples_N: np.ndarray,
-    negatives: str,
-    *,
-    window: WindowSettings,
-    ranks: WindowRanks,
-    num_items: int,
-    seed: int,
-    positives: PositivesSettings,
-    negative_teacher: Teacher | None = None,
-    positive_teacher: Teacher | None = None,
-    seen_NL: Tensor | None = None,
-    chunks: Sequence[slice] = (slice(None),),
-) -> Supervision:
-    """Return positives and candidates of one batch.
-
-    Candidates are the teacher's rank window (all of it, or a sample), items sampled from the catalogue, or
-    both. Every draw is a function of (seed, sample id). With ``random`` negatives there are as many
-    candidates as the window has.
-
-    Args:
-        targets_N: int64 target items.
-        samples_N: int64 sample ids, the same in every epoch.
-        negatives: ``full``, ``random`` or ``window``.
-        window, ranks: the recipe's window and its ranks in this catalogue.
-        num_items: size of the catalogue V.
-        seed: seed of the draws, another one in each epoch.
-        positives: number and weight of additional positives.
-        negative_teacher: returns scores (n, V) of the n samples of a chunk, whose rank window gives the
-            hard negatives; required for ``window``.
-        positive_teacher: like ``negative_teacher``; its top items are additional positives. None: there are
-            no additional positives.
-        seen_NL: items of the prefixes, padded with -1, that are neither ranked nor additional positives.
-        chunks: slices of the samples that teachers score at a time.
-    """
-    device, total = str(targets_N.device), window.sample or ranks.stop - ranks.start
-    drawn = {"full": 0, "random": total, "window": round(total * window.random_share)}[negatives]
-    hard = total - drawn if negatives == "window" else 0
-    positives_NP, candidates = [], []
-    for chunk in chunks if positive_teacher or hard else ():
-        target_N1 = targets_N[chunk, None]
-        seen = target_N1[:, :0] if seen_NL is None else seen_NL[chunk]
-        excluded_NE = torch.cat([target_N1, seen], 1)
-        scores_NV = None
-        if positive_teacher:
-            scores_NV = positive_teacher(chunk)
-            top_NP = top_ranked(scores_NV, positives.top, exclude=excluded_NE)[0]
-            positives_NP.append(torch.cat([target_N1, top_NP], 1))
-        if hard:
-            assert negative_teacher is not None
-            if scores_NV is None or negative_teacher != positive_teacher:
-                scores_NV = negative_teacher(chunk)
-            exclude = excluded_NE if window.exclude_target else seen
-            # The whole window is passed as bits; together with random items, all candidates are ids.
-            if not drawn and hard == ranks.stop - ranks.start:
-                candidates.append(rank_window_bits(scores_NV, *ranks, exclude=exclude))
-            else:
-                rows = samples_N[chunk]
-                candidates.append(
-                    rank_window(scores_NV, *ranks, exclude=exclude, sample=hard, seed=seed, rows=rows)
-                )
-    weight = positives.weight / (positives.top if positives.as_samples else 1) if positives.top else 0.0
-    additional = positives.top if positive_teacher else 0
-    parts = [torch.cat(candidates)] if candidates else []
-    if drawn:
-        parts.insert(0, on_device(uniform_items(samples_N, drawn, num_items, seed=seed), device))
-    return Supervision(
-        torch.cat(positives_NP) if positives_NP else targets_N[:, None],
-        on_device(np.array([1.0] + [weight] * additional, np.float32), device),
-        torch.cat(parts, 1) if parts else None,
-    )
 
 
 class Clock:
@@ -274,7 +144,7 @@ class Step:
         network = self.model.network(name)
         network = copy.deepcopy(network) if network is self.network else network
         with torch.no_grad():
-            return network.eval(), network.item_tables()
+            return network.eval(), network.item_tables()._replace(scores=self.buffer)
 
     def loss(self, arrays: Batch) -> Tensor:
         """Return the loss of a batch, a scalar with a gradient."""
@@ -287,10 +157,11 @@ class Step:
         with torch.no_grad(), unchecked():
             scores = {name: self._scores(name, batch) for name in self.teachers}
             self.clock.lap("teacher")
+            by_query = self.network.queries is not None
             supervision = supervise(
                 targets_N,
                 arrays.samples,
-                self.phase.negatives,
+                "full" if by_query else self.phase.negatives,
                 window=self.recipe.window,
                 ranks=self.ranks,
                 num_items=self.num_items,
@@ -301,6 +172,8 @@ class Step:
                 seen_NL=seen_NL,
                 chunks=self.buffer.chunks(len(targets_N)),
             )
+            if by_query:
+                supervision = supervision._replace(candidates=self._query_candidates(batch, arrays.samples))
         self.clock.lap("window")
         ids_U = None
         ids = supervision.candidates
@@ -311,10 +184,17 @@ class Step:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
             tables = self.network.item_tables(ids_U)
             self.clock.lap("item table")
-            vectors_ND = self.network.encode_sessions(batch, tables)
+            if by_query:
+                queries = self.network.ask(batch, tables)
+            else:
+                vectors_ND = self.network.encode_sessions(batch, tables)
             self.clock.lap("encoder")
-        dtype = torch.bfloat16 if half else vectors_ND.dtype
-        loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
+        dtype = torch.bfloat16 if half else tables.outputs.dtype
+        if by_query:
+            queries = queries._replace(vectors_QD=queries.vectors_QD.to(dtype))
+            loss = mixture_cross_entropy(queries, tables.outputs.to(dtype), *supervision, buffer=self.buffer)
+        else:
+            loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
         self.clock.lap("head")
         # The gradient of the table is complete once the backward pass of the encoder has ended.
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
@@ -352,16 +232,43 @@ class Step:
         )
 
     def _scores(self, name: str, batch: SessionBatch) -> Teacher:
+        """Return a function that gives the scores of a teacher for a slice of the samples."""
         network, tables = self.teachers[name]
+        if network.queries is not None:
+            return lambda chunk: network.scores(batch.only(chunk), tables)
         vectors_ND = network.encode_sessions(batch, tables)
+        return lambda chunk: self._product(vectors_ND[chunk], tables)
 
-        def scores(chunk: slice) -> Tensor:
-            self.clock.lap("window")
-            scores_NV = self.buffer.product(vectors_ND[chunk], tables.outputs)
-            self.clock.lap("teacher")
-            return scores_NV
+    def _query_candidates(self, batch: SessionBatch, samples_N: np.ndarray) -> Tensor | None:
+        """Return the candidates of each query: the teacher ranks the items for the same query."""
+        assert self.network.queries is not None
+        item_U, _, exclude_QE = self.network.query_rows(batch, self.num_items)
+        # Draws are functions of the item, and of the sample for session vectors.
+        row_Q, sessions = item_U, self.network.queries.vector_logit is not None
+        if sessions:
+            row_Q = torch.cat([item_U, self.num_items + on_device(samples_N, str(item_U.device))])
+        teacher = None
+        if self.negative_teacher:
+            network, tables = self.teachers[self.negative_teacher]
+            vectors_QD = network.query_vectors(item_U, batch, tables, sessions=sessions)
+            teacher = lambda chunk: self._product(vectors_QD[chunk], tables)  # noqa: E731
+        return query_candidates(
+            row_Q,
+            self.phase.negatives,
+            window=self.recipe.window,
+            ranks=self.ranks,
+            num_items=self.num_items,
+            seed=self.seed,
+            teacher=teacher,
+            exclude_QE=exclude_QE,
+            chunks=self.buffer.chunks(len(row_Q)),
+        )
 
-        return scores
+    def _product(self, vectors_ND: Tensor, tables: Tables) -> Tensor:
+        self.clock.lap("window")
+        scores_NV = self.buffer.product(vectors_ND, tables.outputs)
+        self.clock.lap("teacher")
+        return scores_NV
 
 
 def _are_few(candidates: int, num_items: int) -> bool:

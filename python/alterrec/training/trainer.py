@@ -346,7 +346,10 @@ class Trainer:
             # Prefixes are bucketed by length, so encoders that read prefixes see little padding.
             layout="padded" if step.network.reads_prefixes or phase.objective != "next" else "by_session",
         )
-        drops_repeats = self.seen != "kept" and recipe.data.exclude_seen == "auto"
+        # An item is no candidate of its own query, so that the probability of a repeated target can be 0.
+        drops_repeats = self.seen != "kept" and (
+            recipe.data.exclude_seen == "auto" or step.network.queries is not None
+        )
         losses, samples = [], 0
         clock.start()
         for number, batch in enumerate(batches, start=1):

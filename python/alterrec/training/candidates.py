@@ -1,0 +1,211 @@
+"""Positives and candidates of a batch: the target, the teacher's rank window, random items.
+
+Legend: N samples, Q queries, V items, L places, P positives per sample, C candidates and E excluded items per
+row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alterrec.errors import InputError
+from alterrec.nn.layers import on_device
+from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
+from alterrec.recipe_settings import PositivesSettings, WindowSettings
+
+Teacher: TypeAlias = Callable[[slice], Tensor]
+
+
+class Supervision(NamedTuple):
+    """Arguments of :func:`~alterrec.nn.losses.candidate_cross_entropy`.
+
+    Attributes:
+        positives: (N, P) int64 item ids; the first column is the target.
+        weights: (P,) float32, the weight of each column.
+        candidates: (N, C) int64 ids, (N, ceil(V / 8)) uint8 bits, or None for the whole catalogue.
+    """
+
+    positives: Tensor
+    weights: Tensor
+    candidates: Tensor | None
+
+
+class WindowRanks(NamedTuple):
+    """A rank window over one catalogue: 0-based ranks ``start`` to ``stop - 1``.
+
+    Example:
+        >>> WindowRanks.on(WindowSettings(first=6, last=0.1), num_items=1000)
+        WindowRanks(start=5, stop=100)
+    """
+
+    start: int
+    stop: int
+
+    @classmethod
+    def on(cls, window: WindowSettings, num_items: int, seen: int = 0) -> WindowRanks:
+        """Return the ranks of a recipe's window.
+
+        Args:
+            window: the window, as ranks or as fractions of the catalogue.
+            num_items: size of the catalogue.
+            seen: most items of a session that are excluded.
+
+        Raises:
+            InputError: the window does not fit into the candidates.
+        """
+        first, last = (
+            int(value) if value >= 1 else max(1, round(value * num_items))
+            for value in (window.first, window.last)
+        )
+        ranks = cls(first - 1, last)
+        candidates = num_items - window.exclude_target - seen
+        if not ranks.start < ranks.stop <= candidates:
+            raise InputError(
+                f"window.first is {window.first} and window.last is {window.last}, which are the ranks "
+                f"{ranks.start + 1}.."
+                f"{ranks.stop} of {candidates} candidates; use 1 <= first <= last <= {candidates}, or "
+                "fractions such as --set window.last=0.1"
+            )
+        return ranks
+
+
+def supervise(
+    targets_N: Tensor,
+    samples_N: np.ndarray,
+    negatives: str,
+    *,
+    window: WindowSettings,
+    ranks: WindowRanks,
+    num_items: int,
+    seed: int,
+    positives: PositivesSettings,
+    negative_teacher: Teacher | None = None,
+    positive_teacher: Teacher | None = None,
+    seen_NL: Tensor | None = None,
+    chunks: Sequence[slice] = (slice(None),),
+) -> Supervision:
+    """Return positives and candidates of one batch.
+
+    Candidates are the teacher's rank window (all of it, or a sample), items sampled from the catalogue, or
+    both. Every draw is a function of (seed, sample id). With ``random`` negatives there are as many
+    candidates as the window has.
+
+    Args:
+        targets_N: int64 target items.
+        samples_N: int64 sample ids, the same in every epoch.
+        negatives: ``full``, ``random`` or ``window``.
+        window, ranks: the recipe's window and its ranks in this catalogue.
+        num_items: size of the catalogue V.
+        seed: seed of the draws, another one in each epoch.
+        positives: number and weight of additional positives.
+        negative_teacher: returns scores (n, V) of the n samples of a chunk, whose rank window gives the
+            hard negatives; required for ``window``.
+        positive_teacher: like ``negative_teacher``; its top items are additional positives. None: there are
+            no additional positives.
+        seen_NL: items of the prefixes, padded with -1, that are neither ranked nor additional positives.
+        chunks: slices of the samples that teachers score at a time.
+    """
+    device = str(targets_N.device)
+    drawn, hard = _counts(negatives, window, ranks)
+    positives_NP, candidates = [], []
+    for chunk in chunks if positive_teacher or hard else ():
+        target_N1 = targets_N[chunk, None]
+        seen = target_N1[:, :0] if seen_NL is None else seen_NL[chunk]
+        excluded_NE = torch.cat([target_N1, seen], 1)
+        scores_NV = None
+        if positive_teacher:
+            scores_NV = positive_teacher(chunk)
+            top_NP = top_ranked(scores_NV, positives.top, exclude=excluded_NE)[0]
+            positives_NP.append(torch.cat([target_N1, top_NP], 1))
+        if hard:
+            assert negative_teacher is not None
+            if scores_NV is None or negative_teacher != positive_teacher:
+                scores_NV = negative_teacher(chunk)
+            exclude = excluded_NE if window.exclude_target else seen
+            candidates.append(_window(scores_NV, ranks, exclude, hard, drawn, seed, samples_N[chunk]))
+    weight = positives.weight / (positives.top if positives.as_samples else 1) if positives.top else 0.0
+    additional = positives.top if positive_teacher else 0
+    parts = [torch.cat(candidates)] if candidates else []
+    if drawn:
+        parts.insert(0, on_device(uniform_items(samples_N, drawn, num_items, seed=seed), device))
+    return Supervision(
+        torch.cat(positives_NP) if positives_NP else targets_N[:, None],
+        on_device(np.array([1.0] + [weight] * additional, np.float32), device),
+        torch.cat(parts, 1) if parts else None,
+    )
+
+
+def query_candidates(
+    row_Q: Tensor,
+    negatives: str,
+    *,
+    window: WindowSettings,
+    ranks: WindowRanks,
+    num_items: int,
+    seed: int,
+    teacher: Teacher | None = None,
+    exclude_QE: Tensor | None = None,
+    chunks: Sequence[slice] = (slice(None),),
+) -> Tensor | None:
+    """Return the candidates of each query; positives are added by the loss.
+
+    Args:
+        row_Q: int64 number of each query, from which its draws derive: the same query has the same draws.
+        negatives: ``full``, ``random`` or ``window``.
+        window, ranks: the recipe's window and its ranks in this catalogue.
+        num_items: size of the catalogue V.
+        seed: seed of the draws, another one in each epoch.
+        teacher: returns the scores (q, V) of a slice of the queries; required for ``window``.
+        exclude_QE: int64 items that are no candidates of a query, padded with -1.
+        chunks: slices of the queries that the teacher scores at a time.
+
+    Returns:
+        Ids (Q, C) int64; bits (Q, ceil(V / 8)) uint8 for a whole window; or None for the whole catalogue.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0]])
+        >>> query_candidates(
+        ...     torch.tensor([0]), "window", window=WindowSettings(random_share=0.0), ranks=WindowRanks(0, 2),
+        ...     num_items=4, seed=0, teacher=lambda chunk: scores[chunk], exclude_QE=torch.tensor([[0]]),
+        ... )  # items 2 and 1 are bits 2 and 1
+        tensor([[6]], dtype=torch.uint8)
+    """
+    drawn, hard = _counts(negatives, window, ranks)
+    rows, parts = row_Q.cpu().numpy(), []
+    if drawn:
+        parts.append(on_device(uniform_items(rows, drawn, num_items, seed=seed), str(row_Q.device)))
+    if hard:
+        assert teacher is not None
+        found = []
+        for chunk in chunks:
+            exclude = row_Q[chunk, None][:, :0] if exclude_QE is None else exclude_QE[chunk]
+            found.append(_window(teacher(chunk), ranks, exclude, hard, drawn, seed, rows[chunk]))
+        parts.append(torch.cat(found))
+    return torch.cat(parts, 1) if parts else None
+
+
+def _counts(negatives: str, window: WindowSettings, ranks: WindowRanks) -> tuple[int, int]:
+    """Return the number of drawn candidates and of candidates from the window."""
+    total = window.sample or ranks.stop - ranks.start
+    drawn = {"full": 0, "random": total, "window": round(total * window.random_share)}[negatives]
+    return drawn, total - drawn if negatives == "window" else 0
+
+
+def _window(
+    scores_NV: Tensor,
+    ranks: WindowRanks,
+    exclude_NE: Tensor,
+    hard: int,
+    drawn: int,
+    seed: int,
+    rows_N: np.ndarray,
+) -> Tensor:
+    """Return the window of each row as bits if it is whole and alone, else ``hard`` drawn ids (N, hard)."""
+    if not drawn and hard == ranks.stop - ranks.start:
+        return rank_window_bits(scores_NV, *ranks, exclude=exclude_NE)
+    return rank_window(scores_NV, *ranks, exclude=exclude_NE, sample=hard, seed=seed, rows=rows_N)
