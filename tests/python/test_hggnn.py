@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Outcome
-from worlds import NUM_ITEMS, small_dataset
+from worlds import NUM_ITEMS, plain_scores, small_dataset
 
 from alterrec import fit, load
 from alterrec.data.dataset import Dataset, Vocabulary
@@ -56,8 +56,8 @@ def test_unknown_users_are_the_mean_of_the_known(network: Network) -> None:
 
 
 def test_users_change_the_session_alone_that_is_theirs(network: Network) -> None:
-    one = network.scores(BATCH._replace(user_N=torch.tensor([0, 1, 2])))
-    other = network.scores(BATCH._replace(user_N=torch.tensor([0, 3, 2])))
+    one = plain_scores(network, BATCH._replace(user_N=torch.tensor([0, 1, 2])))
+    other = plain_scores(network, BATCH._replace(user_N=torch.tensor([0, 3, 2])))
     assert torch.equal(one[[0, 2]], other[[0, 2]])
     assert not torch.allclose(one[1], other[1])
 
@@ -68,8 +68,8 @@ def test_a_step_about_few_items_has_the_scores_of_all(network: Network) -> None:
     positives = torch.tensor([[4], [5], [6]])
     ids, few, given = restrict_to_step_items(batch, Supervision(positives, torch.ones(1), candidates))
     assert len(ids) < NUM_ITEMS
-    scores = network.scores(few, network.item_tables(ids)).gather(1, given.candidates)
-    torch.testing.assert_close(scores, network.scores(batch).gather(1, candidates))
+    scores = plain_scores(network, few, network.item_tables(ids)).gather(1, given.candidates)
+    torch.testing.assert_close(scores, plain_scores(network, batch).gather(1, candidates))
 
 
 def test_dropout_is_on_the_vectors_that_neighbours_read(network: Network) -> None:

@@ -129,7 +129,9 @@ def test_loss_and_gradients_equal_those_of_autograd(
         candidates,
         ScoreBuffer(rows),
     )
-    mixed = plain_probabilities(batch._replace(vectors_QD=plain[0], log_weights_NJ=plain[2]), plain[1], allowed)
+    mixed = plain_probabilities(
+        batch._replace(vectors_QD=plain[0], log_weights_NJ=plain[2]), plain[1], allowed
+    )
     expected = -(mixed.gather(1, positives).log() @ weights.double()).mean()
     (2 * loss).backward()
     (2 * expected).backward()
@@ -138,7 +140,9 @@ def test_loss_and_gradients_equal_those_of_autograd(
         torch.testing.assert_close(found.grad, wanted.grad.nan_to_num(), rtol=1e-3, atol=1e-5)
 
 
-@given(seed=st.integers(0, 10**6), samples=st.integers(1, 9), queries=st.integers(1, 60), most=st.integers(1, 9))
+@given(
+    seed=st.integers(0, 10**6), samples=st.integers(1, 9), queries=st.integers(1, 60), most=st.integers(1, 9)
+)
 def test_scores_equal_the_formula(seed: int, samples: int, queries: int, most: int) -> None:
     batch = queries_of(seed, samples, queries, most, dim=3, items=12)
     table = torch.from_numpy(np.random.default_rng(seed).normal(size=(12, 3))).float()

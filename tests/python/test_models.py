@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
-from worlds import NUM_ITEMS, small_dataset, text_like_vectors
+from worlds import NUM_ITEMS, next_item_loss, plain_scores, small_dataset, text_like_vectors
 
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
@@ -98,9 +98,7 @@ def test_every_recipe_is_built_and_learns_in_one_step(name: str, preset: str) ->
     for network in model.networks:
         optimiser = torch.optim.SGD(model.network(network).parameters(), lr=1e-3)
         before = [value.clone() for value in model.network(network).parameters()]
-        loss = torch.nn.functional.cross_entropy(
-            model.network(network).scores(BATCH), torch.tensor([4, 5, 6])
-        )
+        loss = next_item_loss(model.network(network), BATCH, torch.tensor([4, 5, 6]))
         loss.backward()
         learned = {
             name: value.grad is not None
@@ -125,8 +123,7 @@ def test_dropout_changes_what_is_learned_or_is_not_searched(name: str, preset: s
         optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
         for _ in range(2):
             losses = [
-                torch.nn.functional.cross_entropy(model.network(part).scores(BATCH), torch.tensor([4, 5, 6]))
-                for part in model.networks
+                next_item_loss(model.network(part), BATCH, torch.tensor([4, 5, 6])) for part in model.networks
             ]
             optimiser.zero_grad()
             torch.stack(losses).sum().backward()
@@ -164,7 +161,7 @@ def test_equation_8_parts_of_nfrec_concat_add_up(session: str) -> None:
     )
     model = build_model(resolve("nfrec_concat", overrides=SMALL | {"id.session": session}), items).eval()
     parts = model.part_scores(BATCH, model.prepare())
-    torch.testing.assert_close(parts["id"] + parts["text"], model.network("model").scores(BATCH))
+    torch.testing.assert_close(parts["id"] + parts["text"], plain_scores(model.network("model"), BATCH))
 
 
 def test_equation_7_by_hand() -> None:

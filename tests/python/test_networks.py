@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import torch
 from torch import Tensor
+from worlds import plain_scores
 
 from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
 from alterrec.nn.item_encoders import IdTable, JoinedItems
@@ -37,7 +38,7 @@ def test_scores_are_products_with_the_table_that_is_scored() -> None:
     network = Network(
         raw_table([[1.0], [2.0], [3.0]]), Mean(), 1.0, outputs=raw_table([[10.0], [20.0], [30.0]])
     )
-    assert network.scores(BATCH).tolist() == [[15.0, 30.0, 45.0], [30.0, 60.0, 90.0]]
+    assert plain_scores(network, BATCH).tolist() == [[15.0, 30.0, 45.0], [30.0, 60.0, 90.0]]
 
 
 def test_a_scored_part_of_the_read_table_is_in_the_state_once() -> None:
@@ -59,7 +60,7 @@ def test_a_scored_part_of_the_read_table_is_in_the_state_once() -> None:
 def test_cosine_scores_over_a_temperature() -> None:
     """Rows (3, 4) and (4, 3) have length 5; the session of item 0 alone is (3, 4): cosines 1 and 24/25."""
     network = Network(raw_table([[3.0, 4.0], [4.0, 3.0]]), Mean(), 0.5, cosine=True)
-    scores = network.scores(SessionBatch.of_prefixes(torch.tensor([[0]]), torch.tensor([1])))
+    scores = plain_scores(network, SessionBatch.of_prefixes(torch.tensor([[0]]), torch.tensor([1])))
     torch.testing.assert_close(scores, torch.tensor([[2.0, 2 * 24 / 25]]))
 
 
@@ -83,7 +84,7 @@ def test_encoders_that_read_users_get_them() -> None:
     store = SessionStore.from_arrays([0, 0, 1, 1], [0, 1, 1, 2], user_ids=[7, 7, 9, 9])
     (batch,) = PrefixBatches(store, 8, 50, shuffle=False)
     network = Network(raw_table([[1.0], [2.0], [3.0]]), UserNumber(), 1.0)
-    assert network.scores(SessionBatch.of(batch, "cpu"))[:, 0].tolist() == [7.0, 9.0]
+    assert plain_scores(network, SessionBatch.of(batch, "cpu"))[:, 0].tolist() == [7.0, 9.0]
 
 
 def test_sequences_keep_their_last_items_and_the_target() -> None:

@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
-from alterrec.models.base import RepeatScale, SessionBatch, Tables
+from alterrec.models.base import Network, RepeatScale, SessionBatch, Tables
+from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.sessions import SessionStore
 
 NUM_ITEMS = 40
@@ -106,3 +109,18 @@ class TableScorer:
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return parts
+
+
+def plain_scores(network: Network, batch: SessionBatch, tables: Tables | None = None) -> Tensor:
+    """The scores (N, V) of a network with one query, as a product with a gradient."""
+    tables = tables or network.item_tables()
+    return network.encode_sessions(batch, tables) @ tables.outputs.T
+
+
+def next_item_loss(network: Network, batch: SessionBatch, targets_N: Tensor) -> Tensor:
+    """The training loss of a network over the whole catalogue."""
+    if network.queries is None:
+        return F.cross_entropy(plain_scores(network, batch), targets_N)
+    tables = network.item_tables()
+    queries = network.ask(batch, tables)
+    return mixture_cross_entropy(queries, tables.outputs, targets_N[:, None], torch.ones(1))
