@@ -78,6 +78,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{model: (model, {}) for model in MODELS},
     "unisrec_pretrained": ("unisrec_pretrained", {"schedule.pretrain": 1}),
     "positives": ("alterrec", {"positives.top": 2}),
+    "queries": ("alterrec", {"id.queries": "items", "text.queries": "both"}),
     "drawn": ("id_only", {"schedule.negatives": "random", "window.sample": 5}),
     "gbce": (
         "id_only",
@@ -178,6 +179,8 @@ def changed_value(recipe: Recipe, key: str) -> Any:
     }
     if key in again:
         return again[key]
+    if key.endswith(".queries"):
+        return "both" if value == "one" else "one"
     if key.endswith(".session"):
         return "mean" if value != "mean" else "recency"
     if key.endswith(".temperature"):
