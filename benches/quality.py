@@ -35,6 +35,7 @@ ONE_SEED = (
     "popularity",
     "recent_popularity",
     "itemknn",
+    "covisitation",
     "vsknn",
 )
 METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")

@@ -1,4 +1,4 @@
-//! Neighbourhood recommenders: item-kNN and V-SKNN.
+//! Neighbourhood recommenders: item-kNN, co-visitation and V-SKNN.
 //!
 //! Each row of scores is summed by one thread in a fixed order, so results do not depend on threads.
 
@@ -75,7 +75,37 @@ impl Prefixes<'_> {
     }
 }
 
-/// The most similar items of each item, measured by the sessions they share.
+/// Where each item occurs in a store.
+struct Occurrences {
+    offsets: Vec<usize>,
+    /// Session and place in the session of each occurrence, item after item, in the order of the store.
+    places: Vec<(u32, u32)>,
+}
+
+impl Occurrences {
+    fn of(store: &SessionStore) -> Self {
+        let mut offsets = vec![0];
+        for count in store.item_counts() {
+            offsets.push(offsets[offsets.len() - 1] + count as usize);
+        }
+        let mut next = offsets.clone();
+        let mut places = vec![(0, 0); offsets[offsets.len() - 1]];
+        for (session, items) in store.iter().enumerate() {
+            for (place, &item) in items.iter().enumerate() {
+                places[next[item as usize]] = (session as u32, place as u32);
+                next[item as usize] += 1;
+            }
+        }
+        Self { offsets, places }
+    }
+
+    fn row(&self, item: usize) -> &[(u32, u32)] {
+        &self.places[self.offsets[item]..self.offsets[item + 1]]
+    }
+}
+
+/// The most similar items of each item: by the sessions they share, or by how often one is visited next to
+/// the other.
 #[derive(Debug, PartialEq)]
 pub struct ItemNeighbours {
     offsets: Vec<i64>,
@@ -100,7 +130,7 @@ impl ItemNeighbours {
             let product = holders.row(i).len() as f64 * holders.row(j as usize).len() as f64;
             (f64::from(both) / (product.sqrt() + shrinkage)) as f32
         };
-        let neighbours_of = |(counts, met): &mut (Vec<u32>, Vec<u32>), i: usize| {
+        Self::of_each_item(store.num_items(), k, threads, |(counts, met): &mut (Vec<u32>, Vec<u32>), i| {
             counts.resize(store.num_items(), 0);
             for &session in holders.row(i) {
                 for &j in sessions.row(session as usize) {
@@ -111,15 +141,71 @@ impl ItemNeighbours {
                 }
             }
             let others = met.iter().filter(|&&j| j as usize != i);
-            let mut best: Vec<_> = others.map(|&j| (similarity(i, j, counts[j as usize]), j)).collect();
+            let all = others.map(|&j| (similarity(i, j, counts[j as usize]), j)).collect();
             met.drain(..).for_each(|j| counts[j as usize] = 0);
+            all
+        })
+    }
+
+    /// Counts, for each item, the items that are visited after and before it in a session, with a weight for
+    /// each distance: `after[d - 1]` for an item d places later, `before[d - 1]` for one d places earlier.
+    /// The similarity of item j to item i is the sum of the weights of j around all occurrences of i, divided
+    /// by the number of these occurrences. For each item, the `k` others with the largest similarity above 0
+    /// are kept, best first, ties by id.
+    ///
+    /// # Errors
+    /// `Value` if `k` or `threads` is 0, or a weight negative or not finite.
+    pub fn covisited(
+        store: &SessionStore,
+        k: usize,
+        after: &[f64],
+        before: &[f64],
+        threads: Option<usize>,
+    ) -> Result<Self> {
+        at_least_one("k", k)?;
+        for (name, weights) in [("after", after), ("before", before)] {
+            if let Some(place) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+                let weight = weights[place];
+                return Err(Error::Value(format!("{name}[{place}] is {weight}; expected 0 or more, finite")));
+            }
+        }
+        let sessions: Vec<_> = store.iter().collect();
+        let occurrences = Occurrences::of(store);
+        Self::of_each_item(store.num_items(), k, threads, |(sums, met): &mut (Vec<f64>, Vec<u32>), i| {
+            sums.resize(store.num_items(), 0.0);
+            for &(session, place) in occurrences.row(i) {
+                let (place, items) = (place as usize, sessions[session as usize]);
+                let later = items[place + 1..].iter().zip(after);
+                let earlier = items[..place].iter().rev().zip(before);
+                for (&j, &weight) in
+                    later.chain(earlier).filter(|&(&j, &weight)| weight > 0.0 && j as usize != i)
+                {
+                    if sums[j as usize] == 0.0 {
+                        met.push(j);
+                    }
+                    sums[j as usize] += weight;
+                }
+            }
+            let count = occurrences.row(i).len() as f64;
+            met.drain(..).map(|j| ((std::mem::take(&mut sums[j as usize]) / count) as f32, j)).collect()
+        })
+    }
+
+    /// Keeps the `k` best of the similarities (similarity, id) that `of` returns for each item.
+    fn of_each_item<S: Default>(
+        num_items: usize,
+        k: usize,
+        threads: Option<usize>,
+        of: impl Fn(&mut S, usize) -> Vec<(f32, u32)> + Sync + Send,
+    ) -> Result<Self> {
+        let best_of = |scratch: &mut S, item: usize| {
+            let mut best = of(scratch, item);
             keep_first(&mut best, k, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             best
         };
-        let items = (0..store.num_items()).into_par_iter();
-        let rows: Vec<_> =
-            with_threads(threads, || items.map_init(Default::default, neighbours_of).collect())?;
+        let items = (0..num_items).into_par_iter();
+        let rows: Vec<_> = with_threads(threads, || items.map_init(S::default, best_of).collect())?;
         let mut found = Self { offsets: vec![0], ids: Vec::new(), similarities: Vec::new() };
         for row in rows {
             found.ids.extend(row.iter().map(|&(_, id)| id));

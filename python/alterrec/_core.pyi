@@ -161,6 +161,16 @@ class ItemNeighbours:
         cls, store: SessionStore, k: int, shrinkage: float = 0.0, *, threads: int | None = None
     ) -> ItemNeighbours: ...
     @staticmethod
+    def covisited(
+        store: SessionStore,
+        k: int,
+        after: Sequence[float],
+        before: Sequence[float],
+        *,
+        threads: int | None = None,
+    ) -> ItemNeighbours:
+        """Measure similarity by the distance of two items in a session instead."""
+    @staticmethod
     def from_arrays(
         num_items: int,
         offsets: NDArray[np.int64],

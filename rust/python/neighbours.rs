@@ -16,7 +16,7 @@ type Arrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<u32>>, Bound<
 
 /// Item-kNN: the k most similar items of each item, measured by the sessions they share.
 ///
-/// The similarity is c_ij / (sqrt(c_i * c_j) + shrinkage), where c counts sessions (an item counts once per
+/// ``covisited`` measures them by their distance in these sessions instead. The similarity is c_ij / (sqrt(c_i * c_j) + shrinkage), where c counts sessions (an item counts once per
 /// session). Ties go to the smaller id. An item is not a neighbour of itself.
 ///
 /// Args:
@@ -55,6 +55,49 @@ impl ItemNeighbours {
         let (k, threads) = (positive("k", k)?, threads.map(|n| positive("threads", n)).transpose()?);
         let store = &*store.store;
         let neighbours = py.detach(|| neighbours::ItemNeighbours::new(store, k, shrinkage, threads))?;
+        Ok(Self { neighbours, threads })
+    }
+
+    /// Return the k most similar items of each item, measured by how near they are visited in a session.
+    ///
+    /// The similarity of item j to item i is the mean, over the occurrences of i, of the weights of the j
+    /// around it: ``after[d - 1]`` for a j that is d places later, ``before[d - 1]`` for one that is d places
+    /// earlier, 0 for one that is farther away. An item is not a neighbour of itself. Ties go to the smaller
+    /// id.
+    ///
+    /// Args:
+    ///   store: the training sessions.
+    ///   k: number of neighbours per item, 1 or more.
+    ///   after: weights of the items 1, 2, ... places later, 0 or more.
+    ///   before: weights of the items 1, 2, ... places earlier, 0 or more.
+    ///   threads: number of threads for building and scoring; None uses all cores. It does not change results.
+    ///
+    /// Raises:
+    ///   ValueError: an argument is outside its range.
+    ///
+    /// Example:
+    ///
+    /// >>> from alterrec._core import ItemNeighbours
+    /// >>> from alterrec.sessions import SessionStore
+    /// >>> store = SessionStore.from_arrays([0, 0, 0, 1, 1], [0, 1, 2, 0, 1])
+    /// >>> near = ItemNeighbours.covisited(store, 10, after=[3.0, 0.5], before=[0.25])
+    /// >>> near.scores([[0], [1]], [1, 1], 1.0)
+    /// array([[0.  , 3.  , 0.25],
+    ///        [0.25, 0.  , 1.5 ]], dtype=float32)
+    #[staticmethod]
+    #[pyo3(signature = (store, k, after, before, *, threads=None))]
+    fn covisited(
+        py: Python<'_>,
+        store: &SessionStore,
+        k: i64,
+        after: Vec<f64>,
+        before: Vec<f64>,
+        threads: Option<i64>,
+    ) -> PyResult<Self> {
+        let (k, threads) = (positive("k", k)?, threads.map(|n| positive("threads", n)).transpose()?);
+        let store = &*store.store;
+        let build = || neighbours::ItemNeighbours::covisited(store, k, &after, &before, threads);
+        let neighbours = py.detach(build)?;
         Ok(Self { neighbours, threads })
     }
 

@@ -72,6 +72,27 @@ def item_neighbours(sessions, num_items, k, shrinkage):
     return neighbours
 
 
+def covisited(sessions, num_items, k, after, before):
+    """For each item its k most similar items by the weights of their places: [(id, similarity)]."""
+    neighbours = []
+    for i in range(num_items):
+        sums, count = np.zeros(num_items), 0
+        for items in sessions:
+            for place, item in enumerate(items):
+                if item != i:
+                    continue
+                count += 1
+                for other, j in enumerate(items):
+                    distance = other - place
+                    if 0 < distance <= len(after):
+                        sums[j] += after[distance - 1]
+                    elif 0 < -distance <= len(before):
+                        sums[j] += before[-distance - 1]
+        row = [(j, np.float32(sums[j] / count)) for j in range(num_items) if j != i and sums[j] > 0]
+        neighbours.append(sorted(row, key=lambda pair: (-pair[1], pair[0]))[:k])
+    return neighbours
+
+
 def item_neighbour_scores(neighbours, num_items, prefix, decay):
     scores = np.zeros(num_items)
     for distance, item in enumerate(reversed(prefix)):

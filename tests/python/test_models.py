@@ -15,7 +15,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol
 from alterrec.models.base import Recommender, Scorer, SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
-from alterrec.models.neighbours import ItemKnn, Popularity, SessionKnn
+from alterrec.models.neighbours import Covisitation, ItemKnn, Popularity, SessionKnn
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import dump_recipe, recipe_names, resolve
 from alterrec.runs.saved_model import load, save_model, write_vocabulary
@@ -220,6 +220,17 @@ def test_item_knn_by_hand() -> None:
     scores = knn.scores(SessionBatch.of_prefixes(torch.tensor([[1, 0]]), torch.tensor([2])))[0].tolist()
     to_0 = 1 / (2 + 1)
     assert scores == pytest.approx([0.5 * to_0, to_0, 1 / (2**0.5 + 1)], rel=1e-6)
+
+
+def test_covisitation_by_hand() -> None:
+    """0 occurs twice, 2 is once next and once two places later; 1 occurs once, between 0 and 2."""
+    store = SessionStore.from_arrays(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 2]), num_items=3)
+    model = Covisitation.fit(store, after=(3.0, 0.1), backward=0.5, decay=0.5)
+    scores = model.scores(SessionBatch.of_prefixes(torch.tensor([[0, 1]]), torch.tensor([2])))[0].tolist()
+    from_0 = [0, 3 / 2, (3 + 0.1) / 2]
+    from_1 = [0.5 * 3, 0, 3]
+    expected = [0.5 * old + last for old, last in zip(from_0, from_1, strict=True)]
+    assert scores == pytest.approx(expected, rel=1e-6)
 
 
 def test_session_knn_finds_the_session_that_shares_items() -> None:

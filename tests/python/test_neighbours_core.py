@@ -91,6 +91,51 @@ class TestItemNeighbours:
             ItemNeighbours.from_arrays(2, *arrays)
 
 
+# Sums of these weights are exact, so that the order of additions does not matter.
+WEIGHTS = st.lists(st.sampled_from([0.0, 0.125, 1.0, 3.0]), max_size=7)
+
+
+class TestCovisited:
+    @given(SESSIONS, st.integers(1, 7), WEIGHTS, WEIGHTS)
+    def test_lists_are_the_twins(self, lists, k, after, before):
+        offsets, ids, similarities = ItemNeighbours.covisited(make_store(lists), k, after, before).arrays()
+        expected = oracle.covisited(lists, NUM_ITEMS, k, after, before)
+        assert offsets.tolist() == np.cumsum([0] + [len(row) for row in expected]).tolist()
+        found = list(zip(ids.tolist(), similarities.tolist(), strict=True))
+        assert found == [(j, float(similarity)) for row in expected for j, similarity in row]
+
+    def test_by_hand(self):
+        # 0 occurs three times. After it: 1 at distance 1 and 2, 2 at distance 1 and 3. Before it: 1 once.
+        store = make_store([[0, 1, 0, 2], [0, 3, 1]])
+        near = ItemNeighbours.covisited(store, 9, after=[4.0, 2.0, 1.0], before=[0.5])
+        scores = near.scores([[0], [2]], [1, 1], 1.0)
+        np.testing.assert_allclose(scores[0], [0, (4 + 2 + 0.5) / 3, (1 + 4) / 3, 4 / 3, 0, 0], rtol=1e-6)
+        assert scores[1].tolist() == [0.5, 0, 0, 0, 0, 0]
+
+    @pytest.mark.parametrize("threads", [1, 2, 5])
+    def test_threads_change_nothing(self, threads):
+        store = make_store([[(s * step) % NUM_ITEMS for step in range(1 + s % 5)] for s in range(200)])
+        arguments = (store, 4, [1.0, 1 / 3], [0.1])
+        found = ItemNeighbours.covisited(*arguments, threads=threads).arrays()
+        for each, expected in zip(found, ItemNeighbours.covisited(*arguments).arrays(), strict=True):
+            np.testing.assert_array_equal(each, expected)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"k": 0}, "k is 0; expected 1 or more"),
+            ({"after": [1.0, -0.5]}, r"after\[1\] is -0.5; expected 0 or more, finite"),
+            ({"before": [float("inf")]}, r"before\[0\] is inf; expected 0 or more, finite"),
+            ({"threads": 0}, "threads is 0; expected 1 or more"),
+        ],
+    )
+    def test_wrong_options(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            ItemNeighbours.covisited(
+                make_store([[0, 1]]), **{"k": 2, "after": [1.0], "before": [1.0], **options}
+            )
+
+
 class TestSessionNeighbours:
     @given(SESSIONS, PREFIXES, st.integers(1, 5), st.integers(1, 8))
     def test_scores_are_the_twins(self, lists, prefixes, k, sample):

@@ -90,6 +90,7 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("EpochPlan.fill_packed", PLAN, (0, FLAT, int64(TOTAL), int64(TOTAL), int64(ROWS + 1))),
     ("EpochPlan.session_sizes", PLAN, ()),
     ("EpochPlan.fill_sessions", PLAN, (0, 0, FLAT, int64(ROWS), int64(SHARED * LONGEST))),
+    ("ItemNeighbours.covisited", ITEMS, (STORE, 3, [1.0], [0.5])),
     ("ItemNeighbours.arrays", ITEMS, ()),
     ("ItemNeighbours.from_arrays", ITEMS, (5, *ITEMS.arrays())),
     ("ItemNeighbours.scores", ITEMS, ([[1]], [1], 0.5)),

@@ -89,7 +89,7 @@ def audit(
         >>> list(found.baselines)[:4]
         ['popularity', 'recent popularity', 'last item', 'item-kNN']
         >>> list(found.baselines)[4:]
-        ['V-SKNN', 'text neighbours', 'item-kNN + text']
+        ['co-visitation', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
     source = DataSource(data, columns or {}, drop_unknown, format)
     dataset = source.read(resolve(UNTRAINED[0]))

@@ -348,9 +348,9 @@ CHECKS_NOTE = (
 )
 BASELINES_NOTE = (
     "These systems train no network. Recent popularity counts the last days of training only. Last item uses "
-    "co-occurrence with the last item only, and item-kNN with all items of the session. Text neighbours "
-    "recommends the items whose texts are nearest to that of the last item. A trained system should be "
-    "better than all of them."
+    "co-occurrence with the last item only, and item-kNN with all items of the session. Co-visitation counts "
+    "how near two items are in a session, and in which order. Text neighbours recommends the items whose "
+    "texts are nearest to that of the last item. A trained system should be better than all of them."
 )
 OTHER_RULES = (
     "this is the rule of the figures and of the first table. The second table has NDCG@20 of the same scores "

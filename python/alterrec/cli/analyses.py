@@ -112,8 +112,8 @@ def audit(
     The audit looks for sessions shared by two splits, validation and test sessions before the end of
     training, targets that repeat an item of their session or do not occur in training, near-identical
     texts, and drift. Popularity in all and in the last days of training, co-occurrence with the last item,
-    item-kNN, V-SKNN and nearest texts are evaluated on the test targets, to estimate whether text can help.
-    Each check is rated fine, look or bad; the exit code is 0 in every case.
+    item-kNN, co-visitation, V-SKNN and nearest texts are evaluated on the test targets, to estimate whether
+    text can help. Each check is rated fine, look or bad; the exit code is 0 in every case.
 
     With --json the page is written only if --out is given.
 

@@ -367,6 +367,13 @@ MODELS: dict[str, Entry] = {
         items=(),
         quick=True,
     ),
+    "covisitation": Entry(
+        "items that were visited next to items of the prefix, by distance and direction",
+        "neighbours.Covisitation",
+        networks=(),
+        items=(),
+        quick=True,
+    ),
     "vsknn": Entry(
         "items of the most similar sessions", "neighbours.SessionKnn", networks=(), items=(), quick=True
     ),

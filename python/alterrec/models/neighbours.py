@@ -1,9 +1,9 @@
-"""Systems without training: popularity, recent popularity, item-kNN, V-SKNN and text neighbours."""
+"""Systems without training: popularity, neighbours of items or sessions by counts, and text neighbours."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -20,6 +20,12 @@ RECENT_DAYS = (7, 1, 3, 30)
 RECENT_SHARES = (1 / 10, 1 / 30, 1 / 3)
 # Seconds since 1970 at the beginning of 1990 and of 2100.
 YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
+
+# How many neighbours of an item are kept.
+NEIGHBOURS = 500
+# Weights of the items 1, 2, ... places after an item.
+NEXT_FIRST = (3.0, 0.1, 0.1, 0.1, 0.1)
+BY_DISTANCE = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)
 
 
 class Untrained(ABC):
@@ -130,17 +136,16 @@ def units_per_day(time: int) -> int | None:
     return next((86_400 * unit for unit in units if YEAR_1990 <= time // unit < YEAR_2100), None)
 
 
-class ItemKnn(Untrained):
-    """Items that share training sessions with the prefix's items, recent ones counting more.
+class NeighbourLists(Untrained):
+    """Base class of systems that add up the neighbours of the items of a prefix.
 
-    ``sum over prefix items of decay ** distance from the end * c_ij / (sqrt(c_i c_j) + shrinkage)``
-    with c counted in sessions.
+    The score of item j is the sum, over the items i of the prefix, of ``decay`` ** (distance of i from the
+    end) times the similarity of j to i.
 
-    Example:
-        >>> store = SessionStore.from_arrays(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]))
-        >>> knn = ItemKnn.fit(store, shrinkage=0.0, decay=0.5)
-        >>> knn.scores(SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))).argmax().item()
-        0
+    Args:
+        neighbours: for each item some other items and their similarities to it.
+        num_items: size of the catalogue.
+        decay: 0 to 1; 1 counts all items of the prefix alike.
     """
 
     def __init__(self, neighbours: ItemNeighbours, num_items: int, decay: float) -> None:
@@ -149,20 +154,8 @@ class ItemKnn(Untrained):
         self.num_items = num_items
         self.decay = decay
 
-    @classmethod
-    def candidates(cls, train: SessionStore) -> Iterator[Self]:
-        for shrinkage in (0.0, 10.0, 50.0):
-            first = cls.fit(train, shrinkage, decay=1.0)
-            for decay in (0.5, 0.7, 0.8, 0.9, 1.0):
-                yield cls(first.neighbours, train.num_items, decay)
-
-    @classmethod
-    def fit(cls, train: SessionStore, shrinkage: float, decay: float, k: int = 500) -> Self:
-        """The ``k`` nearest neighbours of every item."""
-        return cls(ItemNeighbours(train, k, shrinkage), train.num_items, decay)
-
     def scores(self, batch: SessionBatch) -> Tensor:
-        """Scores (N, V); 0 for items that share no session with the prefix."""
+        """Scores (N, V); 0 for items that are no neighbour of an item of the prefix."""
         items_NL, length_N = batch.prefixes(pad=0).cpu().numpy(), batch.length_N.cpu().numpy()
         scores = self.neighbours.scores(items_NL, length_N, self.decay)
         return torch.from_numpy(scores).to(batch.items_RL.device)
@@ -183,6 +176,66 @@ class ItemKnn(Untrained):
         num_items = len(offsets) - 1
         core = ItemNeighbours.from_arrays(num_items, offsets, ids, tensors["similarities"].numpy())
         return cls(core, num_items, tensors["decay"].item())
+
+
+class ItemKnn(NeighbourLists):
+    """Items that share training sessions with the prefix's items, recent ones counting more.
+
+    ``sum over prefix items of decay ** distance from the end * c_ij / (sqrt(c_i c_j) + shrinkage)``
+    with c counted in sessions.
+
+    Example:
+        >>> store = SessionStore.from_arrays(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2]))
+        >>> knn = ItemKnn.fit(store, shrinkage=0.0, decay=0.5)
+        >>> knn.scores(SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))).argmax().item()
+        0
+    """
+
+    @classmethod
+    def candidates(cls, train: SessionStore) -> Iterator[Self]:
+        for shrinkage in (0.0, 10.0, 50.0):
+            first = cls.fit(train, shrinkage, decay=1.0)
+            for decay in (0.5, 0.7, 0.8, 0.9, 1.0):
+                yield cls(first.neighbours, train.num_items, decay)
+
+    @classmethod
+    def fit(cls, train: SessionStore, shrinkage: float, decay: float, k: int = NEIGHBOURS) -> Self:
+        """The ``k`` nearest neighbours of every item."""
+        return cls(ItemNeighbours(train, k, shrinkage), train.num_items, decay)
+
+
+class Covisitation(NeighbourLists):
+    """Items that were visited shortly after or before the prefix's items, recent ones counting more.
+
+    ``sum over prefix items i of decay ** distance from the end
+    * sum_d after_d (n_d(i, j) + backward * n_d(j, i)) / n(i)``,
+    where n_d(i, j) counts how often j was d places after i in a training session, and n(i) how often i
+    occurred. ``after`` is 3 for the next place and 0.1 for the four places behind it, or 1 / d for the first
+    five places; ``backward`` is 0.1, 0.5 or 1. Validation chooses among these.
+
+    Such counts are among the candidate lists of the solutions that won the KDD Cup 2023 on Amazon-M2
+    ("Winning Amazon KDD Cup'23", KDD Cup 2023).
+
+    Example:
+        >>> store = SessionStore.from_arrays([0, 0, 0], [0, 1, 2])
+        >>> model = Covisitation.fit(store, after=(3.0, 0.1), backward=0.5, decay=0.5)
+        >>> model.scores(SessionBatch.of_prefixes(torch.tensor([[0, 1]]), torch.tensor([2])))
+        tensor([[1.5000, 1.5000, 3.0500]])
+    """
+
+    @classmethod
+    def candidates(cls, train: SessionStore) -> Iterator[Self]:
+        for after in (NEXT_FIRST, BY_DISTANCE):
+            for backward in (0.1, 0.5, 1.0):
+                first = cls.fit(train, after, backward, decay=0.5)
+                for decay in (0.3, 0.5, 0.8):
+                    yield cls(first.neighbours, train.num_items, decay)
+
+    @classmethod
+    def fit(cls, train: SessionStore, after: Sequence[float], backward: float, decay: float) -> Self:
+        """Count with weights ``after`` of the places after an item, and ``backward`` times them before it."""
+        before = [backward * weight for weight in after]
+        return cls(ItemNeighbours.covisited(train, NEIGHBOURS, after, before), train.num_items, decay)
 
 
 class SessionKnn(Untrained):

@@ -26,6 +26,7 @@ BASELINE_NAMES = {
     "popularity": "popularity",
     "recent_popularity": "recent popularity",
     "itemknn": "item-kNN",
+    "covisitation": "co-visitation",
     "vsknn": "V-SKNN",
 }
 
