@@ -230,6 +230,10 @@ class IdSettings(NetworkSettings):
     """Settings of the ID network."""
 
     table_dropout: float = Field(default=0.2, ge=0, lt=1, description="dropout on the rows of the ID table")
+    separate_output: bool = Field(
+        default=False,
+        description="score another ID table than the one that the session encoder reads; both are learned",
+    )
     start: Literal["drawn", "pca", "projection"] = Field(
         default="drawn",
         description="start of the ID table: drawn (see model.init), or text vectors reduced to its width "

@@ -189,10 +189,13 @@ def _check_queries(model: Recommender, recipe: Recipe) -> None:
             )
 
 
+# Keys of systems whose ID network is that of `parts.id_network`, or naive fusion with its table.
+_ID_NETWORK = ("id.separate_output",)
 _TWO_NETWORKS: dict[str, Any] = {
     "builder": "parts.two_networks",
     "networks": ("id", "text"),
     "items": ("id", "text"),
+    "reads": _ID_NETWORK,
     "parts": {"id": "alterrec_wo_text", "text": "alterrec_wo_id"},
     "reads_text": True,
 }
@@ -212,7 +215,9 @@ MODELS: dict[str, Entry] = {
         **_TWO_NETWORKS,
     ),
     "alterrec_random": Entry("alterrec's schedule with random negatives", kind="ablation", **_TWO_NETWORKS),
-    "alterrec_wo_text": Entry("alterrec's ID network alone", "parts.only_id", kind="ablation"),
+    "alterrec_wo_text": Entry(
+        "alterrec's ID network alone", "parts.only_id", kind="ablation", reads=_ID_NETWORK
+    ),
     "alterrec_wo_id": Entry(
         "alterrec's text network alone",
         "parts.only_text",
@@ -228,6 +233,7 @@ MODELS: dict[str, Entry] = {
         "naive fusion: ID and text vectors of an item summed",
         "parts.nfrec_sum",
         items=("id", "text"),
+        reads=_ID_NETWORK,
         parts={"id": "id_only", "text": "text_only"},
         reads_text=True,
     ),
@@ -235,11 +241,12 @@ MODELS: dict[str, Entry] = {
         "naive fusion: ID and text vectors of an item concatenated",
         "parts.nfrec_concat",
         items=("id", "text"),
+        reads=_ID_NETWORK,
         parts={"id": "id_only", "text": "text_only"},
         quick=True,
         reads_text=True,
     ),
-    "id_only": Entry("the ID part of naive fusion alone", "parts.only_id", quick=True),
+    "id_only": Entry("the ID part of naive fusion alone", "parts.only_id", reads=_ID_NETWORK, quick=True),
     "text_only": Entry(
         "the text part of naive fusion alone",
         "parts.only_text",
@@ -262,13 +269,20 @@ MODELS: dict[str, Entry] = {
     "bsarec": Entry(
         "causal Transformer over item ids with frequency filters (Shin et al., 2024)",
         "sequential.bsarec",
+        reads=_ID_NETWORK,
         quick=True,
     ),
     "sasrec": Entry(
-        "causal Transformer over item ids (Kang and McAuley, 2018)", "sequential.sasrec", quick=True
+        "causal Transformer over item ids (Kang and McAuley, 2018)",
+        "sequential.sasrec",
+        reads=_ID_NETWORK,
+        quick=True,
     ),
     "srgnn": Entry(
-        "gated graph network over the graph of each session (Wu et al., 2019)", "sequential.srgnn", quick=True
+        "gated graph network over the graph of each session (Wu et al., 2019)",
+        "sequential.srgnn",
+        reads=_ID_NETWORK,
+        quick=True,
     ),
     "unisrec": Entry(
         "item embeddings plus text through a mixture of experts, contrastive pretraining (Hou et al., 2022)",
@@ -289,7 +303,7 @@ MODELS: dict[str, Entry] = {
         pretrains=_UNISREC,
         reads_text=True,
     ),
-    "unisrec_id": Entry("the item embeddings of unisrec alone", "unisrec.unisrec_id"),
+    "unisrec_id": Entry("the item embeddings of unisrec alone", "unisrec.unisrec_id", reads=_ID_NETWORK),
     "unisrec_text": Entry(
         "the text part of unisrec alone, pretrained as in unisrec",
         "unisrec.unisrec_text",
@@ -310,7 +324,7 @@ MODELS: dict[str, Entry] = {
         reads_text=True,
         text_unless={"fdsa.features": "attributes"},
     ),
-    "fdsa_id": Entry("the item stream of fdsa alone", "sequential.fdsa_id"),
+    "fdsa_id": Entry("the item stream of fdsa alone", "sequential.fdsa_id", reads=_ID_NETWORK),
     "fdsa_text": Entry(
         "the text stream of fdsa alone", "sequential.fdsa_text", items=("text",), reads_text=True
     ),

@@ -20,6 +20,7 @@ from alterrec.nn.item_encoders import (
     IdTable,
     JoinedItems,
     MixtureAdapter,
+    SeparateIdTables,
     SummedItems,
     TextItems,
     TextProjection,
@@ -158,7 +159,16 @@ def queries_of(recipe: Recipe, choices: NetworkSettings) -> Queries | None:
 
 
 def id_network(recipe: Recipe, inputs: ModelInputs) -> Network:
-    return network_of(recipe, recipe.id, id_items(recipe, inputs))
+    encoder = read_and_scored(recipe, inputs)
+    outputs = encoder.scored if isinstance(encoder, SeparateIdTables) else None
+    return network_of(recipe, recipe.id, encoder, outputs=outputs)
+
+
+def read_and_scored(recipe: Recipe, inputs: ModelInputs) -> IdTable | SeparateIdTables:
+    """Return the ID table, or with ``id.separate_output`` one table to read and one to score."""
+    if recipe.id.separate_output:
+        return SeparateIdTables(id_items(recipe, inputs), id_items(recipe, inputs))
+    return id_items(recipe, inputs)
 
 
 def text_network(recipe: Recipe, inputs: ModelInputs) -> Network:
@@ -189,16 +199,18 @@ def two_networks(recipe: Recipe, inputs: ModelInputs) -> Recommender:
 
 def nfrec_sum(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """Build naive fusion by sum (Appendix A): ID and text vectors of an item are added."""
-    fused = SummedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
-    return alone(network_of(recipe, recipe.id, fused))
+    fused = SummedItems([read_and_scored(recipe, inputs), text_items(recipe, inputs)])
+    outputs = fused.scored if recipe.id.separate_output else None
+    return alone(network_of(recipe, recipe.id, fused, outputs=outputs))
 
 
 def nfrec_concat(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """Build naive fusion by concatenation (Eq. 7-8): ID and text vectors of an item are concatenated."""
-    fused = JoinedItems([id_items(recipe, inputs), text_items(recipe, inputs)])
+    fused = JoinedItems([read_and_scored(recipe, inputs), text_items(recipe, inputs)])
+    outputs = fused.scored if recipe.id.separate_output else None
     width = recipe.model.dim
     blocks = {"id": slice(0, width), "text": slice(width, 2 * width)}
-    return alone(network_of(recipe, recipe.id, fused, blocks=blocks))
+    return alone(network_of(recipe, recipe.id, fused, blocks=blocks, outputs=outputs))
 
 
 def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> None:

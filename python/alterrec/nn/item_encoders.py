@@ -38,6 +38,40 @@ class IdTable(nn.Module):
         return self.dropout(self.norm(rows_VD))
 
 
+class SeparateIdTables(nn.Module):
+    """Two ID tables of the same width: one that the session encoder reads, and one that is scored.
+
+    One table has to serve two purposes: what an item says about the items that follow it, and which items it
+    follows. With two tables, these can differ, for twice the number of parameters.
+
+    Example:
+        >>> tables = SeparateIdTables(IdTable(5, 4), IdTable(5, 4))
+        >>> tables().shape, tables.scored().shape, torch.equal(tables(), tables.scored())
+        (torch.Size([5, 4]), torch.Size([5, 4]), False)
+    """
+
+    def __init__(self, read: IdTable, output: IdTable) -> None:
+        super().__init__()
+        self.read = read
+        self.output = output
+        self.dim = read.dim
+
+    def forward(self, ids_U: Tensor | None = None) -> Tensor:
+        rows_UD: Tensor = self.read(ids_U)
+        return rows_UD
+
+    def scored(self, ids_U: Tensor | None = None) -> Tensor:
+        """Return the table that is scored (V, D), or its rows (U, D)."""
+        rows_UD: Tensor = self.output(ids_U)
+        return rows_UD
+
+
+def scored_rows(encoder: nn.Module, ids_U: Tensor | None) -> Tensor:
+    """Return the rows of an item encoder that are scored; most encoders score what is read."""
+    rows_UD: Tensor = encoder.scored(ids_U) if isinstance(encoder, SeparateIdTables) else encoder(ids_U)
+    return rows_UD
+
+
 class TextItems(nn.Module):
     """Base class of item encoders over frozen text vectors; subclasses implement ``rows``.
 
@@ -142,6 +176,10 @@ class SummedItems(nn.Module):
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         return torch.stack([encoder(ids_U) for encoder in self.encoders]).sum(0)
 
+    def scored(self, ids_U: Tensor | None = None) -> Tensor:
+        """Return the table that is scored; it differs if one of the encoders has separate ID tables."""
+        return torch.stack([scored_rows(encoder, ids_U) for encoder in self.encoders]).sum(0)
+
 
 class JoinedItems(nn.Module):
     """The concatenation of item tables, (V, D1 + D2 + ...): NFRec with concatenation (Eq. 7).
@@ -158,6 +196,10 @@ class JoinedItems(nn.Module):
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         return torch.cat([encoder(ids_U) for encoder in self.encoders], dim=1)
+
+    def scored(self, ids_U: Tensor | None = None) -> Tensor:
+        """Return the table that is scored; it differs if one of the encoders has separate ID tables."""
+        return torch.cat([scored_rows(encoder, ids_U) for encoder in self.encoders], dim=1)
 
 
 class BiasedItems(nn.Module):

@@ -13,7 +13,7 @@ from torch import nn
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Network, Recommender, score_matrices
-from alterrec.nn.item_encoders import MixtureAdapter
+from alterrec.nn.item_encoders import MixtureAdapter, SeparateIdTables
 from alterrec.nn.mixtures import QUERIES_PER_SAMPLE
 from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe
@@ -89,7 +89,10 @@ def plan_memory(
     weights = [FLOAT * sum(value.numel() for value in each.parameters()) for each in networks.values()]
     # If users are nodes like items, a step and an evaluation have all of both in memory.
     nodes = {name: getattr(network.items, "num_nodes", 0) for name, network in networks.items()}
-    tables = [max(num_items, nodes[name]) * network.dim * FLOAT for name, network in networks.items()]
+    tables = [
+        max(num_items, nodes[name]) * _tables(network) * network.dim * FLOAT
+        for name, network in networks.items()
+    ]
     sessions = -(-batch // min(recipe.data.prefixes or longest, longest))
     states = [
         _rows_read(networks[phase.train], phase, batch, sessions)
@@ -146,12 +149,17 @@ def peak_memory_bytes() -> int:
 
 def _item_values(network: Network) -> int:
     """Return how many values a step keeps per encoded item: tables, and input and output of experts."""
-    values = LEARNING_TABLES * network.dim
+    values = LEARNING_TABLES * _tables(network) * network.dim
     for part in network.items.modules():
         if isinstance(part, MixtureAdapter):
             experts, dim, width = part.experts_EDF.shape
             values += experts * (width + 2 * dim)
     return values
+
+
+def _tables(network: Network) -> int:
+    """Count the item tables of a network: the one that is read and, if it differs, the one that is scored."""
+    return 2 if any(isinstance(part, SeparateIdTables) for part in network.items.modules()) else 1
 
 
 def _rows_read(network: Network, phase: Phase, batch: int, sessions: int) -> int:
