@@ -175,7 +175,7 @@ class NetworkSettings(SettingsTable):
 
     session: str = Field(default="recency", description=f"session encoder: {', '.join(SESSION_ENCODERS)}")
     queries: Literal["one", "items", "both"] = Field(
-        default="one",
+        default="both",
         description="queries of a session; one: its vector, items: each of its items, both: all of these; "
         "the probabilities of several queries are mixed with learned weights",
     )

@@ -144,6 +144,19 @@ class RepeatSummary:
 
 
 @dataclass(frozen=True)
+class QueryWeights:
+    """Weights of the queries of a network for a long prefix, which add up to 1.
+
+    Attributes:
+        vector: weight of the session vector; None if it is no query.
+        items: weights of the items of the prefix, the last one first.
+    """
+
+    vector: Share | None
+    items: list[Share]
+
+
+@dataclass(frozen=True)
 class AlphaMetrics:
     """Metrics of the sum of ID and text scores where ID has the weight ``alpha``."""
 
@@ -174,6 +187,7 @@ class RunResult:
         by_seen: split -> rule for seen items -> views. Rules are the run's own, ``kept`` and ``excluded``;
             empty in runs of earlier versions.
         repeats: the repeat component, if the run uses it.
+        queries: network -> weights of its queries, where it has several.
         baselines: name -> split -> metrics.
         baselines_by_seen: name -> split -> rule for seen items -> metrics.
         profile: seconds of each part of a training step, where they were measured.
@@ -195,6 +209,7 @@ class RunResult:
     seed: int = 0
     by_seen: dict[str, dict[SeenItems, Views]] = field(default_factory=dict)
     repeats: RepeatSummary | None = None
+    queries: dict[str, QueryWeights] = field(default_factory=dict)
     groups: dict[str, list[Group]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
     alphas: list[AlphaMetrics] = field(default_factory=list)

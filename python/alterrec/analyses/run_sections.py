@@ -44,6 +44,15 @@ COLD_NOTE = (
 )
 
 
+PLACES = ("last item", "2nd to last", "3rd to last", "4th to last", "5th to last")
+QUERIES_NOTE = (
+    "Each item of the session asks the catalogue for the next item, and so does the vector of the whole "
+    "session if it has a weight here. The probability of an item is the weighted mean of the answers. The "
+    "table shows the learned weights for the longest sessions; in shorter ones the remaining weights are "
+    "scaled to add up to 100%."
+)
+
+
 def plotted_metrics(result: RunResult) -> Sequence[str]:
     """Return the metrics of the figures: Hits@20 and NDCG@20, or the first two reported ones."""
     return METRICS if set(METRICS) <= set(result.metrics) else result.metrics[:2]
@@ -149,6 +158,25 @@ def seen_items_sections(result: RunResult) -> list[Section]:
         tables = repeat_tables(result.repeats)
         sections.append(Section("The repeat component", [REPEATS_NOTE, SCALES_NOTE], tables=tables))
     return sections
+
+
+def queries_sections(result: RunResult) -> list[Section]:
+    """Return the weights of the queries of each network, where it has several."""
+    if not result.queries:
+        return []
+    shown = PLACES[: max(len(weights.items) for weights in result.queries.values())]
+    rows, records = [], []
+    for name, weights in result.queries.items():
+        items = [percent(share) for share in weights.items[: len(shown)]]
+        earlier = percent(sum(weights.items[len(shown) :]))
+        network = VIEW_NAMES.get("score" if name == "model" else name, name)
+        rows.append((network, percent(weights.vector), *items, earlier))
+        places = enumerate(weights.items, start=1)
+        queries = {"vector": weights.vector} | {str(place): share for place, share in places}
+        records += [{"network": name, "query": query, "weight": share} for query, share in queries.items()]
+    columns = ("network", "session vector", *shown, "earlier items")
+    table = DataTable(Table(columns, tuple(rows)), records)
+    return [Section("Queries", [QUERIES_NOTE], tables={"queries": table})]
 
 
 def shown_groups(result: RunResult, groups: Sequence[Group]) -> list[Group]:

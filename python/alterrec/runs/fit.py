@@ -188,6 +188,7 @@ def fit(
         targets={split: records.target_counts(dataset, part) for split, part in ranks.items()},
         by_seen={split: part.metrics_by_rule() for split, part in ranks.items()},
         repeats=records.repeat_summary(fitted, protocol, longest),
+        queries=records.query_weights(fitted, longest - 1),
         groups={"test": records.popularity_groups(dataset, ranks["test"])},
         fusion=records.fusion_weights(fitted),
         alphas=records.alpha_metrics(fitted, dataset, protocol, recipe.schedule.metric),

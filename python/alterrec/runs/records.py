@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import SeenItems, bin_names, repeated_share
@@ -24,6 +25,7 @@ from alterrec.results import (
     Metrics,
     PartLoss,
     PhaseRecord,
+    QueryWeights,
     RepeatSummary,
     TargetCounts,
 )
@@ -69,6 +71,24 @@ def repeat_summary(model: Scorer, protocol: Protocol, longest: int) -> RepeatSum
         dict(zip(names, weights_B.tolist(), strict=False)),
         {view: scale._asdict() for view, scale in model.scales.items()},
     )
+
+
+def query_weights(model: Scorer, longest: int) -> dict[str, QueryWeights]:
+    """Return the weights of the queries of each network for a prefix of ``longest`` items."""
+    found = {}
+    networks = (
+        {name: model.network(name) for name in model.networks} if isinstance(model, Recommender) else {}
+    )
+    for name, network in networks.items():
+        queries = network.queries
+        if queries is None:
+            continue
+        length = min(longest, len(queries.logits_L))
+        with torch.no_grad():
+            weights = queries.log_weights(torch.tensor([length]), length).exp()[0].tolist()
+        vector = None if queries.vector_logit is None else weights.pop(0)
+        found[name] = QueryWeights(vector, weights)
+    return found
 
 
 def baseline_metrics(
