@@ -153,8 +153,8 @@ def test_scores_equal_the_formula(seed: int, samples: int, queries: int, most: i
 
 
 def test_rows_by_distance() -> None:
-    items = torch.tensor([[4, 2, 4], [7, 0, 0]])
-    found, rows = distinct(by_distance(items, torch.tensor([3, 1])), 9)
+    items = np.array([[4, 2, 4], [7, 0, 0]])
+    found, rows = distinct(by_distance(items, np.array([3, 1])), 9)
     assert found.tolist() == [2, 4, 7]
     assert rows.tolist() == [[1, 0, 1], [2, -1, -1]]
 

@@ -28,6 +28,19 @@ OLD = Path(__file__).parents[1] / "data" / "runs"
 SHOP = OLD / "shop"
 LATER = ("system_mean", "baseline_mean", "sessions", "targets", "outcomes", "seed_error")
 MODELS = ("alterrec", "sasrec")
+# The defaults of version 0.1.0 that have changed since, and with them the settings of the run `killed`.
+OLD_DEFAULTS: dict[str, Any] = dict(recipe.ADDED) | {
+    key: value
+    for key, value in recipe._first_schema().items()
+    if key in recipe.recipe_fields() and recipe._plain(recipe.recipe_fields()[key][1]) != value
+}
+KILLED = OLD_DEFAULTS | {
+    "model.dim": 8,
+    "schedule.epochs": 6,
+    "optim.batch_size": 64,
+    "run.threads": 1,
+    "run.report": False,
+}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -76,8 +89,7 @@ def test_an_old_model_recommends(model: str) -> None:
 
 def test_an_old_checkpoint_is_resumed(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(OLD / "killed", tmp_path / "killed"))
-    tiny = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1}
-    alterrec.fit(SHOP, "alterrec", out=folder, overrides=tiny | {"run.report": False}, resume=True)
+    alterrec.fit(SHOP, "alterrec", out=folder, overrides=KILLED, resume=True)
     run, whole = read_run(folder), read_run(OLD / "alterrec")
     assert (run.result.epochs, run.result.stopped) == (6, "finished")
     # Another processor may add in another order, so the last bits are not compared.
@@ -131,8 +143,7 @@ def test_a_checkpoint_of_another_way_of_training_is_refused(
         folder,
         lambda state: {"data": data, "recipe": state["recipe"].replace('exclude_seen = "auto"', text)},
     )
-    settings = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1}
-    settings |= {"run.report": False, "data.exclude_seen": rule}
+    settings = KILLED | {"data.exclude_seen": rule}
     before = files_of(folder)
     if not said:
         alterrec.fit(shop, "alterrec", out=folder, overrides=settings, resume=True)
@@ -151,8 +162,7 @@ def test_a_checkpoint_of_this_version_is_resumed_whatever_repeats(tmp_path: Path
     folder = Path(shutil.copytree(OLD / "killed", tmp_path / "killed"))
     data = DataSource(shop).read(recipe.resolve("alterrec")).fingerprint
     change_checkpoint(folder, lambda state: {"data": data, "recipe": f"schema = 2\n{state['recipe']}"})
-    tiny = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1}
-    alterrec.fit(shop, "alterrec", out=folder, overrides=tiny | {"run.report": False}, resume=True)
+    alterrec.fit(shop, "alterrec", out=folder, overrides=KILLED, resume=True)
     assert read_run(folder).result.data.seen == "repeats"
 
 
@@ -265,8 +275,7 @@ def first_session() -> list[str]:
 @pytest.mark.usefixtures("earlier_keys")
 def test_a_run_is_resumed_after_keys_were_added_renamed_and_removed(tmp_path: Path) -> None:
     folder = earlier_folder("killed", tmp_path)
-    tiny = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1}
-    alterrec.fit(SHOP, "alterrec", out=folder, overrides=tiny | {"run.report": False}, resume=True)
+    alterrec.fit(SHOP, "alterrec", out=folder, overrides=KILLED, resume=True)
     assert read_run(folder).result.epochs == 6
 
 
@@ -277,7 +286,7 @@ def test_what_a_removed_key_meant_is_refused_where_it_was_used(tmp_path: Path) -
     with pytest.raises(InputError, match=r"schedule\.nap is 3, but this version supports only 0"):
         recipe.load_recipe(file)
     file.write_text('model_name = "sasrec"\nschema = 99\n', "utf-8")
-    with pytest.raises(InputError, match="its schema is 99, but this version reads up to 2"):
+    with pytest.raises(InputError, match="its schema is 99, but this version reads up to 3"):
         recipe.load_recipe(file)
 
 
@@ -288,7 +297,9 @@ def test_a_renamed_key_still_works_and_warns() -> None:
 
 
 def test_a_new_field_and_a_renamed_one_change_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = recipe.resolve("alterrec", overrides={"schedule.gap": 2, "data.exclude_seen": "never"})
+    run = recipe.resolve(
+        "alterrec", overrides=OLD_DEFAULTS | {"schedule.gap": 2, "data.exclude_seen": "never"}
+    )
     # The digest of schema 1: it must never change, for the folders of studies are named by it.
     assert recipe.recipe_digest(run, "data") == "29ed3c7c2b"
     # As if the first schema had not had `loss.logq`, a field that was added later.
@@ -316,7 +327,7 @@ def test_a_new_field_and_a_renamed_one_change_no_digest(monkeypatch: pytest.Monk
 def test_runs_whose_rule_for_seen_items_has_changed_have_another_digest(
     rule: str, of_schema_1: str, kept: bool
 ) -> None:
-    run = recipe.resolve("alterrec", overrides={"schedule.gap": 2, "data.exclude_seen": rule})
+    run = recipe.resolve("alterrec", overrides=OLD_DEFAULTS | {"schedule.gap": 2, "data.exclude_seen": rule})
     assert (recipe.recipe_digest(run, "data") == of_schema_1) == kept
 
 

@@ -290,24 +290,35 @@ class Network(nn.Module):
         return F.pad(vector_ND, (0, biases), value=1.0) if biases else vector_ND
 
     def query_rows(self, batch: SessionBatch, num_items: int) -> QueryRows:
-        """Return the queries of a batch: its distinct items and, if it is one, the vector of each session."""
+        """Return the queries of a batch: its distinct items and, if it is one, the vector of each session.
+
+        If the batch has ``arrays``, nothing is read from the device.
+        """
         assert self.queries is not None
-        items_NL = by_distance(batch.items_RL[batch.row_N], batch.length_N)
-        item_U, rows_NJ = distinct(items_NL, num_items)
-        exclude_QE = item_U[:, None]
+        if batch.arrays is None:
+            items, lengths = batch.items_RL[batch.row_N].cpu().numpy(), batch.length_N.cpu().numpy()
+        else:
+            row_of, lengths = batch.arrays.row_of, batch.arrays.lengths
+            items = batch.arrays.items if row_of is None else batch.arrays.items[row_of]
+        items = by_distance(items, lengths)
+        found, rows = distinct(items, num_items)
+        exclude = found[:, None]
         if self.queries.vector_logit is not None:
-            exclude_QE = torch.cat([F.pad(exclude_QE, (0, items_NL.shape[1] - 1), value=-1), items_NL])
-            row_N1 = len(item_U) + torch.arange(len(items_NL), device=items_NL.device)[:, None]
-            rows_NJ = torch.cat([row_N1, rows_NJ], 1)
-        return QueryRows(item_U, rows_NJ, exclude_QE if self.queries.excludes_seen else None)
+            exclude = np.pad(exclude, ((0, 0), (0, items.shape[1] - 1)), constant_values=-1)
+            exclude = np.concatenate([exclude, items])
+            rows = np.concatenate([len(found) + np.arange(len(items))[:, None], rows], axis=1)
+        return QueryRows(found, rows, exclude if self.queries.excludes_seen else None)
 
     def ask(self, batch: SessionBatch, tables: Tables) -> QueryBatch:
         """Return the queries of a batch with their vectors and weights."""
         assert self.queries is not None
-        item_U, rows_NJ, exclude_QE = self.query_rows(batch, len(tables.outputs))
-        vectors_QD = self.query_vectors(item_U, batch, tables, sessions=self.queries.vector_logit is not None)
+        device = str(batch.length_N.device)
+        items, rows, exclude = self.query_rows(batch, len(tables.outputs))
+        sessions = self.queries.vector_logit is not None
+        vectors_QD = self.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
         log_weights_NJ = self.queries.log_weights(batch.length_N, batch.items_RL.shape[1])
-        return QueryBatch(vectors_QD, rows_NJ, log_weights_NJ, exclude_QE)
+        exclude_QE = None if exclude is None else on_device(exclude, device)
+        return QueryBatch(vectors_QD, on_device(rows, device), log_weights_NJ, exclude_QE)
 
     def query_vectors(self, item_U: Tensor, batch: SessionBatch, tables: Tables, *, sessions: bool) -> Tensor:
         """Return the vectors of items and, if ``sessions``, of the sessions of a batch, as queries (Q, E)."""

@@ -27,10 +27,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alterrec.nn.layers import keep_start
+from alterrec.nn.layers import keep_start, on_device
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.ranking import mark_, mixture_scores, softmax_
 
@@ -79,18 +80,17 @@ class Queries(nn.Module):
 
 
 class QueryRows(NamedTuple):
-    """Which queries a batch has.
+    """Which queries a batch has, as int64 arrays.
 
     Attributes:
-        item_U: int64 distinct items, ascending: the first U queries. Session vectors follow, if they are
-            queries.
-        rows_NJ: int64 queries of each sample, padded with -1.
-        exclude_QE: int64 items that are no candidates of a query, padded with -1; None if all are.
+        items: (U,) distinct items, ascending: the first U queries, before those of sessions.
+        rows: (N, J) queries of each sample, padded with -1.
+        exclude: (Q, E) items that are no candidates of a query, padded with -1; None if all are.
     """
 
-    item_U: Tensor
-    rows_NJ: Tensor
-    exclude_QE: Tensor | None
+    items: np.ndarray
+    rows: np.ndarray
+    exclude: np.ndarray | None
 
 
 class QueryBatch(NamedTuple):
@@ -109,19 +109,22 @@ class QueryBatch(NamedTuple):
     exclude_QE: Tensor | None
 
 
-def by_distance(items_NL: Tensor, length_N: Tensor) -> Tensor:
+def by_distance(items_NL: np.ndarray, length_N: np.ndarray) -> np.ndarray:
     """Return the items of right-padded prefixes by their distance from the end (N, L), padded with -1.
 
     Example:
-        >>> by_distance(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]))
-        tensor([[ 2,  4],
-                [ 7, -1]])
+        >>> by_distance(np.array([[4, 2], [7, 0]]), np.array([2, 1]))
+        array([[ 2,  4],
+               [ 7, -1]])
     """
-    place_NL = length_N[:, None] - 1 - torch.arange(items_NL.shape[1], device=items_NL.device)
-    return items_NL.gather(1, place_NL.clamp(min=0)).masked_fill(place_NL < 0, -1)
+    place_NL = length_N[:, None] - 1 - np.arange(items_NL.shape[1])
+    found_NL: np.ndarray = np.where(
+        place_NL < 0, -1, np.take_along_axis(items_NL, place_NL.clip(min=0), axis=1)
+    )
+    return found_NL
 
 
-def distinct(ids_NJ: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def distinct(ids_NJ: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct ids of a matrix, and the matrix with their positions instead of ids.
 
     Args:
@@ -132,15 +135,17 @@ def distinct(ids_NJ: Tensor, size: int) -> tuple[Tensor, Tensor]:
         The ids (U,), ascending; and positions (N, J), padded with -1.
 
     Example:
-        >>> distinct(torch.tensor([[2, 4], [4, -1]]), size=5)
-        (tensor([2, 4]), tensor([[ 0,  1],
-                [ 1, -1]]))
+        >>> distinct(np.array([[2, 4], [4, -1]]), size=5)
+        (array([2, 4]), array([[ 0,  1],
+               [ 1, -1]]))
     """
-    padding_NJ = ids_NJ < 0
-    present = torch.zeros(size, dtype=torch.bool, device=ids_NJ.device)
-    present[ids_NJ[~padding_NJ]] = True
-    position = present.cumsum(0) - 1
-    return present.nonzero()[:, 0], position[ids_NJ.clamp(min=0)].masked_fill(padding_NJ, -1)
+    # The last place is that of the padding.
+    present = np.zeros(size + 1, np.bool_)
+    present[ids_NJ] = True
+    present[-1] = False
+    position = np.cumsum(present) - 1
+    position[-1] = -1
+    return np.flatnonzero(present), position[ids_NJ]
 
 
 def mixture_cross_entropy(
@@ -296,13 +301,18 @@ def _pieces(rows_NJ: Tensor, num_queries: int, most: int) -> Iterator[tuple[slic
     Yields:
         The samples; their distinct queries (R,); and their rows (n, J) with positions in these.
     """
-    waiting = [slice(0, len(rows_NJ))]
+    device, waiting = str(rows_NJ.device), [slice(0, len(rows_NJ))]
+    if num_queries <= most:
+        # Nothing is read from a device.
+        yield waiting[0], torch.arange(num_queries, device=device), rows_NJ
+        return
+    host_NJ = rows_NJ.cpu().numpy()
     while waiting:
         samples = waiting.pop()
-        used_R, rows_nJ = distinct(rows_NJ[samples], num_queries)
+        used_R, own_nJ = distinct(host_NJ[samples], num_queries)
         count = samples.stop - samples.start
         if len(used_R) <= most or count == 1:
-            yield samples, used_R, rows_nJ
+            yield samples, on_device(used_R, device), on_device(own_nJ, device)
         else:
             middle = samples.start + count // 2
             waiting += [slice(middle, samples.stop), slice(samples.start, middle)]

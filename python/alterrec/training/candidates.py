@@ -141,7 +141,7 @@ def supervise(
 
 
 def query_candidates(
-    row_Q: Tensor,
+    rows: np.ndarray,
     negatives: str,
     *,
     window: WindowSettings,
@@ -149,19 +149,21 @@ def query_candidates(
     num_items: int,
     seed: int,
     teacher: Teacher | None = None,
-    exclude_QE: Tensor | None = None,
+    device: str = "cpu",
+    exclude: np.ndarray | None = None,
     chunks: Sequence[slice] = (slice(None),),
 ) -> Tensor | None:
     """Return the candidates of each query; positives are added by the loss.
 
     Args:
-        row_Q: int64 number of each query, from which its draws derive: the same query has the same draws.
+        rows: (Q,) int64 number of each query, from which its draws derive.
         negatives: ``full``, ``random`` or ``window``.
         window, ranks: the recipe's window and its ranks in this catalogue.
         num_items: size of the catalogue V.
         seed: seed of the draws, another one in each epoch.
         teacher: returns the scores (q, V) of a slice of the queries; required for ``window``.
-        exclude_QE: int64 items that are no candidates of a query, padded with -1.
+        device: torch device of the result.
+        exclude: (Q, E) int64 items that are no candidates of a query, padded with -1.
         chunks: slices of the queries that the teacher scores at a time.
 
     Returns:
@@ -170,21 +172,22 @@ def query_candidates(
     Example:
         >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0]])
         >>> query_candidates(
-        ...     torch.tensor([0]), "window", window=WindowSettings(random_share=0.0), ranks=WindowRanks(0, 2),
-        ...     num_items=4, seed=0, teacher=lambda chunk: scores[chunk], exclude_QE=torch.tensor([[0]]),
+        ...     np.array([0]), "window", window=WindowSettings(random_share=0.0), ranks=WindowRanks(0, 2),
+        ...     num_items=4, seed=0, teacher=lambda chunk: scores[chunk], exclude=np.array([[0]]),
         ... )  # items 2 and 1 are bits 2 and 1
         tensor([[6]], dtype=torch.uint8)
     """
     drawn, hard = _counts(negatives, window, ranks)
-    rows, parts = row_Q.cpu().numpy(), []
+    parts = []
     if drawn:
-        parts.append(on_device(uniform_items(rows, drawn, num_items, seed=seed), str(row_Q.device)))
+        parts.append(on_device(uniform_items(rows, drawn, num_items, seed=seed), device))
     if hard:
         assert teacher is not None
-        found = []
-        for chunk in chunks:
-            exclude = row_Q[chunk, None][:, :0] if exclude_QE is None else exclude_QE[chunk]
-            found.append(_window(teacher(chunk), ranks, exclude, hard, drawn, seed, rows[chunk]))
+        exclude_QE = on_device(rows[:, None][:, :0] if exclude is None else exclude, device)
+        found = [
+            _window(teacher(chunk), ranks, exclude_QE[chunk], hard, drawn, seed, rows[chunk])
+            for chunk in chunks
+        ]
         parts.append(torch.cat(found))
     return torch.cat(parts, 1) if parts else None
 

@@ -192,7 +192,10 @@ class Step:
         dtype = torch.bfloat16 if half else tables.outputs.dtype
         if by_query:
             queries = queries._replace(vectors_QD=queries.vectors_QD.to(dtype))
-            loss = mixture_cross_entropy(queries, tables.outputs.to(dtype), *supervision, buffer=self.buffer)
+            with unchecked():
+                loss = mixture_cross_entropy(
+                    queries, tables.outputs.to(dtype), *supervision, buffer=self.buffer
+                )
         else:
             loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
         self.clock.lap("head")
@@ -239,29 +242,30 @@ class Step:
         vectors_ND = network.encode_sessions(batch, tables)
         return lambda chunk: self._product(vectors_ND[chunk], tables)
 
-    def _query_candidates(self, batch: SessionBatch, samples_N: np.ndarray) -> Tensor | None:
+    def _query_candidates(self, batch: SessionBatch, samples: np.ndarray) -> Tensor | None:
         """Return the candidates of each query: the teacher ranks the items for the same query."""
         assert self.network.queries is not None
-        item_U, _, exclude_QE = self.network.query_rows(batch, self.num_items)
+        items, _, exclude = self.network.query_rows(batch, self.num_items)
         # Draws are functions of the item, and of the sample for session vectors.
-        row_Q, sessions = item_U, self.network.queries.vector_logit is not None
+        rows, sessions = items, self.network.queries.vector_logit is not None
         if sessions:
-            row_Q = torch.cat([item_U, self.num_items + on_device(samples_N, str(item_U.device))])
-        teacher = None
+            rows = np.concatenate([items, self.num_items + samples])
+        teacher, device = None, self.recipe.run.device
         if self.negative_teacher:
             network, tables = self.teachers[self.negative_teacher]
-            vectors_QD = network.query_vectors(item_U, batch, tables, sessions=sessions)
+            vectors_QD = network.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
             teacher = lambda chunk: self._product(vectors_QD[chunk], tables)  # noqa: E731
         return query_candidates(
-            row_Q,
+            rows,
             self.phase.negatives,
             window=self.recipe.window,
             ranks=self.ranks,
             num_items=self.num_items,
             seed=self.seed,
             teacher=teacher,
-            exclude_QE=exclude_QE,
-            chunks=self.buffer.chunks(len(row_Q)),
+            device=device,
+            exclude=exclude,
+            chunks=self.buffer.chunks(len(rows)),
         )
 
     def _product(self, vectors_ND: Tensor, tables: Tables) -> Tensor:
