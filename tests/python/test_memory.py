@@ -59,7 +59,8 @@ def test_no_run_imports_the_compiler_unasked() -> None:
 
 
 def test_less_than_one_sample_at_a_time_is_refused_with_what_is_needed() -> None:
-    recipe = resolve("id_only", overrides={"run.memory_budget": "600MiB", "model.dim": 8, "id.queries": "one"})
+    settings = {"run.memory_budget": "600MiB", "model.dim": 8, "id.queries": "one"}
+    recipe = resolve("id_only", overrides=settings)
     items = ModelInputs(10_000, None, torch.ones(10_000, dtype=torch.bool))
     model = build_model(recipe, items)
     plan = plan_memory(model, recipe, phases(recipe), 10_000, 50, resident=2**28)
