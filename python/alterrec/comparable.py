@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from alterrec.recipe import flat_tables
-from alterrec.results import RunFolder, RunResult, StudyResult, reported_split
+from alterrec.results import RunFolder, RunResult, reported_split
+from alterrec.study_records import StudyResult
 
 # A system is named by the settings in which it differs from others if there are at most this many.
 MOST_SETTINGS = 3

@@ -14,13 +14,13 @@ from study_folder import METRICS, finish, row, write_study
 
 from alterrec.data.readers import DataSource
 from alterrec.record_json import from_json, to_json
-from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, table1
 from alterrec.studies.own_items import NOTE, REPEATS_NOTE, TITLE, alternation_finding, own_items_section
 from alterrec.studies.plan import StudyOptions, plan_row
 from alterrec.studies.queue import RunQueue
 from alterrec.studies.study_report import caveats, ordered
 from alterrec.studies.study_result import study_result
+from alterrec.study_records import StudyResult, read_study
 
 
 def counted(model: str, kind: str, *seeds: dict[str, tuple[float, float]], **changes: Any) -> dict[str, Any]:

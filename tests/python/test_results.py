@@ -12,7 +12,8 @@ from report_folder import write_run
 from alterrec import fit
 from alterrec.errors import InputError
 from alterrec.record_json import from_json, to_json
-from alterrec.results import SCHEMA, Epoch, Example, PhaseRecord, RunResult, StudyResult, read_run
+from alterrec.results import SCHEMA, Epoch, Example, PhaseRecord, RunResult, read_run
+from alterrec.study_records import StudyResult
 
 TINY = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threads": 1, "run.report": False}
 

@@ -18,9 +18,9 @@ import pytest
 from conftest import Outcome
 
 import alterrec as package
-from alterrec.results import read_study
 from alterrec.studies.longtail import groups_of
 from alterrec.studies.queue import RunQueue, StudyRun
+from alterrec.study_records import read_study
 
 Command = Callable[..., Outcome]
 

@@ -11,8 +11,8 @@ from study_folder import METRICS, row, write_study
 from alterrec.report.figures.lines import Line
 from alterrec.report.presentation import Presentation
 from alterrec.report.training_curves import exceeds_seed_noise
-from alterrec.results import read_study
 from alterrec.studies import alternation, imbalance
+from alterrec.study_records import read_study
 
 
 def epoch(

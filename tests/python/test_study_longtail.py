@@ -14,13 +14,14 @@ from alterrec.data.readers import DataSource
 from alterrec.evaluation.comparisons import Comparison, paired_differences
 from alterrec.report.figures.groups import GroupLine, group_lines
 from alterrec.report.figures.style import Panel, colour
-from alterrec.results import Group, StudyResult, read_study
+from alterrec.results import Group
 from alterrec.studies.longtail import findings, gains_of, groups_of, values
 from alterrec.studies.plan import named_baselines, plan_row
 from alterrec.studies.queue import RunQueue
 from alterrec.studies.study import load_study
 from alterrec.studies.study_report import row_comparison_table
 from alterrec.studies.study_result import compare_rows
+from alterrec.study_records import StudyResult, read_study
 
 GROUPS = (("cold", 10), ("1-5", 40), (">100", 150))
 

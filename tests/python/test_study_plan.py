@@ -17,7 +17,6 @@ from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.record_json import from_json, to_json
-from alterrec.results import StudyResult
 from alterrec.studies import table1
 from alterrec.studies.plan import PAPER_GRID, QUICK, StudyOptions, failure_of, plan_of, plan_row
 from alterrec.studies.queue import (
@@ -32,6 +31,7 @@ from alterrec.studies.queue import (
 )
 from alterrec.studies.study import find_study, run_study
 from alterrec.studies.study_result import row_result, study_result
+from alterrec.study_records import StudyResult
 
 GRID = {"optim.lr": (0.01, 0.001), "model.dropout": (0.1, 0.5)}
 

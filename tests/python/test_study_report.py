@@ -17,7 +17,6 @@ from test_report import Outline
 import alterrec
 from alterrec.errors import InputError
 from alterrec.report.tables import Table, latex, markdown, plain
-from alterrec.results import read_study
 from alterrec.studies.study_report import (
     caveats,
     cost_table,
@@ -28,6 +27,7 @@ from alterrec.studies.study_report import (
     search_table,
 )
 from alterrec.studies.table1 import findings, report
+from alterrec.study_records import read_study
 
 ROWS = [
     row("alterrec", "ours", [20, 30, 10, 12.01, 8], [22, 32, 10, 12.03, 8]),

@@ -15,7 +15,6 @@ from alterrec.cli.options import parse_axes
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.choices import CURVE
-from alterrec.results import StudyResult, read_study
 from alterrec.studies.plan import StudyOptions
 from alterrec.studies.queue import RunQueue
 from alterrec.studies.study import run_study
@@ -29,6 +28,7 @@ from alterrec.studies.sweep import (
     report,
     sweep_data,
 )
+from alterrec.study_records import StudyResult, read_study
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from test_report import Outline
 from alterrec.models.catalogue import lookup
 from alterrec.report.figures.style import colour
 from alterrec.report.presentation import Presentation
-from alterrec.results import StudyResult, read_study
 from alterrec.studies import ablation, fusion
 from alterrec.studies.plan import named_baselines
 from alterrec.studies.study import STUDIES, load_study
 from alterrec.studies.study_report import baseline_marks, metric_data
+from alterrec.study_records import StudyResult, read_study
 
 
 def rows_of(**means: float) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from alterrec.report.figures.lines import Band, Line, bands
 from alterrec.report.figures.style import Panel, Unit
 from alterrec.report.presentation import DataTable
 from alterrec.report.tables import Table, mean_and_spread
-from alterrec.results import Epoch, StudyResult, Views
+from alterrec.results import Epoch, Views
+from alterrec.study_records import StudyResult
 
 BANDS = (
     "Lines are means over seeds in a band of one standard deviation, up to the last epoch that all seeds "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
-from alterrec.results import StudyResult
 from alterrec.studies.own_items import alternation_finding
 from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
@@ -21,6 +20,7 @@ from alterrec.studies.study_report import (
     study_report,
     systems_plot,
 )
+from alterrec.study_records import StudyResult
 
 WHOLE = "alterrec"
 # The variant with which AlterRec is compared -> the question that this answers.

@@ -19,10 +19,10 @@ from alterrec.report.training_curves import (
     points,
     training_curves_of,
 )
-from alterrec.results import StudyResult
 from alterrec.studies.plan import Study
 from alterrec.studies.study_report import curves_plot, study_report
 from alterrec.studies.study_result import add_curves
+from alterrec.study_records import StudyResult
 
 SYSTEM = "alterrec"
 HARD = "window"

@@ -10,9 +10,9 @@ from alterrec.data.statistics import Statistics, TargetStatistics, as_date, stat
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, percent
-from alterrec.results import StudyResult
 from alterrec.studies.plan import Study
 from alterrec.studies.queue import RunQueue
+from alterrec.study_records import StudyResult
 
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 PLOT_NOTE = (

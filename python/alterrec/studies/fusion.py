@@ -12,7 +12,6 @@ from alterrec.report.figures.bars import Bar, BarCluster, clustered_bars
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed
-from alterrec.results import StudyResult
 from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
@@ -26,6 +25,7 @@ from alterrec.studies.study_report import (
     notes,
     study_report,
 )
+from alterrec.study_records import StudyResult
 
 
 class FusedModel(NamedTuple):

@@ -14,9 +14,10 @@ from alterrec.report.figures.groups import GroupLine, group_lines
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, count, listed, mean_and_spread, percent
-from alterrec.results import FEW_TARGETS, Group, RowResult, StudyResult
+from alterrec.results import FEW_TARGETS, Group
 from alterrec.studies.plan import ALL_SYSTEMS, Baselines, Study, StudyOptions, check_name, named_baselines
 from alterrec.studies.study_report import SHOWN_METRICS, comparisons_for, comparisons_section, study_report
+from alterrec.study_records import RowResult, StudyResult
 
 SYSTEMS = ("alterrec", "alterrec_aug", "nfrec_concat", "sasrec", "unisrec", "bert4rec")
 REFERENCE = "bert4rec"

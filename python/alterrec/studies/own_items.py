@@ -12,7 +12,7 @@ from alterrec.report.presentation import DataTable, Section
 from alterrec.report.seen_items import repeated_sentence
 from alterrec.report.tables import Table, listed, mean_and_spread
 from alterrec.report.training_curves import exceeds_seed_noise, paired
-from alterrec.results import RowResult, StudyResult
+from alterrec.study_records import RowResult, StudyResult
 
 TITLE = "NDCG with and without the session's own items"
 # The sentences are about the first one.

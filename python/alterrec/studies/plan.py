@@ -17,8 +17,8 @@ from alterrec.models.catalogue import MODELS, Kind, lookup
 from alterrec.models.reads import keys_read
 from alterrec.recipe import Recipe
 from alterrec.report.presentation import Presentation
-from alterrec.results import StudyResult
 from alterrec.studies.queue import Failure, Plan, RunQueue, Settings, StudyRun
+from alterrec.study_records import StudyResult
 
 Grid = Mapping[str, Sequence[Any]]
 # From the kind of every row, and the metrics by session (N, K) of those that have any, to pairs of a row and

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from alterrec import results
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError, nearest
 from alterrec.files import file_name, write_json
@@ -19,10 +18,12 @@ from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import resolve
 from alterrec.record_json import to_json
 from alterrec.report.presentation import Presentation, Report
+from alterrec.results import DataSummary
 from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, check_name, plan_of
 from alterrec.studies.queue import DataSizes, Failure, RunQueue, run_plan
 from alterrec.studies.study_result import study_result
+from alterrec.study_records import read_study
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
@@ -113,7 +114,7 @@ def run_study(
     failed = {run.label: failure for run, failure in queue.failures.items() if not failure.refused}
     if rows and not finished:
         return StudyReport(name, path, failed, stopped)
-    result = study_result(study, options, rows, queue, None if rows else results.DataSummary.of(read))
+    result = study_result(study, options, rows, queue, None if rows else DataSummary.of(read))
     write_json(path / "study.json", to_json(study.extend(result, queue, read)))
     shown = load_study(path).presentation()
     shown.write(path)
@@ -132,7 +133,7 @@ def load_study(path: str | Path) -> StudyReport:
             ...
         alterrec.errors.InputError: no study.json in 'no-such-folder'; give the folder of a finished run
     """
-    result = results.read_study(Path(path))
+    result = read_study(Path(path))
     return StudyReport(result.study, Path(path), shown=find_study(result.study).report(result))
 
 

@@ -18,8 +18,8 @@ from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.seen_items import seen_sentence
 from alterrec.report.tables import Table, count, duration, listed, mean_and_spread, memory
 from alterrec.report.training_curves import Member, loss, metric_of, panel
-from alterrec.results import RowResult, StudyResult
 from alterrec.studies.own_items import own_items_section
+from alterrec.study_records import RowResult, StudyResult
 
 MARKS = {"above": "*", "below": "†", "not shown": ""}
 # (label, metric) -> the mark after the number.

@@ -20,16 +20,7 @@ from alterrec.evaluation.comparisons import (
 from alterrec.evaluation.saved import popularity_groups, read_ranks
 from alterrec.metrics import common_metrics
 from alterrec.models.catalogue import lookup
-from alterrec.results import (
-    SCHEMA,
-    DataSummary,
-    FailedRun,
-    RowResult,
-    SeedResult,
-    StudyResult,
-    TriedSetting,
-    read_run,
-)
+from alterrec.results import SCHEMA, DataSummary, read_run
 from alterrec.studies.plan import (
     Baselines,
     PlannedRow,
@@ -40,6 +31,7 @@ from alterrec.studies.plan import (
     validation,
 )
 from alterrec.studies.queue import RunQueue, StudyRun
+from alterrec.study_records import FailedRun, RowResult, SeedResult, StudyResult, TriedSetting
 
 
 def study_result(

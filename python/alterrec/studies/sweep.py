@@ -14,10 +14,10 @@ from alterrec.recipe import resolve
 from alterrec.report.figures.sweeps import HeatPanel, SweepPanel, heat_maps, sweep_lines
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.tables import Table, listed, mean_and_spread, percent
-from alterrec.results import RowResult, SeedResult, StudyResult
 from alterrec.studies.plan import ALL_SYSTEMS, Grid, PlannedRow, Study, StudyOptions, plan_row
 from alterrec.studies.queue import RunQueue
 from alterrec.studies.study_report import study_report
+from alterrec.study_records import RowResult, SeedResult, StudyResult
 
 # The weight of ID in the sum of two networks needs no further runs: every run measures the weights ALPHAS
 # (CURVE of evaluation/evaluate).

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from alterrec.models.catalogue import MODELS
 from alterrec.report.presentation import Presentation, Section
-from alterrec.results import RowResult, StudyResult
 from alterrec.studies.own_items import alternation_finding
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, best_baseline
 from alterrec.studies.study_report import (
@@ -21,6 +20,7 @@ from alterrec.studies.study_report import (
     study_report,
     systems_plot,
 )
+from alterrec.study_records import RowResult, StudyResult
 
 QUICK_SYSTEMS = tuple(name for name, entry in MODELS.items() if entry.quick)
 COLOURS_NOTE = f"{SEEDS_NOTE} Rows of AlterRec are coloured; systems without training are light grey."
