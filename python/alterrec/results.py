@@ -1,8 +1,8 @@
 """The records of the files of runs, and how they are read.
 
-``result.json``, ``curves.jsonl`` and ``examples.json`` are written and read by :mod:`alterrec.record_json` alone,
-as is ``study.json`` (:mod:`alterrec.study_records`). A new number of a run is a field of :class:`RunResult` with
-a default, so that folders of earlier versions can still be read.
+``result.json``, ``curves.jsonl`` and ``examples.json`` are written and read by :mod:`alterrec.record_json`
+alone, as is ``study.json`` (:mod:`alterrec.study_records`). A new number of a run is a field of
+:class:`RunResult` with a default, so that folders of earlier versions can still be read.
 """
 
 from __future__ import annotations
