@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from worlds import NUM_ITEMS
 
-from alterrec.models.base import Network, Recommender, SessionBatch
+from alterrec.models.base import Network, Recommender, SessionBatch, separate_parts
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer
@@ -196,10 +196,23 @@ def test_an_item_is_no_candidate_of_its_own_query() -> None:
     assert kept[7] > -20
 
 
-def test_column_blocks_become_one_part() -> None:
+def test_column_blocks_are_views_of_a_mixture() -> None:
+    """The score is the mixture over all columns; a block alone is the mixture over its columns."""
     inputs = ModelInputs(NUM_ITEMS, torch.randn(NUM_ITEMS, 5), TRAINED)
-    settings = {"id.queries": "both", "model.dim": 8}
-    model = build_model(resolve("nfrec_concat", overrides=settings), inputs)
+    model = build_model(
+        resolve("nfrec_concat", overrides={"model.dim": 8, "id.queries": "both"}), inputs
+    ).eval()
     assert isinstance(model, Recommender)
+    assert model.weights == {"model": 1.0, "id": 0.0, "text": 0.0}
+    assert separate_parts(model) == ["id", "text"]
     batch = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2]]), torch.tensor([3]))
-    assert list(model.part_scores(batch, model.prepare())) == list(model.weights) == ["model"]
+    parts = model.part_scores(batch, model.prepare())
+    network = model.network("model")
+    tables = network.item_tables()
+    queries = network.ask(batch, tables)
+    for part, columns in {"model": slice(0, 16), "id": slice(0, 8), "text": slice(8, 16)}.items():
+        own = queries._replace(vectors_QD=queries.vectors_QD[:, columns])
+        expected = plain_probabilities(own, tables.outputs[:, columns]).log().float()
+        seen = torch.tensor([1, 2, 3])
+        others = torch.ones(NUM_ITEMS, dtype=torch.bool).index_fill(0, seen, False)
+        torch.testing.assert_close(parts[part][:, others], expected[:, others], rtol=1e-4, atol=1e-4)

@@ -155,11 +155,12 @@ def test_equation_6_is_the_weighted_sum_of_the_parts() -> None:
 
 @pytest.mark.parametrize("session", ["mean", "recency", "transformer"])
 def test_equation_8_parts_of_nfrec_concat_add_up(session: str) -> None:
+    settings = SMALL | {"id.session": session, "id.queries": "one"}
     torch.manual_seed(0)
     items = ModelInputs(
         NUM_ITEMS, torch.from_numpy(text_like_vectors()), torch.ones(NUM_ITEMS, dtype=torch.bool)
     )
-    model = build_model(resolve("nfrec_concat", overrides=SMALL | {"id.session": session}), items).eval()
+    model = build_model(resolve("nfrec_concat", overrides=settings), items).eval()
     parts = model.part_scores(BATCH, model.prepare())
     torch.testing.assert_close(parts["id"] + parts["text"], plain_scores(model.network("model"), BATCH))
 

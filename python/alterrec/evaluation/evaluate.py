@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import RepeatScale, Scorer, SessionBatch, score_matrices
+from alterrec.models.base import RepeatScale, Scorer, SessionBatch, score_matrices, separate_parts
 from alterrec.nn.layers import on_device
 from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
@@ -184,9 +184,10 @@ def _count_views(
     summands = model.summands(chunk.parts)
     *parts, score = count_targets(chunk, summands, model.weights, protocol, model.scales).values()
     yield "score", score
-    if len(summands) == 1:
-        return
+    shown = separate_parts(model)
     for name, counts in zip(summands, parts, strict=True):
+        if name not in shown:
+            continue
         if summands[name] is not chunk.parts[name]:
             alone = {name: chunk.parts[name]}
             counts = count_targets(chunk, alone, {name: 1.0}, protocol, model.scales, name)[name]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alterrec.evaluation.evaluate import Protocol, chunk_rows, score_chunks, weighted_sum
-from alterrec.models.base import Recommender, SessionBatch, score_matrices
+from alterrec.models.base import Recommender, SessionBatch, score_matrices, separate_parts
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.mixtures import mixture_cross_entropy
@@ -65,7 +65,7 @@ def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> 
         summands, wanted_N1 = model.summands(chunk.parts), chunk.targets_N[:, None]
         seen_NL = None if protocol.seen == "kept" else chunk.seen_NL
         views = {"score": weighted_sum(summands, model.weights)}
-        views |= summands if len(summands) > 1 else {}
+        views |= {part: summands[part] for part in separate_parts(model)}
         for view, scores_NV in views.items():
             # In place: another matrix of this size would exceed the memory plan.
             losses.setdefault(view, []).append(

@@ -325,18 +325,37 @@ class Network(nn.Module):
         vectors_UD = self.as_scored(F.embedding(item_U, tables.inputs), tables)
         return torch.cat([vectors_UD, self.encode_sessions(batch, tables)]) if sessions else vectors_UD
 
-    def scores(self, batch: SessionBatch, tables: Tables | None = None, slot: str = "") -> Tensor:
-        """Return the scores (N, V) of all items, without gradient; valid until the next call with a slot."""
+    def scores(
+        self,
+        batch: SessionBatch,
+        tables: Tables | None = None,
+        slot: str = "",
+        columns: slice = slice(None),
+    ) -> Tensor:
+        """Return the scores (N, V) of all items, without gradient.
+
+        Args:
+            batch: N prefixes.
+            tables: the item tables. Default: they are computed.
+            slot: name of the result, which is valid until the next call with the same slot and tables.
+            columns: the columns of queries and table that are multiplied.
+        """
         tables = tables or self.item_tables()
-        if self.queries is not None:
-            return mixture_log_probabilities(self.ask(batch, tables), tables.outputs, tables.scores, slot)
-        return tables.scores.product(self.encode_sessions(batch, tables), tables.outputs, slot)
+        table_VD = tables.outputs[:, columns]
+        if self.queries is None:
+            vector_ND = self.encode_sessions(batch, tables)
+            return tables.scores.product(vector_ND[:, columns], table_VD, slot)
+        queries = self.ask(batch, tables)
+        queries = queries._replace(vectors_QD=queries.vectors_QD[:, columns])
+        return mixture_log_probabilities(queries, table_VD, tables.scores, slot)
 
 
 class Recommender(nn.Module):
     """A trained system: one or more networks whose parts of the score are summed with weights.
 
-    A network without blocks is one part; each block of a network is a part.
+    A network without blocks is one part; each block of a network is a part. With several queries, the whole
+    network is one more part, with weight 1, and its blocks have weight 0: the log of a mixture is not the sum
+    of those of its blocks.
 
     Args:
         networks: the networks by name.
@@ -377,12 +396,10 @@ class Recommender(nn.Module):
         parts = {}
         for name, own in tables.items():
             network = self.network(name)
-            if not network.blocks:
+            if network.queries is not None or not network.blocks:
                 parts[name] = network.scores(batch, own, name)
-                continue
-            vector_ND = network.encode_sessions(batch, own)
             for part, columns in network.blocks.items():
-                parts[part] = own.scores.product(vector_ND[:, columns], own.outputs[:, columns], part)
+                parts[part] = network.scores(batch, own, part, columns)
         if self.cold_V is not None and "id" in parts:
             parts["id"] = parts["id"].masked_fill(self.cold_V, -torch.inf)
         if self.neighbours is not None:
@@ -418,3 +435,17 @@ def score_matrices(model: Scorer) -> int:
         asked = sum(model.network(name).queries is not None for name in model.networks)
         matrices += QUERIES_PER_SAMPLE * asked
     return matrices
+
+
+def separate_parts(model: Scorer) -> list[str]:
+    """Return the parts that differ from the score: none if the score is a single part.
+
+    Example:
+        >>> from alterrec.nn.item_encoders import IdTable
+        >>> from alterrec.nn.session_encoders import Mean
+        >>> separate_parts(Recommender({"model": Network(IdTable(5, 4), Mean(), 1.0)}, {"model": 1.0}))
+        []
+    """
+    used = [part for part, weight in model.weights.items() if weight]
+    whole = used == ["model"] or len(model.weights) == 1
+    return [part for part in model.weights if not (whole and part in used)]

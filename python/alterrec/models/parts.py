@@ -139,8 +139,7 @@ def network_of(
         encoder,
         session or SESSIONS[choices.session](recipe, choices, dim),
         choices.temperature,
-        # The log of a mixture is not the sum of those of its column blocks.
-        blocks if queries is None else None,
+        blocks,
         outputs=outputs,
         queries=queries,
         cosine=choices.cosine,
@@ -177,8 +176,9 @@ def text_network(recipe: Recipe, inputs: ModelInputs) -> Network:
 
 def alone(network: Network) -> Recommender:
     """Build a system of one network."""
-    parts = network.blocks or {"model": slice(None)}
-    return Recommender({"model": network}, dict.fromkeys(parts, 1.0))
+    if network.queries is None and network.blocks:
+        return Recommender({"model": network}, dict.fromkeys(network.blocks, 1.0))
+    return Recommender({"model": network}, {"model": 1.0} | dict.fromkeys(network.blocks, 0.0))
 
 
 def only_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
