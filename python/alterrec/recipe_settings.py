@@ -457,7 +457,13 @@ class FusionSettings(SettingsTable):
     )
     tune: bool = Field(default=True, description="choose alpha on validation after training")
     neighbours: bool = Field(
-        default=True, description="add item-kNN as a third part, with a weight chosen on validation"
+        default=True,
+        description="add item-kNN or co-visitation, whichever is better on validation, as a third part with "
+        "a weight chosen on validation",
+    )
+    popularity: bool = Field(
+        default=True,
+        description="add the log of recent popularity as a further part with a weight chosen on validation",
     )
     cold_by_text: bool = Field(
         default=True, description="score items without training interactions by text alone"

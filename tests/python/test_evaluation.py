@@ -135,9 +135,7 @@ class TwoParts(Recommender):
         following = torch.nn.functional.one_hot((last + 1) % NUM_ITEMS, NUM_ITEMS).float()
         noise = torch.from_numpy(np.random.default_rng(0).normal(size=(NUM_ITEMS, NUM_ITEMS))).float()
         parts = {"id": 2 * noise[last], "text": 2 * following}
-        if self.neighbours is not None:
-            parts["neighbours"] = torch.zeros_like(parts["id"])
-        return parts
+        return parts | {part: torch.zeros_like(parts["id"]) for part in self.untrained}
 
 
 @pytest.mark.parametrize("seen", ["kept", "repeats"])
@@ -151,11 +149,11 @@ def test_alpha_leaves_its_default_only_for_a_gain(seen: str) -> None:
     }
 
 
-def test_a_useless_third_member_gets_no_weight() -> None:
+def test_useless_further_parts_get_no_weight() -> None:
     data, model = small_dataset(), TwoParts()
-    model.neighbours = Popularity(torch.zeros(NUM_ITEMS))
+    model.untrained = dict.fromkeys(("neighbours", "popularity"), Popularity(torch.zeros(NUM_ITEMS)))
     weights = choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False)
-    assert weights == {"id": 0.5, "text": 0.5, "neighbours": 0.0}
+    assert weights == {"id": 0.5, "text": 0.5, "neighbours": 0.0, "popularity": 0.0}
 
 
 def test_gain_within_its_error_is_no_gain() -> None:

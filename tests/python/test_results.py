@@ -22,7 +22,11 @@ TINY = {"model.dim": 8, "schedule.epochs": 6, "optim.batch_size": 64, "run.threa
 def written(shop_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two networks with all optional parts of its result."""
     return fit(
-        shop_source, "alterrec", out=tmp_path_factory.mktemp("fit") / "run", overrides=TINY, profile=True
+        shop_source,
+        "alterrec",
+        out=tmp_path_factory.mktemp("fit") / "run",
+        overrides=TINY | {"fusion.popularity": False},
+        profile=True,
     ).path
 
 

@@ -228,7 +228,11 @@ def _data_table(result: RunResult) -> Table:
     if data.targets:
         names = {"last": "last item of each session", "every": "every item but the first"}
         rows.append(("evaluation targets", names.get(data.targets, data.targets)))
-    weights = {"alpha": "weight of ID in the sum (alpha)", "neighbours": "weight of item neighbours"}
+    weights = {
+        "alpha": "weight of ID in the sum (alpha)",
+        "neighbours": "weight of item neighbours",
+        "popularity": "weight of recent popularity",
+    }
     rows += [(weights.get(name, name), f"{value:g}") for name, value in result.fusion.items()]
     return Table(("data", ""), tuple(rows), title=data.name)
 

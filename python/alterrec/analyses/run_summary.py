@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from alterrec.comparable import counts_excluded_as_found
 from alterrec.metrics import metric_name
 from alterrec.report.seen_items import ByRule, cost_sentence, repeated_sentence, rows_by_view
-from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, count, percent, points
+from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, count, listed, percent, points
 from alterrec.results import Metrics, RunResult, TargetCounts, reported_split
 
 EXCLUDED_AS_FOUND = (
@@ -128,9 +128,11 @@ def _parts(views: Mapping[str, Metrics], metric: str) -> list[str]:
         f"{_relation(value - views[view][metric])} {_alone(view, views[view][metric])}" for view in parts
     )
     sentences = [f"ID and text combined reach {percent(value)}: {compared}."]
-    if whole == "fused" and "neighbours" in views:
+    names = {"neighbours": "item neighbours", "popularity": "recent popularity"}
+    further = [name for view, name in names.items() if view in views]
+    if whole == "fused" and further:
         gain = points(views["score"][metric] - value)
-        sentences.append(f"Adding item neighbours to the sum changes this by {gain} points.")
+        sentences.append(f"Adding {listed(further)} to the sum changes this by {gain} points.")
     return sentences
 
 

@@ -22,10 +22,13 @@ from alterrec.metrics import metric_values, metrics
 from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.sessions import SessionStore
 
-# Values of alpha in Figure 7, those that are tried, and weights of neighbours that are tried.
+# Values of alpha in Figure 7, those that are tried, and weights of parts without training that are tried.
 CURVE = tuple(round(0.1 * step, 1) for step in range(11))
 ALPHAS = CURVE[1:-1]
-NEIGHBOUR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+UNTRAINED_WEIGHTS = {
+    "neighbours": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0),
+    "popularity": (0.05, 0.1, 0.2, 0.3, 0.5),
+}
 
 # Multiples of a fitted temperature that are tried, and on how many validation targets.
 MULTIPLES = (0.25, 0.5, 2.0)
@@ -110,19 +113,20 @@ def _scaled(scale: RepeatScale, multiple: float) -> RepeatScale:
 def choose_weights(
     model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
 ) -> dict[str, float]:
-    """Choose the weights of the parts of Eq. 6, and of neighbours if the model has them.
+    """Choose the weights of the parts of Eq. 6, and of the parts without training.
 
-    Alpha is chosen first, then the weight of the neighbours, each from a small grid. A value replaces its
-    default (alpha as given, neighbours 0) only if its paired gain on validation exceeds its standard error.
+    Alpha is chosen first, then the weight of neighbours and that of popularity, each from a small grid. A
+    value replaces its default (alpha as given, 0 for the others) only if its paired gain on validation
+    exceeds its standard error.
     """
-    weights = dict(model.weights)
+    weights = dict(model.weights) | dict.fromkeys(model.untrained, 0.0)
     if tune_alpha:
-        rows = [weights | {"id": alpha, "text": 1 - alpha, "neighbours": 0.0} for alpha in ALPHAS]
-        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
-    if model.neighbours is not None:
-        rows = [weights | {"neighbours": weight} for weight in NEIGHBOUR_WEIGHTS]
-        weights = _chosen(model, valid, protocol, metric, weights | {"neighbours": 0.0}, rows)
-    return {name: weights[name] for name in (*model.weights, *(["neighbours"] if model.neighbours else []))}
+        rows = [weights | {"id": alpha, "text": 1 - alpha} for alpha in ALPHAS]
+        weights = _chosen(model, valid, protocol, metric, weights, rows)
+    for part in model.untrained:
+        rows = [weights | {part: weight} for weight in UNTRAINED_WEIGHTS[part]]
+        weights = _chosen(model, valid, protocol, metric, weights, rows)
+    return weights
 
 
 def _chosen(

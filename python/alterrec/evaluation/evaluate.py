@@ -18,7 +18,14 @@ from torch import Tensor
 
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import RepeatScale, Scorer, SessionBatch, score_matrices, separate_parts
+from alterrec.models.base import (
+    RepeatScale,
+    Scorer,
+    SessionBatch,
+    score_matrices,
+    separate_parts,
+    trained_parts,
+)
 from alterrec.nn.layers import on_device
 from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
@@ -148,8 +155,8 @@ class ScoredChunk(NamedTuple):
 def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
     """Return the exact ranks of all targets of ``store`` over the whole catalogue.
 
-    Views are ``score``; each part, if there is more than one; and ``fused`` (ID and text only), if neighbours
-    are a third part.
+    Views are ``score``; each part, if there is more than one; and ``fused`` (ID and text only), if there are
+    further parts.
 
     Raises:
         ValueError: a score is NaN; the message names row and column.
@@ -192,8 +199,8 @@ def _count_views(
             alone = {name: chunk.parts[name]}
             counts = count_targets(chunk, alone, {name: 1.0}, protocol, model.scales, name)[name]
         yield name, counts
-    if "neighbours" in summands:
-        pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
+    pair = trained_parts(model, summands)
+    if len(pair) < len(summands):
         yield "fused", count_targets(chunk, pair, model.weights, protocol, model.scales, "fused")["fused"]
 
 

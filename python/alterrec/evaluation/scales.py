@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alterrec.data.repeats import last_occurrences, repeat_distances
 from alterrec.evaluation.evaluate import Protocol, ScoredChunk, score_chunks, weighted_sum
-from alterrec.models.base import RepeatScale, Scorer, separate_parts
+from alterrec.models.base import RepeatScale, Scorer, separate_parts, trained_parts
 from alterrec.ranking import log_normaliser
 from alterrec.sessions import SessionStore
 
@@ -50,8 +50,8 @@ def scored_views(model: Scorer, chunk: ScoredChunk) -> Iterator[tuple[str, Tenso
     summands = model.summands(chunk.parts)
     yield "score", weighted_sum(summands, model.weights)
     yield from ((part, chunk.parts[part]) for part in separate_parts(model))
-    if "neighbours" in summands:
-        pair = {name: scores for name, scores in summands.items() if name != "neighbours"}
+    pair = trained_parts(model, summands)
+    if len(pair) < len(summands):
         yield "fused", weighted_sum(pair, model.weights)
 
 

@@ -363,6 +363,10 @@ class Recommender(nn.Module):
         cold_V: bool, items without training interactions, which only the text part scores. None: all parts
             score all items.
 
+    Attributes:
+        untrained: further parts without training, ``neighbours`` and ``popularity``, by name; the weights of
+            all parts are chosen after training.
+
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
         >>> from alterrec.nn.session_encoders import Mean
@@ -381,7 +385,7 @@ class Recommender(nn.Module):
         self.networks = nn.ModuleDict(networks)
         self.weights = weights
         self.scales: dict[str, RepeatScale] = {}
-        self.neighbours: Scorer | None = None
+        self.untrained: dict[str, Scorer] = {}
         self.register_buffer("cold_V", cold_V)
 
     def prepare(self) -> dict[str, Tables]:
@@ -402,8 +406,8 @@ class Recommender(nn.Module):
                 parts[part] = network.scores(batch, own, part, columns)
         if self.cold_V is not None and "id" in parts:
             parts["id"] = parts["id"].masked_fill(self.cold_V, -torch.inf)
-        if self.neighbours is not None:
-            (parts["neighbours"],) = self.neighbours.part_scores(batch, {}).values()
+        for part, system in self.untrained.items():
+            (parts[part],) = system.part_scores(batch, {}).values()
         return parts
 
     def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -449,3 +453,9 @@ def separate_parts(model: Scorer) -> list[str]:
     used = [part for part, weight in model.weights.items() if weight]
     whole = used == ["model"] or len(model.weights) == 1
     return [part for part in model.weights if not (whole and part in used)]
+
+
+def trained_parts(model: Scorer, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parts of a score that are networks: all, unless a sum also has parts without training."""
+    untrained = model.untrained if isinstance(model, Recommender) else {}
+    return {part: scores for part, scores in parts.items() if part not in untrained}

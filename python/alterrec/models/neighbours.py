@@ -107,6 +107,19 @@ class RecentPopularity(Popularity):
             yield cls(torch.from_numpy(np.bincount(items, minlength=train.num_items) + below_one_V))
 
 
+class PopularityPrior(RecentPopularity):
+    """The logarithm of one plus the recent popularity of items: a part of a sum of log probabilities.
+
+    Example:
+        >>> batch = SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))
+        >>> PopularityPrior(torch.tensor([0.0, 1.0])).scores(batch)
+        tensor([[0.0000, 0.6931]])
+    """
+
+    def scores(self, batch: SessionBatch) -> Tensor:
+        return super().scores(batch).log1p_()
+
+
 def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
     """Yield the items of the interactions that are recent, once for each definition of recent."""
     items, times = train.items, train.timestamps

@@ -24,6 +24,7 @@ from alterrec.evaluation.scales import fit_scales
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
+from alterrec.models.neighbours import PopularityPrior
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
@@ -282,6 +283,8 @@ def _validate(model: Recommender, valid: SessionStore, protocol: Protocol) -> di
     return evaluate(model, valid, protocol).all_metrics()
 
 
+# Systems of which the better one, by validation, becomes the part `neighbours` of a sum.
+NEIGHBOURS = ("itemknn", "covisitation")
 SEEN_LINES: Mapping[SeenItems, str] = {
     "kept": "items of the prefix are candidates",
     "excluded": "items of the prefix are not candidates",
@@ -310,8 +313,8 @@ def _baselines(
     recipe: Recipe, dataset: Dataset, protocol: Protocol, fitted: Scorer, progress: Listener
 ) -> dict[str, Scorer]:
     wanted = [name for name in UNTRAINED if recipe.run.baselines and name != recipe.model_name]
-    if _takes_neighbours(fitted, recipe) and "itemknn" not in wanted:
-        wanted.append("itemknn")
+    if _is_sum(fitted) and recipe.fusion.neighbours:
+        wanted += [name for name in NEIGHBOURS if name not in wanted]
     found: dict[str, Scorer] = {}
     for name in wanted:
         progress(Event("notice", f"measuring {name}"))
@@ -319,8 +322,8 @@ def _baselines(
     return found
 
 
-def _takes_neighbours(fitted: Scorer, recipe: Recipe) -> bool:
-    return isinstance(fitted, Recommender) and len(fitted.networks) > 1 and recipe.fusion.neighbours
+def _is_sum(fitted: Scorer) -> bool:
+    return isinstance(fitted, Recommender) and len(fitted.networks) > 1
 
 
 def _fuse(
@@ -332,14 +335,19 @@ def _fuse(
     progress: Listener,
 ) -> Scorer:
     """Choose the weights of the parts of the score on validation."""
-    if not isinstance(fitted, Recommender) or len(fitted.networks) < 2 or not dataset.valid.num_sessions:
+    if not isinstance(fitted, Recommender) or not _is_sum(fitted) or not dataset.valid.num_sessions:
         return fitted
-    if _takes_neighbours(fitted, recipe):
-        fitted.neighbours = baselines["itemknn"]
-    if fitted.neighbours is not None or recipe.fusion.tune:
+    metric = recipe.schedule.metric
+    if recipe.fusion.neighbours:
+        known = [baselines[name] for name in NEIGHBOURS]
+        fitted.untrained["neighbours"] = choose_system(known, dataset.valid, protocol, metric)
+    if recipe.fusion.popularity:
+        recent = PopularityPrior.candidates(dataset.train)
+        fitted.untrained["popularity"] = choose_system(recent, dataset.valid, protocol, metric)
+    if fitted.untrained or recipe.fusion.tune:
         progress(Event("notice", "choosing the weights of the sum on validation"))
         fitted.weights = choose_weights(
-            fitted, dataset.valid, protocol, recipe.schedule.metric, tune_alpha=recipe.fusion.tune
+            fitted, dataset.valid, protocol, metric, tune_alpha=recipe.fusion.tune
         )
     return fitted
 

@@ -113,8 +113,7 @@ def fusion_weights(model: Scorer) -> dict[str, float]:
     """Return the weights of the parts of the score; empty unless there are several networks."""
     if not isinstance(model, Recommender) or len(model.networks) < 2:
         return {}
-    neighbours = {"neighbours": model.weights["neighbours"]} if model.neighbours else {}
-    return {"alpha": model.weights["id"], **neighbours}
+    return {"alpha": model.weights["id"], **{part: model.weights[part] for part in model.untrained}}
 
 
 def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol, metric: str) -> list[AlphaMetrics]:

@@ -24,13 +24,18 @@ from alterrec.files import atomic_write, write_text
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.models.catalogue import lookup
-from alterrec.models.neighbours import ItemKnn, Untrained
+from alterrec.models.neighbours import NeighbourLists, PopularityPrior, Untrained
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
 from alterrec.record_json import to_json
 from alterrec.results import Epoch
 
 USERS = "users.parquet"
+# The parts of a sum that are not trained. Item-kNN and co-visitation are both stored as lists of neighbours.
+UNTRAINED_PARTS: Mapping[str, type[NeighbourLists | PopularityPrior]] = {
+    "neighbours": NeighbourLists,
+    "popularity": PopularityPrior,
+}
 
 
 class Recommendation(NamedTuple):
@@ -196,8 +201,9 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
     """Write ``model.safetensors``: tensors, with the weights of the parts and the seen rule as metadata."""
     if isinstance(model, Recommender):
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-        if isinstance(model.neighbours, ItemKnn):
-            tensors |= {f"neighbours/{name}": value for name, value in model.neighbours.tensors().items()}
+        for part, system in model.untrained.items():
+            assert isinstance(system, Untrained)
+            tensors |= {f"{part}/{name}": value for name, value in system.tensors().items()}
     else:
         assert isinstance(model, Untrained)
         tensors = {f"untrained/{name}": value for name, value in model.tensors().items()}
@@ -286,8 +292,9 @@ def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, T
         )
         model = entry.build(recipe, items)
     model.load_state_dict(state)
-    if any(name.startswith("neighbours/") for name in tensors):
-        model.neighbours = ItemKnn.from_tensors(_under("neighbours/", tensors))
+    for part, kind in UNTRAINED_PARTS.items():
+        if own := _under(f"{part}/", tensors):
+            model.untrained[part] = kind.from_tensors(own)
     return model.to(recipe.run.device).eval()
 
 
