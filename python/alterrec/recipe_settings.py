@@ -258,6 +258,11 @@ class TextSettings(NetworkSettings):
     standardise: bool = Field(
         default=True, description="scale every column of the text vectors to mean 0 and standard deviation 1"
     )
+    whiten: bool = Field(
+        default=False,
+        description="replace text vectors by their principal components, each scaled to standard deviation "
+        "1, instead of text.standardise",
+    )
     prompt: str = Field(
         default="", description="prefix of each item text, for encoders that were trained with one"
     )

@@ -76,9 +76,11 @@ def id_items(recipe: Recipe, inputs: ModelInputs) -> IdTable:
 def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
     assert inputs.vectors_VF is not None
     text, dropout = recipe.text, own_dropout(recipe, recipe.text)
+    # Whitened vectors are scaled already.
+    scaled = text.standardise and not text.whiten
     if text.projection == "mixture":
-        return MixtureAdapter(inputs.vectors_VF, recipe.model.dim, text.experts, dropout, text.standardise)
-    return TextProjection(inputs.vectors_VF, recipe.model.dim, dropout, text.standardise, text.norm)
+        return MixtureAdapter(inputs.vectors_VF, recipe.model.dim, text.experts, dropout, scaled)
+    return TextProjection(inputs.vectors_VF, recipe.model.dim, dropout, scaled, text.norm)
 
 
 def own_dropout(recipe: Recipe, network: NetworkSettings) -> float:
@@ -217,10 +219,15 @@ def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> 
     """Initialise every ID table from text vectors, if ``id.start`` says so.
 
     Raises:
-        InputError: more principal components are asked for than the vectors have.
+        InputError: principal components of whitened vectors are asked for, or more than the vectors have.
     """
     if recipe.id.start == "drawn":
         return
+    if recipe.id.start == "pca" and recipe.text.whiten:
+        raise InputError(
+            "id.start is 'pca' and text.whiten is true, but all principal components of whitened vectors "
+            "have the same variance, so none are first; set text.whiten=false or id.start=projection"
+        )
     assert inputs.vectors_VF is not None
     reduce = {"pca": principal_components, "projection": random_projection}[recipe.id.start]
     count, width = inputs.vectors_VF.shape

@@ -29,6 +29,7 @@ _SWITCHES: Sequence[tuple[str, Any]] = (
     *(("schedule.pretrain", 1), ("schedule.objective", "cloze"), ("schedule.objective", "next")),
     *(("model.init", "normal"), ("text.projection", "mixture"), ("text.projection", "mlp")),
     *(("text.encoder", "all-MiniLM-L6-v2"), ("id.start", "pca"), ("data.vectors", "")),
+    ("text.whiten", False),
     *((f"{table}.queries", value) for table in ("id", "text") for value in ("one", "both")),
     *((f"{table}.session", name) for table in ("id", "text") for name in SESSION_ENCODERS),
     *(("fdsa.features", "text"), ("s3rec.attributes", "text"), ("loss.name", "softmax")),
@@ -193,7 +194,9 @@ def _item_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
         yield from ("id.table_dropout", "id.norm", "id.start")
     if not reads_text(recipe):
         return
-    yield "text.standardise"
+    yield "text.whiten"
+    if not recipe.text.whiten:
+        yield "text.standardise"
     if not recipe.data.vectors:
         yield from ("text.encoder", "text.truncate_dim")
         if recipe.text.encoder != "lsa":

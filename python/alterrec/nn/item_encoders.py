@@ -20,6 +20,10 @@ from alterrec.nn.layers import Dropout, dropout_mask
 # allocator to reuse; whole tables would be new pages each time: forward and backward passes over 40,000 texts
 # take 0.28 s instead of 0.37 s.
 PART = 4096
+# Columns whose standard deviation is at most this differ only by rounding: they are constant.
+CONSTANT_DEVIATION = 1e-6
+# So are principal components with at most this share of the variance of the first one.
+CONSTANT_SHARE = 1e-6
 
 
 class IdTable(nn.Module):
@@ -137,8 +141,7 @@ def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
     for part_RF in in_parts(vectors_VF):
         variance_F += (part_RF.double() - mean_F).square().sum(0) / len(vectors_VF)
     deviation_F = variance_F.sqrt()
-    # Columns that differ only by rounding are constant.
-    return mean_F.float(), torch.where(deviation_F > 1e-6, 1 / deviation_F, 0.0).float()
+    return mean_F.float(), torch.where(deviation_F > CONSTANT_DEVIATION, 1 / deviation_F, 0.0).float()
 
 
 def column_means(vectors_VF: Tensor) -> Tensor:
@@ -353,15 +356,45 @@ def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
         >>> principal_components(torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), dim=1).flatten()
         tensor([ 1., -1.,  0.], dtype=torch.float64)
     """
-    width = vectors_VF.shape[1]
-    mean_F = column_means(vectors_VF)
-    covariance_FF = torch.zeros(width, width, dtype=torch.float64)
-    for part_RF in in_parts(vectors_VF):
-        centred_RF = part_RF.double() - mean_F
-        covariance_FF.addmm_(centred_RF.T, centred_RF)
-    directions_FD = torch.linalg.eigh(covariance_FF).eigenvectors.flip(1)[:, :dim]
-    largest_1D = directions_FD.abs().argmax(0, keepdim=True)
-    return _projected(vectors_VF, mean_F, directions_FD * directions_FD.gather(0, largest_1D).sign())
+    mean_F, _, directions_FF = _components(vectors_VF)
+    return _projected(vectors_VF, mean_F, directions_FF[:, :dim])
+
+
+def whitened(vectors_VF: Tensor, like_VF: Tensor | None = None) -> Tensor:
+    """Return vectors whose columns are uncorrelated, with mean 0 and standard deviation 1.
+
+    The columns are the coordinates on the principal components, in descending order of variance, each divided
+    by its standard deviation. Su et al., "Whitening sentence representations for better semantics and faster
+    retrieval", 2021.
+
+    A component along which the vectors do not vary is left out: its column is 0. Otherwise its rounding
+    errors would become as large as the other columns. Such components are those with at most 1e-6 of the
+    variance of the first one, or with a standard deviation of at most 1e-6. All components beyond the number
+    of items are among them.
+
+    Args:
+        vectors_VF: floating-point vectors of any precision.
+        like_VF: the vectors whose mean and components are used; default ``vectors_VF`` itself.
+
+    Returns:
+        Vectors (V, F) of the precision of ``vectors_VF``.
+
+    Example:
+        >>> whitened(torch.tensor([[3.0, 5.0], [1.0, 5.0], [4.0, 5.0], [0.0, 5.0]])).round(decimals=3)
+        tensor([[ 0.6320,  0.0000],
+                [-0.6320,  0.0000],
+                [ 1.2650,  0.0000],
+                [-1.2650,  0.0000]])
+    """
+    like_VF = vectors_VF if like_VF is None else like_VF
+    mean_F, values_F, directions_FF = _components(like_VF)
+    variance_F = values_F / len(like_VF)
+    varies_F = (variance_F > CONSTANT_SHARE * variance_F[0]) & (variance_F > CONSTANT_DEVIATION**2)
+    matrix_FF = directions_FF * torch.where(varies_F, variance_F, torch.inf).rsqrt()
+    parts = [
+        ((part_RF.double() - mean_F) @ matrix_FF).to(vectors_VF.dtype) for part_RF in in_parts(vectors_VF)
+    ]
+    return torch.cat(parts)
 
 
 def random_projection(vectors_VF: Tensor, dim: int) -> Tensor:
@@ -372,6 +405,22 @@ def random_projection(vectors_VF: Tensor, dim: int) -> Tensor:
     """
     directions_FD = torch.randn(vectors_VF.shape[1], dim, dtype=torch.float64) * dim**-0.5
     return _projected(vectors_VF, column_means(vectors_VF), directions_FD)
+
+
+def _components(vectors_VF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean (F,), the sums of squares (F,) along the components, and the components as columns.
+
+    Components are in descending order, float64; the largest entry of each is positive.
+    """
+    width = vectors_VF.shape[1]
+    mean_F = column_means(vectors_VF)
+    scatter_FF = torch.zeros(width, width, dtype=torch.float64)
+    for part_RF in in_parts(vectors_VF):
+        centred_RF = part_RF.double() - mean_F
+        scatter_FF.addmm_(centred_RF.T, centred_RF)
+    values_F, directions_FF = (found.flip(-1) for found in torch.linalg.eigh(scatter_FF))
+    largest_1F = directions_FF.abs().argmax(0, keepdim=True)
+    return mean_F, values_F, directions_FF * directions_FF.gather(0, largest_1F).sign()
 
 
 def _projected(vectors_VF: Tensor, mean_F: Tensor, directions_FD: Tensor) -> Tensor:

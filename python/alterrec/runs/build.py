@@ -14,6 +14,7 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.models.catalogue import build_model, lookup, reads_text
 from alterrec.models.parts import ModelInputs
+from alterrec.nn.item_encoders import whitened
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe
 from alterrec.runs.pretrained import start_from
@@ -66,12 +67,28 @@ def load_pretrained(model: Recommender | None, recipe: Recipe, dataset: Dataset,
             "sentence encoder (text.encoder) to have the same vectors in both runs"
         )
         progress(Event("notice", message))
+    if recipe.text.whiten:
+        message = (
+            "text vectors are whitened on each data set by itself, so the pretrained weights see other text "
+            "vectors here; set text.whiten=false to have the same vectors in both runs"
+        )
+        progress(Event("notice", message))
 
 
 def _prepared(
     vectors: NDArray[np.floating], recipe: Recipe, like: NDArray[np.floating] | None = None
 ) -> NDArray[np.floating]:
-    """Keep half-precision vectors as they are; convert others to float32 and standardise them."""
+    """Return text vectors as the model reads them.
+
+    Whitened ones are a copy in memory. Otherwise, vectors of half precision stay where they are, in a mapped
+    file, and the model standardises them on the way; others are converted to float32 and standardised.
+    """
+    if recipe.text.whiten:
+        given = torch.from_numpy(vectors if vectors.dtype == np.float16 else np.array(vectors, np.float32))
+        white: NDArray[np.floating] = whitened(
+            given, None if like is None else torch.from_numpy(like)
+        ).numpy()
+        return white
     if vectors.dtype == np.float16:
         return vectors
     single = np.array(vectors, np.float32)

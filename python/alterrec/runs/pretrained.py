@@ -204,7 +204,8 @@ def _check_text(path: str, source: PretrainedWeights, recipe: Recipe) -> None:
     if source.recipe is None:
         return
     given = recipe.data.vectors or source.recipe.data.vectors
-    for key in () if given else ("encoder", "standardise", "prompt", "truncate_dim"):
+    scaling = ("whiten",) if recipe.text.whiten else ("whiten", "standardise")
+    for key in () if given else ("encoder", *scaling, "prompt", "truncate_dim"):
         there, here = getattr(source.recipe.text, key), getattr(recipe.text, key)
         if there != here:
             raise InputError(
