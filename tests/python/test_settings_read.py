@@ -82,7 +82,10 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "drawn": ("id_only", {"schedule.negatives": "random", "window.sample": 5}),
     "gbce": (
         "id_only",
-        {"schedule.negatives": "random", "schedule.warmup_negatives": "random", "loss.name": "gbce"},
+        {
+            **{"schedule.negatives": "random", "schedule.warmup_negatives": "random"},
+            **{"loss.name": "gbce", "id.queries": "one"},
+        },
     ),
     "next": ("bert4rec", {"schedule.objective": "next"}),
     "attributes": ("fdsa", {"fdsa.features": "attributes"}),
