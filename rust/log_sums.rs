@@ -92,15 +92,11 @@ fn exp2(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let x = if x > -126.0 { x } else { -126.0 };
     let whole = x + ROUND;
-    let value = power_series(x - (whole - ROUND));
-    f32::from_bits((whole.to_bits() << 23).wrapping_add(value.to_bits()))
-}
-
-/// `2^r` for `|r| <= 1/2`: degree 5, the value and slope of `2^r` at 0, and the smallest relative error.
-#[inline(always)]
-pub(crate) fn power_series(r: f32) -> f32 {
+    let r = x - (whole - ROUND);
+    // Of degree 5, with the value and slope of 2^r at 0 and the smallest relative error at |r| <= 1/2.
     let series = [0.009_669_693, 0.055_505_585, 0.240_222_83, std::f32::consts::LN_2, 1.0];
-    series.iter().fold(0.001_330_061_4, |sum, term| sum * r + term)
+    let value = series.iter().fold(0.001_330_061_4, |sum, term| sum * r + term);
+    f32::from_bits((whole.to_bits() << 23).wrapping_add(value.to_bits()))
 }
 
 #[cfg(test)]

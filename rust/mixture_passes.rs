@@ -1,27 +1,43 @@
 //! The loops of softmaxes and of their mixtures over one row, in plain Rust that compilers vectorise.
 //!
-//! Other files call them through [`crate::simd`]. No product is fused with a sum, and the number of partial
-//! sums is fixed, so every instruction set gives the same bits.
+//! Other files call them through [`crate::simd`]. The number of partial sums is fixed, and no product is fused with
+//! a sum (the baseline of x86-64 cannot do that), so every instruction set gives the same bits.
 
-use crate::log_sums::power_series;
+use crate::simd;
 
 /// Number of partial results of a pass over a row.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
-/// Scores that are processed together; small enough for the first-level cache.
-const BLOCK: usize = 1024;
+/// Scores whose exponentials are added in float32; few, so that long rows lose no precision.
+const BLOCK: usize = 4096;
 
-/// Below this, a power of 2 counts as 0. Quotients of the powers above it and of their sum, which is less than
-/// 2^26 for any catalogue that fits in memory, are ordinary numbers and not subnormal ones, which are slow.
-const LEAST_POWER: f32 = -100.0;
+/// How many columns before they are needed the processor is asked for them.
+const AHEAD: usize = 256;
+
+/// Columns of a mixture whose sums stay in registers.
+const COLUMNS: usize = 64;
+
+/// Powers of 2 from this one down are 0, so that no probability is subnormal: such numbers are slow.
+const LEAST_POWER: f32 = -101.0;
+
+/// The powers are multiples of this one: they have the exponents for which the bits of [`LEAST_POWER`] are 0.
+pub(crate) const UNIT: f64 = 1.0 / (1_u64 << 26) as f64;
 
 /// Replaces the scores of items that are not marked by -inf.
 #[inline(always)]
 pub(crate) fn unmark(scores: &mut [f32], marks: &[u8]) {
-    for (eight, &marks) in scores.chunks_mut(8).zip(marks) {
-        for (score, place) in eight.iter_mut().zip(0..) {
+    let take = |scores: &mut [f32], marks: u32| {
+        for (score, place) in scores.iter_mut().zip(0..) {
             *score = if marks >> place & 1 == 1 { *score } else { f32::NEG_INFINITY };
         }
+    };
+    let (blocks, rest) = scores.as_chunks_mut::<32>();
+    let (words, last) = marks.split_at(4 * blocks.len());
+    for (block, &word) in blocks.iter_mut().zip(words.as_chunks::<4>().0) {
+        take(block, u32::from_le_bytes(word));
+    }
+    for (eight, &byte) in rest.chunks_mut(8).zip(last) {
+        take(eight, u32::from(byte));
     }
 }
 
@@ -39,10 +55,25 @@ pub(crate) fn peak(scores: &[f32]) -> f32 {
         see(block);
     }
     see(rest);
-    best.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    folded(best, f32::max)
 }
 
-/// Replaces each score by `exp(score - most)`, or by 0 if that is below 2^-100, and returns the sum.
+/// One value from all lanes, by halves: vectors, and no lane waits for the one before.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], joined: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low = joined(*low, *high);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Replaces each score by `exp(score - most)` in multiples of [`UNIT`] and returns the sum. Powers below 2^-100
+/// are 0.
 ///
 /// No score may be above `most`.
 #[inline(always)]
@@ -61,69 +92,85 @@ pub(crate) fn powers(scores: &mut [f32], most: f32) -> f64 {
             take(block);
         }
         take(rest);
-        // Few numbers are added in float32, so that long rows lose no precision.
-        total += f64::from(sums.iter().sum::<f32>());
+        total += f64::from(folded(sums, |one, other| one + other));
     }
     total
 }
 
-/// `2^x` for `x <= 0` within 3 parts in 10 million, and 0 below 2^-100; NaN stays NaN.
+/// `2^x` for `x <= 0` in multiples of [`UNIT`], within 2 units in the last place; NaN stays NaN.
 #[inline(always)]
 fn power(x: f32) -> f32 {
-    // Adding and subtracting 1.5 * 2^23 rounds to whole numbers.
-    const ROUND: f32 = 12_582_912.0;
+    // Adding and subtracting 1.5 * 2^23 rounds to whole numbers. With 101 more, the lowest bits of the sum are the
+    // exponent of the result, and they are 0 for the least power.
+    const ROUND: f32 = 12_582_912.0 - LEAST_POWER;
     // In this order, NaN is kept.
-    let bounded = if LEAST_POWER > x { LEAST_POWER } else { x };
-    let whole = bounded + ROUND;
-    let value = power_series(bounded - (whole - ROUND));
-    let scale = f32::from_bits((whole.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
-    if x < LEAST_POWER { 0.0 } else { value * scale }
+    let x = if LEAST_POWER > x { LEAST_POWER } else { x };
+    let whole = x + ROUND;
+    let r = x - (whole - ROUND);
+    // 2^r with the smallest relative error among series of degree 5 that are 1 at 0. Pairs of terms are added
+    // first, because the processor waits less for them than for one sum after the other.
+    let square = r * r;
+    let first = 1.0 + 0.693_146_95 * r;
+    let second = 0.240_222_42 + 0.055_507_337 * r;
+    let third = 0.009_671_513 + 0.001_326_472_7 * r;
+    let value = first + square * (second + square * third);
+    value * f32::from_bits(whole.to_bits() << 23)
 }
 
 /// Fills `out` with the logarithm of the weighted sum of `views`, or of the smallest normal number if that is
 /// larger; NaN stays NaN. Products are added in the order of the views, starting from 0.
 #[inline(always)]
 pub(crate) fn log_mixture(views: &[&[f32]], weights: &[f32], out: &mut [f32]) {
-    for (out, first) in out.chunks_mut(BLOCK).zip((0..).step_by(BLOCK)) {
-        out.fill(0.0);
-        let (fours, rest) = views.as_chunks::<4>();
-        let (weights_of_fours, weights_of_rest) = weights.as_chunks::<4>();
-        for (views, weights) in fours.iter().zip(weights_of_fours) {
-            let [one, two, three, four] = views.map(|view| &view[first..first + out.len()]);
-            for ((((sum, one), two), three), four) in out.iter_mut().zip(one).zip(two).zip(three).zip(four) {
-                // Four rows at a time, so that the sums are loaded and stored less often.
-                let sums = *sum + weights[0] * one + weights[1] * two;
-                *sum = sums + weights[2] * three + weights[3] * four;
+    let ends = (COLUMNS..out.len()).step_by(COLUMNS);
+    // The last block overlaps the one before, unless the row is shorter than a block.
+    for end in ends.chain([out.len()]) {
+        let first = end.saturating_sub(COLUMNS);
+        match out[first..end].first_chunk_mut::<COLUMNS>() {
+            Some(out) => {
+                let mut sums = [0.0; COLUMNS];
+                for (view, weight) in views.iter().zip(weights) {
+                    if let Some(soon) = view.get(first + AHEAD..first + AHEAD + COLUMNS) {
+                        simd::prefetch(soon);
+                    }
+                    if let Some(view) = view[first..].first_chunk::<COLUMNS>() {
+                        for (sum, value) in sums.iter_mut().zip(view) {
+                            *sum += weight * value;
+                        }
+                    }
+                }
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = log(sum);
+                }
             }
-        }
-        for (view, &weight) in rest.iter().zip(weights_of_rest) {
-            for (sum, value) in out.iter_mut().zip(&view[first..]) {
-                *sum += weight * value;
+            None => {
+                for (place, out) in out.iter_mut().enumerate() {
+                    let products = views.iter().zip(weights).map(|(view, weight)| weight * view[place]);
+                    *out = log(products.fold(0.0, |sum, product| sum + product));
+                }
             }
-        }
-        for value in out {
-            *value = log(if *value < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { *value });
         }
     }
 }
 
-/// The natural logarithm of a positive normal number within 2 units in the last place; NaN stays NaN.
+/// The natural logarithm within 3 units in the last place of a number below 2^127, or of the smallest normal
+/// number if that is larger; NaN stays NaN.
 ///
 /// The standard library's `ln` is one call per number, which compilers do not vectorise.
 #[inline(always)]
 fn log(x: f32) -> f32 {
+    let x = if f32::MIN_POSITIVE > x { f32::MIN_POSITIVE } else { x };
     // x = 2^whole * (1 + r) with 1 + r between the roots of 1/2 and 2.
     let whole = (x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;
-    let r = f32::from_bits(x.to_bits().wrapping_sub((whole << 23) as u32)) - 1.0;
-    // ln(1 + r) = r - r^2 / 2 + r^3 * series, with the smallest relative error among series of degree 6.
-    let series = [-0.142_674_87, 0.149_147_68, -0.165_775_85, 0.199_630_64, -0.250_013_37, 0.333_339_1]
-        .iter()
-        .fold(0.087_004_35, |sum, term| sum * r + term);
-    let turns = whole as f32;
-    // ln 2 in two parts, the first exact in a product with a small whole number.
-    let tail = r * r * (r * series - 0.5) + turns * -2.121_944_4e-4;
-    let value = turns * 0.693_359_4 + (r + tail);
-    if x.is_nan() { x } else { value }
+    let power = f32::from_bits(1.0_f32.to_bits().wrapping_sub((whole << 23) as u32));
+    let r = x * power - 1.0;
+    // ln(1 + r) / r with the smallest relative error among series of degree 7 that are 1 at 0, added as above.
+    let square = r * r;
+    let first = 1.0 - 0.500_003_2 * r;
+    let second = 0.333_347_15 - 0.249_712_29 * r;
+    let third = 0.199_068_83 - 0.172_432_24 * r;
+    let fourth = 0.161_805 - 0.100_823_8 * r;
+    let value = (first + square * second) + (square * square) * (third + square * fourth);
+    whole as f32 * std::f32::consts::LN_2 + r * value
 }
 
 #[cfg(test)]
@@ -131,35 +178,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn powers_are_precise() {
+    fn powers_are_within_two_units_of_the_last_place() {
         for step in 0..200_000 {
-            let x = LEAST_POWER * (step as f32 / 200_000.0);
-            let (found, exact) = (f64::from(power(x)), f64::from(x).exp2());
-            assert!((found - exact).abs() <= 3e-7 * exact, "{x}: {found} {exact}");
+            let x = -100.0 * (step as f32 / 200_000.0);
+            let (found, exact) = (f64::from(power(x)), f64::from(x).exp2() * UNIT);
+            assert!((found - exact).abs() <= 2.0 * f64::from(f32::EPSILON) * exact, "{x}: {found} {exact}");
         }
-        assert_eq!(
-            [power(0.0), power(-0.0), power(-1.0), power(-100.0)],
-            [1.0, 1.0, 0.5, 2.0_f32.powi(-100)]
-        );
-        assert_eq!([power(-100.1), power(-1e30), power(f32::NEG_INFINITY)], [0.0; 3]);
+        assert_eq!([power(0.0), power(-0.0), power(-1.0)].map(f64::from), [UNIT, UNIT, UNIT / 2.0]);
+        assert_eq!(power(-100.0), f32::MIN_POSITIVE);
+        assert_eq!([power(-100.6), power(-101.0), power(-1e30), power(f32::NEG_INFINITY)], [0.0; 4]);
         assert!(power(f32::NAN).is_nan());
     }
 
     #[test]
-    fn logarithms_are_within_two_units_of_the_last_place() {
-        let all = (f32::MIN_POSITIVE.to_bits()..f32::MAX.to_bits()).step_by(9973);
+    fn logarithms_are_within_three_units_of_the_last_place() {
+        let all = (f32::MIN_POSITIVE.to_bits()..1e38_f32.to_bits()).step_by(9973);
         let near_one = (0.999_f32.to_bits()..1.001_f32.to_bits()).step_by(7);
         let by_halves =
-            (-126..127).map(|whole| (2.0_f32.powi(whole) * std::f32::consts::FRAC_1_SQRT_2).to_bits());
+            (-125..127).map(|whole| (2.0_f32.powi(whole) * std::f32::consts::FRAC_1_SQRT_2).to_bits());
         for bits in all.chain(near_one).chain(by_halves) {
-            let x = f32::from_bits(bits).max(f32::MIN_POSITIVE);
+            let x = f32::from_bits(bits);
             let (found, exact) = (f64::from(log(x)), f64::from(x).ln());
-            let unit = 2.0 * f64::from(f32::EPSILON) * exact.abs();
-            assert!((found - exact).abs() <= unit, "{x}: {found} {exact}");
+            let unit = f64::from(f32::EPSILON) * exact.abs();
+            assert!((found - exact).abs() <= 3.0 * unit, "{x}: {found} {exact}");
         }
         assert_eq!(log(1.0), 0.0);
-        assert_eq!(log(f32::MIN_POSITIVE), (-126.0 * std::f64::consts::LN_2) as f32);
+        let least = (-126.0 * std::f64::consts::LN_2) as f32;
+        assert_eq!([f32::MIN_POSITIVE, 1e-45, 0.0, -1.0].map(log), [least; 4]);
         assert!(log(f32::NAN).is_nan());
+        assert!(!log(f32::INFINITY).is_finite());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::matrix::{Matrix, check_exclude, excluded_ids};
+use crate::mixture_passes::UNIT;
 use crate::simd;
 use crate::threads::fill_rows;
 use std::sync::{Mutex, PoisonError};
@@ -102,7 +103,7 @@ fn softmax_of_row(scores: &mut [f32]) -> f64 {
     if sum != 0.0 {
         simd::scale(scores, (1.0 / sum) as f32);
     }
-    f64::from(most) + sum.ln()
+    f64::from(most) + (sum / UNIT).ln()
 }
 
 /// Fills each row of `out` with `log(sum_j weights[j] * probabilities[rows[j]])`.

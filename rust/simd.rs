@@ -145,6 +145,19 @@ compiled!(
     ) -> ()
 );
 
+/// Asks the processor to fetch values that are needed soon.
+#[inline(always)]
+pub(crate) fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: this instruction exists on every x86-64 processor, and it reads no value.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::passes::{STRETCH, collect_tail, expand_word, split_tail};
