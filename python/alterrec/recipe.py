@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from alterrec import recipe_settings as settings
+from alterrec import recipe_systems as systems
 from alterrec.errors import InputError, nearest
 
 # The number of the recipe's schema, raised when a key is renamed or removed, or added with a default that
@@ -43,7 +44,7 @@ PAGE_METRICS = ("hits@20", "ndcg@20")
 ORIGINAL = "original"
 
 
-class Recipe(settings.SettingsTable):
+class Recipe(systems.SettingsTable):
     """All settings of a run.
 
     Example:
@@ -59,17 +60,17 @@ class Recipe(settings.SettingsTable):
     model: settings.ModelSettings = settings.ModelSettings()
     id: settings.IdSettings = settings.IdSettings()
     text: settings.TextSettings = settings.TextSettings()
-    gru: settings.GruSettings = settings.GruSettings()
-    frequency: settings.FrequencySettings = settings.FrequencySettings()
-    fdsa: settings.FdsaSettings = settings.FdsaSettings()
-    unisrec: settings.UnisrecSettings = settings.UnisrecSettings()
+    gru: systems.GruSettings = systems.GruSettings()
+    frequency: systems.FrequencySettings = systems.FrequencySettings()
+    fdsa: systems.FdsaSettings = systems.FdsaSettings()
+    unisrec: systems.UnisrecSettings = systems.UnisrecSettings()
     window: settings.WindowSettings = settings.WindowSettings()
     positives: settings.PositivesSettings = settings.PositivesSettings()
     loss: settings.LossSettings = settings.LossSettings()
-    graph: settings.GraphSettings = settings.GraphSettings()
+    graph: systems.GraphSettings = systems.GraphSettings()
     schedule: settings.ScheduleSettings = settings.ScheduleSettings()
-    cloze: settings.ClozeSettings = settings.ClozeSettings()
-    s3rec: settings.S3RecSettings = settings.S3RecSettings()
+    cloze: systems.ClozeSettings = systems.ClozeSettings()
+    s3rec: systems.S3RecSettings = systems.S3RecSettings()
     fusion: settings.FusionSettings = settings.FusionSettings()
     optim: settings.OptimSettings = settings.OptimSettings()
 
@@ -105,7 +106,7 @@ def recipe_fields() -> dict[str, tuple[str, Any]]:
     rows: dict[str, tuple[str, Any]] = {}
     for table, info in Recipe.model_fields.items():
         kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, settings.SettingsTable):
+        if isinstance(kind, type) and issubclass(kind, systems.SettingsTable):
             defaults = kind()
             for key, field in kind.model_fields.items():
                 rows[f"{table}.{key}"] = (field.description or "", getattr(defaults, key))

@@ -1,14 +1,15 @@
-"""The tables of a recipe: every setting with its default, its limits and its description."""
+"""The tables of a recipe: every setting with its default, its limits and its description.
+
+Those of single published systems are in :mod:`alterrec.recipe_systems`.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -18,6 +19,7 @@ from pydantic import (
 
 from alterrec.errors import nearest
 from alterrec.metrics import DEFAULT_METRICS, parse_metric
+from alterrec.recipe_systems import SettingsTable
 
 _TRANSFORMER = ("model.layers", "model.heads", "model.inner", "model.init", "dropout")
 # Session encoders by name, and the settings that each one reads. A setting without a table is that of the
@@ -44,12 +46,6 @@ def _as_tuple(value: Any) -> Any:
 
 # TOML has lists, recipes have tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-
-
-class SettingsTable(BaseModel):
-    """Base class of the tables of a recipe: types are strict and unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class RunSettings(SettingsTable):
@@ -272,53 +268,6 @@ class TextSettings(NetworkSettings):
     encode_batch: int = Field(default=64, ge=1, description="batch size of the text encoder")
 
 
-class GruSettings(SettingsTable):
-    """Recurrent session encoders (GRU4Rec)."""
-
-    hidden: int = Field(default=0, ge=0, description="width of a GRU's hidden state; 0 = 2 dim")
-
-
-class FrequencySettings(SettingsTable):
-    """Session encoders with frequency filters (BSARec)."""
-
-    alpha: float = Field(
-        default=0.9, ge=0, le=1, description="weight of the filter; attention has weight 1 - alpha"
-    )
-    low: int = Field(
-        default=3, ge=0, description="c: frequencies up to c // 2 periods per prefix are low, all others high"
-    )
-
-
-class FdsaSettings(SettingsTable):
-    """Item features of FDSA."""
-
-    features: Literal["text", "attributes"] = Field(
-        default="text", description="input of the second stream: text vectors, or the categories of items"
-    )
-
-
-class UnisrecSettings(SettingsTable):
-    """Contrastive pretraining of UniSRec: sessions with next items, and with changed copies of themselves."""
-
-    drop: float = Field(
-        default=0.2,
-        ge=0,
-        lt=1,
-        description="share of the items of a session, or of the words of a text, that are removed",
-    )
-    item_share: float = Field(
-        default=0.9,
-        ge=0,
-        le=1,
-        description="share of batches in which items are removed; in the others words are removed",
-    )
-    sequence_weight: float = Field(
-        default=0.001,
-        ge=0,
-        description="weight of the session-session loss relative to the session-item loss",
-    )
-
-
 class WindowSettings(SettingsTable):
     """Hard negatives: a window of ranks in the teacher's ranking."""
 
@@ -372,17 +321,6 @@ class LossSettings(SettingsTable):
     calibration: float = Field(default=0.75, ge=0, le=1, description="t of gBCE; 0 = binary cross-entropy")
 
 
-class GraphSettings(SettingsTable):
-    """Graphs of sessions and of all items."""
-
-    steps: int = Field(default=1, ge=1, description="message passing steps in the graph of a session (srgnn)")
-    predecessors: int = Field(
-        default=12,
-        ge=1,
-        description="number of frequent predecessors of an item that the global graph links to it (hggnn)",
-    )
-
-
 class ScheduleSettings(SettingsTable):
     """Phases of training, their objectives and negatives, and early stopping."""
 
@@ -423,35 +361,6 @@ class ScheduleSettings(SettingsTable):
     def _known_metric(cls, name: str) -> str:
         parse_metric(name)
         return name
-
-
-class ClozeSettings(SettingsTable):
-    """Masked items, if ``schedule.objective`` is cloze."""
-
-    last: float = Field(
-        default=0.5, ge=0, le=1, description="share of samples in which only the last item is masked"
-    )
-    ratio: float = Field(
-        default=0.2,
-        gt=0,
-        le=1,
-        description="probability that an item is masked in the other samples; at least one item is masked",
-    )
-
-
-class S3RecSettings(SettingsTable):
-    """Masks and task weights of the pretraining of S3-Rec."""
-
-    attributes: Literal["text", "categories", "auto"] = Field(
-        default="text",
-        description="attributes of items: text vectors, categories, or categories if the data has any (auto)",
-    )
-    mask: float = Field(default=0.2, gt=0, lt=1, description="probability that an item is masked")
-    mask_last: bool = Field(default=False, description="always mask the last item of a session")
-    aap: float = Field(default=1.0, ge=0, description="weight of the associated attributes task")
-    mip: float = Field(default=0.2, ge=0, description="weight of the masked items task")
-    map: float = Field(default=1.0, ge=0, description="weight of the masked attributes task")
-    sp: float = Field(default=0.5, ge=0, description="weight of the masked segments task")
 
 
 class FusionSettings(SettingsTable):

@@ -18,7 +18,7 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.session_encoders import Mean
 from alterrec.nn.transformer import Bidirectional
 from alterrec.recipe import resolve
-from alterrec.recipe_settings import ClozeSettings
+from alterrec.recipe_systems import ClozeSettings
 
 NUM_ITEMS, MAX_LEN = 9, 4
 

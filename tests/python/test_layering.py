@@ -23,6 +23,7 @@ LAYERS = {
     "_ranking_mixtures": 1,
     "_ranking_seen": 1,
     "metrics": 1,
+    "recipe_systems": 1,
     "graphs": 2,
     "ranking": 2,
     "recipe_settings": 2,
@@ -46,7 +47,7 @@ LAYERS = {
     "__main__": 15,
     "worker": 15,
 }
-TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_settings")
+TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_settings", "recipe_systems")
 CORE_USERS = {
     "__init__.py",
     "_ranking_mixtures.py",

@@ -15,7 +15,7 @@ from alterrec.nn.layers import real_places
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.transformer import Bidirectional
 from alterrec.recipe import Recipe
-from alterrec.recipe_settings import ClozeSettings
+from alterrec.recipe_systems import ClozeSettings
 
 
 def bert4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:

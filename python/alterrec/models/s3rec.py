@@ -20,7 +20,7 @@ from alterrec.nn.layers import left_padded, real_places
 from alterrec.nn.losses import ScoreBuffer, multi_label_loss
 from alterrec.nn.transformer import Transformer
 from alterrec.recipe import Recipe
-from alterrec.recipe_settings import S3RecSettings
+from alterrec.recipe_systems import S3RecSettings
 
 # Purposes of draws.
 MASKS, NEGATIVES, SEGMENTS = range(3)

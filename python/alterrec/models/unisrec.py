@@ -15,7 +15,7 @@ from alterrec.nn.item_encoders import SummedItems, TextItems
 from alterrec.nn.layers import real_places
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe
-from alterrec.recipe_settings import UnisrecSettings
+from alterrec.recipe_systems import UnisrecSettings
 from alterrec.sessions import derive_seed
 
 # Purposes of random seeds: which items or texts are changed, and whether a batch changes items or texts.
