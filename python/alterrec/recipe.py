@@ -35,7 +35,13 @@ SEEN_ITEMS_SCHEMA = 2
 RENAMED: Mapping[str, str] = {}
 REMOVED: Mapping[str, Any] = {}
 # Keys that schema 3 added, with the values that describe earlier runs.
-ADDED: Mapping[str, Any] = {"id.queries": "one", "text.queries": "one", "fusion.popularity": False}
+ADDED: Mapping[str, Any] = {
+    "id.queries": "one",
+    "text.queries": "one",
+    "text.hidden": 0,
+    "data.half_life": 0.0,
+    "fusion.popularity": False,
+}
 
 # Metrics that summaries and figures of a page are made of.
 PAGE_METRICS = ("hits@20", "ndcg@20")

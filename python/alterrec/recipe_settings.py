@@ -115,6 +115,12 @@ class DataSettings(SettingsTable):
         ge=0,
         description="random prefixes per training session and epoch; 0 = every prefix in every epoch",
     )
+    half_life: float = Field(
+        default=0.5,
+        ge=0,
+        description="age of a training session, as a share of the training period, at which its samples are "
+        "used in every second epoch; 0 = all are used always, as where times are unknown",
+    )
     vectors: str = Field(
         default="",
         description="file with text vectors (npy, safetensors or parquet) to use in place of item text",
@@ -249,6 +255,11 @@ class TextSettings(NetworkSettings):
     projection: Literal["mlp", "mixture"] = Field(
         default="mlp",
         description="layer from text to item vectors: linear and ReLU (mlp), or UniSRec's mixture of experts",
+    )
+    hidden: int = Field(
+        default=256,
+        ge=0,
+        description="width of the hidden layer of the mlp; 0 = no second layer: the output of the first one",
     )
     experts: int = Field(default=8, ge=1, description="number of experts of the mixture")
     standardise: bool = Field(

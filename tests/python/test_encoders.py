@@ -246,3 +246,14 @@ def test_states_at_some_places_are_those_of_all() -> None:
     places = torch.tensor([[4, 0]]).expand(5, -1)
     for mask in (None, (torch.arange(6) < length_R[:, None])[:, None, None]):
         torch.testing.assert_close(encoder.states(rows, mask, places), encoder.states(rows, mask)[:, [4, 0]])
+
+
+def test_two_layers_of_text_by_hand() -> None:
+    items = TextProjection(torch.tensor([[1.0, 2.0]]), dim=1, norm=False, hidden=2)
+    with torch.no_grad():
+        items.project.weight.copy_(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+        items.project.bias.copy_(torch.tensor([0.5, 0.0]))
+        items.out.weight.copy_(torch.tensor([[2.0, 10.0]]))
+        items.out.bias.copy_(torch.tensor([1.0]))
+    # Hidden values: 3.5 and ReLU(-1) = 0.
+    assert items().tolist() == [[8.0]]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alterrec._core import ItemNeighbours, SessionNeighbours
+from alterrec.data.times import units_per_day
 from alterrec.models.base import RepeatScale, SessionBatch, Tables
 from alterrec.sessions import SessionStore
 
@@ -19,7 +20,6 @@ from alterrec.sessions import SessionStore
 RECENT_DAYS = (7, 1, 3, 30)
 RECENT_SHARES = (1 / 10, 1 / 30, 1 / 3)
 # Seconds since 1970 at the beginning of 1990 and of 2100.
-YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
 
 # How many neighbours of an item are kept.
 NEIGHBOURS = 500
@@ -133,20 +133,6 @@ def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
     else:
         for days in RECENT_DAYS:
             yield items[times > times[-1] - days * day]
-
-
-def units_per_day(time: int) -> int | None:
-    """Return the length of a day in the unit of a timestamp; None if the unit is unknown.
-
-    The timestamp is read as seconds, milliseconds, microseconds or nanoseconds since 1970. Only one of these
-    units places it between 1990 and 2100, if any does.
-
-    Example:
-        >>> units_per_day(1_700_000_000), units_per_day(1_700_000_000_000), units_per_day(188_259)
-        (86400, 86400000, None)
-    """
-    units = (10**power for power in (0, 3, 6, 9))
-    return next((86_400 * unit for unit in units if YEAR_1990 <= time // unit < YEAR_2100), None)
 
 
 class NeighbourLists(Untrained):

@@ -80,7 +80,7 @@ def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
     scaled = text.standardise and not text.whiten
     if text.projection == "mixture":
         return MixtureAdapter(inputs.vectors_VF, recipe.model.dim, text.experts, dropout, scaled)
-    return TextProjection(inputs.vectors_VF, recipe.model.dim, dropout, scaled, text.norm)
+    return TextProjection(inputs.vectors_VF, recipe.model.dim, dropout, scaled, text.norm, hidden=text.hidden)
 
 
 def own_dropout(recipe: Recipe, network: NetworkSettings) -> float:

@@ -18,7 +18,7 @@ _EVERY_RUN = (
     *("model.max_len", "schedule.metric"),
 )
 _TRAINING = (
-    *("run.precision", "run.compile", "data.prefixes", "model.dim"),
+    *("run.precision", "run.compile", "data.prefixes", "data.half_life", "model.dim"),
     *("optim.batch_size", "optim.decay", "optim.weight_decay"),
     *("schedule.regime", "schedule.epochs", "schedule.patience"),
 )
@@ -204,7 +204,7 @@ def _item_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
     by_categories = any(recipe.value(key) == value for key, value in entry.text_unless.items())
     if "text" in entry.items and not by_categories:
         yield from ("text.projection", "text.dropout")
-        yield "text.experts" if recipe.text.projection == "mixture" else "text.norm"
+        yield from ("text.experts",) if recipe.text.projection == "mixture" else ("text.norm", "text.hidden")
         if recipe.text.dropout is None:
             yield "model.dropout"
 

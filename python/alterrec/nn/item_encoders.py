@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, dropout_mask
+from alterrec.nn.layers import Dropout, dropout_mask, keep_start
 
 # Number of text vectors that are projected at a time. Intermediate tensors are then small enough for the
 # allocator to reuse; whole tables would be new pages each time: forward and backward passes over 40,000 texts
@@ -115,19 +115,44 @@ class TextItems(nn.Module):
 
 
 class TextProjection(TextItems):
-    """Projection of frozen text vectors by Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1."""
+    """Projection of frozen text vectors by Linear, ReLU, Dropout and by default LayerNorm: H of Eq. 1.
+
+    Args:
+        vectors_VF: the text vectors.
+        dim: width D of item vectors.
+        dropout: dropout probability of the values after ReLU.
+        standardise: whether half-precision vectors are standardised.
+        norm: whether LayerNorm follows.
+        hidden: width of a hidden layer, from which a second linear layer computes the item vectors. 0: the
+            item vectors are the values after ReLU, as in the authors' code.
+    """
 
     def __init__(
-        self, vectors_VF: Tensor, dim: int, dropout: float = 0.0, standardise: bool = False, norm: bool = True
+        self,
+        vectors_VF: Tensor,
+        dim: int,
+        dropout: float = 0.0,
+        standardise: bool = False,
+        norm: bool = True,
+        *,
+        hidden: int = 0,
     ) -> None:
         super().__init__(vectors_VF, dim, standardise)
-        self.project = nn.Linear(vectors_VF.shape[1], dim)
+        self.project = nn.Linear(vectors_VF.shape[1], hidden or dim)
         self.dropout = Dropout(dropout)
+        self.out: nn.Module = nn.Identity()
+        if hidden:
+            out = nn.Linear(hidden, dim)
+            # With the small starting values of tables, LayerNorm would divide by them and enlarge each step.
+            nn.init.normal_(out.weight, std=hidden**-0.5)
+            nn.init.zeros_(out.bias)
+            keep_start(out)
+            self.out = out
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def rows(self, vectors_RF: Tensor) -> Tensor:
-        hidden_RD = self.dropout(self.project(vectors_RF).relu_())
-        return self.norm(hidden_RD)
+        hidden_RH = self.dropout(self.project(vectors_RF).relu_())
+        return self.norm(self.out(hidden_RH))
 
 
 def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:

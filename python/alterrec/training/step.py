@@ -82,15 +82,29 @@ def without_repeated_targets(batch: Batch) -> Batch:
     row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
     in_prefix_NL = np.arange(batch.items.shape[1]) < batch.lengths[:, None]
     new_N = ~((batch.items[row_of] == batch.targets[:, None]) & in_prefix_NL).any(1)
-    if new_N.all():
+    return chosen_samples(batch, new_N)
+
+
+def chosen_samples(batch: Batch, chosen_N: np.ndarray) -> Batch:
+    """Return the samples of a batch that are chosen (N,), bool.
+
+    Example:
+        >>> from alterrec.sessions import PrefixBatches, SessionStore
+        >>> store = SessionStore.from_arrays([0, 0, 0], [4, 2, 3])
+        >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
+        >>> chosen_samples(batch, np.array([False, True])).targets
+        array([3])
+    """
+    if chosen_N.all():
         return batch
+    row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
     return batch._replace(
-        lengths=batch.lengths[new_N],
-        targets=batch.targets[new_N],
-        samples=batch.samples[new_N],
-        sessions=batch.sessions[new_N],
-        users=None if batch.users is None else batch.users[new_N],
-        row_of=row_of[new_N],
+        lengths=batch.lengths[chosen_N],
+        targets=batch.targets[chosen_N],
+        samples=batch.samples[chosen_N],
+        sessions=batch.sessions[chosen_N],
+        users=None if batch.users is None else batch.users[chosen_N],
+        row_of=row_of[chosen_N],
     )
 
 

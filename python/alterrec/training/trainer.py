@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -17,21 +18,23 @@ from torch import Tensor
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import SeenItems, changed_rule
+from alterrec.data.times import used_shares
 from alterrec.errors import InputError
 from alterrec.files import atomic_write
 from alterrec.models.base import Recommender
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
+from alterrec.ranking import uniform_items
 from alterrec.recipe import SEEN_ITEMS_SCHEMA, Recipe, dump_recipe, recipe_changes, recipe_schema
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.record_json import from_json, to_json
 from alterrec.results import Epoch, PartLoss, Views
-from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
+from alterrec.sessions import Batch, PrefixBatches, SessionStore, derive_seed
 from alterrec.training.schedule import Phase, first_epochs
-from alterrec.training.step import Clock, NoClock, Step, without_repeated_targets
+from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
 
 # Purposes of derived seeds: each use of randomness has its own.
-INITIALISATION, ORDER, DRAWS, DROPOUT = range(4)
+INITIALISATION, ORDER, DRAWS, DROPOUT, AGES = range(5)
 
 
 class DivergenceError(InputError):
@@ -350,12 +353,15 @@ class Trainer:
         drops_repeats = self.seen != "kept" and (
             recipe.data.exclude_seen == "auto" or step.network.queries is not None
         )
+        shares = used_shares(self.store, recipe.data.half_life)
         losses, samples = [], 0
         clock.start()
         for number, batch in enumerate(batches, start=1):
             clock.lap("waiting for data")
             if drops_repeats and phase.objective == "next":
                 batch = without_repeated_targets(batch)
+            if shares is not None:
+                batch = _recent_samples(batch, shares, derive_seed(recipe.run.seed, epoch, AGES))
             if not len(batch.targets):
                 continue
             loss = step.loss(batch)
@@ -406,6 +412,12 @@ class Trainer:
             )
             state.warnings.append(message)
             self.listen(Event("notice", message))
+
+
+def _recent_samples(batch: Batch, shares_S: np.ndarray, seed: int) -> Batch:
+    """Return the samples that are used in an epoch: each with the share of its session as probability."""
+    draws_N = uniform_items(batch.samples, 1, 2**31, seed=seed)[:, 0] / 2**31
+    return chosen_samples(batch, draws_N < shares_S[batch.sessions])
 
 
 def _learning_rate(recipe: Recipe, own: NetworkSettings | None, earlier_epochs: int) -> float:
