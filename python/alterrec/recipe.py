@@ -40,7 +40,7 @@ ADDED: Mapping[str, Any] = {
     "text.queries": "one",
     "text.hidden": 0,
     "data.half_life": 0.0,
-    "fusion.popularity": False,
+    "fusion.trend": False,
 }
 
 # Metrics that summaries and figures of a page are made of.

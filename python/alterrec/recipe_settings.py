@@ -386,9 +386,10 @@ class FusionSettings(SettingsTable):
         description="add item-kNN or co-visitation, whichever is better on validation, as a third part with "
         "a weight chosen on validation",
     )
-    popularity: bool = Field(
+    trend: bool = Field(
         default=True,
-        description="add the log of recent popularity as a further part with a weight chosen on validation",
+        description="add the change of popularity (log of recent by usual) as a further part with a weight "
+        "chosen on validation",
     )
     cold_by_text: bool = Field(
         default=True, description="score items without training interactions by text alone"

@@ -28,7 +28,7 @@ Metrics = dict[str, Share]
 Views = dict[str, Metrics]
 
 # Order of the views wherever they are listed.
-VIEWS = ("score", "fused", "id", "text", "neighbours", "popularity")
+VIEWS = ("score", "fused", "id", "text", "neighbours", "trend")
 
 # Schema 1 (version 0.1.0) wrote ``trained`` as a list of one name. Schemas 1 and 2 wrote ``exclude_seen`` as
 # a truth value, and counted targets that repeat an excluded item as found.

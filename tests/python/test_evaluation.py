@@ -151,9 +151,9 @@ def test_alpha_leaves_its_default_only_for_a_gain(seen: str) -> None:
 
 def test_useless_further_parts_get_no_weight() -> None:
     data, model = small_dataset(), TwoParts()
-    model.untrained = dict.fromkeys(("neighbours", "popularity"), Popularity(torch.zeros(NUM_ITEMS)))
+    model.untrained = dict.fromkeys(("neighbours", "trend"), Popularity(torch.zeros(NUM_ITEMS)))
     weights = choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False)
-    assert weights == {"id": 0.5, "text": 0.5, "neighbours": 0.0, "popularity": 0.0}
+    assert weights == {"id": 0.5, "text": 0.5, "neighbours": 0.0, "trend": 0.0}
 
 
 def test_gain_within_its_error_is_no_gain() -> None:

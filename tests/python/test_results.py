@@ -25,7 +25,7 @@ def written(shop_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         shop_source,
         "alterrec",
         out=tmp_path_factory.mktemp("fit") / "run",
-        overrides=TINY | {"fusion.popularity": False},
+        overrides=TINY | {"fusion.trend": False},
         profile=True,
     ).path
 

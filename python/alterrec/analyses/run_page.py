@@ -231,7 +231,7 @@ def _data_table(result: RunResult) -> Table:
     weights = {
         "alpha": "weight of ID in the sum (alpha)",
         "neighbours": "weight of item neighbours",
-        "popularity": "weight of recent popularity",
+        "trend": "weight of the trend of popularity",
     }
     rows += [(weights.get(name, name), f"{value:g}") for name, value in result.fusion.items()]
     return Table(("data", ""), tuple(rows), title=data.name)

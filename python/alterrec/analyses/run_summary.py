@@ -128,7 +128,7 @@ def _parts(views: Mapping[str, Metrics], metric: str) -> list[str]:
         f"{_relation(value - views[view][metric])} {_alone(view, views[view][metric])}" for view in parts
     )
     sentences = [f"ID and text combined reach {percent(value)}: {compared}."]
-    names = {"neighbours": "item neighbours", "popularity": "recent popularity"}
+    names = {"neighbours": "item neighbours", "trend": "the trend of popularity"}
     further = [name for view, name in names.items() if view in views]
     if whole == "fused" and further:
         gain = points(views["score"][metric] - value)

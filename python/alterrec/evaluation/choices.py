@@ -27,7 +27,7 @@ CURVE = tuple(round(0.1 * step, 1) for step in range(11))
 ALPHAS = CURVE[1:-1]
 UNTRAINED_WEIGHTS = {
     "neighbours": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0),
-    "popularity": (0.05, 0.1, 0.2, 0.3, 0.5),
+    "trend": (0.1, 0.2, 0.35, 0.5, 0.8, 1.2),
 }
 
 # Multiples of a fitted temperature that are tried, and on how many validation targets.
@@ -115,7 +115,7 @@ def choose_weights(
 ) -> dict[str, float]:
     """Choose the weights of the parts of Eq. 6, and of the parts without training.
 
-    Alpha is chosen first, then the weight of neighbours and that of popularity, each from a small grid. A
+    Alpha is chosen first, then the weight of neighbours and that of the trend, each from a small grid. A
     value replaces its default (alpha as given, 0 for the others) only if its paired gain on validation
     exceeds its standard error.
     """

@@ -364,7 +364,7 @@ class Recommender(nn.Module):
             score all items.
 
     Attributes:
-        untrained: further parts without training, ``neighbours`` and ``popularity``, by name; the weights of
+        untrained: further parts without training, ``neighbours`` and ``trend``, by name; the weights of
             all parts are chosen after training.
 
     Example:

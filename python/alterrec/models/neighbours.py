@@ -107,25 +107,45 @@ class RecentPopularity(Popularity):
             yield cls(torch.from_numpy(np.bincount(items, minlength=train.num_items) + below_one_V))
 
 
-class PopularityPrior(RecentPopularity):
-    """The logarithm of one plus the recent popularity of items: a part of a sum of log probabilities.
+class Trend(Untrained):
+    """How much more often an item was seen recently than in all of training: a part of a sum.
+
+    ``log((recent + 1) / (share * all + 1))``, where ``recent`` counts the interactions of an item in the last
+    ``share`` of all interactions, ordered by time, and ``all`` those in training. Networks know how popular
+    items are, but not that this changes.
 
     Example:
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1]))
-        >>> PopularityPrior(torch.tensor([0.0, 1.0])).scores(batch)
-        tensor([[0.0000, 0.6931]])
+        >>> store = SessionStore.from_arrays([0, 0, 1, 1], [0, 0, 0, 1])
+        >>> Trend.fit(store, share=0.5).scores(batch)
+        tensor([[-0.2231,  0.2877]])
     """
 
+    def __init__(self, trend_V: Tensor) -> None:
+        super().__init__()
+        self.trend_V = trend_V.to(torch.float32)
+
+    @classmethod
+    def fit(cls, train: SessionStore, share: float = 0.1) -> Self:
+        items = _by_time(train)[0]
+        recent = items[len(items) - round(share * len(items)) :]
+        recent_V = np.bincount(recent, minlength=train.num_items)
+        return cls(torch.from_numpy(np.log((recent_V + 1) / (share * train.item_counts() + 1))))
+
     def scores(self, batch: SessionBatch) -> Tensor:
-        return super().scores(batch).log1p_()
+        return self.trend_V.expand(len(batch.length_N), -1).contiguous()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"trend": self.trend_V}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        return cls(tensors["trend"])
 
 
 def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
     """Yield the items of the interactions that are recent, once for each definition of recent."""
-    items, times = train.items, train.timestamps
-    if times is not None:
-        order = np.argsort(times, kind="stable")
-        items, times = items[order], times[order]
+    items, times = _by_time(train)
     day = None if times is None or not len(times) else units_per_day(int(times[-1]))
     if times is None or day is None:
         for share in RECENT_SHARES:
@@ -133,6 +153,15 @@ def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
     else:
         for days in RECENT_DAYS:
             yield items[times > times[-1] - days * day]
+
+
+def _by_time(train: SessionStore) -> tuple[NDArray[np.uint32], NDArray[np.int64] | None]:
+    """Return the items in the order of their times, and the times; without times, in the order of the store."""
+    items, times = train.items, train.timestamps
+    if times is None:
+        return items, None
+    order = np.argsort(times, kind="stable")
+    return items[order], times[order]
 
 
 class NeighbourLists(Untrained):

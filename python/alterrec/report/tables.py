@@ -18,7 +18,7 @@ VIEW_NAMES = {
     "id": "ID alone",
     "text": "text alone",
     "neighbours": "neighbours alone",
-    "popularity": "popularity alone",
+    "trend": "trend alone",
 }
 # Reports say whether the right item is among this many.
 FIRST_ITEMS = 20

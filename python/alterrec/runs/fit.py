@@ -24,7 +24,7 @@ from alterrec.evaluation.scales import fit_scales
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
-from alterrec.models.neighbours import PopularityPrior
+from alterrec.models.neighbours import Trend
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
@@ -341,9 +341,8 @@ def _fuse(
     if recipe.fusion.neighbours:
         known = [baselines[name] for name in NEIGHBOURS]
         fitted.untrained["neighbours"] = choose_system(known, dataset.valid, protocol, metric)
-    if recipe.fusion.popularity:
-        recent = PopularityPrior.candidates(dataset.train)
-        fitted.untrained["popularity"] = choose_system(recent, dataset.valid, protocol, metric)
+    if recipe.fusion.trend:
+        fitted.untrained["trend"] = Trend.fit(dataset.train)
     if fitted.untrained or recipe.fusion.tune:
         progress(Event("notice", "choosing the weights of the sum on validation"))
         fitted.weights = choose_weights(

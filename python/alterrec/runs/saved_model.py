@@ -24,7 +24,7 @@ from alterrec.files import atomic_write, write_text
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.models.catalogue import lookup
-from alterrec.models.neighbours import NeighbourLists, PopularityPrior, Untrained
+from alterrec.models.neighbours import NeighbourLists, Trend, Untrained
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
 from alterrec.record_json import to_json
@@ -32,9 +32,9 @@ from alterrec.results import Epoch
 
 USERS = "users.parquet"
 # The parts of a sum that are not trained. Item-kNN and co-visitation are both stored as lists of neighbours.
-UNTRAINED_PARTS: Mapping[str, type[NeighbourLists | PopularityPrior]] = {
+UNTRAINED_PARTS: Mapping[str, type[NeighbourLists | Trend]] = {
     "neighbours": NeighbourLists,
-    "popularity": PopularityPrior,
+    "trend": Trend,
 }
 
 

@@ -33,11 +33,11 @@ PALETTE = {
     "id": ("#cc5500", "#ff9248"),
     "text": ("#00855f", "#34cfa2"),
     "neighbours": ("#a1478a", "#e595cd"),
-    "popularity": ("#8a6d00", "#d9b73c"),
+    "trend": ("#8a6d00", "#d9b73c"),
     "other": ("#7a8899", "#8496a9"),
     "baseline": ("#aeb7c0", "#57616c"),
 }
-MARKERS = {"score": "o", "fused": "D", "id": "s", "text": "^", "neighbours": "v", "popularity": "P"}
+MARKERS = {"score": "o", "fused": "D", "id": "s", "text": "^", "neighbours": "v", "trend": "P"}
 DASHED = (0, (4, 2))
 DASHES: dict[str, Any] = {"fused": DASHED, "neighbours": (0, (1, 1.5))}
 # Colours of names that the palette does not have, in turn.
