@@ -183,3 +183,14 @@ def test_the_curve_over_alpha_is_the_sum_at_each_weight(seen: str) -> None:
         ranks = evaluate(model, store, protocol)
         assert (curve[0.0], curve[1.0]) == (ranks.metrics("text"), ranks.metrics("id"))
         assert curve[0.3] == ranks.metrics()
+
+
+def test_neighbours_in_a_sum_are_logs_and_are_saved_as_such() -> None:
+    data = small_dataset()
+    knn = ItemKnn.fit(data.train, shrinkage=0.0, decay=0.5)
+    batch = SessionBatch.of_prefixes(torch.tensor([[3, 4]]), torch.tensor([2]))
+    logs = knn.as_log(0.1)
+    torch.testing.assert_close(logs.scores(batch), (knn.scores(batch) + 0.1).log())
+    again = ItemKnn.from_tensors(logs.tensors())
+    assert torch.equal(again.scores(batch), logs.scores(batch))
+    assert torch.equal(ItemKnn.from_tensors(knn.tensors()).scores(batch), knn.scores(batch))

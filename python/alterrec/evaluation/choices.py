@@ -26,7 +26,7 @@ from alterrec.sessions import SessionStore
 CURVE = tuple(round(0.1 * step, 1) for step in range(11))
 ALPHAS = CURVE[1:-1]
 UNTRAINED_WEIGHTS = {
-    "neighbours": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0),
+    "neighbours": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
     "trend": (0.1, 0.2, 0.35, 0.5, 0.8, 1.2),
 }
 

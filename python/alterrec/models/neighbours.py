@@ -156,7 +156,7 @@ def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
 
 
 def _by_time(train: SessionStore) -> tuple[NDArray[np.uint32], NDArray[np.int64] | None]:
-    """Return the items in the order of their times, and the times; without times, in the order of the store."""
+    """Return the items in the order of their times, and the times; or in the order of the store, and None."""
     items, times = train.items, train.timestamps
     if times is None:
         return items, None
@@ -174,23 +174,35 @@ class NeighbourLists(Untrained):
         neighbours: for each item some other items and their similarities to it.
         num_items: size of the catalogue.
         decay: 0 to 1; 1 counts all items of the prefix alike.
+        offset: scores are the logs of the sums plus this offset, as a part of a sum with log probabilities.
+            None: they are the sums.
     """
 
-    def __init__(self, neighbours: ItemNeighbours, num_items: int, decay: float) -> None:
+    def __init__(
+        self, neighbours: ItemNeighbours, num_items: int, decay: float, offset: float | None = None
+    ) -> None:
         super().__init__()
         self.neighbours = neighbours
         self.num_items = num_items
         self.decay = decay
+        self.offset = offset
+
+    def as_log(self, offset: float) -> Self:
+        """Return the same system with the logs of its scores plus ``offset``."""
+        return type(self)(self.neighbours, self.num_items, self.decay, offset)
 
     def scores(self, batch: SessionBatch) -> Tensor:
-        """Scores (N, V); 0 for items that are no neighbour of an item of the prefix."""
+        """Scores (N, V); sums of 0 for items that are no neighbour of an item of the prefix."""
         items_NL, length_N = batch.prefixes(pad=0).cpu().numpy(), batch.length_N.cpu().numpy()
-        scores = self.neighbours.scores(items_NL, length_N, self.decay)
-        return torch.from_numpy(scores).to(batch.items_RL.device)
+        scores = torch.from_numpy(self.neighbours.scores(items_NL, length_N, self.decay))
+        if self.offset is not None:
+            scores = scores.add_(self.offset).log_()
+        return scores.to(batch.items_RL.device)
 
     def tensors(self) -> dict[str, Tensor]:
         offsets, ids, similarities = self.neighbours.arrays()
-        return {
+        log = {} if self.offset is None else {"log_offset": torch.tensor(self.offset, dtype=torch.float64)}
+        return log | {
             "offsets": torch.from_numpy(offsets),
             "ids": torch.from_numpy(ids.astype(np.int64)),
             "similarities": torch.from_numpy(similarities),
@@ -203,7 +215,8 @@ class NeighbourLists(Untrained):
         ids = tensors["ids"].numpy().astype(np.uint32)
         num_items = len(offsets) - 1
         core = ItemNeighbours.from_arrays(num_items, offsets, ids, tensors["similarities"].numpy())
-        return cls(core, num_items, tensors["decay"].item())
+        offset = tensors["log_offset"].item() if "log_offset" in tensors else None
+        return cls(core, num_items, tensors["decay"].item(), offset)
 
 
 class ItemKnn(NeighbourLists):

@@ -24,7 +24,7 @@ from alterrec.evaluation.scales import fit_scales
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
-from alterrec.models.neighbours import Trend
+from alterrec.models.neighbours import NeighbourLists, Trend
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
@@ -285,6 +285,8 @@ def _validate(model: Recommender, valid: SessionStore, protocol: Protocol) -> di
 
 # Systems of which the better one, by validation, becomes the part `neighbours` of a sum.
 NEIGHBOURS = ("itemknn", "covisitation")
+# What is added to its scores before their log is taken; docs/decisions.md has the evidence.
+NEIGHBOUR_OFFSET = 0.1
 SEEN_LINES: Mapping[SeenItems, str] = {
     "kept": "items of the prefix are candidates",
     "excluded": "items of the prefix are not candidates",
@@ -340,7 +342,9 @@ def _fuse(
     metric = recipe.schedule.metric
     if recipe.fusion.neighbours:
         known = [baselines[name] for name in NEIGHBOURS]
-        fitted.untrained["neighbours"] = choose_system(known, dataset.valid, protocol, metric)
+        chosen = choose_system(known, dataset.valid, protocol, metric)
+        assert isinstance(chosen, NeighbourLists)
+        fitted.untrained["neighbours"] = chosen.as_log(NEIGHBOUR_OFFSET)
     if recipe.fusion.trend:
         fitted.untrained["trend"] = Trend.fit(dataset.train)
     if fitted.untrained or recipe.fusion.tune:
