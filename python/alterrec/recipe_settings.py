@@ -287,7 +287,7 @@ class WindowSettings(SettingsTable):
         description="k1: first rank, counted from 1; a value below 1 is a fraction of the catalogue",
     )
     last: int | float = Field(
-        default=0.1, description="k2: last rank, included; a value below 1 is a fraction of the catalogue"
+        default=0.5, description="k2: last rank, included; a value below 1 is a fraction of the catalogue"
     )
     sample: int = Field(
         default=0, ge=0, description="number of sampled candidates; 0 = the number of ranks in the window"

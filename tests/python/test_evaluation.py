@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import NUM_ITEMS, TableScorer, returning_dataset, small_dataset, text_like_vectors
+from worlds import NUM_ITEMS, TableScorer, returning_dataset, small_dataset, text_like_vectors, with_sessions
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import RepeatModel, TargetKind
@@ -151,8 +151,9 @@ def test_alpha_leaves_its_default_only_for_a_gain(seen: str) -> None:
 
 def test_useless_further_parts_get_no_weight() -> None:
     data, model = small_dataset(), TwoParts()
-    model.untrained = dict.fromkeys(("neighbours", "trend"), Popularity(torch.zeros(NUM_ITEMS)))
-    weights = choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False)
+    useless = [Popularity(torch.zeros(NUM_ITEMS))]
+    further = {"neighbours": useless, "trend": useless}
+    weights = choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False, further=further)
     assert weights == {"id": 0.5, "text": 0.5, "neighbours": 0.0, "trend": 0.0}
 
 
@@ -194,3 +195,26 @@ def test_neighbours_in_a_sum_are_logs_and_are_saved_as_such() -> None:
     again = ItemKnn.from_tensors(logs.tensors())
     assert torch.equal(again.scores(batch), logs.scores(batch))
     assert torch.equal(ItemKnn.from_tensors(knn.tensors()).scores(batch), knn.scores(batch))
+
+
+def test_the_best_of_several_systems_becomes_the_part() -> None:
+    """Every target is item 5, so a system that favours it helps."""
+    data, model = with_sessions(train=[[1, 5]], valid=[[1, 5], [2, 5]] * 20, test=[[1, 5]]), PartsOfZeros()
+    helps = Popularity(torch.nn.functional.one_hot(torch.tensor(5), NUM_ITEMS).float())
+    harms = Popularity(-helps.counts_V)
+    further = {"trend": [harms, helps, harms]}
+    weights = choose_weights(model, data.valid, ALL, "ndcg@20", tune_alpha=False, further=further)
+    assert weights["trend"] > 0
+    assert model.untrained["trend"] is helps
+
+
+class PartsOfZeros(Recommender):
+    """Two parts that know nothing."""
+
+    def __init__(self) -> None:
+        super().__init__({}, {"id": 0.5, "text": 0.5})
+
+    def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
+        nothing = {name: torch.zeros(len(batch.length_N), NUM_ITEMS) for name in ("id", "text")}
+        parts = {name: system.part_scores(batch, {})["model"] for name, system in self.untrained.items()}
+        return nothing | parts

@@ -111,21 +111,42 @@ def _scaled(scale: RepeatScale, multiple: float) -> RepeatScale:
 
 
 def choose_weights(
-    model: Recommender, valid: SessionStore, protocol: Protocol, metric: str, *, tune_alpha: bool
+    model: Recommender,
+    valid: SessionStore,
+    protocol: Protocol,
+    metric: str,
+    *,
+    tune_alpha: bool,
+    further: Mapping[str, Sequence[Scorer]] | None = None,
 ) -> dict[str, float]:
-    """Choose the weights of the parts of Eq. 6, and of the parts without training.
+    """Choose the weights of the parts of Eq. 6, and further parts that are not trained.
 
-    Alpha is chosen first, then the weight of neighbours and that of the trend, each from a small grid. A
-    value replaces its default (alpha as given, 0 for the others) only if its paired gain on validation
-    exceeds its standard error.
+    Alpha is chosen first, then the weight of each further part, each from a small grid. A value replaces its
+    default (alpha as given, 0 for the others) only if its paired gain on validation exceeds its standard
+    error.
+
+    Args:
+        model: two networks, whose ``untrained`` gets the further parts.
+        valid: the validation sessions.
+        protocol: how targets are ranked.
+        metric: the metric that chooses.
+        tune_alpha: whether alpha is chosen.
+        further: part -> systems, of which the one with the best metric in the sum becomes the part.
+
+    Returns:
+        Part -> weight.
     """
-    weights = dict(model.weights) | dict.fromkeys(model.untrained, 0.0)
+    weights = dict(model.weights)
     if tune_alpha:
         rows = [weights | {"id": alpha, "text": 1 - alpha} for alpha in ALPHAS]
-        weights = _chosen(model, valid, protocol, metric, weights, rows)
-    for part in model.untrained:
+        weights = _chosen(model, valid, protocol, metric, weights, rows)[0]
+    for part, systems in (further or {}).items():
+        default, tried = weights | {part: 0.0}, []
         rows = [weights | {part: weight} for weight in UNTRAINED_WEIGHTS[part]]
-        weights = _chosen(model, valid, protocol, metric, weights, rows)
+        for system in systems:
+            model.untrained[part] = system
+            tried.append((*_chosen(model, valid, protocol, metric, default, rows), system))
+        weights, _, model.untrained[part] = max(tried, key=lambda row: row[1])
     return weights
 
 
@@ -136,12 +157,14 @@ def _chosen(
     metric: str,
     default: Mapping[str, float],
     rows: list[dict[str, float]],
-) -> dict[str, float]:
+) -> tuple[dict[str, float], float]:
+    """Return the weights to use, and the mean of their metric on validation."""
     tried = [dict(default), *rows]
     counts = _counts(model, valid, protocol, tried, choose_sum_scales(model, valid, protocol, metric, tried))
     values = [metric_values(greater, tied, metric) for greater, tied in counts]
     best = better_than_default(values[0], values[1:])
-    return dict(default) if best is None else rows[best]
+    chosen = 0 if best is None else best + 1
+    return tried[chosen], float(values[chosen].mean())
 
 
 def alpha_curves(

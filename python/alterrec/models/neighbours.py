@@ -126,7 +126,7 @@ class Trend(Untrained):
         self.trend_V = trend_V.to(torch.float32)
 
     @classmethod
-    def fit(cls, train: SessionStore, share: float = 0.1) -> Self:
+    def fit(cls, train: SessionStore, share: float) -> Self:
         items = _by_time(train)[0]
         recent = items[len(items) - round(share * len(items)) :]
         recent_V = np.bincount(recent, minlength=train.num_items)

@@ -287,6 +287,8 @@ def _validate(model: Recommender, valid: SessionStore, protocol: Protocol) -> di
 NEIGHBOURS = ("itemknn", "covisitation")
 # What is added to its scores before their log is taken; docs/decisions.md has the evidence.
 NEIGHBOUR_OFFSET = 0.1
+# Shares of the training interactions that count as recent in the part `trend`; validation chooses.
+TREND_SHARES = (0.1, 0.05, 0.02)
 SEEN_LINES: Mapping[SeenItems, str] = {
     "kept": "items of the prefix are candidates",
     "excluded": "items of the prefix are not candidates",
@@ -339,18 +341,18 @@ def _fuse(
     """Choose the weights of the parts of the score on validation."""
     if not isinstance(fitted, Recommender) or not _is_sum(fitted) or not dataset.valid.num_sessions:
         return fitted
-    metric = recipe.schedule.metric
+    metric, further = recipe.schedule.metric, dict[str, list[Scorer]]()
     if recipe.fusion.neighbours:
         known = [baselines[name] for name in NEIGHBOURS]
         chosen = choose_system(known, dataset.valid, protocol, metric)
         assert isinstance(chosen, NeighbourLists)
-        fitted.untrained["neighbours"] = chosen.as_log(NEIGHBOUR_OFFSET)
+        further["neighbours"] = [chosen.as_log(NEIGHBOUR_OFFSET)]
     if recipe.fusion.trend:
-        fitted.untrained["trend"] = Trend.fit(dataset.train)
-    if fitted.untrained or recipe.fusion.tune:
+        further["trend"] = [Trend.fit(dataset.train, share) for share in TREND_SHARES]
+    if further or recipe.fusion.tune:
         progress(Event("notice", "choosing the weights of the sum on validation"))
         fitted.weights = choose_weights(
-            fitted, dataset.valid, protocol, metric, tune_alpha=recipe.fusion.tune
+            fitted, dataset.valid, protocol, metric, tune_alpha=recipe.fusion.tune, further=further
         )
     return fitted
 
