@@ -15,6 +15,7 @@ pub mod keys;
 mod log_sums;
 pub mod losses;
 pub mod matrix;
+pub mod mixture_losses;
 mod mixture_passes;
 pub mod mixtures;
 pub mod neighbours;

@@ -227,7 +227,8 @@ impl Scratch {
     }
 }
 
-fn item(name: &str, row: usize, id: i64, num_items: usize) -> Result<usize> {
+/// An id as a position in the catalogue.
+pub(crate) fn item(name: &str, row: usize, id: i64, num_items: usize) -> Result<usize> {
     match usize::try_from(id) {
         Ok(found) if found < num_items => Ok(found),
         _ => Err(Error::Value(format!(

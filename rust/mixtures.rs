@@ -29,18 +29,7 @@ pub fn softmax(
     log_sums: &mut [f64],
 ) -> Result<()> {
     let rows = log_sums.len();
-    check_exclude(&Matrix::new(&*scores, rows, columns)?, &exclude)?;
-    if let Some(marks) = candidates
-        && (marks.rows, marks.columns) != (rows, columns.div_ceil(8))
-    {
-        return Err(Error::Value(format!(
-            "candidates has shape ({}, {}); expected ({rows}, {}), one row of bits for each row of scores and \
-             one bit for each of the {columns} items",
-            marks.rows,
-            marks.columns,
-            columns.div_ceil(8)
-        )));
-    }
+    check_candidates(&Matrix::new(&*scores, rows, columns)?, &exclude, candidates.as_ref())?;
     let log_sums = Mutex::new(log_sums);
     fill_rows(scores, rows, columns, threads, |excluded: &mut Vec<u32>, row, scores| {
         excluded_ids(row, exclude.row(row), columns, excluded)?;
@@ -54,6 +43,24 @@ pub fn softmax(
         log_sums.lock().unwrap_or_else(PoisonError::into_inner)[row] = log_sum;
         Ok(())
     })
+}
+
+/// Checks the shapes of the arguments that say which items are candidates.
+pub(crate) fn check_candidates(
+    scores: &Matrix<'_, f32>,
+    exclude: &Matrix<'_, i64>,
+    candidates: Option<&Matrix<'_, u8>>,
+) -> Result<()> {
+    check_exclude(scores, exclude)?;
+    let expected = (scores.rows, scores.columns.div_ceil(8));
+    match candidates.map(|marks| (marks.rows, marks.columns)) {
+        Some(found) if found != expected => Err(Error::Value(format!(
+            "candidates has shape {found:?}; expected {expected:?}, one row of bits for each row of scores and \
+             one bit for each of the {} items",
+            scores.columns
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the bit of `items[k]` in row `rows[k]` of `bits`, bitmaps of `columns` bytes as in [`softmax`]. Entries
@@ -94,7 +101,8 @@ pub fn mark(bits: &mut [u8], columns: usize, rows: &[i64], items: &[i64]) -> Res
     Ok(())
 }
 
-fn softmax_of_row(scores: &mut [f32]) -> f64 {
+/// Overwrites a row with its softmax and returns its logsumexp.
+pub(crate) fn softmax_of_row(scores: &mut [f32]) -> f64 {
     let most = simd::peak(scores);
     // So that -inf minus this is not NaN.
     let most = if most == f32::NEG_INFINITY { 0.0 } else { most };
@@ -153,20 +161,10 @@ impl<'a> Parts<'a> {
         self.views.clear();
         self.weights.clear();
         for (column, (&number, &weight)) in numbers.iter().zip(weights).enumerate() {
-            if number == -1 {
+            let Some(found) = row_number(row, number, ("probabilities", probabilities.rows))? else {
                 continue;
-            }
-            match usize::try_from(number) {
-                Ok(number) if number < probabilities.rows => self.views.push(probabilities.row(number)),
-                _ => {
-                    return Err(Error::Value(format!(
-                        "rows: row {row} has the number {number}; expected 0 to {} (probabilities has {} rows), \
-                         or -1 as padding",
-                        probabilities.rows as i64 - 1,
-                        probabilities.rows
-                    )));
-                }
-            }
+            };
+            self.views.push(probabilities.row(found));
             if !(weight >= 0.0 && weight.is_finite()) {
                 return Err(Error::Value(format!(
                     "weights: row {row}, column {column} is {weight}; expected a finite number that is not \
@@ -176,5 +174,17 @@ impl<'a> Parts<'a> {
             self.weights.push(weight);
         }
         Ok(())
+    }
+}
+
+/// An entry of `rows` as the number of a row of the matrix of this name and size; `None` is padding.
+pub(crate) fn row_number(row: usize, number: i64, (matrix, size): (&str, usize)) -> Result<Option<usize>> {
+    match usize::try_from(number) {
+        _ if number == -1 => Ok(None),
+        Ok(found) if found < size => Ok(Some(found)),
+        _ => Err(Error::Value(format!(
+            "rows: row {row} has the number {number}; expected 0 to {} ({matrix} has {size} rows), or -1 as padding",
+            size as i64 - 1
+        ))),
     }
 }

@@ -19,6 +19,7 @@ __all__ = [
     "instruction_sets",
     "log_normaliser",
     "mark",
+    "mixture_cross_entropy",
     "mixture_scores",
     "rank_window",
     "rank_window_bits",
@@ -263,6 +264,20 @@ def softmax(
     threads: int | None,
 ) -> NDArray[np.float64]:
     """Overwrite the scores with their softmax over the candidates and return the logsumexp of each row."""
+
+def mixture_cross_entropy(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    log_weights: NDArray[np.float32],
+    positives: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    exclude: NDArray[np.int64],
+    candidates: NDArray[np.uint8] | None,
+    factor: float,
+    threads: int | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Overwrite each row with its gradient divided by its share; return losses (N,), shares (N * J,) and
+    shares of the rows (Q,)."""
 
 def mark(bits: NDArray[np.uint8], rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
     """Set the bit of items[k] in row rows[k]; entries with -1 are skipped."""

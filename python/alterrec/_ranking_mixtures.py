@@ -65,14 +65,23 @@ def softmax_(
     num_rows, num_items = matrix_shape("scores", scores)
     count = default_threads() if threads is None else thread_count(threads)
     marks = None if candidates is None else _bits(candidates, num_rows, num_items)
-    if is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32):
+    if _in_torch(scores):
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
         return cast(ArrayT, _torch_twins().softmax_(scores, left_out, marks, checks.get()))
     matrix = overwritable("scores", scores)
-    if marks is not None:
-        marks = np.require(marks.numpy() if is_tensor(marks) else marks, np.uint8, ["C", "A"])
-    log_sums = _core.softmax(matrix, excluded_ids(exclude, num_rows, False), marks, count)
+    log_sums = _core.softmax(matrix, excluded_ids(exclude, num_rows, False), _host_bits(marks), count)
     return like(scores, log_sums)
+
+
+def _in_torch(scores: Any) -> bool:
+    """Whether scores that are overwritten are no matter for the core: on a device, or not float32."""
+    return is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32)
+
+
+def _host_bits(marks: Any) -> Any:
+    if marks is None:
+        return None
+    return np.require(marks.numpy() if is_tensor(marks) else marks, np.uint8, ["C", "A"])
 
 
 def _bits(candidates: Any, num_rows: int, num_items: int) -> Any:
@@ -130,6 +139,113 @@ def mark_(bits: ArrayT, rows: Ids, items: Ids) -> None:
     _core.mark(matrix, places, ids)
 
 
+def mixture_cross_entropy_(
+    scores: ArrayT,
+    rows: Ids,
+    log_weights: Any,
+    positives: Ids,
+    weights: Any,
+    *,
+    exclude: Ids | None = None,
+    candidates: ArrayT | None = None,
+    factor: float = 1.0,
+    threads: int | None = None,
+) -> tuple[ArrayT, ArrayT, ArrayT]:
+    """Compute the cross-entropy of positives under mixtures of softmaxes; overwrite the scores.
+
+    Let ``p_q`` be the softmax of row q over its candidates, as in :func:`softmax_`. Sample n mixes the rows
+    ``q_j = rows[n, j]`` with the weights ``w_j = exp(log_weights[n, j])`` and gives item i the probability
+    ``p(i) = sum_j w_j p_q_j(i)``. Its loss is ``-sum_t weights[t] * log p(t)`` over its positives t. The
+    responsibility of entry j for a positive is ``factor * weights[t] * w_j p_q_j(t) / p(t)``, and the share
+    of a row is the sum of the responsibilities of all entries that name it.
+
+    Row q becomes ``p_q`` minus, at each positive of its samples, the responsibility divided by the share of
+    the row. So the gradient of ``factor * sum(losses)`` over the scores of row q is its share times what it
+    becomes (the identity behind the EM algorithm), and the gradient over ``log_weights`` is ``-shares``. A
+    row whose share is 0, such as one that no sample names, becomes its softmax.
+
+    Args:
+        scores: (Q, V) matrix of scores, overwritten: float32 in C order, or any floating-point tensor.
+        rows: (N, J) integers: the rows of ``scores`` that each sample mixes; -1 is padding, and duplicates
+            are fine.
+        log_weights: (N, J) logarithms of their weights. Those of padding are not read.
+        positives: (N, P) integer item ids.
+        weights: (P,) weight of each column of ``positives``.
+        exclude: (Q,) or (Q, E) ids that are no candidates of a row, as in :func:`softmax_`. A positive that
+            is excluded by all rows of its sample has the probability 0: the loss is infinite and the shares
+            are NaN.
+        candidates: bits (Q, ceil(V / 8)), as in :func:`softmax_`, to which the positives of the samples that
+            name a row are added. Default: the whole catalogue.
+        factor: factor of the responsibilities, e.g. 1 / N for the mean of the losses.
+        threads: number of threads for this call. Default: the number given to :func:`set_threads`.
+
+    Returns:
+        Losses (N,); responsibilities (N, J), added over the positives and 0 at padding; and shares of the
+        rows (Q,). All are float64.
+
+    Raises:
+        ValueError: for scores that cannot be overwritten, a wrong shape, an id outside the catalogue, or a
+            number in ``rows`` that is no row of ``scores``. NaN is not an error: it makes the loss NaN.
+
+    Example:
+        Two rows with the softmaxes (1/4, 3/4) and (1/2, 1/2), mixed in equal parts, give item 1 the
+        probability 5/8:
+
+        >>> scores = np.log(np.array([[1.0, 3.0], [1.0, 1.0]], dtype=np.float32))
+        >>> halves = np.log([[0.5, 0.5]])
+        >>> losses, shares, row_shares = mixture_cross_entropy_(scores, [[0, 1]], halves, [[1]], [1.0])
+        >>> np.exp(-losses).round(4), shares.round(4), row_shares.round(4)
+        (array([0.625]), array([[0.6, 0.4]]), array([0.6, 0.4]))
+        >>> scores.round(4)
+        array([[ 0.25, -0.25],
+               [ 0.5 , -0.5 ]], dtype=float32)
+    """
+    num_rows, num_items = matrix_shape("scores", scores)
+    count = default_threads() if threads is None else thread_count(threads)
+    marks = None if candidates is None else _bits(candidates, num_rows, num_items)
+    in_torch = _in_torch(scores)
+    numbers, logs = _mixed("log_weights", rows, log_weights, in_torch)
+    ids: Any = positives if in_torch and is_tensor(positives) else as_integers("positives", positives)
+    factors: Any = weights if in_torch and is_tensor(weights) else as_float32(weights)
+    expected = len(numbers), int(np.prod(factors.shape))
+    if tuple(ids.shape) != expected or len(factors.shape) != 1:
+        raise ValueError(
+            f"positives has shape {tuple(ids.shape)} and weights {tuple(factors.shape)}; expected (N, P) and "
+            f"(P,) for the N = {len(numbers)} rows of rows"
+        )
+    if in_torch:
+        left_out = None if exclude is None else excluded_ids(exclude, num_rows, True)
+        twin = _torch_twins().mixture_cross_entropy_
+        found = twin(scores, numbers, logs, ids, factors, left_out, marks, factor, checks.get())
+        return cast("tuple[ArrayT, ArrayT, ArrayT]", found)
+    losses, shares, row_shares = _core.mixture_cross_entropy(
+        overwritable("scores", scores),
+        np.require(numbers, np.int64, ["C", "A"]),
+        logs,
+        np.require(ids, np.int64, ["C", "A"]),
+        factors,
+        excluded_ids(exclude, num_rows, False),
+        _host_bits(marks),
+        factor,
+        count,
+    )
+    return like(scores, losses), like(scores, shares.reshape(numbers.shape)), like(scores, row_shares)
+
+
+def _mixed(name: str, rows: Any, weights: Any, keep_tensors: bool) -> tuple[Any, Any]:
+    """Return the rows that are mixed, integers (N, J), and their weights in the same shape."""
+    numbers: Any = rows if keep_tensors and is_tensor(rows) else as_integers("rows", rows)
+    if numbers.ndim != 2:
+        raise ValueError(f"rows has shape {tuple(numbers.shape)}; expected (N, J), numbers for each mixture")
+    factors = weights if keep_tensors and is_tensor(weights) else as_float32(weights)
+    if tuple(factors.shape) != tuple(numbers.shape):
+        raise ValueError(
+            f"{name} has shape {tuple(factors.shape)} and rows {tuple(numbers.shape)}; give one weight for "
+            "each entry of rows"
+        )
+    return numbers, factors
+
+
 def mixture_scores(
     probabilities: ArrayT,
     rows: Ids,
@@ -172,15 +288,7 @@ def mixture_scores(
     """
     _, num_items = matrix_shape("probabilities", probabilities)
     device = on_device(probabilities)
-    numbers: Any = rows if device and is_tensor(rows) else as_integers("rows", rows)
-    if numbers.ndim != 2:
-        raise ValueError(f"rows has shape {tuple(numbers.shape)}; expected (N, J), numbers for each mixture")
-    factors = weights.float() if device and is_tensor(weights) else as_float32(weights)
-    if tuple(factors.shape) != tuple(numbers.shape):
-        raise ValueError(
-            f"weights has shape {tuple(factors.shape)} and rows {tuple(numbers.shape)}; give one weight for "
-            "each entry of rows"
-        )
+    numbers, factors = _mixed("weights", rows, weights, device)
     count = default_threads() if threads is None else thread_count(threads)
     shape = (len(numbers), num_items)
     if out is not None and tuple(out.shape) != shape:

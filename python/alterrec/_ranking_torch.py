@@ -206,12 +206,22 @@ def cross_entropy_(
 
 
 def softmax_(scores: Tensor, exclude: Any, candidates: Tensor | None, check: bool) -> Tensor:
+    _leave_out(scores, exclude, candidates, check)
+    return _softmax(scores)
+
+
+def _leave_out(scores: Tensor, exclude: Any, candidates: Tensor | None, check: bool) -> None:
+    """Overwrite the scores of items that are no candidates with -inf."""
     if candidates is not None:
         marks = torch.as_tensor(candidates, device=scores.device)
         scores.masked_fill_(~unpack_bits(marks, scores.shape[1]), -torch.inf)
     if exclude is not None:
         ids = torch.as_tensor(exclude, device=scores.device).to(torch.int64)
         scores.masked_fill_((_excluded if check else _mask)(scores, ids), -torch.inf)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Overwrite each row with its softmax and return its logsumexp, float64."""
     if scores.shape[1] == 0:
         return torch.full((len(scores),), -torch.inf, dtype=torch.float64, device=scores.device)
     most_B1 = scores.amax(1, keepdim=True)
@@ -220,6 +230,52 @@ def softmax_(scores: Tensor, exclude: Any, candidates: Tensor | None, check: boo
     sum_B1 = scores.sub_(most_B1).exp_().sum(1, keepdim=True, dtype=torch.float64)
     scores.div_(sum_B1.masked_fill(sum_B1 == 0, 1.0))
     return (most_B1.double() + sum_B1.log())[:, 0]
+
+
+def mixture_cross_entropy_(
+    scores: Tensor,
+    rows: Any,
+    log_weights: Any,
+    positives: Any,
+    weights: Any,
+    exclude: Any,
+    candidates: Tensor | None,
+    factor: float,
+    check: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    device, num_rows = scores.device, len(scores)
+    rows_NJ, positives_NP = (torch.as_tensor(each, device=device).long() for each in (rows, positives))
+    log_weights_NJ, weights_P = (
+        torch.as_tensor(each, device=device).double() for each in (log_weights, weights)
+    )
+    if check:
+        _check_rows(rows_NJ, "scores", num_rows)
+        _check_positives(positives_NP, scores.shape[1])
+    shape = *positives_NP.shape, rows_NJ.shape[1]
+    item_NPJ = positives_NP[..., None].expand(shape)
+    if candidates is not None:
+        candidates = torch.as_tensor(candidates, device=device).clone()
+        mark_(candidates, rows_NJ[:, None].expand(shape), item_NPJ, False)
+    _leave_out(scores, exclude, candidates, check)
+    if num_rows == 0:
+        # Every entry is padding, and there is no row that it could point to.
+        losses_N = torch.full((len(rows_NJ),), torch.inf, dtype=torch.float64, device=device)
+        return losses_N, torch.zeros_like(log_weights_NJ), losses_N.new_empty(0)
+    row_NPJ = rows_NJ.clamp(min=0)[:, None].expand(shape)
+    scores_NPJ = scores[row_NPJ, item_NPJ].double()
+    logs_NPJ = scores_NPJ - _softmax(scores)[row_NPJ]
+    # Where nothing is a candidate, the difference is NaN.
+    logs_NPJ = torch.where(scores_NPJ.isneginf(), scores_NPJ, logs_NPJ) + log_weights_NJ[:, None]
+    void_NPJ = (rows_NJ < 0)[:, None].expand(shape)
+    logs_NPJ = logs_NPJ.masked_fill(void_NPJ, -torch.inf)
+    log_NP1 = logs_NPJ.logsumexp(2, keepdim=True)
+    share_NPJ = (logs_NPJ - log_NP1).exp() * (factor * weights_P[:, None])
+    share_NPJ = share_NPJ.masked_fill(void_NPJ, 0.0)
+    share_NJ = share_NPJ.sum(1)
+    share_Q = share_NJ.new_zeros(num_rows).index_add_(0, rows_NJ.clamp(min=0).flatten(), share_NJ.flatten())
+    parts_NPJ = share_NPJ / share_Q.masked_fill(share_Q == 0, 1.0)[row_NPJ]
+    scores.index_put_((row_NPJ, item_NPJ), -parts_NPJ.to(scores.dtype), accumulate=True)
+    return -(log_NP1[..., 0] @ weights_P), share_NJ, share_Q
 
 
 def mark_(bits: Tensor, rows: Any, items: Any, check: bool) -> None:
@@ -252,8 +308,9 @@ def _check_marks(
 
 def mixture_scores(probabilities: Tensor, rows: Any, weights: Any, out: Tensor | None) -> Tensor:
     rows_NJ = torch.as_tensor(rows, device=probabilities.device).to(torch.int64)
-    weights_NJ = torch.as_tensor(weights, device=probabilities.device)
-    _check_mixture(len(probabilities), rows_NJ, weights_NJ)
+    weights_NJ = torch.as_tensor(weights, device=probabilities.device).float()
+    _check_rows(rows_NJ, "probabilities", len(probabilities))
+    _check_weights(rows_NJ, weights_NJ)
     if out is None:
         out = probabilities.new_empty((len(rows_NJ), probabilities.shape[1]), dtype=torch.float32)
     out.zero_()
@@ -264,14 +321,27 @@ def mixture_scores(probabilities: Tensor, rows: Any, weights: Any, out: Tensor |
     return out.clamp_(min=torch.finfo(torch.float32).tiny).log_()
 
 
-def _check_mixture(num_rows: int, rows_NJ: Tensor, weights_NJ: Tensor) -> None:
-    wrong = ((rows_NJ < -1) | (rows_NJ >= num_rows)).nonzero()
+def _check_positives(positives_NP: Tensor, num_items: int) -> None:
+    wrong = ((positives_NP < 0) | (positives_NP >= num_items)).nonzero()
     if len(wrong):
         row, column = wrong[0].tolist()
         raise ValueError(
-            f"rows: row {row} has the number {int(rows_NJ[row, column])}; expected 0 to {num_rows - 1} "
-            f"(probabilities has {num_rows} rows), or -1 as padding"
+            f"positives: row {row} has the id {int(positives_NP[row, column])}; "
+            f"expected 0 to {num_items - 1} (the catalogue has {num_items} items)"
         )
+
+
+def _check_rows(rows_NJ: Tensor, matrix: str, size: int) -> None:
+    wrong = ((rows_NJ < -1) | (rows_NJ >= size)).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise ValueError(
+            f"rows: row {row} has the number {int(rows_NJ[row, column])}; expected 0 to {size - 1} "
+            f"({matrix} has {size} rows), or -1 as padding"
+        )
+
+
+def _check_weights(rows_NJ: Tensor, weights_NJ: Tensor) -> None:
     fine_NJ = (rows_NJ == -1) | ((weights_NJ >= 0) & weights_NJ.isfinite())
     if not fine_NJ.all():
         row, column = (~fine_NJ).nonzero()[0].tolist()

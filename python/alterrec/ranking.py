@@ -52,7 +52,7 @@ from alterrec._ranking_arguments import (
     view_shape,
     view_weights,
 )
-from alterrec._ranking_mixtures import mark_, mixture_scores, softmax_
+from alterrec._ranking_mixtures import mark_, mixture_cross_entropy_, mixture_scores, softmax_
 from alterrec._ranking_seen import SeenCounts, in_torch, log_normaliser, repeat_scores, seen_target_counts
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "fused_target_counts",
     "log_normaliser",
     "mark_",
+    "mixture_cross_entropy_",
     "mixture_scores",
     "rank_window",
     "rank_window_bits",

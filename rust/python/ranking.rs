@@ -4,6 +4,7 @@ use crate::draws::{self, Draw};
 use crate::instructions::{self, Instructions};
 use crate::losses::{self, Candidates, Supervision};
 use crate::matrix::Matrix;
+use crate::mixture_losses::{self, Mixtures};
 use crate::mixtures;
 use crate::ranks::{self, Counts, ExcludedTarget};
 use crate::repeats::{self, Repeats};
@@ -158,6 +159,42 @@ fn softmax<'py>(
     let scores = scores.as_slice_mut()?;
     py.detach(|| mixtures::softmax(scores, columns, exclude, candidates, threads, &mut log_sums))?;
     Ok(log_sums.into_pyarray(py))
+}
+
+/// Losses of samples, shares of their entries and shares of rows of scores.
+type Shares<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
+
+/// Overwrite the scores with the gradient of a row divided by its share; return losses and shares.
+#[pyfunction]
+#[pyo3(signature = (scores, rows, log_weights, positives, weights, exclude, candidates, factor, threads))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the function in Python")]
+fn mixture_cross_entropy<'py>(
+    py: Python<'py>,
+    mut scores: PyReadwriteArray2<'py, f32>,
+    rows: PyReadonlyArray2<'py, i64>,
+    log_weights: PyReadonlyArray2<'py, f32>,
+    positives: PyReadonlyArray2<'py, i64>,
+    weights: PyReadonlyArray1<'py, f32>,
+    exclude: PyReadonlyArray2<'py, i64>,
+    candidates: Option<PyReadonlyArray2<'py, u8>>,
+    factor: f64,
+    threads: Option<usize>,
+) -> PyResult<Shares<'py>> {
+    let mixtures = Mixtures {
+        rows: matrix(&rows)?,
+        log_weights: matrix(&log_weights)?,
+        positives: matrix(&positives)?,
+        weights: weights.as_slice()?,
+        exclude: matrix(&exclude)?,
+        candidates: candidates.as_ref().map(matrix).transpose()?,
+    };
+    let size = (scores.shape()[0], scores.shape()[1]);
+    let scores = scores.as_slice_mut()?;
+    let found =
+        py.detach(|| mixture_losses::mixture_cross_entropy(scores, size, &mixtures, factor, threads))?;
+    let [losses, shares, row_shares] =
+        [found.losses, found.shares, found.row_shares].map(|values| values.into_pyarray(py));
+    Ok((losses, shares, row_shares))
 }
 
 /// Set the bit of items[k] in row rows[k].
@@ -345,6 +382,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(rank_window_bits, m)?)?;
     m.add_function(wrap_pyfunction!(cross_entropy, m)?)?;
     m.add_function(wrap_pyfunction!(softmax, m)?)?;
+    m.add_function(wrap_pyfunction!(mixture_cross_entropy, m)?)?;
     m.add_function(wrap_pyfunction!(mark, m)?)?;
     m.add_function(wrap_pyfunction!(mixture_scores, m)?)?;
     m.add_function(wrap_pyfunction!(top_ranked, m)?)?;

@@ -84,6 +84,42 @@ def softmax(
     return probabilities, most + math.log(total)
 
 
+def mixture_cross_entropy(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    log_weights: NDArray[np.float32],
+    positives: NDArray[np.int64],
+    weights: Sequence[float],
+    exclude: NDArray[np.int64] | None,
+    candidates: NDArray[np.bool_] | None,
+    factor: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Losses, shares of entries, shares of rows, and the gradient of factor times the sum of the losses."""
+    pairs = [(n, j, int(q)) for (n, j), q in np.ndenumerate(rows) if q >= 0]
+    chosen = None if candidates is None else candidates.copy()
+    for n, _, q in pairs:
+        if chosen is not None:
+            chosen[q, positives[n]] = True
+    p = np.array([softmax(scores, exclude, chosen, q)[0] for q in range(len(scores))]).reshape(scores.shape)
+    losses, shares = np.zeros(len(rows)), np.zeros(rows.shape)
+    gradient = np.zeros(scores.shape)
+    for n in range(len(rows)):
+        own = [(j, q) for m, j, q in pairs if m == n]
+        for item, weight in zip(positives[n].tolist(), weights, strict=True):
+            parts = {j: math.exp(log_weights[n, j]) * p[q, item] for j, q in own}
+            total = sum(parts.values())
+            losses[n] += -weight * math.log(total) if total > 0 else weight * math.inf
+            for j, q in own:
+                share = factor * weight * (parts[j] / total if total > 0 else math.nan)
+                shares[n, j] += share
+                gradient[q] += share * p[q]
+                gradient[q, item] -= share
+    row_shares = np.zeros(len(scores))
+    for n, j, q in pairs:
+        row_shares[q] += shares[n, j]
+    return losses, shares, row_shares, gradient
+
+
 def mark(bits: NDArray[np.uint8], rows: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The bits with those of the given entries set."""
     marked = bits.copy()

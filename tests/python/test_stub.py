@@ -65,6 +65,7 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("cross_entropy", _core, (F32.copy(), IDS[:, None], np.ones(1, np.float32), I64, NONE, 1.0, 1.0, 1)),
     ("softmax", _core, (F32.copy(), NONE, None, 1)),
     ("softmax", _core, (F32.copy(), NONE, np.zeros((3, 1), np.uint8), 1)),
+    ("mixture_cross_entropy", _core, (F32.copy(), I64, ODDS, I64, ODDS[0], NONE, None, 1.0, 1)),
     ("mark", _core, (np.zeros((3, 1), np.uint8), IDS, IDS)),
     ("mixture_scores", _core, (F32, I64, ODDS, 1, F32.copy())),
     ("top_ranked", _core, (F32, 4, NONE, None, I64.copy())),

@@ -52,6 +52,12 @@ def marked(items: Any) -> Any:
     return bits
 
 
+def mixed_losses() -> list[Any]:
+    scores = SCORES.copy()
+    found = ranking.mixture_cross_entropy_(scores, SEEN.clip(max=39), ODDS, TARGETS[:, None], [1.0])
+    return [scores, *found]
+
+
 # One entry a call; its name begins with the public name that it calls.
 CALLS: dict[str, Callable[[], Any]] = {
     "rank_window": lambda: ranking.rank_window(SCORES, 5, 300, exclude=TARGETS),
@@ -62,6 +68,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "cross_entropy_": lambda: ranking.cross_entropy_(SCORES.copy(), TARGETS[:, None], [1.0]),
     "softmax_": lambda: ranking.softmax_(SCORES.copy(), exclude=TARGETS),
     "mark_": lambda: marked(TARGETS),
+    "mixture_cross_entropy_": mixed_losses,
     "mixture_scores": lambda: ranking.mixture_scores(np.exp(SCORES), SEEN.clip(max=39), np.exp(ODDS)),
     "top_ranked": lambda: ranking.top_ranked(SCORES, 20),
     "target_counts": lambda: ranking.target_counts(SCORES, TARGETS),

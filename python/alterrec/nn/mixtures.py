@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from alterrec.nn.layers import keep_start, on_device
 from alterrec.nn.losses import ScoreBuffer
-from alterrec.ranking import mark_, mixture_scores, softmax_
+from alterrec.ranking import mark_, mixture_cross_entropy_, mixture_scores, softmax_
 
 # Rows of query scores in memory for each sample whose scores may be in memory. Items are shared by the
 # prefixes of a batch: 512 prefixes of Online Retail have 1,500 distinct items.
@@ -197,7 +197,10 @@ def mixture_cross_entropy(
 
 
 def _candidate_bits(candidates: Tensor, rows_NJ: Tensor, positives_NP: Tensor, num_items: int) -> Tensor:
-    """Return the candidates of each query as bits, with the positives that meet it."""
+    """Return the candidates of each query as bits, with the positives that meet it.
+
+    The kernel adds these, too, but it sees only one part of the samples at a time.
+    """
     if candidates.dtype == torch.uint8:
         bits = candidates.clone()
     else:
@@ -222,33 +225,25 @@ class _MixtureLoss(torch.autograd.Function):
         buffer: ScoreBuffer,
     ) -> Tensor:
         rows_NJ, exclude_QE, positives_NP, weights_P, candidates = wanted
-        weights_P = weights_P.double() / len(rows_NJ)
         vector_gradient_QD, table_gradient_VD = torch.zeros_like(vectors_QD), None
-        weight_gradient_NJ = torch.empty_like(log_weights_NJ)
-        loss = weights_P.new_zeros(())
+        weight_gradient_NJ, losses = torch.empty_like(log_weights_NJ), []
         for samples, used_R, rows_nJ in _pieces(rows_NJ, len(vectors_QD), QUERIES_PER_SAMPLE * buffer.rows):
             vectors_RD = vectors_QD[used_R]
             block_RV = buffer.product(vectors_RD, table_VD)
-            row_nPJ, item_nP1 = rows_nJ.clamp(min=0)[:, None], positives_NP[samples, :, None]
-            scores_nPJ = block_RV[row_nPJ, item_nP1].double()
-            log_sum_R = softmax_(
+            losses_n, share_nJ, share_R = mixture_cross_entropy_(
                 block_RV,
+                rows_nJ,
+                log_weights_NJ[samples],
+                positives_NP[samples],
+                weights_P,
                 exclude=None if exclude_QE is None else exclude_QE[used_R],
                 candidates=None if candidates is None else candidates[used_R],
+                factor=1 / len(rows_NJ),
             )
-            log_joint_nPJ = scores_nPJ - log_sum_R[row_nPJ] + log_weights_NJ[samples, None].double()
-            log_p_nP1 = log_joint_nPJ.logsumexp(2, keepdim=True)
-            loss -= (log_p_nP1[..., 0] @ weights_P).sum()
-            share_nPJ = (log_joint_nPJ - log_p_nP1).exp() * weights_P[:, None]
-            share_nJ = share_nPJ.sum(1)
+            losses.append(losses_n)
             weight_gradient_NJ[samples] = -share_nJ.to(log_weights_NJ)
-            share_R = share_nJ.new_zeros(len(used_R))
-            share_R.index_add_(0, row_nPJ.flatten(), share_nJ.flatten())
-            # The gradient of row r is share_r * softmax_r minus the shares at its positives. As share_r
-            # scales the small factor of each product, the block of softmaxes is not read once more.
-            parts_nPJ = share_nPJ / share_R.clamp(min=torch.finfo(torch.float64).tiny)[row_nPJ]
-            places_nPJ = row_nPJ * len(table_VD) + item_nP1
-            block_RV.view(-1).index_add_(0, places_nPJ.flatten(), -parts_nPJ.to(block_RV).flatten())
+            # The gradient of row r is share_r times what the row has become. As the small factor of each
+            # product is multiplied by share_r, the block is not read once more.
             gradient_RV, share_R1 = block_RV.to(table_VD.dtype), share_R.to(vectors_RD)[:, None]
             vector_gradient_QD[used_R] += (gradient_RV @ table_VD).mul_(share_R1)
             vectors_RD = vectors_RD * share_R1
@@ -257,7 +252,7 @@ class _MixtureLoss(torch.autograd.Function):
             else:
                 table_gradient_VD.addmm_(gradient_RV.T, vectors_RD)
         ctx.save_for_backward(vector_gradient_QD, table_gradient_VD, weight_gradient_NJ)
-        return loss.to(torch.promote_types(vectors_QD.dtype, torch.float32))
+        return torch.cat(losses).mean().to(torch.promote_types(vectors_QD.dtype, torch.float32))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
