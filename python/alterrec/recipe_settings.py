@@ -391,6 +391,11 @@ class FusionSettings(SettingsTable):
         description="add the change of popularity (log of recent by usual) as a further part with a weight "
         "chosen on validation",
     )
+    gate: bool = Field(
+        default=False,
+        description="let the weights of the sum depend on the prefix, if this gains on validation sessions "
+        "that they were not fitted on",
+    )
     cold_by_text: bool = Field(
         default=True, description="score items without training interactions by text alone"
     )

@@ -180,6 +180,7 @@ class RunResult:
     Attributes:
         stopped: ``finished``, ``patience`` or ``interrupted``.
         fusion: weights of the parts of the score, where there are several networks.
+        gate: part -> feature of the prefix -> coefficient, if the weights depend on the prefix.
         by_seen: split -> rule for seen items -> views. Rules are the run's own, ``kept`` and ``excluded``;
             empty in runs of earlier versions.
         repeats: the repeat component, if the run uses it.
@@ -208,6 +209,7 @@ class RunResult:
     queries: dict[str, QueryWeights] = field(default_factory=dict)
     groups: dict[str, list[Group]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
+    gate: dict[str, dict[str, float]] = field(default_factory=dict)
     alphas: list[AlphaMetrics] = field(default_factory=list)
     parameters: int | None = None
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)

@@ -58,7 +58,7 @@ def system(name: str) -> Scorer:
 
 def total(model: Scorer, batch: SessionBatch) -> torch.Tensor:
     with torch.no_grad():
-        parts = model.summands(model.part_scores(batch, model.prepare()))
+        parts = model.summands(model.part_scores(batch, model.prepare()), batch)
     return torch.stack([model.weights[name] * part for name, part in parts.items()]).sum(0)
 
 
@@ -185,7 +185,7 @@ def test_items_without_training_are_scored_by_text_alone() -> None:
     model = built("alterrec", trained=trained)
     with torch.no_grad():
         parts = model.part_scores(BATCH, model.prepare())
-        summands = model.summands(parts)
+        summands = model.summands(parts, BATCH)
     assert bool(torch.isneginf(parts["id"][:, -2:]).all())
     fused = 0.5 * summands["id"] + 0.5 * summands["text"]
     normaliser = 0.5 * parts["id"].logsumexp(1) + 0.5 * parts["text"].logsumexp(1)

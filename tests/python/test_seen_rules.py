@@ -42,6 +42,9 @@ class Parts(Recommender):
         if not cold:
             self.cold_V = None
         self.tables = {name: planted(seed) for seed, name in enumerate(names)}
+        self.untrained = {
+            name: TableScorer({"model": table}) for name, table in self.tables.items() if name == "neighbours"
+        }
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
         last = batch.items_RL[batch.row_N, batch.length_N - 1]
@@ -85,7 +88,7 @@ def views_of(model: Any, prefix: list[int]) -> dict[str, np.ndarray]:
     """Scores of every view, (V,) float64."""
     batch = SessionBatch.of_prefixes(torch.tensor([prefix[-3:]]), torch.tensor([len(prefix[-3:])]))
     parts = model.part_scores(batch, {})
-    summands = {name: values[0].double().numpy() for name, values in model.summands(parts).items()}
+    summands = {name: values[0].double().numpy() for name, values in model.summands(parts, batch).items()}
     views = {"score": sum(model.weights[name] * values for name, values in summands.items())}
     if len(parts) > 1:
         views |= {name: values[0].double().numpy() for name, values in parts.items()}

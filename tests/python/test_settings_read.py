@@ -24,7 +24,6 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, recipe_fields, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.runs import build as runs_build
-from alterrec.runs.fit import _takes_neighbours
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.saved_model import protocol_of
 from alterrec.sessions import SessionStore
@@ -147,7 +146,8 @@ def observed(recipe: Recipe) -> list[Any]:
         _learning_rate(recipe, model.network(name).settings, e) for name in model.networks for e in range(9)
     ]
     found += [plan, next(waits), rates, model.weights, model.cold_V is None]
-    found.append(len(model.networks) > 1 and (recipe.fusion.tune, _takes_neighbours(model, recipe)))
+    sums = [recipe.fusion.tune, recipe.fusion.neighbours, recipe.fusion.trend, recipe.fusion.gate]
+    found.append(len(model.networks) > 1 and sums)
     kinds = {(each.train, each.negatives, each.objective, each.teacher): each for each in reversed(plan)}
     for phase in reversed(kinds.values()):
         torch.manual_seed(7)

@@ -107,7 +107,7 @@ class TableScorer:
         last = batch.items_RL[batch.row_N, batch.length_N - 1]
         return {name: table[last] for name, table in self.tables.items()}
 
-    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def summands(self, parts: dict[str, Tensor], batch: SessionBatch) -> dict[str, Tensor]:
         return parts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from alterrec.analyses.run_sections import (
     ExtraMetrics,
     extra_sections,
+    gate_sections,
     groups_section,
     queries_sections,
     read_extra_metrics,
@@ -76,6 +77,7 @@ class RunReport(Report):
                 *_examples(run),
                 Section("All metrics", [seen_sentence(result.data)], tables=_metric_tables(result)),
                 *queries_sections(result),
+                *gate_sections(result),
                 *seen_items_sections(result),
                 *_details(run),
             ],

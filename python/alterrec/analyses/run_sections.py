@@ -53,6 +53,14 @@ QUERIES_NOTE = (
 )
 
 
+GATE_NOTE = (
+    "The weights of the parts of the score depend on the session. A value is the change of the logarithm of "
+    "a weight (for ID: of the log odds of ID against text) if a property of the session is one standard "
+    "deviation higher. The values were fitted on validation sessions, and kept because they also gain on "
+    "validation sessions that they were not fitted on."
+)
+
+
 def plotted_metrics(result: RunResult) -> Sequence[str]:
     """Return the metrics of the figures: Hits@20 and NDCG@20, or the first two reported ones."""
     return METRICS if set(METRICS) <= set(result.metrics) else result.metrics[:2]
@@ -177,6 +185,25 @@ def queries_sections(result: RunResult) -> list[Section]:
     columns = ("network", "session vector", *shown, "earlier items")
     table = DataTable(Table(columns, tuple(rows)), records)
     return [Section("Queries", [QUERIES_NOTE], tables={"queries": table})]
+
+
+def gate_sections(result: RunResult) -> list[Section]:
+    """Return the coefficients of the weights that depend on the prefix, if the run has any."""
+    if not result.gate:
+        return []
+    names = {
+        "id": "ID against text",
+        "neighbours": "item neighbours",
+        "trend": "trend of popularity",
+    }
+    features = list(next(iter(result.gate.values())))
+    rows = tuple(
+        (names.get(part, part), *(f"{row[feature]:+.2f}" for feature in features))
+        for part, row in result.gate.items()
+    )
+    records = [{"part": part, **row} for part, row in result.gate.items()]
+    table = DataTable(Table(("weight of", *features), rows), records)
+    return [Section("Weights that depend on the session", [GATE_NOTE], tables={"gate": table})]
 
 
 def shown_groups(result: RunResult, groups: Sequence[Group]) -> list[Group]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -172,9 +173,13 @@ def alpha_curves(
 ) -> list[dict[float, dict[str, float]]]:
     """Compute metrics of ``alpha * id + (1 - alpha) * text`` (Eq. 6) for alpha 0, 0.1, ..., 1 (Figure 7).
 
+    Alpha is the same for all prefixes, even if the model has a gate.
+
     Returns:
         Alpha -> metrics, on validation and on test.
     """
+    model = copy.copy(model)
+    model.gate = None
     rows = [dict.fromkeys(model.weights, 0.0) | {"id": alpha, "text": 1 - alpha} for alpha in CURVE]
     scales = choose_sum_scales(model, valid, protocol, metric, rows)
     return [
@@ -197,7 +202,7 @@ def _counts(
     none = np.empty(0, np.int64)
     found: list[list[Counts]] = [[(none, none)] for _ in rows]
     for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
-        summands = model.summands(chunk.parts)
+        summands = model.summands(chunk.parts, chunk.batch)
         for row, weights, scale in zip(found, rows, scales, strict=True):
             by_view = count_targets(chunk, summands, weights, protocol, {"score": scale})
             greater, tied = by_view["score"][protocol.seen]

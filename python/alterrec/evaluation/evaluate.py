@@ -143,11 +143,13 @@ class ScoredChunk(NamedTuple):
 
     Attributes:
         parts: part -> scores (N, V), valid until the next chunk.
+        batch: the prefixes, of which encoders read the last items.
         seen_NL: all items of each prefix, oldest first, padded with -1.
         targets_N: the target of each sample.
     """
 
     parts: dict[str, Tensor]
+    batch: SessionBatch
     seen_NL: Tensor
     targets_N: Tensor
 
@@ -188,7 +190,7 @@ def _count_views(
     model: Scorer, chunk: ScoredChunk, protocol: Protocol
 ) -> Iterator[tuple[str, dict[SeenItems, tuple[Any, Any]]]]:
     """Yield every view with its counts under every rule."""
-    summands = model.summands(chunk.parts)
+    summands = model.summands(chunk.parts, chunk.batch)
     *parts, score = count_targets(chunk, summands, model.weights, protocol, model.scales).values()
     yield "score", score
     shown = separate_parts(model)
@@ -259,7 +261,7 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
     """
     found = [np.empty((0, k), np.int64)]
     for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
-        total_NV = weighted_sum(model.summands(chunk.parts), model.weights)
+        total_NV = weighted_sum(model.summands(chunk.parts, chunk.batch), model.weights)
         found.append(_best(total_NV, chunk.seen_NL, k, protocol, model.scales)[0])
     return np.concatenate(found)
 
@@ -286,12 +288,13 @@ def score_chunks(
         longest = int(store.lengths.max(initial=1))
         read = PrefixBatches(store, rows, protocol.max_len, layout="by_session", **fixed)
         whole = PrefixBatches(store, rows, longest, pad=-1, **fixed)
-        for batch, prefix in zip(read, whole, strict=True):
-            parts = model.part_scores(SessionBatch.of(batch, protocol.device), tables)
+        for arrays, prefix in zip(read, whole, strict=True):
+            batch = SessionBatch.of(arrays, protocol.device)
+            parts = model.part_scores(batch, tables)
             seen_NL, targets_N = (
-                on_device(values, protocol.device) for values in (prefix.items, batch.targets)
+                on_device(values, protocol.device) for values in (prefix.items, arrays.targets)
             )
-            yield ScoredChunk(parts, seen_NL, targets_N)
+            yield ScoredChunk(parts, batch, seen_NL, targets_N)
 
 
 def chunk_rows(num_items: int, matrices: int, budget_bytes: int) -> int:
@@ -340,7 +343,8 @@ def recommend_items(
             batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
             if users is not None:
                 batch = batch._replace(user_N=on_device(users[first : first + rows], protocol.device))
-            total_NV = weighted_sum(model.summands(model.part_scores(batch, tables)), model.weights)
+            parts = model.part_scores(batch, tables)
+            total_NV = weighted_sum(model.summands(parts, batch), model.weights)
             seen_NL = _padded(chunk, -1).to(protocol.device)
             best = _best(total_NV, seen_NL, k, protocol, model.scales)
             ids.append(best[0])

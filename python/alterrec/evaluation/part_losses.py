@@ -62,7 +62,7 @@ def part_losses(model: Recommender, store: SessionStore, protocol: Protocol) -> 
     """
     losses: dict[str, list[Tensor]] = {}
     for chunk in score_chunks(model, store, _samples(store, protocol), protocol):
-        summands, wanted_N1 = model.summands(chunk.parts), chunk.targets_N[:, None]
+        summands, wanted_N1 = model.summands(chunk.parts, chunk.batch), chunk.targets_N[:, None]
         seen_NL = None if protocol.seen == "kept" else chunk.seen_NL
         views = {"score": weighted_sum(summands, model.weights)}
         views |= {part: summands[part] for part in separate_parts(model)}

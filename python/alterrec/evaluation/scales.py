@@ -47,7 +47,7 @@ def fit_scales(model: Scorer, valid: SessionStore, protocol: Protocol) -> dict[s
 
 def scored_views(model: Scorer, chunk: ScoredChunk) -> Iterator[tuple[str, Tensor]]:
     """Yield every view of a system with its scores (N, V), each valid until the next one."""
-    summands = model.summands(chunk.parts)
+    summands = model.summands(chunk.parts, chunk.batch)
     yield "score", weighted_sum(summands, model.weights)
     yield from ((part, chunk.parts[part]) for part in separate_parts(model))
     pair = trained_parts(model, summands)
@@ -67,7 +67,7 @@ def scored_sums(model: Scorer, rows: list[dict[str, float]]) -> Views[int]:
     """Return a function that yields the weighted sum (N, V) of each row of weights."""
 
     def views(chunk: ScoredChunk) -> Iterator[tuple[int, Tensor]]:
-        summands = model.summands(chunk.parts)
+        summands = model.summands(chunk.parts, chunk.batch)
         for number, weights in enumerate(rows):
             yield number, weighted_sum(summands, weights)
 

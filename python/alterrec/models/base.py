@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.models.gate import Gate
 from alterrec.nn.graph_encoders import PrefixGraphs
 from alterrec.nn.layers import Dropout, SessionEncoder, append, on_device, real_places
 from alterrec.nn.losses import ScoreBuffer
@@ -181,7 +182,7 @@ class Scorer(Protocol):
         """
         ...
 
-    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def summands(self, parts: dict[str, Tensor], batch: SessionBatch) -> dict[str, Tensor]:
         """Return the terms of the weighted sum, which are finite for every item."""
         ...
 
@@ -366,6 +367,7 @@ class Recommender(nn.Module):
     Attributes:
         untrained: further parts without training, ``neighbours`` and ``trend``, by name; the weights of
             all parts are chosen after training.
+        gate: weights that depend on the prefix; None: all prefixes have the same.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -386,6 +388,7 @@ class Recommender(nn.Module):
         self.weights = weights
         self.scales: dict[str, RepeatScale] = {}
         self.untrained: dict[str, Scorer] = {}
+        self.gate: Gate | None = None
         self.register_buffer("cold_V", cold_V)
 
     def prepare(self) -> dict[str, Tables]:
@@ -410,17 +413,20 @@ class Recommender(nn.Module):
             (parts[part],) = system.part_scores(batch, {}).values()
         return parts
 
-    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def summands(self, parts: dict[str, Tensor], batch: SessionBatch) -> dict[str, Tensor]:
         """Return the parts, with text scores instead of ID scores for items without training.
 
         The random ID vector of an untrained item would dominate the sum. Log-probabilities of both networks
         are comparable, so ``id_j := text_j - logsumexp(text) + logsumexp(id)`` makes the score of item j
         depend on text only.
+
+        A gate multiplies the rows of each part, so that its weight depends on the prefix.
         """
-        if self.cold_V is None or "id" not in parts:
-            return parts
-        shift_N1 = parts["id"].logsumexp(1, keepdim=True) - parts["text"].logsumexp(1, keepdim=True)
-        return parts | {"id": torch.where(self.cold_V, parts["text"] + shift_N1, parts["id"])}
+        terms = parts
+        if self.cold_V is not None and "id" in parts:
+            shift_N1 = parts["id"].logsumexp(1, keepdim=True) - parts["text"].logsumexp(1, keepdim=True)
+            terms = parts | {"id": torch.where(self.cold_V, parts["text"] + shift_N1, parts["id"])}
+        return terms if self.gate is None else self.gate.scaled(terms, parts, batch, self.weights)
 
 
 def score_matrices(model: Scorer) -> int:

@@ -50,7 +50,7 @@ class Untrained(ABC):
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
         return {"model": self.scores(batch)}
 
-    def summands(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def summands(self, parts: dict[str, Tensor], batch: SessionBatch) -> dict[str, Tensor]:
         return parts
 
 

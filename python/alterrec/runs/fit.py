@@ -20,6 +20,7 @@ from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.errors import InputError
 from alterrec.evaluation.choices import choose_scales, choose_system, choose_weights
 from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
+from alterrec.evaluation.gates import choose_gate
 from alterrec.evaluation.scales import fit_scales
 from alterrec.files import file_name, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
@@ -192,6 +193,7 @@ def fit(
         queries=records.query_weights(fitted, longest - 1),
         groups={"test": records.popularity_groups(dataset, ranks["test"])},
         fusion=records.fusion_weights(fitted),
+        gate=records.gate_coefficients(fitted),
         alphas=records.alpha_metrics(fitted, dataset, protocol, recipe.schedule.metric),
         parameters=records.num_parameters(fitted),
         baselines={
@@ -354,6 +356,11 @@ def _fuse(
         fitted.weights = choose_weights(
             fitted, dataset.valid, protocol, metric, tune_alpha=recipe.fusion.tune, further=further
         )
+    if recipe.fusion.gate:
+        progress(Event("notice", "fitting weights that depend on the prefix"))
+        fitted.gate = choose_gate(fitted, dataset.train_counts, dataset.valid, protocol, metric)
+        if fitted.gate is None:
+            progress(Event("notice", "they gain nothing on validation; all prefixes have the same weights"))
     return fitted
 
 

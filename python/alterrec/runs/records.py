@@ -15,6 +15,7 @@ from alterrec.evaluation import saved
 from alterrec.evaluation.choices import alpha_curves
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
 from alterrec.models.base import Recommender, Scorer
+from alterrec.models.gate import FEATURES
 from alterrec.recipe import Recipe
 from alterrec.results import (
     AlphaMetrics,
@@ -114,6 +115,14 @@ def fusion_weights(model: Scorer) -> dict[str, float]:
     if not isinstance(model, Recommender) or len(model.networks) < 2:
         return {}
     return {"alpha": model.weights["id"], **{part: model.weights[part] for part in model.untrained}}
+
+
+def gate_coefficients(model: Scorer) -> dict[str, dict[str, float]]:
+    """Return part -> feature -> coefficient of a gate; empty without a gate."""
+    if not isinstance(model, Recommender) or model.gate is None:
+        return {}
+    rows = zip(model.gate.parts, model.gate.coefficients_PF.tolist(), strict=True)
+    return {part: dict(zip(FEATURES, row, strict=True)) for part, row in rows}
 
 
 def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol, metric: str) -> list[AlphaMetrics]:

@@ -24,6 +24,7 @@ from alterrec.files import atomic_write, write_text
 from alterrec.graphs import Adjacency
 from alterrec.models.base import Recommender, RepeatScale, Scorer
 from alterrec.models.catalogue import lookup
+from alterrec.models.gate import Gate
 from alterrec.models.neighbours import NeighbourLists, Trend, Untrained
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import Recipe, load_recipe
@@ -31,6 +32,8 @@ from alterrec.record_json import to_json
 from alterrec.results import Epoch
 
 USERS = "users.parquet"
+# The fields of a gate but its parts, which are metadata.
+GATE_TENSORS = Gate._fields[1:]
 # The parts of a sum that are not trained. Item-kNN and co-visitation are both stored as lists of neighbours.
 UNTRAINED_PARTS: Mapping[str, type[NeighbourLists | Trend]] = {
     "neighbours": NeighbourLists,
@@ -204,6 +207,8 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
         for part, system in model.untrained.items():
             assert isinstance(system, Untrained)
             tensors |= {f"{part}/{name}": value for name, value in system.tensors().items()}
+        if model.gate is not None:
+            tensors |= {f"gate/{name}": getattr(model.gate, name) for name in GATE_TENSORS}
     else:
         assert isinstance(model, Untrained)
         tensors = {f"untrained/{name}": value for name, value in model.tensors().items()}
@@ -217,6 +222,8 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
         "seen": json.dumps(protocol.seen),
         "scales": json.dumps(model.scales),
     }
+    if isinstance(model, Recommender) and model.gate is not None:
+        metadata["gate"] = json.dumps(model.gate.parts)
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_write(run / "model.safetensors") as temporary:
         save_file(contiguous, temporary, metadata=metadata)
@@ -252,6 +259,9 @@ def load(run: str | Path) -> SavedModel:
     model = _rebuild(recipe, trained, tensors)
     model.weights.clear()
     model.weights.update(json.loads(metadata["weights"]))
+    if isinstance(model, Recommender) and "gate" in metadata:
+        fields = _under("gate/", tensors)
+        model.gate = Gate(tuple(json.loads(metadata["gate"])), *(fields[name] for name in GATE_TENSORS))
     scales = json.loads(metadata.get("scales", "{}"))
     model.scales = {view: RepeatScale(*scale) for view, scale in scales.items()}
     repeats = _under("repeats/", tensors)
