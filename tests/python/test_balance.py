@@ -49,10 +49,11 @@ def test_losses_by_hand() -> None:
     assert excluded["id"] == pytest.approx(math.log(math.e + 1) - 1)
 
 
-def test_a_target_in_its_prefix_remains_a_candidate() -> None:
+def test_a_target_in_its_prefix_has_a_loss_only_where_it_is_a_candidate() -> None:
     store = SessionStore.from_arrays([0, 0], [0, 0], num_items=2)
     model = Recommender({"model": Network(Fixed([[1.0], [0.0]]), Mean(), 1.0)}, {"model": 1.0}).eval()
-    losses = part_losses(model, store, Protocol("last", seen="excluded", max_len=50))
+    assert part_losses(model, store, Protocol("last", seen="excluded", max_len=50)) == {}
+    losses = part_losses(model, store, Protocol("last", seen="kept", max_len=50))
     assert losses == {"score": pytest.approx(math.log(math.e + 1) - 1)}
 
 

@@ -23,7 +23,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dic
     """Test metrics by system and view."""
     data = synthetic_dataset(seed=0, items=1500, sessions=10_000)
     folder: Path = tmp_path_factory.mktemp("runs")
-    systems = {"alterrec": {"fusion.neighbours": False}, "id_only": {}, "text_only": {}, "nfrec_concat": {}}
+    # Each network has as many epochs as one that is trained alone.
+    two = {"fusion.neighbours": False, "schedule.epochs": 2 * SMALL["schedule.epochs"]}
+    systems = {"alterrec": two, "id_only": {}, "text_only": {}, "nfrec_concat": {}}
     return {
         name: fit(data, name, out=folder / name, overrides=SMALL | own).result["test"]
         for name, own in systems.items()

@@ -108,7 +108,11 @@ def world() -> Dataset:
     sessions = [rng.permutation(NUM_ITEMS - 3)[: rng.integers(2, 8)] for _ in range(24)]
     numbers = np.repeat(np.arange(24), [len(items) for items in sessions])
     flat = np.concatenate(sessions).astype(np.int64)
-    train = SessionStore.from_arrays(numbers, flat, user_ids=numbers % 6, num_items=NUM_ITEMS)
+    # One session a day, so that age matters.
+    times = (20_000 + numbers) * 86_400
+    train = SessionStore.from_arrays(
+        numbers, flat, timestamps=times, user_ids=numbers % 6, num_items=NUM_ITEMS
+    )
     return dataclasses.replace(data, train=train, text=ItemText(fields))
 
 
