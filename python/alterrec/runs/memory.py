@@ -29,9 +29,12 @@ LEARNING_TABLES = 6
 # Number of float32 values per position and column that session encoders keep for the backward pass: for each
 # layer of a Transformer (17 measured), and outside of layers (5 measured).
 LAYER_STATES, ENCODER_STATES = 18, 6
+# Bytes for each query of a sample: its number, weight and responsibility, its excluded item, and temporary
+# arrays of these.
+QUERY_BYTES = 128
 # Reserve for what is not counted: the allocator, small arrays, writing Parquet files, and the report, whose
 # libraries (matplotlib, jinja2, scipy) take about 80 MiB. A busy machine added 32 MiB.
-SLACK = 192 * 2**20
+SLACK = 208 * 2**20
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,10 @@ def plan_memory(
         for phase in phases
     ]
     taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
-    training = learning + max(learned, default=0) + max(taught, default=0) + max(states, default=0) + SLACK
+    asked = any(network.queries is not None for network in networks.values())
+    asking = batch * (min(longest, recipe.model.max_len) + 1) * QUERY_BYTES if asked else 0
+    training = learning + max(learned, default=0) + max(taught, default=0) + max(states, default=0)
+    training += asking + SLACK
     # Two tables while one is computed: for text, the hidden and the normalised one.
     evaluation = learning + sum(tables) + max(tables, default=0) + SLACK
     if not recipe.run.memory_budget:
@@ -119,7 +125,6 @@ def plan_memory(
     budget = parse_bytes(recipe.run.memory_budget)
     # A row of scores, of bits of the window, and of drawn ids, which are at most as many as the window has.
     row = num_items * FLOAT + num_items // 8 + 16 * min(num_items, 2**16)
-    asked = any(network.queries is not None for network in networks.values())
     train_row = row + (QUERIES_PER_SAMPLE * num_items * FLOAT if asked else 0)
     parts = score_matrices(model) if model else 4
     train_rows = (budget - resident - training) // train_row if model else batch
