@@ -133,7 +133,8 @@ def network_of(
 ) -> Network:
     """Build a network over an item encoder; what is not given is built from the recipe."""
     dim: int = encoder.dim  # type: ignore[assignment]
-    queries = queries_of(recipe, choices)
+    # An encoder of a system's own reads more than the items of one table, so these cannot ask alone.
+    queries = None if session is not None else queries_of(recipe, choices)
     if session is None and choices.queries == "items":
         # It is never asked: items alone are the queries.
         session = Mean()
