@@ -133,8 +133,7 @@ def network_of(
 ) -> Network:
     """Build a network over an item encoder; what is not given is built from the recipe."""
     dim: int = encoder.dim  # type: ignore[assignment]
-    # An encoder of a system's own reads more than the items of one table, so these cannot ask alone.
-    queries = None if session is not None else queries_of(recipe, choices)
+    queries = queries_of(recipe, choices)
     if session is None and choices.queries == "items":
         # It is never asked: items alone are the queries.
         session = Mean()

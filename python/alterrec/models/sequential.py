@@ -232,7 +232,9 @@ def fdsa(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         second = CategoryFeatures(inputs.categories_VCK, recipe.model.dim)
     session = TwoStreams(transformer_sizes(recipe, recipe.id, recipe.model.dim))
     read = JoinedItems([table, second])
-    return alone(network_of(recipe, recipe.id, read, session=session, outputs=table.forward))
+    # The encoder reads an item together with its features, so that items alone cannot be queries.
+    one_query = recipe.id.model_copy(update={"queries": "one"})
+    return alone(network_of(recipe, one_query, read, session=session, outputs=table.forward))
 
 
 def fdsa_id(recipe: Recipe, inputs: ModelInputs) -> Recommender:
