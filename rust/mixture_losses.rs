@@ -69,13 +69,18 @@ pub fn mixture_cross_entropy(
     let shares: Vec<f64> = (0..mixtures.rows.data.len()).map(share).collect();
     let row_share = |row| meetings.places(row).iter().map(|&place| shares[place]).sum();
     let row_shares: Vec<f64> = (0..num_rows).map(row_share).collect();
-    fill_rows(scores, num_rows, columns, threads, |(): &mut (), row, scores| {
+    fill_rows(scores, num_rows, columns, threads, |own: &mut Vec<(usize, f64)>, row, scores| {
         // There is nothing to subtract otherwise, and 0 / 0 is no number.
         if row_shares[row] != 0.0 {
+            own.clear();
             for &place in meetings.places(row) {
-                for (id, part) in mixtures.positives_at(place).zip(&parts[place * positives..]) {
-                    scores[id] -= (part / row_shares[row]) as f32;
-                }
+                own.extend(mixtures.positives_at(place).zip(parts[place * positives..].iter().copied()));
+            }
+            // The parts of one item are added first, so that its score is rounded once.
+            own.sort_by_key(|&(id, _)| id);
+            for same in own.chunk_by(|one, next| one.0 == next.0) {
+                let wanted: f64 = same.iter().map(|&(_, part)| part).sum();
+                scores[same[0].0] -= (wanted / row_shares[row]) as f32;
             }
         }
         Ok(())

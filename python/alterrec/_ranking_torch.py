@@ -274,8 +274,19 @@ def mixture_cross_entropy_(
     share_NJ = share_NPJ.sum(1)
     share_Q = share_NJ.new_zeros(num_rows).index_add_(0, rows_NJ.clamp(min=0).flatten(), share_NJ.flatten())
     parts_NPJ = share_NPJ / share_Q.masked_fill(share_Q == 0, 1.0)[row_NPJ]
-    scores.index_put_((row_NPJ, item_NPJ), -parts_NPJ.to(scores.dtype), accumulate=True)
+    _subtract(scores, row_NPJ.flatten(), item_NPJ.flatten(), parts_NPJ.flatten())
     return -(log_NP1[..., 0] @ weights_P), share_NJ, share_Q
+
+
+def _subtract(scores: Tensor, rows_K: Tensor, items_K: Tensor, parts_K: Tensor) -> None:
+    """Subtract float64 parts from scores; those of one score are added first, so that it is rounded once."""
+    order_K = (rows_K * scores.shape[1] + items_K).argsort(stable=True)
+    rows_K, items_K, parts_K = (each[order_K] for each in (rows_K, items_K, parts_K))
+    first_K = torch.ones_like(rows_K, dtype=torch.bool)
+    first_K[1:] = (rows_K[1:] != rows_K[:-1]) | (items_K[1:] != items_K[:-1])
+    group_K = first_K.cumsum(0) - 1
+    sums_K = torch.zeros_like(parts_K).index_add_(0, group_K, parts_K)[group_K].masked_fill(~first_K, 0.0)
+    scores.index_put_((rows_K, items_K), -sums_K.to(scores.dtype), accumulate=True)
 
 
 def mark_(bits: Tensor, rows: Any, items: Any, check: bool) -> None:
