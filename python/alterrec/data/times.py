@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from alterrec.sessions import SessionStore
 
+# Seconds since 1970 at the beginning of 1990 and of 2100.
 YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
 
 

@@ -7,8 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
-from alterrec.evaluation.evaluate import Counts, Protocol, count_targets, evaluate, score_chunks
+from alterrec.evaluation.evaluate import (
+    Counts,
+    Protocol,
+    ScoredChunk,
+    count_targets,
+    evaluate,
+    score_chunks,
+)
 from alterrec.evaluation.scales import (
     K,
     Views,
@@ -94,10 +102,9 @@ def _checked(
     for chunk in score_chunks(model, valid, samples, protocol):
         for key, scores_NV in views(chunk):
             for multiple in (1.0, *MULTIPLES):
-                own = {"score": _scaled(scales[key], multiple)}
-                counts = count_targets(chunk, {"view": scores_NV}, {"view": 1.0}, protocol, own)
-                greater, tied = (np.asarray(each.cpu()) for each in counts["score"][protocol.seen])
-                values.setdefault((key, multiple), []).append(metric_values(greater, tied, metric))
+                own = _scaled(scales[key], multiple)
+                counts = sum_counts(chunk, {"view": scores_NV}, {"view": 1.0}, protocol, own)
+                values.setdefault((key, multiple), []).append(metric_values(*counts, metric))
     chosen = {}
     for key, scale in scales.items():
         default, *others = (np.concatenate(values[key, multiple]) for multiple in (1.0, *MULTIPLES))
@@ -204,7 +211,26 @@ def _counts(
     for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
         summands = model.summands(chunk.parts, chunk.batch)
         for row, weights, scale in zip(found, rows, scales, strict=True):
-            by_view = count_targets(chunk, summands, weights, protocol, {"score": scale})
-            greater, tied = by_view["score"][protocol.seen]
-            row.append((np.asarray(greater.cpu()), np.asarray(tied.cpu())))
+            row.append(sum_counts(chunk, summands, weights, protocol, scale))
     return [(np.concatenate([g for g, _ in row]), np.concatenate([t for _, t in row])) for row in found]
+
+
+def sum_counts(
+    chunk: ScoredChunk,
+    terms: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    protocol: Protocol,
+    scale: RepeatScale,
+) -> Counts:
+    """Return (greater, tied) of each target by the weighted sum of some terms, under the protocol's rule.
+
+    Args:
+        chunk: the samples.
+        terms: part -> scores (N, V).
+        weights: weight of each part.
+        protocol: how targets are ranked.
+        scale: scale of the weighted sum under the repeat component.
+    """
+    by_view = count_targets(chunk, terms, weights, protocol, {"score": scale})
+    greater, tied = by_view["score"][protocol.seen]
+    return np.asarray(greater.cpu()), np.asarray(tied.cpu())

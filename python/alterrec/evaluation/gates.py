@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.evaluation.choices import choose_sum_scales
-from alterrec.evaluation.evaluate import Protocol, ScoredChunk, count_targets, score_chunks, weighted_sum
+from alterrec.evaluation.choices import choose_sum_scales, sum_counts
+from alterrec.evaluation.evaluate import Protocol, ScoredChunk, score_chunks, weighted_sum
 from alterrec.evaluation.scales import better_than_default, evenly_spaced
 from alterrec.metrics import metric_values
-from alterrec.models.base import Recommender, RepeatScale
+from alterrec.models.base import Recommender
 from alterrec.models.gate import Gate, factors, features, gated_parts, multiplied
 from alterrec.ranking import top_ranked
 from alterrec.sessions import SessionStore
@@ -166,16 +166,17 @@ def _values(
     """Return the metric of every sample with fixed weights, and with the gate that was not fitted on it."""
     weights, done = model.weights, 0
     # The gate keeps the scale of the sum, so both have the same temperature.
-    scales = {"score": choose_sum_scales(model, valid, protocol, metric, [weights])[0]}
-    fixed, gated = [], []
+    (scale,) = choose_sum_scales(model, valid, protocol, metric, [weights])
+    fixed: list[np.ndarray] = []
+    gated: list[np.ndarray] = []
     for chunk in score_chunks(model, valid, samples, protocol):
         fold_N = torch.from_numpy(samples[done : done + len(chunk.targets_N), 0] % FOLDS)
         done += len(chunk.targets_N)
         terms = model.summands(chunk.parts, chunk.batch)
         features_NF = by_fold[0].standardised(features(chunk.parts, chunk.batch, by_fold[0].counts_V))
         own = _factors_by_fold(by_fold, features_NF, fold_N.to(features_NF.device), weights)
-        fixed.append(_metric_of(chunk, terms, weights, protocol, scales, metric))
-        gated.append(_metric_of(chunk, multiplied(terms, own), weights, protocol, scales, metric))
+        for values, used in ((fixed, terms), (gated, multiplied(terms, own))):
+            values.append(metric_values(*sum_counts(chunk, used, weights, protocol, scale), metric))
     return np.concatenate(fixed), np.concatenate(gated)
 
 
@@ -185,15 +186,3 @@ def _factors_by_fold(
     """Return the factors (N,) of the gate of each sample's fold."""
     each = [factors(gate, features_NF, weights) for gate in by_fold]
     return {part: torch.stack([found[part] for found in each]).gather(0, fold_N[None])[0] for part in each[0]}
-
-
-def _metric_of(
-    chunk: ScoredChunk,
-    terms: Mapping[str, Tensor],
-    weights: Mapping[str, float],
-    protocol: Protocol,
-    scales: Mapping[str, RepeatScale],
-    metric: str,
-) -> np.ndarray:
-    greater, tied = count_targets(chunk, terms, weights, protocol, scales)["score"][protocol.seen]
-    return metric_values(np.asarray(greater.cpu()), np.asarray(tied.cpu()), metric)

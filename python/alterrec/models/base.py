@@ -326,29 +326,42 @@ class Network(nn.Module):
         vectors_UD = self.as_scored(F.embedding(item_U, tables.inputs), tables)
         return torch.cat([vectors_UD, self.encode_sessions(batch, tables)]) if sessions else vectors_UD
 
-    def scores(
-        self,
-        batch: SessionBatch,
-        tables: Tables | None = None,
-        slot: str = "",
-        columns: slice = slice(None),
-    ) -> Tensor:
+    def scores(self, batch: SessionBatch, tables: Tables | None = None, slot: str = "") -> Tensor:
         """Return the scores (N, V) of all items, without gradient.
 
         Args:
             batch: N prefixes.
             tables: the item tables. Default: they are computed.
             slot: name of the result, which is valid until the next call with the same slot and tables.
-            columns: the columns of queries and table that are multiplied.
         """
-        tables = tables or self.item_tables()
-        table_VD = tables.outputs[:, columns]
+        return self.block_scores(batch, tables or self.item_tables(), {slot: slice(None)})[slot]
+
+    def block_scores(
+        self, batch: SessionBatch, tables: Tables, blocks: Mapping[str, slice]
+    ) -> dict[str, Tensor]:
+        """Return the scores (N, V) by column ranges of queries and table; the sessions are read once.
+
+        Args:
+            batch: N prefixes.
+            tables: the item tables.
+            blocks: name -> columns. A result is valid until the next call with the same name and tables.
+        """
         if self.queries is None:
-            vector_ND = self.encode_sessions(batch, tables)
-            return tables.scores.product(vector_ND[:, columns], table_VD, slot)
+            vector_ND, outputs_VD = self.encode_sessions(batch, tables), tables.outputs
+            return {
+                name: tables.scores.product(vector_ND[:, columns], outputs_VD[:, columns], name)
+                for name, columns in blocks.items()
+            }
         queries = self.ask(batch, tables)
-        queries = queries._replace(vectors_QD=queries.vectors_QD[:, columns])
-        return mixture_log_probabilities(queries, table_VD, tables.scores, slot)
+        return {
+            name: mixture_log_probabilities(
+                queries._replace(vectors_QD=queries.vectors_QD[:, columns]),
+                tables.outputs[:, columns],
+                tables.scores,
+                name,
+            )
+            for name, columns in blocks.items()
+        }
 
 
 class Recommender(nn.Module):
@@ -400,13 +413,11 @@ class Recommender(nn.Module):
         return network
 
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
-        parts = {}
+        parts: dict[str, Tensor] = {}
         for name, own in tables.items():
             network = self.network(name)
-            if network.queries is not None or not network.blocks:
-                parts[name] = network.scores(batch, own, name)
-            for part, columns in network.blocks.items():
-                parts[part] = network.scores(batch, own, part, columns)
+            whole = {} if network.blocks and network.queries is None else {name: slice(None)}
+            parts |= network.block_scores(batch, own, whole | network.blocks)
         if self.cold_V is not None and "id" in parts:
             parts["id"] = parts["id"].masked_fill(self.cold_V, -torch.inf)
         for part, system in self.untrained.items():

@@ -19,8 +19,6 @@ from alterrec.sessions import SessionStore
 # Recent popularity counts the last days of training, or a last share if times have no known unit.
 RECENT_DAYS = (7, 1, 3, 30)
 RECENT_SHARES = (1 / 10, 1 / 30, 1 / 3)
-# Seconds since 1970 at the beginning of 1990 and of 2100.
-
 # How many neighbours of an item are kept.
 NEIGHBOURS = 500
 # Weights of the items 1, 2, ... places after an item.
@@ -156,7 +154,7 @@ def _recent_items(train: SessionStore) -> Iterator[NDArray[np.uint32]]:
 
 
 def _by_time(train: SessionStore) -> tuple[NDArray[np.uint32], NDArray[np.int64] | None]:
-    """Return the items in the order of their times, and the times; or in the order of the store, and None."""
+    """Return the items by time, with their times; without times, in the order of the store and None."""
     items, times = train.items, train.timestamps
     if times is None:
         return items, None

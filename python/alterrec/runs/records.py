@@ -85,8 +85,9 @@ def query_weights(model: Scorer, longest: int) -> dict[str, QueryWeights]:
         if queries is None:
             continue
         length = min(longest, len(queries.logits_L))
+        length_N = torch.tensor([length], device=queries.logits_L.device)
         with torch.no_grad():
-            weights = queries.log_weights(torch.tensor([length]), length).exp()[0].tolist()
+            weights = queries.log_weights(length_N, length).exp()[0].tolist()
         vector = None if queries.vector_logit is None else weights.pop(0)
         found[name] = QueryWeights(vector, weights)
     return found
