@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from alterrec.errors import InputError
+from alterrec.files import system_reason
 from alterrec.progress import Event
 from alterrec.report.seen_items import ByRule, repeated_sentence, rows_by_view, seen_tables
 from alterrec.report.tables import (
@@ -35,16 +38,59 @@ SEEN_REPEATS = ", and with the counted probability of a repeat (repeats)"
 
 
 def print_line(line: str) -> None:
-    """Print a line and flush it; if standard output is closed, discard this and all later output."""
+    """Print a line and flush it; if its reader has gone, discard this and all later output.
+
+    Raises:
+        InputError: standard output is a file that cannot be written to.
+    """
     try:
-        print(line, flush=True)
+        print(line)
     except BrokenPipeError:
         discard_output()
+    except OSError as error:
+        _cannot_print(error)
+    flush()
+
+
+def flush() -> None:
+    """Write what is buffered for standard output; raises as :func:`print_line`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        _cannot_print(error)
+
+
+def _cannot_print(error: OSError) -> NoReturn:
+    discard_output()
+    raise InputError(f"standard output cannot be written: {system_reason(error)}") from None
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line on standard error, if it can be written."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def open_streams() -> None:
+    """Open the null device in place of standard streams that are closed, as in some services.
+
+    Otherwise the next file that is opened gets the number of the stream, and what a library prints is written
+    into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def discard_output() -> None:

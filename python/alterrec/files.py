@@ -8,12 +8,18 @@ import os
 import re
 import secrets
 import shutil
+import stat
+import sys
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from alterrec.errors import InputError
 
@@ -31,7 +37,25 @@ _REASONS = {
     errno.EISDIR: "it is a folder; choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+# Outside of writing, these also mean that the path or the machine is not as the user thinks.
+_MORE_REASONS = {
+    errno.ENOENT: "no such file or folder",
+    errno.EIO: "the device reports an error",
+    errno.ELOOP: "its links form a loop",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.ENOMEM: "there is not enough memory",
+    errno.EBUSY: "it is in use",
+    errno.ETIMEDOUT: "the device does not answer",
+    errno.ESTALE: "the network share has gone; mount it again",
+    errno.EINVAL: "the file system does not support this",
+    errno.ENOTSUP: "the file system does not support this",
+}
 _NO_SPACE = 2**16  # bytes; every file that failed to be written was larger
+# Largest number in a record: seeds have 64 bits, and no measured number is near it.
+_LARGEST = 2**64
+# One block at a time may redirect standard error.
+_panics = threading.RLock()
 
 
 @contextmanager
@@ -55,7 +79,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -69,6 +93,154 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         # If the path cannot be written to, removing fails too; the first error is the one to report.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: str | Path, *, exist_ok: bool = True) -> Path:
+    """Create a folder and its parents, and return its path.
+
+    Args:
+        path: the folder.
+        exist_ok: whether the folder may be there already; if not, FileExistsError is raised.
+
+    Raises:
+        InputError: the folder cannot be created or written to; the message has the reason.
+
+    Example:
+        >>> import tempfile
+        >>> make_folder(Path(tempfile.mkdtemp()) / "a" / "b").is_dir()
+        True
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError:
+        if exist_ok:
+            raise InputError(f"{path} is a file; choose a new or an empty folder") from None
+        raise
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be created: {system_reason(error)}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {path} cannot be written to; choose another folder") from None
+    return path
+
+
+def system_reason(error: OSError) -> str:
+    """Say what the operating system reported, and how to fix it if that is known.
+
+    Example:
+        >>> system_reason(OSError(errno.ENOSPC, "No space left on device"))
+        'the disk is full; free some space'
+    """
+    known = (_REASONS | _MORE_REASONS).get(error.errno or 0)
+    return known or (error.strerror or str(error) or type(error).__name__)
+
+
+@contextmanager
+def reading(path: str | Path, advice: str = "copy it again or repeat the run") -> Iterator[None]:
+    """Turn every failure to read a file into an InputError that names it.
+
+    A file may be damaged, forged or not a file at all. Libraries then raise errors of many kinds, or panic:
+    a panic of a Rust library also prints a backtrace on standard error, which is discarded here.
+
+    Args:
+        path: the file (or folder) that the block reads.
+        advice: what the user can do.
+
+    Raises:
+        InputError: the path is not a regular file or folder, or the block failed.
+
+    Example:
+        >>> with reading("x.json"):
+        ...     json.loads("{")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: no such file: x.json; copy it again or repeat the run
+    """
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}; {advice}") from None
+    except (OSError, ValueError) as error:
+        reason = system_reason(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot read {path}: {reason}") from None
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        # A named pipe would block, and some devices never end.
+        raise InputError(f"cannot read {path}: it is not a regular file; {advice}")
+    try:
+        with _without_panic_messages():
+            yield
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {system_reason(error)}") from None
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        raise InputError(f"{path} is damaged ({first_line(error)}); {advice}") from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the error is a panic of a Rust library, which Python does not count as an ``Exception``."""
+    return type(error).__name__ == "PanicException"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of an error, shortened, or its type if it has none.
+
+    Example:
+        >>> first_line(ValueError("no header\\nat byte 0"))
+        'no header'
+    """
+    line = next((line for line in str(error).splitlines() if line.strip()), "").strip().rstrip(".:")
+    return (f"{line[:200]}…" if len(line) > 200 else line) or type(error).__name__
+
+
+@contextmanager
+def _without_panic_messages() -> Iterator[None]:
+    """Discard what a block writes to standard error if it fails and a Rust library has panicked in it.
+
+    Rust prints the message of a panic before it becomes a Python exception, from any thread, to file
+    descriptor 2. Only that descriptor can be redirected: every library has its own copy of Rust's runtime.
+    Other output is written when the block ends.
+    """
+    with _panics, ExitStack() as opened:
+        try:
+            held = opened.enter_context(_memory_file())
+            real = os.dup(2)
+            opened.callback(os.close, real)
+        except OSError:
+            # Standard error is closed, or no file can be opened.
+            yield
+            return
+        _flush(sys.stderr)
+        os.dup2(held.fileno(), 2)
+        failed = False
+        try:
+            yield
+        except BaseException:
+            failed = True
+            # Threads of the library may still be writing.
+            time.sleep(0.02)
+            raise
+        finally:
+            _flush(sys.stderr)
+            os.dup2(real, 2)
+            held.seek(0)
+            text = held.read()
+            if text and not (failed and b" panicked at " in text):
+                os.write(real, text)
+
+
+def _memory_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _flush(stream: IO[str] | None) -> None:
+    with suppress(OSError, ValueError):
+        if stream is not None:
+            stream.flush()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -96,16 +268,13 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: the file is missing, not UTF-8 or cannot be read.
     """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"no {path.name} in {str(path.parent)!r}; give the folder of a finished run"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; repeat the run") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if not path.exists():
+        raise InputError(f"no {path.name} in {str(path.parent)!r}; give the folder of a finished run")
+    with reading(path):
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is damaged: not UTF-8 at byte {error.start}; repeat the run") from None
 
 
 def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
@@ -115,7 +284,7 @@ def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
         InputError: the text is damaged; the message names ``where`` and the place in it.
     """
     try:
-        return adapter.validate_json(text)
+        value = adapter.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -124,6 +293,21 @@ def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
             f"{where} is damaged: {place + ': ' if place else ''}{first['msg']}{found}; "
             "copy the folder again or repeat the run"
         ) from None
+    _check_numbers(from_json(text), where)
+    return value
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    """Refuse numbers that no run writes: JSON has no infinity, but 1e999 is read as one."""
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, dict | list):
+            todo.extend(each.values() if isinstance(each, dict) else each)
+        elif isinstance(each, int | float) and not -_LARGEST < each < _LARGEST:
+            raise InputError(
+                f"{where} is damaged: it has the number {each:.3g}; copy the folder again or repeat the run"
+            )
 
 
 def file_name(text: str) -> str:

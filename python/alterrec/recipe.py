@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 from alterrec import recipe_settings as settings
 from alterrec import recipe_systems as systems
 from alterrec.errors import InputError, nearest
+from alterrec.files import first_line, read_text
 
 # The number of the recipe's schema, raised when a key is renamed or removed, or added with a default that
 # differs from what runs did before. ``recipes/schema-1.json`` has the keys and defaults of the first one.
@@ -60,7 +61,7 @@ class Recipe(systems.SettingsTable):
     """
 
     model_name: str = Field(default="alterrec", description="a row of `alterrec list models`")
-    presets: tuple[str, ...] = Field(default=("best",), description="presets applied, in order")
+    presets: settings.Names = Field(default=("best",), description="presets applied, in order")
     run: settings.RunSettings = settings.RunSettings()
     data: settings.DataSettings = settings.DataSettings()
     model: settings.ModelSettings = settings.ModelSettings()
@@ -170,16 +171,24 @@ def resolve(
 
 def load_recipe(path: Path) -> Recipe:
     """Read the resolved recipe of a run folder; InputError if the file is missing or damaged."""
+    text = read_text(path)
     try:
-        tables = _upgraded(tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give the folder of a run") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a recipe ({error}); copy the run folder again") from None
+        tables = _upgraded(parse_toml(text))
+        return _validated({"presets": ()} | tables)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    tables["presets"] = tuple(tables.get("presets", ()))
-    return _validated(tables)
+        raise InputError(f"{path}: {error}; copy the run folder again or repeat the run") from None
+
+
+def check_recipe(text: str) -> None:
+    """Check the text of a ``recipe.toml``; InputError if :func:`load_recipe` would not read it.
+
+    Example:
+        >>> check_recipe("model = 3")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: model is 3; expected a table of settings
+    """
+    _validated(_upgraded(parse_toml(text)))
 
 
 def recipe_tables(text: str) -> dict[str, Any]:
@@ -189,12 +198,41 @@ def recipe_tables(text: str) -> dict[str, Any]:
         >>> recipe_tables("[schedule]\\ngap = 2")["schedule"]["gap"]
         2
     """
-    tables = _upgraded(tomllib.loads(text))
+    tables = _upgraded(parse_toml(text))
     for key, (_, default) in recipe_fields().items():
         table, field = key.split(".")
         if default is not None:
             plain = list(default) if isinstance(default, tuple) else default
             tables.setdefault(table, {}).setdefault(field, plain)
+    return tables
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a recipe's text.
+
+    Raises:
+        InputError: it is not TOML, its schema is no number, or a table of a recipe is something else.
+
+    Example:
+        >>> parse_toml("schedule = 3")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: schedule is 3; expected a table of settings
+    """
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise InputError("it is nested too deeply to be a recipe") from None
+    # Numbers of thousands of digits raise another ValueError than wrong syntax.
+    except ValueError as error:
+        raise InputError(f"it is not TOML ({first_line(error)})") from None
+    schema = tables.get("schema", 1)
+    if not isinstance(schema, int) or not 0 < schema < 2**31:
+        raise InputError(f"schema is {str(schema)[:60]!r}; expected a whole number of 1 or more")
+    for name, table in tables.items():
+        is_table = name in Recipe.model_fields and name not in ("model_name", "presets")
+        if is_table and not isinstance(table, dict):
+            raise InputError(f"{name} is {str(table)[:60]}; expected a table of settings")
     return tables
 
 
@@ -205,7 +243,7 @@ def recipe_schema(text: str) -> int:
         >>> recipe_schema("schema = 2"), recipe_schema("[schedule]\\ngap = 2")
         (2, 1)
     """
-    return int(tomllib.loads(text).get("schema", 1))
+    return int(parse_toml(text).get("schema", 1))
 
 
 def recipe_changes(old: str, new: str) -> list[str]:
@@ -401,7 +439,7 @@ def _value(text: str, default: Any) -> Any:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

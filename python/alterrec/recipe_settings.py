@@ -54,11 +54,15 @@ class RunSettings(SettingsTable):
     seed: int = Field(
         default=0,
         ge=0,
+        lt=2**64,
         description="seed of the initialisation, the order of samples, negative sampling and dropout",
     )
     device: str = Field(default="cpu", description="torch device, e.g. cpu, cuda, cuda:1 or mps")
     threads: int = Field(
-        default=0, ge=0, description="number of threads of torch and of the native core; 0 = all cores"
+        default=0,
+        ge=0,
+        le=1000,
+        description="number of threads of torch and of the native core; 0 = all cores",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
@@ -136,11 +140,14 @@ class DataSettings(SettingsTable):
 class ModelSettings(SettingsTable):
     """Sizes and starting values, shared by all networks of a system."""
 
-    dim: int = Field(default=64, ge=1, description="width d of item and session vectors")
-    layers: int = Field(default=2, ge=1, description="number of layers of a Transformer or GRU")
-    heads: int = Field(default=2, ge=1, description="number of attention heads")
+    dim: int = Field(default=64, ge=1, le=2**16, description="width d of item and session vectors")
+    layers: int = Field(default=2, ge=1, le=1000, description="number of layers of a Transformer or GRU")
+    heads: int = Field(default=2, ge=1, le=2**16, description="number of attention heads")
     inner: int = Field(
-        default=0, ge=0, description="inner width of the feed-forward layers of a Transformer; 0 = 4 dim"
+        default=0,
+        ge=0,
+        le=2**16,
+        description="inner width of the feed-forward layers of a Transformer; 0 = 4 dim",
     )
     max_len: int = Field(
         default=50, ge=1, description="number of last items of a prefix that an encoder reads"
@@ -259,9 +266,10 @@ class TextSettings(NetworkSettings):
     hidden: int = Field(
         default=256,
         ge=0,
+        le=2**16,
         description="width of the hidden layer of the mlp; 0 = no second layer: the output of the first one",
     )
-    experts: int = Field(default=8, ge=1, description="number of experts of the mixture")
+    experts: int = Field(default=8, ge=1, le=1000, description="number of experts of the mixture")
     standardise: bool = Field(
         default=True, description="scale every column of the text vectors to mean 0 and standard deviation 1"
     )
@@ -339,11 +347,18 @@ class ScheduleSettings(SettingsTable):
         default="alternate",
         description="alternate: two networks in turn (Algorithm 1); together: one network; none: no training",
     )
-    warmup: int = Field(default=2, ge=0, description="m_random: epochs of each network before alternation")
-    gap: int = Field(
-        default=1, ge=1, description="m_gap: epochs of one network before training switches to the other"
+    warmup: int = Field(
+        default=2, ge=0, le=100_000, description="m_random: epochs of each network before alternation"
     )
-    epochs: int = Field(default=12, ge=1, description="m_max: total number of epochs of all networks")
+    gap: int = Field(
+        default=1,
+        ge=1,
+        le=100_000,
+        description="m_gap: epochs of one network before training switches to the other",
+    )
+    epochs: int = Field(
+        default=12, ge=1, le=100_000, description="m_max: total number of epochs of all networks"
+    )
     patience: int = Field(
         default=3,
         ge=1,
@@ -359,7 +374,7 @@ class ScheduleSettings(SettingsTable):
         description="training objective: the next item, or masked items of whole sessions (cloze)",
     )
     pretrain: int = Field(
-        default=0, ge=0, description="epochs of pretraining, in addition to schedule.epochs"
+        default=0, ge=0, le=100_000, description="epochs of pretraining, in addition to schedule.epochs"
     )
     freeze: Names = Field(
         default=(), description="parameters to freeze after pretraining, given by prefixes of their names"

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+# Largest whole number of a setting, unless the field says otherwise. Numbers near 2**63 overflow somewhere in
+# torch or numpy, and none of them describes a run.
+LARGEST = 2**31 - 1
 
 
 class SettingsTable(BaseModel):
-    """Base class of the tables of a recipe: types are strict and unknown keys are refused."""
+    """Base class of the tables of a recipe: types are strict, unknown keys and infinities are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _in_range(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, int) and abs(value) > LARGEST and info.field_name != "seed":
+            raise ValueError(f"use a number of at most {LARGEST}")
+        return value
 
 
 class GruSettings(SettingsTable):
     """Recurrent session encoders (GRU4Rec)."""
 
-    hidden: int = Field(default=0, ge=0, description="width of a GRU's hidden state; 0 = 2 dim")
+    hidden: int = Field(default=0, ge=0, le=2**16, description="width of a GRU's hidden state; 0 = 2 dim")
 
 
 class FrequencySettings(SettingsTable):
@@ -63,7 +74,9 @@ class UnisrecSettings(SettingsTable):
 class GraphSettings(SettingsTable):
     """Graphs of sessions and of all items."""
 
-    steps: int = Field(default=1, ge=1, description="message passing steps in the graph of a session (srgnn)")
+    steps: int = Field(
+        default=1, ge=1, le=1000, description="message passing steps in the graph of a session (srgnn)"
+    )
     predecessors: int = Field(
         default=12,
         ge=1,

@@ -7,10 +7,10 @@ version reads in ``LATEST_SCHEMA``.
 from __future__ import annotations
 
 import functools
-import json
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
+import pydantic_core
 from pydantic import TypeAdapter
 
 from alterrec.errors import InputError
@@ -59,7 +59,7 @@ def from_json(kind: type[T], text: str, where: str) -> T:
     if latest is not None:
         # parse_json names the place of any damage.
         with suppress(ValueError, AttributeError):
-            schema = json.loads(text).get("schema")
+            schema = pydantic_core.from_json(text).get("schema")
     if latest is not None and isinstance(schema, int) and schema > latest:
         raise InputError(
             f"{where} has schema {schema}, and this version of alterrec reads schemas 1 to {latest}; "

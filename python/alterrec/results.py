@@ -7,7 +7,6 @@ alone, as is ``study.json`` (:mod:`alterrec.study_records`). A new number of a r
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from alterrec.data.repeats import SeenItems
 from alterrec.errors import InputError
 from alterrec.files import read_text
 from alterrec.metrics import common_metrics
-from alterrec.recipe import recipe_tables
+from alterrec.recipe import check_recipe, recipe_tables
 from alterrec.record_json import from_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -344,9 +343,9 @@ def read_run(path: Path) -> RunFolder:
     lines = read_text(curves).splitlines() if result.epochs or curves.exists() else []
     recipe_text = read_text(recipe) if recipe.exists() else ""
     try:
-        tomllib.loads(recipe_text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{recipe} is damaged: {error}; copy the folder again or repeat the run") from None
+        check_recipe(recipe_text)
+    except InputError as error:
+        raise InputError(f"{recipe}: {error}; copy the folder again or repeat the run") from None
     return RunFolder(
         path=path,
         result=result,

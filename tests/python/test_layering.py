@@ -29,6 +29,7 @@ LAYERS = {
     "recipe_settings": 2,
     "record_json": 2,
     "sessions": 2,
+    "stored": 2,
     "recipe": 3,
     "data": 4,
     "nn": 4,

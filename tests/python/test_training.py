@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_and_one_of_another_recipe_are_refused(tmp_path: Pa
     with pytest.raises(InputError, match="belongs to other data"):
         Session(tmp_path, schedule__epochs=2).run(resume=True, fingerprint="other")
     session.checkpoint.write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match=r"safetensors is damaged .*; start again without --resume"):
         Session(tmp_path, schedule__epochs=2).run(resume=True)
 
 

@@ -316,7 +316,7 @@ def test_vectors_of_another_width_and_other_files_are_named(tmp_path: Path) -> N
         "wide.pth": f"needs text vectors of 768 columns, but this run has {WIDTH}",
         "other.pth": "unknown layout: adapter.gates_FE is missing",
         "list.pth": "unknown layout",
-        "text.pth": "not a file of tensors written by torch.save",
+        "text.pth": "text.pth is damaged .*; give the folder of a unisrec run, or a .pth",
         "none.pth": "no such file or run folder",
     }.items():
         with pytest.raises(InputError, match=part):

@@ -12,7 +12,9 @@ import typer
 
 # Importing a module of commands adds them to `app`, in the order in which --help lists them.
 from alterrec.cli import training, studies, analyses, listings  # isort: skip  # noqa: F401
-from alterrec.cli.application import app, train_app
+from alterrec.cli.application import DONE, app, exit_code, train_app
+from alterrec.console import open_streams, warn
+from alterrec.errors import WRONG_INPUT
 
 __all__ = ["app", "main", "train_app", "train_main"]
 
@@ -24,6 +26,7 @@ def train_main() -> None:
 
 def main(application: typer.Typer = app) -> None:
     """Entry point of `alterrec`."""
+    open_streams()
     # torch's idle workers spin by default. On two cores with other work, a hard-negative epoch of Online
     # Retail took 4.1 to 5.4 s that way and 2.4 to 2.6 s with passive waiting.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,4 +34,26 @@ def main(application: typer.Typer = app) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    application()
+    for argument in sys.argv[1:]:
+        if not _is_text(argument):
+            warn(
+                f"error: the argument {argument!r} is not text in the locale's encoding "
+                f"({sys.getfilesystemencoding()}); set PYTHONUTF8=1, or use names of ASCII letters"
+            )
+            sys.exit(WRONG_INPUT)
+    # Commands turn their own errors into exit codes; this is for what the parser prints, such as --help.
+    sys.exit(exit_code(lambda: application() or DONE))
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument could be decoded; otherwise it has bytes that no library takes for a path.
+
+    Example:
+        >>> _is_text("data"), _is_text("data" + chr(0xDCC3))
+        (True, False)
+    """
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

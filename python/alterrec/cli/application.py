@@ -8,13 +8,15 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, ParamSpec
 
 import typer
 
 from alterrec import __version__
-from alterrec.console import discard_output, print_line, warn
+from alterrec.console import discard_output, flush, print_line, warn
 from alterrec.errors import WRONG_INPUT, InputError
+from alterrec.files import first_line, is_panic, system_reason
 
 # Exit codes, with WRONG_INPUT (2); INTERRUPTED is Ctrl-C.
 DONE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 130
@@ -55,27 +57,69 @@ def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
 
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        try:
-            code = command(*args, **kwargs)
-            sys.stdout.flush()
-        except InputError as error:
-            warn(f"error: {error}")
+        raise typer.Exit(exit_code(lambda: command(*args, **kwargs)))
+
+    return run
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command and return its exit code; if it fails, standard error has one line.
+
+    Code 1 means a fault of alterrec. What the machine refuses (files, folders, memory) is for the user to
+    mend, so it has the code of wrong input, as :func:`outside_cause` decides.
+    """
+    try:
+        code = command()
+        flush()
+    except InputError as error:
+        warn(f"error: {error}")
+        code = WRONG_INPUT
+    except KeyboardInterrupt:
+        warn("stopped before there was a result")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        discard_output()
+        code = DONE
+    # Rust libraries panic with an exception that Python does not count as an Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        if os.environ.get("ALTERREC_TRACEBACK") == "1":
+            traceback.print_exc()
+        cause = outside_cause(error)
+        if cause:
+            warn(f"error: {cause}")
             code = WRONG_INPUT
-        except KeyboardInterrupt:
-            warn("stopped before there was a result")
-            code = INTERRUPTED
-        except BrokenPipeError:
-            discard_output()
-            code = DONE
-        except Exception as error:
-            if os.environ.get("ALTERREC_TRACEBACK") == "1":
-                traceback.print_exc()
+        else:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             warn(f"internal error, please report it: {reason} (ALTERREC_TRACEBACK=1 shows where)")
             code = INTERNAL_ERROR
-        raise typer.Exit(code)
+        # What is still buffered would fail again at exit.
+        with suppress(InputError):
+            flush()
+    return code
 
-    return run
+
+def outside_cause(error: BaseException) -> str:
+    """Say what the machine refused, if that is why a command failed; empty for a fault of alterrec.
+
+    Example:
+        >>> outside_cause(PermissionError(13, "Permission denied", "/sys/run"))
+        '/sys/run: no permission; choose a folder that you can write to'
+        >>> outside_cause(KeyError("id"))
+        ''
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{system_reason(error)}"
+    out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    # torch raises its own error for the memory of a device, and a RuntimeError for that of the machine.
+    if out_of_memory or "can't allocate memory" in str(error):
+        return (
+            f"there is not enough memory ({first_line(error)}); set run.memory_budget, lower model.dim or "
+            "optim.batch_size, or use a larger machine"
+        )
+    return ""
 
 
 def command_line() -> str:

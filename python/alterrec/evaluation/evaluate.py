@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
+from alterrec.errors import InputError
 from alterrec.metrics import DEFAULT_METRICS, metrics
 from alterrec.models.base import (
     RepeatScale,
@@ -34,6 +35,10 @@ from alterrec.sessions import PrefixBatches, SessionStore
 SCORE_BYTES = 2**30
 
 Counts = tuple[np.ndarray, np.ndarray]
+
+
+class NotFiniteError(InputError):
+    """Scores of a model are NaN, although its weights are finite: they are too large to compute with."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +300,17 @@ def score_chunks(
                 on_device(values, protocol.device) for values in (prefix.items, arrays.targets)
             )
             yield ScoredChunk(parts, batch, seen_NL, targets_N)
+
+
+def check_scores(model: Scorer, store: SessionStore, protocol: Protocol) -> None:
+    """Raise NotFiniteError if a score of a target of ``store`` is NaN.
+
+    It takes as long as an evaluation, so it is called to explain an error of one.
+    """
+    for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
+        for part, scores_NV in chunk.parts.items():
+            if scores_NV.isnan().any():
+                raise NotFiniteError(f"scores of the part {part} are not numbers")
 
 
 def chunk_rows(num_items: int, matrices: int, budget_bytes: int) -> int:

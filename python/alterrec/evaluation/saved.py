@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alterrec.errors import InputError
 from alterrec.metrics import metrics
+from alterrec.stored import Kind, read_table
 
 Mask = NDArray[np.bool_]
 
@@ -25,7 +26,20 @@ POPULARITY = (0, 5, 30, 100)
 LENGTHS = (1, 2, 5, 10)
 COLD = "cold"
 
-_COLUMNS = {"split", "session_id", "position", "target_id", "train_count", "greater_score", "tied_score"}
+_COLUMNS: dict[str, Kind] = {
+    "split": "text",
+    "session_id": "text",
+    "position": "count",
+    "target_id": "text",
+    "train_count": "count",
+    "greater_score": "count",
+    "tied_score": "count",
+}
+# Kinds of further columns, by the start of their names.
+_FURTHER: dict[str, Kind] = {
+    f"{rule}{kind}_": "count" for rule in ("", "kept_", "excluded_") for kind in ("greater", "tied")
+}
+_FURTHER["repeated"] = "flag"
 
 
 @dataclass(frozen=True)
@@ -123,17 +137,21 @@ def read_ranks(run: Path, split: str = "test") -> SavedRanks:
     Raises:
         InputError: the file is missing or damaged.
     """
-    path = run / "ranks.parquet"
-    frame = _read(path)
-    missing = sorted(_COLUMNS - set(frame.columns))
-    if missing:
-        raise InputError(f"{path} has no column {missing[0]}; repeat the run")
+    frame = read_table(run / "ranks.parquet", _COLUMNS, _FURTHER)
     return SavedRanks(frame.filter(pl.col("split") == split).drop("split"))
 
 
 def read_items(run: Path) -> pl.DataFrame:
-    """Read a run's catalogue: item_id, text, train_count, trained."""
-    return _read(run / "vocabulary.parquet")
+    """Read a run's catalogue: item_id, text, train_count, trained.
+
+    Raises:
+        InputError: the file is missing or damaged, or an item is in it twice.
+    """
+    path = run / "vocabulary.parquet"
+    items = read_table(path, {"item_id": "text", "text": "text", "train_count": "count", "trained": "flag"})
+    if items.is_empty() or items["item_id"].n_unique() < len(items):
+        raise InputError(f"{path} is damaged: it has no items, or one twice; copy it again or repeat the run")
+    return items
 
 
 def read_top(run: Path) -> NDArray[np.int64] | None:
@@ -144,8 +162,11 @@ def read_top(run: Path) -> NDArray[np.int64] | None:
     path = run / "top.parquet"
     if not path.exists():
         return None
-    rows = _read(path)["items"].to_list()
-    return np.array(rows, np.int64).reshape(len(rows), -1)
+    rows = read_table(path, {"items": "counts"})["items"]
+    if rows.list.len().n_unique() > 1:
+        raise InputError(f"{path} is damaged: its lists differ in length; copy it again or repeat the run")
+    length = int(rows.list.len()[0]) if len(rows) else 0
+    return np.array(rows.to_list(), np.int64).reshape(len(rows), length)
 
 
 def list_statistics(
@@ -231,14 +252,3 @@ def _ranges(values: NDArray[Any], edges: Sequence[int]) -> dict[str, Mask]:
         for low, high in ends
     }
     return named | {f">{edges[-1]}": values > edges[-1]}
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(
-            f"no {path.name} in {str(path.parent)!r}; give the folder of a finished run"
-        ) from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} is damaged: {error}; delete the run folder and repeat the run") from None

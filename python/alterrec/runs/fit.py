@@ -19,10 +19,10 @@ from alterrec.data.readers import DataSource
 from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.errors import InputError
 from alterrec.evaluation.choices import choose_scales, choose_system, choose_weights
-from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
+from alterrec.evaluation.evaluate import Protocol, check_scores, evaluate, top_items
 from alterrec.evaluation.gates import choose_gate
 from alterrec.evaluation.scales import fit_scales
-from alterrec.files import file_name, write_json, write_text
+from alterrec.files import file_name, make_folder, write_json, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import NeighbourLists, Trend
@@ -35,6 +35,7 @@ from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import records, saved_model
 from alterrec.runs.build import build, load_pretrained
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
+from alterrec.runs.rebuild import check_device
 from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
 from alterrec.training.candidates import WindowRanks
@@ -266,23 +267,24 @@ def evaluate_run(
 
 def _set_up(recipe: Recipe) -> None:
     """Check the device and set the number of threads."""
-    try:
-        torch.empty(0, device=recipe.run.device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"run.device is {recipe.run.device!r}, which cannot be used ({first}); use cpu, or a device of "
-            "this machine"
-        ) from None
+    check_device(recipe.run.device)
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
         set_threads(recipe.run.threads)
 
 
 def _validate(model: Recommender, valid: SessionStore, protocol: Protocol) -> dict[str, dict[str, float]]:
-    """Return validation metrics of every view; scales of the repeat component are fitted first."""
-    model.scales = fit_scales(model, valid, protocol)
-    return evaluate(model, valid, protocol).all_metrics()
+    """Return validation metrics of every view; scales of the repeat component are fitted first.
+
+    Raises:
+        NotFiniteError: scores are NaN.
+    """
+    try:
+        model.scales = fit_scales(model, valid, protocol)
+        return evaluate(model, valid, protocol).all_metrics()
+    except ValueError:
+        check_scores(model, valid, protocol)
+        raise
 
 
 # Systems of which the better one, by validation, becomes the part `neighbours` of a sum.
@@ -380,13 +382,12 @@ def _check_out(out: str | Path | None, resume: bool) -> None:
 
 def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Path:
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        return Path(out)
+        return make_folder(out)
     name = f"{recipe.model_name}-{file_name(dataset.name)}-seed{recipe.run.seed}"
     for attempt in range(1, 10_000):
         path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
         try:
-            path.mkdir(parents=True)
+            make_folder(path, exist_ok=False)
         except FileExistsError:
             continue
         return path

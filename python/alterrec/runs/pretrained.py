@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from alterrec.errors import InputError
+from alterrec.files import reading
 from alterrec.models.base import Recommender
 from alterrec.recipe import Recipe, load_recipe
+from alterrec.stored import read_tensors
 
 GATES, PLACES, INNER = "adapter.gates_FE", "session.entrance.positions_LD", "session.blocks.0.ffn.up.weight"
 # Parts of a Transformer layer: public name -> our name.
@@ -124,10 +125,7 @@ def _stacked(state: Mapping[str, Tensor], part: str) -> list[Tensor]:
 
 def _read_run(path: Path) -> PretrainedWeights:
     recipe = load_recipe(path / "recipe.toml")
-    try:
-        state = load_file(path / "model.safetensors")
-    except Exception as error:
-        raise InputError(f"{path} is not a finished run ({error}); give {LAYOUTS}") from None
+    state, _ = read_tensors(path / "model.safetensors", f"give {LAYOUTS}")
     of_network = {name.removeprefix("model/networks.model."): value for name, value in state.items()}
     return PretrainedWeights(_by_common_name(of_network), recipe.model.heads, recipe)
 
@@ -141,16 +139,10 @@ class _StandIn:
 
 def _load(path: Path) -> Mapping[str, Any]:
     """Read a file of ``torch.save``; objects that are neither tensors nor containers become stand-ins."""
-    try:
+    with reading(path, f"give {LAYOUTS}"):
         others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         with torch.serialization.safe_globals([(_StandIn, name) for name in others]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    # Files of other kinds raise many kinds of errors.
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"{path} is not a file of tensors written by torch.save ({reason}); give {LAYOUTS}"
-        ) from None
     return content if isinstance(content, Mapping) else {}
 
 

@@ -12,33 +12,24 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from alterrec.data.dataset import Dataset, Vocabulary
 from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Counts, Protocol, Ranks, recommend_items
-from alterrec.files import atomic_write, write_text
-from alterrec.graphs import Adjacency
-from alterrec.models.base import Recommender, RepeatScale, Scorer
+from alterrec.evaluation.saved import read_items
+from alterrec.files import atomic_write, reading, write_text
+from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import lookup
-from alterrec.models.gate import Gate
-from alterrec.models.neighbours import NeighbourLists, Trend, Untrained
-from alterrec.models.parts import ModelInputs
+from alterrec.models.neighbours import Untrained
 from alterrec.recipe import Recipe, load_recipe
 from alterrec.record_json import to_json
 from alterrec.results import Epoch
+from alterrec.runs.rebuild import GATE_TENSORS, StoredModel, check_device
+from alterrec.stored import read_table, read_tensors
 
 USERS = "users.parquet"
-# The fields of a gate but its parts, which are metadata.
-GATE_TENSORS = Gate._fields[1:]
-# The parts of a sum that are not trained. Item-kNN and co-visitation are both stored as lists of neighbours.
-UNTRAINED_PARTS: Mapping[str, type[NeighbourLists | Trend]] = {
-    "neighbours": NeighbourLists,
-    "trend": Trend,
-}
 
 
 class Recommendation(NamedTuple):
@@ -245,71 +236,29 @@ def load(run: str | Path) -> SavedModel:
     if not (run / "recipe.toml").exists():
         raise InputError(f"{run} has no recipe.toml; give the folder of a finished run")
     recipe = load_recipe(run / "recipe.toml")
-    try:
-        vocabulary = pl.read_parquet(run / "vocabulary.parquet")
-        names = tuple(pl.read_parquet(run / USERS)["user_id"]) if (run / USERS).exists() else None
-        with safe_open(run / "model.safetensors", framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise InputError(
-            f"{run} is not a finished run ({error}); train again, or finish it with --resume"
-        ) from None
-    trained = vocabulary["trained"].to_numpy()
-    model = _rebuild(recipe, trained, tensors)
-    model.weights.clear()
-    model.weights.update(json.loads(metadata["weights"]))
-    if isinstance(model, Recommender) and "gate" in metadata:
-        fields = _under("gate/", tensors)
-        model.gate = Gate(tuple(json.loads(metadata["gate"])), *(fields[name] for name in GATE_TENSORS))
-    scales = json.loads(metadata.get("scales", "{}"))
-    model.scales = {view: RepeatScale(*scale) for view, scale in scales.items()}
-    repeats = _under("repeats/", tensors)
-    return SavedModel(
-        path=run,
-        recipe=recipe,
-        vocabulary=Vocabulary(tuple(vocabulary["item_id"])),
-        texts=vocabulary["text"].to_list(),
-        trained=trained,
-        seen=_seen_of(metadata),
-        repeats=RepeatModel(repeats["rates"].numpy(), repeats["weights"].numpy()) if repeats else None,
-        model=model,
-        users=None if names is None else Vocabulary(names),
-    )
-
-
-def _seen_of(metadata: Mapping[str, str]) -> SeenItems:
-    """Return the rule for seen items; earlier versions wrote whether they are excluded."""
-    if "seen" in metadata:
-        rule: SeenItems = json.loads(metadata["seen"])
-        return rule
-    return "excluded" if json.loads(metadata["exclude_seen"]) else "kept"
-
-
-def _rebuild(recipe: Recipe, trained: NDArray[np.bool_], tensors: Mapping[str, Tensor]) -> Scorer:
-    entry = lookup(recipe.model_name)
-    if not entry.trains:
-        return entry.restore(_under("untrained/", tensors))
-    state = _under("model/", tensors)
-    vectors, categories, offsets, ids = (
-        next((value for name, value in state.items() if name.endswith(buffer)), None)
-        for buffer in ("vectors_VF", "categories_VCK", "edge_offsets", "edge_ids")
-    )
-    graph = None if offsets is None or ids is None else Adjacency(offsets.numpy(), ids.numpy())
-    with torch.random.fork_rng(devices=[]):
-        items = ModelInputs(
-            len(trained), vectors, torch.from_numpy(trained.copy()), categories_VCK=categories, graph=graph
+    if not (run / "model.safetensors").exists():
+        raise InputError(f"{run} is not a finished run; train again, or finish it with --resume")
+    check_device(recipe.run.device)
+    vocabulary = read_items(run)
+    names = tuple(read_table(run / USERS, {"user_id": "text"})["user_id"]) if (run / USERS).exists() else None
+    stored = StoredModel(run / "model.safetensors", *read_tensors(run / "model.safetensors"))
+    # What fails from here on fails because the files do not belong together.
+    with reading(run):
+        trained = vocabulary["trained"].to_numpy()
+        loaded = SavedModel(
+            path=run,
+            recipe=recipe,
+            vocabulary=Vocabulary(tuple(vocabulary["item_id"])),
+            texts=vocabulary["text"].to_list(),
+            trained=trained,
+            seen=stored.seen(),
+            repeats=stored.repeats(),
+            model=stored.model(recipe, trained),
+            users=None if names is None else Vocabulary(names),
         )
-        model = entry.build(recipe, items)
-    model.load_state_dict(state)
-    for part, kind in UNTRAINED_PARTS.items():
-        if own := _under(f"{part}/", tensors):
-            model.untrained[part] = kind.from_tensors(own)
-    return model.to(recipe.run.device).eval()
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        # Scores of one item show what no check of shapes does, such as ids outside of a table.
+        loaded.recommend_numbers([np.zeros(1, np.int64)], 1, exclude_seen=False)
+    return loaded
 
 
 def write_vocabulary(run: Path, data: Dataset) -> None:

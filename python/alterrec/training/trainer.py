@@ -20,7 +20,8 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import SeenItems, changed_rule
 from alterrec.data.times import used_shares
 from alterrec.errors import InputError
-from alterrec.files import atomic_write
+from alterrec.evaluation.evaluate import NotFiniteError
+from alterrec.files import atomic_write, reading
 from alterrec.models.base import Recommender
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
@@ -30,15 +31,28 @@ from alterrec.recipe_settings import NetworkSettings
 from alterrec.record_json import from_json, to_json
 from alterrec.results import Epoch, PartLoss, Views
 from alterrec.sessions import Batch, PrefixBatches, SessionStore, derive_seed
+from alterrec.stored import read_tensors
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
 
 # Purposes of derived seeds: each use of randomness has its own.
 INITIALISATION, ORDER, DRAWS, DROPOUT, AGES = range(5)
 
+# What a checkpoint holds besides tensors and curves.
+_PROGRESS: Mapping[str, Any] = {
+    "recipe": str,
+    "data": str,
+    "epoch": int,
+    "best_epoch": int,
+    "best_value": int | float,
+    "warnings": list,
+    "seconds": int | float,
+}
+START_AGAIN = "start again without --resume"
+
 
 class DivergenceError(InputError):
-    """The training loss is not finite: this setting does not work, but another one may."""
+    """The loss or the weights are not finite: this setting does not work, but another one may."""
 
 
 def torch_seed(seed: int, *words: int) -> int:
@@ -82,8 +96,7 @@ class TrainingState:
         for network, states in self.optimisers.items():
             for index, state in states.items():
                 tensors |= {f"optimiser/{network}/{index}/{key}": value for key, value in state.items()}
-        names = ("recipe", "data", "epoch", "best_epoch", "best_value", "warnings", "seconds")
-        metadata = {name: getattr(self, name) for name in names} | {"curves": to_json(self.curves)}
+        metadata = {name: getattr(self, name) for name in _PROGRESS} | {"curves": to_json(self.curves)}
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with atomic_write(path) as temporary:
             save_file(contiguous, temporary, metadata={"progress": json.dumps(metadata)})
@@ -102,8 +115,7 @@ class TrainingState:
                 difference) or to other data.
         """
         metadata = _checkpoint_metadata(path, recipe, data)
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, _ = read_tensors(path, START_AGAIN)
         curves = json.dumps(metadata.pop("curves"))
         epochs = from_json(tuple[Epoch, ...], curves, str(path))
         state = cls(**metadata | {"recipe": recipe, "curves": list(epochs)})
@@ -143,12 +155,17 @@ def check_checkpoint(path: Path, recipe: Recipe, dataset: Dataset) -> None:
 
 def _checkpoint_metadata(path: Path, recipe: str, data: str) -> dict[str, Any]:
     """Return everything but the tensors; InputError if the file is damaged or belongs to another run."""
-    try:
+    if not path.exists():
+        raise InputError(f"there is no checkpoint {path}; {START_AGAIN}")
+    with reading(path, START_AGAIN):
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = json.loads(file.metadata()["progress"])
-    except Exception as error:
-        raise InputError(f"{path} is not a checkpoint ({error}); start again without --resume") from None
-    changed = recipe_changes(metadata["recipe"], recipe)
+        if metadata.keys() != {*_PROGRESS, "curves"}:
+            raise ValueError("its progress has other fields")
+        for name, kind in _PROGRESS.items():
+            if not isinstance(metadata[name], kind):
+                raise ValueError(f"its {name} is of another type")
+        changed = recipe_changes(metadata["recipe"], recipe)
     if changed:
         raise InputError(f"{path} belongs to another recipe ({changed[0]}); use the same options to resume")
     if metadata["data"] != data:
@@ -218,7 +235,7 @@ class Trainer:
         Raises:
             InputError: the catalogue is too small for the rank window, or the checkpoint belongs to another
                 run.
-            DivergenceError: the loss is not finite.
+            DivergenceError: the loss, the weights or the scores are not finite.
         """
         model, recipe = self.model, self.recipe
         state = TrainingState(dump_recipe(recipe), self.fingerprint)
@@ -229,9 +246,11 @@ class Trainer:
                 model.network(name).session.compile(dynamic=True)
         if resume and self.checkpoint.exists():
             state = TrainingState.load(self.checkpoint, state.recipe, self.fingerprint)
-            set_parameters(model, state.parameters)
-            for name, moments in state.optimisers.items():
-                optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": moments})
+            # What fails here fails because the tensors are not those of this model.
+            with reading(self.checkpoint, START_AGAIN):
+                set_parameters(model, state.parameters)
+                for name, moments in state.optimisers.items():
+                    optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": moments})
             self.listen(Event("notice", f"resumed after epoch {state.epoch}"))
         by_epoch = [phase for phase in self.plan for _ in range(phase.epochs)]
         stopped = "finished"
@@ -282,10 +301,17 @@ class Trainer:
                 f"training diverged: the loss is {loss} in epoch {epoch}; "
                 f"lower optim.lr (now {recipe.optim.lr})"
             )
+        if not all(torch.isfinite(value).all() for value in self.model.parameters()):
+            raise DivergenceError(self._diverged("the weights are not finite", epoch))
         trained = time.perf_counter()
         self.model.eval()
-        valid = self.validate()
-        parts = self.inspect()
+        try:
+            valid = self.validate()
+            parts = self.inspect()
+            if not all(math.isfinite(part.loss) for part in parts.values()):
+                raise NotFiniteError("losses of parts are not finite")
+        except NotFiniteError:
+            raise DivergenceError(self._diverged("the scores are not finite", epoch)) from None
         ended = time.perf_counter()
         state.epoch = epoch
         state.seconds += ended - began
@@ -321,6 +347,9 @@ class Trainer:
                 seconds_left=state.seconds / epoch * (epochs - epoch),
             )
         )
+
+    def _diverged(self, what: str, epoch: int) -> str:
+        return f"training diverged: {what} after epoch {epoch}; lower optim.lr (now {self.recipe.optim.lr})"
 
     def _train_epoch(
         self, phase: Phase, optimiser: torch.optim.Optimizer, buffer: ScoreBuffer, epoch: int, epochs: int
