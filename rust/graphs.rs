@@ -98,10 +98,11 @@ impl Adjacency {
 ///
 /// Its edges, in both directions and with parallel edges kept: each item and its `predecessors` most frequent
 /// direct predecessors (ties: the one seen first), each pair of consecutive items, and the user and the item
-/// of each interaction; and one edge from each node to itself. The graph is its own transpose.
+/// of each interaction; and one edge from each node to itself. The graph is its own transpose. The user -1 is
+/// unknown and has no node.
 ///
 /// # Errors
-/// `Value` for a negative user, or more than 2^32 - 1 items and users.
+/// `Value` for a user below -1, or more than 2^32 - 1 items and users.
 pub fn transition_graph(store: &SessionStore, predecessors: usize) -> Result<Adjacency> {
     let num_items = store.num_items();
     let users = store.columns().users.as_deref();
@@ -122,9 +123,8 @@ pub fn transition_graph(store: &SessionStore, predecessors: usize) -> Result<Adj
             for pair in items.windows(2) {
                 both(pair[0] as usize, pair[1] as usize);
             }
-            if let Some(users) = users {
-                let user = num_items + users[session] as usize;
-                items.iter().for_each(|&item| both(user, item as usize));
+            if let Some(user) = users.and_then(|users| usize::try_from(users[session]).ok()) {
+                items.iter().for_each(|&item| both(num_items + user, item as usize));
             }
         }
     };
@@ -148,14 +148,15 @@ pub fn transition_graph(store: &SessionStore, predecessors: usize) -> Result<Adj
 /// The highest user plus one.
 fn count_users(users: &[i64], num_items: usize) -> Result<usize> {
     let most = i64::from(u32::MAX) - num_items as i64;
-    if let Some(session) = users.iter().position(|user| !(0..most).contains(user)) {
+    if let Some(session) = users.iter().position(|user| !(-1..most).contains(user)) {
         let found = users[session];
         return Err(Error::Value(format!(
-            "user {found} of session {session}; expected 0 to {} (numbers from 0, without gaps)",
+            "user {found} of session {session}; expected 0 to {} (numbers from 0, without gaps), or -1 for an \
+             unknown user",
             most - 1
         )));
     }
-    Ok(users.iter().max().map_or(0, |&highest| highest as usize + 1))
+    Ok(users.iter().max().map_or(0, |&highest| (highest + 1) as usize))
 }
 
 /// Pairs (item, direct predecessor): for each item the `most` most frequent ones, ties by first occurrence.

@@ -143,11 +143,13 @@ fn an_item_outside_the_catalogue_is_an_error() {
 
 #[test]
 fn users_are_numbers_from_0() {
-    for user in [-1, 1 << 40] {
+    for user in [-2, 1 << 40] {
         let store = SessionStore::from_arrays(&[0], &[2], None, Some(&[user]), None).unwrap();
         let most = u32::MAX - 4;
-        let message =
-            format!("user {user} of session 0; expected 0 to {most} (numbers from 0, without gaps)");
+        let message = format!(
+            "user {user} of session 0; expected 0 to {most} (numbers from 0, without gaps), or -1 for an \
+             unknown user"
+        );
         assert_eq!(transition_graph(&store, 1), Err(Error::Value(message)));
     }
 }

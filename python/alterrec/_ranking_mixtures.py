@@ -5,7 +5,7 @@ Shapes: Q rows of scores (queries), V items, E excluded ids per row, N mixtures 
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,16 +14,22 @@ from alterrec import _core
 from alterrec._ranking_arguments import (
     ArrayT,
     Ids,
+    as_array,
     as_float32,
-    as_integers,
     checks,
     default_threads,
     excluded_ids,
     is_tensor,
     like,
+    loss_weights,
     matrix_shape,
+    number,
     on_device,
     overwritable,
+    overwritten_in_torch,
+    run_in_torch,
+    tensor_or_float32,
+    tensor_or_integers,
     thread_count,
 )
 
@@ -65,17 +71,14 @@ def softmax_(
     num_rows, num_items = matrix_shape("scores", scores)
     count = default_threads() if threads is None else thread_count(threads)
     marks = None if candidates is None else _bits(candidates, num_rows, num_items)
-    if _in_torch(scores):
+    if overwritten_in_torch(scores):
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
-        return cast(ArrayT, _torch_twins().softmax_(scores, left_out, marks, checks.get()))
+        return cast(
+            ArrayT, run_in_torch("softmax_", cast(Any, scores).detach(), left_out, marks, checks.get())
+        )
     matrix = overwritable("scores", scores)
     log_sums = _core.softmax(matrix, excluded_ids(exclude, num_rows, False), _host_bits(marks), count)
     return like(scores, log_sums)
-
-
-def _in_torch(scores: Any) -> bool:
-    """Whether scores that are overwritten are no matter for the core: on a device, or not float32."""
-    return is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32)
 
 
 def _host_bits(marks: Any) -> Any:
@@ -85,7 +88,7 @@ def _host_bits(marks: Any) -> Any:
 
 
 def _bits(candidates: Any, num_rows: int, num_items: int) -> Any:
-    bits = candidates if is_tensor(candidates) else np.asarray(candidates)
+    bits = tensor_or_integers("candidates", candidates, True)
     if str(bits.dtype).removeprefix("torch.") != "uint8":
         raise ValueError(
             f"candidates has dtype {bits.dtype}; expected uint8, bits as rank_window_bits returns them"
@@ -120,19 +123,18 @@ def mark_(bits: ArrayT, rows: Ids, items: Ids) -> None:
         array([[32],
                [ 1]], dtype=uint8)
     """
-    if len(bits.shape) != 2:
-        raise ValueError(
-            f"bits has shape {tuple(bits.shape)}; expected (Q, ceil(V / 8)), one row of bits each"
-        )
+    shape = tuple(bits.shape) if is_tensor(bits) else as_array("bits", bits).shape
+    if len(shape) != 2:
+        raise ValueError(f"bits has shape {shape}; expected (Q, ceil(V / 8)), one row of bits each")
     device = on_device(bits)
-    places: Any = rows if device and is_tensor(rows) else as_integers("rows", rows)
-    ids: Any = items if device and is_tensor(items) else as_integers("items", items)
+    places = tensor_or_integers("rows", rows, device)
+    ids = tensor_or_integers("items", items, device)
     if tuple(places.shape) != tuple(ids.shape):
         raise ValueError(
             f"rows has shape {tuple(places.shape)} and items {tuple(ids.shape)}; give one row for each item"
         )
     if device:
-        _torch_twins().mark_(bits, places, ids, checks.get())
+        run_in_torch("mark_", bits, places, ids, checks.get())
         return
     matrix = overwritable("bits", bits, np.uint8)
     places, ids = (np.require(each, np.int64, ["C", "A"]).ravel() for each in (places, ids))
@@ -203,10 +205,11 @@ def mixture_cross_entropy_(
     num_rows, num_items = matrix_shape("scores", scores)
     count = default_threads() if threads is None else thread_count(threads)
     marks = None if candidates is None else _bits(candidates, num_rows, num_items)
-    in_torch = _in_torch(scores)
+    in_torch = overwritten_in_torch(scores)
+    factor = number("factor", factor)
     numbers, logs = _mixed("log_weights", rows, log_weights, in_torch)
-    ids: Any = positives if in_torch and is_tensor(positives) else as_integers("positives", positives)
-    factors: Any = weights if in_torch and is_tensor(weights) else as_float32(weights)
+    ids = tensor_or_integers("positives", positives, in_torch)
+    factors = loss_weights(weights, in_torch)
     expected = len(numbers), int(np.prod(factors.shape))
     if tuple(ids.shape) != expected or len(factors.shape) != 1:
         raise ValueError(
@@ -215,8 +218,8 @@ def mixture_cross_entropy_(
         )
     if in_torch:
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, True)
-        twin = _torch_twins().mixture_cross_entropy_
-        found = twin(scores, numbers, logs, ids, factors, left_out, marks, factor, checks.get())
+        run = partial(run_in_torch, "mixture_cross_entropy_", cast(Any, scores).detach())
+        found = run(numbers, logs, ids, factors, left_out, marks, factor, checks.get())
         return cast("tuple[ArrayT, ArrayT, ArrayT]", found)
     losses, shares, row_shares = _core.mixture_cross_entropy(
         overwritable("scores", scores),
@@ -234,10 +237,10 @@ def mixture_cross_entropy_(
 
 def _mixed(name: str, rows: Any, weights: Any, keep_tensors: bool) -> tuple[Any, Any]:
     """Return the rows that are mixed, integers (N, J), and their weights in the same shape."""
-    numbers: Any = rows if keep_tensors and is_tensor(rows) else as_integers("rows", rows)
+    numbers = tensor_or_integers("rows", rows, keep_tensors)
     if numbers.ndim != 2:
         raise ValueError(f"rows has shape {tuple(numbers.shape)}; expected (N, J), numbers for each mixture")
-    factors = weights if keep_tensors and is_tensor(weights) else as_float32(weights)
+    factors = tensor_or_float32(name, weights, keep_tensors)
     if tuple(factors.shape) != tuple(numbers.shape):
         raise ValueError(
             f"{name} has shape {tuple(factors.shape)} and rows {tuple(numbers.shape)}; give one weight for "
@@ -291,19 +294,14 @@ def mixture_scores(
     numbers, factors = _mixed("weights", rows, weights, device)
     count = default_threads() if threads is None else thread_count(threads)
     shape = (len(numbers), num_items)
-    if out is not None and tuple(out.shape) != shape:
-        raise ValueError(f"out has shape {tuple(out.shape)}; expected {shape}, one row for each mixture")
+    if out is not None and tuple(getattr(out, "shape", ())) != shape:
+        found = tuple(getattr(out, "shape", ()))
+        raise ValueError(f"out has shape {found}; expected {shape}, one row for each mixture")
     if device:
-        return cast(ArrayT, _torch_twins().mixture_scores(probabilities, numbers, factors, out))
-    matrix = as_float32(probabilities)
+        return cast(ArrayT, run_in_torch("mixture_scores", probabilities, numbers, factors, out))
+    matrix = as_float32("probabilities", probabilities)
     scores = np.empty(shape, np.float32) if out is None else overwritable("out", out)
     if np.may_share_memory(scores, matrix):
         raise ValueError("out shares memory with probabilities; pass an array of its own")
     _core.mixture_scores(matrix, np.require(numbers, np.int64, ["C", "A"]), factors, count, scores)
     return like(probabilities, scores) if out is None else out
-
-
-def _torch_twins() -> Any:
-    from alterrec import _ranking_torch
-
-    return _ranking_torch

@@ -14,13 +14,16 @@ from alterrec import _core
 from alterrec._ranking_arguments import (
     ArrayT,
     Ids,
+    as_array,
     as_float32,
     default_threads,
     excluded_ids,
+    is_tensor,
     like,
     matrix_shape,
     numbers_of,
     on_device,
+    run_in_torch,
     target_ids,
     temperature_values,
     view_shape,
@@ -103,9 +106,9 @@ def seen_target_counts(
     odds = None if log_odds is None else _odds_of_views(log_odds, own, device, len(views) + 1)
     scales = temperature_values(temperatures, len(views) + 1)
     if device:
-        rules = in_torch("seen_target_counts", views, factors.tolist(), ids, own, odds, scales.tolist())
+        rules = run_in_torch("seen_target_counts", views, factors.tolist(), ids, own, odds, scales.tolist())
         return SeenCounts(*rules)
-    matrices = [as_float32(view) for view in views]
+    matrices = [as_float32(f"views[{place}]", view) for place, view in enumerate(views)]
     greater, tied = _core.seen_target_counts(matrices, factors, ids, own, odds, scales, default_threads())
     rows = [slice(start, start + len(scales)) for start in range(0, len(greater), len(scales))]
     pairs = [(like(views[0], greater[rule]), like(views[0], tied[rule])) for rule in rows]
@@ -114,7 +117,7 @@ def seen_target_counts(
 
 def _odds_of_views(log_odds: Any, own: Any, device: bool, views: int) -> list[Any]:
     """Return one matrix (B, E) for all views, or one for each view and for the weighted sum."""
-    given = log_odds if hasattr(log_odds, "ndim") else np.asarray(log_odds)
+    given = log_odds if is_tensor(log_odds) else as_array("log_odds", log_odds)
     if given.ndim == 3 and len(given) != views:
         raise ValueError(
             f"log_odds has shape {tuple(given.shape)}; expected {views} matrices, one for each view and one "
@@ -148,8 +151,8 @@ def repeat_scores(scores: ArrayT, seen: Ids, log_odds: Any, temperature: float =
     odds = numbers_of("log_odds", log_odds, own, on_device(scores))
     scale = float(temperature_values([temperature], 1)[0])
     if on_device(scores):
-        return in_torch("repeat_scores", scores, own, odds, scale)
-    values = _core.repeat_scores(as_float32(scores), own, odds, scale, default_threads())
+        return run_in_torch("repeat_scores", scores, own, odds, scale)
+    values = _core.repeat_scores(as_float32("scores", scores), own, odds, scale, default_threads())
     return like(scores, values.reshape(own.shape))
 
 
@@ -175,14 +178,8 @@ def log_normaliser(scores: ArrayT, seen: Ids, temperatures: Sequence[float]) -> 
     """
     num_rows, _ = matrix_shape("scores", scores)
     own = excluded_ids(seen, num_rows, on_device(scores), "seen")
-    scales = temperature_values(temperatures, len(temperatures))
+    scales = temperature_values(temperatures, as_array("temperatures", temperatures).size)
     if on_device(scores):
-        return in_torch("log_normaliser", scores, own, scales.tolist())
-    values = _core.log_normaliser(as_float32(scores), own, scales, default_threads())
+        return run_in_torch("log_normaliser", scores, own, scales.tolist())
+    values = _core.log_normaliser(as_float32("scores", scores), own, scales, default_threads())
     return like(scores, np.ascontiguousarray(values.reshape(num_rows, len(scales)).T))
-
-
-def in_torch(function: str, *arguments: Any) -> Any:
-    from alterrec import _ranking_torch
-
-    return getattr(_ranking_torch, function)(*arguments)

@@ -165,14 +165,25 @@ def cross_entropy_(
     exclude: Any,
     each: float,
     factor: float,
+    check: bool,
 ) -> Tensor:
     device = scores.device
-    positives_BP = torch.as_tensor(positives, device=device)
+    positives_BP = torch.as_tensor(positives, device=device).long()
+    if candidates is not None:
+        candidates = torch.as_tensor(candidates, device=device)
+        candidates = candidates if candidates.dtype == torch.uint8 else candidates.long()
+    if exclude is not None:
+        exclude = torch.as_tensor(exclude, device=device).long()
+    if check:
+        _check_positives(positives_BP, scores.shape[1])
+        for name, ids in (("candidates", candidates), ("exclude", exclude)):
+            if ids is not None and ids.dtype != torch.uint8:
+                _excluded(scores, ids, name)
     weights_P = torch.as_tensor(weights, device=device).to(scores.dtype)
     own_BP = scores.gather(1, positives_BP)
     left_out_BV = None
     if exclude is not None:
-        left_out_BV = _mask(scores, torch.as_tensor(exclude, device=device))
+        left_out_BV = _mask(scores, exclude)
     if candidates is not None and candidates.dtype != torch.uint8:
         ids_BC = candidates.clamp(min=0)
         out_BV = torch.zeros_like(scores, dtype=torch.bool) if left_out_BV is None else left_out_BV
@@ -480,6 +491,8 @@ def _mask(scores_BV: Tensor, ids_BE: Tensor) -> Tensor:
 def _float32(name: str, scores: Tensor) -> Tensor:
     scores_BV = scores.detach().to(torch.float32).contiguous()
     _refuse_nan(name, scores_BV)
+    if scores.dtype == torch.float64 and (scores_BV.isinf() & scores.isfinite()).any():
+        raise ValueError(f"{name} has finite values beyond float32; scale them, or use infinities")
     return scores_BV
 
 

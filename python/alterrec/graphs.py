@@ -91,7 +91,8 @@ def session_graphs(items: ArrayLike, lengths: ArrayLike, num_items: int) -> Sess
 def transition_graph(store: SessionStore, predecessors: int = 12) -> Adjacency:
     """Build one graph of the transitions of all sessions, over items 0..V-1 and users V..V+U-1.
 
-    U is the highest user + 1, or 0 if the store has no users. There is an edge in both directions between
+    U is the highest user + 1, or 0 if the store has no users. The user -1 is unknown and has no node.
+    There is an edge in both directions between
 
     - each item and its ``predecessors`` most frequent direct predecessors (ties: the one seen first);
     - each two consecutive items, once per occurrence;
@@ -101,7 +102,7 @@ def transition_graph(store: SessionStore, predecessors: int = 12) -> Adjacency:
     its own transpose, so the gradient of a mean over it is a sum over it.
 
     Args:
-        store: the training sessions; users are numbered from 0.
+        store: the training sessions; users are numbered from 0, and -1 is an unknown user.
         predecessors: number of predecessors per item, 1 or more.
 
     Raises:

@@ -45,6 +45,8 @@ METRICS: dict[str, Metric] = {
     "ndcg": Metric("NDCG", lambda ranks: 1 / np.log2(ranks + 1)),
     "mrr": Metric("MRR", lambda ranks: 1 / ranks),
 }
+MOST_ITEMS = 2**32
+DEEPEST = 2**27  # ranks of a table of gains, which is 1 GiB
 DEFAULT_METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20", "mrr@20")
 
 
@@ -128,6 +130,10 @@ def metric_values(
         return np.empty(0)
     last_rank = int((above + equal).max())
     depth = last_rank if cutoff is None else min(cutoff, last_rank)
+    if depth > DEEPEST:
+        raise ValueError(
+            f"metric {name!r} would need a table of {depth} ranks; expected at most {DEEPEST}. Use a cutoff"
+        )
     # gains[r - 1] is the gain of rank r; one more entry, zero, stands for all ranks beyond the cutoff.
     gains = np.append(metric.gain(np.arange(1, depth + 1, dtype=np.float64)), 0.0)
     total = np.concatenate([[0.0], np.cumsum(gains)])
@@ -169,6 +175,8 @@ def metric_name(name: str) -> str:
 
 def _counts(argument: str, values: ArrayLike) -> NDArray[Any]:
     counts = np.asarray(values)
+    if np.ma.is_masked(values):
+        raise ValueError(f"{argument} has masked entries; fill or remove them")
     if counts.ndim != 1:
         raise ValueError(f"{argument} has shape {counts.shape}; expected (N,), one count for each sample")
     if counts.size == 0:
@@ -178,6 +186,11 @@ def _counts(argument: str, values: ArrayLike) -> NDArray[Any]:
     if counts.min() < 0:
         place = int(counts.argmin())
         raise ValueError(f"{argument}[{place}] is {counts[place]}; expected 0 or more")
+    if counts.max() > MOST_ITEMS:
+        place = int(counts.argmax())
+        raise ValueError(
+            f"{argument}[{place}] is {counts[place]}; expected at most 2**32, the most items of a catalogue"
+        )
     return counts.astype(np.int64)
 
 

@@ -6,8 +6,9 @@ infinities are ordinary values. Rows are independent and every draw is a functio
 results do not depend on the number of threads or on how rows are divided into batches.
 
 Scores can be a numpy array or a torch tensor; the results have the same type. Float32 in C order is read
-in place. Other types and layouts are converted to float32 first, so float64 values that round to the same
-float32 are ties. Tensors on a device are processed there, with equal results. numpy input never imports
+in place. Other types and layouts are rounded to float32 first, so float64 values that round to the same
+float32 are ties. Finite values beyond float32, and integers above 2**24, are refused, because rounding would
+merge them. Tensors on a device are processed there, with equal results. numpy input never imports
 torch.
 
 Each function takes O(V) per row, as rows are never sorted (see docs/performance.md). Kernels use the best
@@ -19,9 +20,9 @@ than there are candidates. The message names the argument, what was found and wh
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,29 +32,34 @@ from alterrec._ranking_arguments import (
     ExcludedTarget,
     Ids,
     as_float32,
-    as_integers,
     at_most,
+    check_candidates,
     check_length,
     checks,
     default_threads,
     draw_arguments,
     excluded_ids,
     is_missed,
-    is_tensor,
     like,
+    loss_weights,
     matrix_shape,
     natural,
+    number,
     on_device,
     overwritable,
+    overwritten_in_torch,
     rank_range,
+    row_numbers,
+    run_in_torch,
     set_threads,
     target_ids,
+    tensor_or_integers,
     thread_count,
     view_shape,
     view_weights,
 )
 from alterrec._ranking_mixtures import mark_, mixture_cross_entropy_, mixture_scores, softmax_
-from alterrec._ranking_seen import SeenCounts, in_torch, log_normaliser, repeat_scores, seen_target_counts
+from alterrec._ranking_seen import SeenCounts, log_normaliser, repeat_scores, seen_target_counts
 
 __all__ = [
     "SeenCounts",
@@ -147,8 +153,8 @@ def rank_window(
         if draw is not None:
             _core.window_positions(draw, stop - start, count, ids)
         positions = None if draw is None else ids
-        return in_torch("rank_window", scores, start, stop, excluded, positions, checks.get())
-    _core.rank_window(as_float32(scores), start, stop, excluded, draw, count, ids)
+        return run_in_torch("rank_window", scores, start, stop, excluded, positions, checks.get())
+    _core.rank_window(as_float32("scores", scores), start, stop, excluded, draw, count, ids)
     return like(scores, ids)
 
 
@@ -166,9 +172,9 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("rank_window_mask", scores, start, stop, excluded, checks.get())
+        return run_in_torch("rank_window_mask", scores, start, stop, excluded, checks.get())
     mask = np.empty((num_rows, num_items), np.bool_)
-    _core.rank_window_mask(as_float32(scores), start, stop, excluded, default_threads(), mask)
+    _core.rank_window_mask(as_float32("scores", scores), start, stop, excluded, default_threads(), mask)
     return like(scores, mask)
 
 
@@ -187,9 +193,9 @@ def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("rank_window_bits", scores, start, stop, excluded, checks.get())
+        return run_in_torch("rank_window_bits", scores, start, stop, excluded, checks.get())
     bits = np.empty((num_rows, -(-num_items // 8)), np.uint8)
-    _core.rank_window_bits(as_float32(scores), start, stop, excluded, default_threads(), bits)
+    _core.rank_window_bits(as_float32("scores", scores), start, stop, excluded, default_threads(), bits)
     return like(scores, bits)
 
 
@@ -213,8 +219,8 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     k = at_most("k", natural("k", k), num_items, "scores", "candidates (columns)")
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("top_ranked", scores, k, excluded, checks.get())
-    matrix = as_float32(scores)
+        return run_in_torch("top_ranked", scores, k, excluded, checks.get())
+    matrix = as_float32("scores", scores)
     ids = np.empty((num_rows, k), np.int64)
     _core.top_ranked(matrix, k, excluded, default_threads(), ids)
     return like(scores, ids), like(scores, np.take_along_axis(matrix, ids, axis=1))
@@ -254,8 +260,9 @@ def target_counts(
     ids = target_ids(targets, num_rows)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return in_torch("target_counts", scores, ids, excluded, missed)
-    greater, tied = _core.target_counts(as_float32(scores), ids, excluded, missed, default_threads())
+        return run_in_torch("target_counts", scores, ids, excluded, missed)
+    matrix = as_float32("scores", scores)
+    greater, tied = _core.target_counts(matrix, ids, excluded, missed, default_threads())
     return like(scores, greater[0]), like(scores, tied[0])
 
 
@@ -298,8 +305,8 @@ def fused_target_counts(
     ids = target_ids(targets, shape[0])
     excluded = excluded_ids(exclude, shape[0], on_device(views[0]))
     if on_device(views[0]):
-        return in_torch("fused_target_counts", views, factors.tolist(), ids, excluded, missed)
-    matrices = [as_float32(view) for view in views]
+        return run_in_torch("fused_target_counts", views, factors.tolist(), ids, excluded, missed)
+    matrices = [as_float32(f"views[{place}]", view) for place, view in enumerate(views)]
     greater, tied = _core.fused_target_counts(matrices, factors, ids, excluded, missed, default_threads())
     return like(views[0], greater), like(views[0], tied)
 
@@ -342,23 +349,37 @@ def cross_entropy_(
         >>> scores.round(4)
         array([[-0.2689,  0.2689,  0.    ]], dtype=float32)
     """
-    num_rows, _ = matrix_shape("scores", scores)
-    if is_tensor(scores) and (on_device(scores) or scores.dtype != sys.modules["torch"].float32):
-        left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
-        return in_torch("cross_entropy_", scores, positives, weights, candidates, left_out, each, factor)
-    matrix = overwritable("scores", scores)
-    ids = as_integers("positives", positives)
+    num_rows, num_items = matrix_shape("scores", scores)
+    each, factor = number("each", each), number("factor", factor)
+    in_torch = overwritten_in_torch(scores)
+    ids = tensor_or_integers("positives", positives, in_torch)
     if ids.ndim != 2 or len(ids) != num_rows:
-        raise ValueError(f"positives has shape {ids.shape}; expected ({num_rows}, P), ids for each row")
-    chosen = None if candidates is None else as_integers("candidates", candidates)
+        raise ValueError(
+            f"positives has shape {tuple(ids.shape)}; expected ({num_rows}, P), ids for each row"
+        )
+    factors = loss_weights(weights, in_torch)
+    expected = num_rows, int(np.prod(factors.shape))
+    if tuple(ids.shape) != expected or len(factors.shape) != 1:
+        raise ValueError(
+            f"positives has shape {tuple(ids.shape)}; expected {expected}, one row per row of scores and one "
+            f"column per weight (weights has shape {tuple(factors.shape)})"
+        )
+    chosen = None if candidates is None else tensor_or_integers("candidates", candidates, in_torch)
+    left_out = None if exclude is None else excluded_ids(exclude, num_rows, in_torch)
+    if in_torch:
+        check_candidates(chosen, num_rows, num_items)
+        arguments = cast(Any, scores).detach(), ids, factors, chosen, left_out, each, factor, checks.get()
+        return run_in_torch("cross_entropy_", *arguments)
+    matrix = overwritable("scores", scores)
     if chosen is not None:
         chosen = np.require(chosen, np.uint8 if chosen.dtype == np.uint8 else np.int64, ["C", "A"])
+        check_candidates(chosen, num_rows, num_items)
     losses = _core.cross_entropy(
         matrix,
         np.require(ids, np.int64, ["C", "A"]),
-        as_float32(weights),
+        factors,
         chosen,
-        excluded_ids(exclude, num_rows, on_device(scores)),
+        excluded_ids(exclude, num_rows, False) if left_out is None else left_out,
         each,
         factor,
         default_threads(),
@@ -388,7 +409,7 @@ def uniform_items(rows: ArrayT, count: int, num_items: int, *, seed: int = 0) ->
         >>> bool((uniform_items(np.array([7]), 5, 100) == uniform_items(np.array([3, 7]), 5, 100)[1]).all())
         True
     """
-    numbers = as_integers("rows", rows)
+    numbers = row_numbers(rows)
     check_length("rows", numbers, numbers.size, "one number per row")
     draw = draw_arguments("count", count, seed, numbers, len(numbers))
     most = np.iinfo(np.intp).max // 8 // max(len(numbers), 1)

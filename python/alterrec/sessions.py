@@ -130,7 +130,11 @@ class PrefixBatches:
                 f"targets={targets!r}, per_session={per_session} and samples each choose the samples; "
                 'use only one of targets="last", per_session and samples'
             )
+        if len(shard) != 2:
+            raise ValueError(f"shard is {shard!r}; expected (rank, world)")
         rank, world = (_word("shard", part) for part in shard)
+        if not -(2**63) <= operator.index(pad) < 2**63:
+            raise ValueError(f"pad is {pad}; expected an int64 number")
         self.num_items = store.num_items
         self._columns = 5 if store.has_users else 4
         self._layout = layout
@@ -207,7 +211,10 @@ def derive_seed(seed: int, *words: int) -> int:
 
 
 def _word(name: str, value: int) -> int:
-    word = operator.index(value)
+    try:
+        word = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; expected an integer") from None
     if not 0 <= word < _WORDS:
         raise ValueError(f"{name} is {word}; expected 0 to 2**64 - 1")
     return word

@@ -1,6 +1,6 @@
 //! Python wrappers of the graphs of prefixes and of a store.
 
-use super::integers::positive;
+use super::integers::{integer, positive};
 use super::prefixes::PrefixArrays;
 use super::sessions::SessionStore;
 use crate::graphs::{self, Adjacency};
@@ -27,10 +27,10 @@ fn edges(py: Python<'_>, adjacency: Adjacency) -> Edges<'_> {
 fn session_graphs<'py>(
     items: &Bound<'py, PyAny>,
     lengths: &Bound<'py, PyAny>,
-    num_items: i64,
+    num_items: &Bound<'py, PyAny>,
 ) -> PyResult<Graphs<'py>> {
     let py = items.py();
-    let num_items = positive("num_items", num_items)?;
+    let num_items = positive("num_items", integer("num_items", num_items)?)?;
     let arrays = PrefixArrays::new(items, lengths)?;
     let prefixes = arrays.prefixes()?;
     let graphs = py.detach(|| graphs::session_graphs(prefixes, num_items))?;
@@ -43,8 +43,12 @@ fn session_graphs<'py>(
 /// Return the graph of all transitions of a store: offsets and ids.
 #[pyfunction]
 #[pyo3(signature = (store, predecessors))]
-fn transition_graph<'py>(py: Python<'py>, store: &SessionStore, predecessors: i64) -> PyResult<Edges<'py>> {
-    let predecessors = positive("predecessors", predecessors)?;
+fn transition_graph<'py>(
+    py: Python<'py>,
+    store: &SessionStore,
+    predecessors: &Bound<'py, PyAny>,
+) -> PyResult<Edges<'py>> {
+    let predecessors = positive("predecessors", integer("predecessors", predecessors)?)?;
     let store = &*store.store;
     Ok(edges(py, py.detach(|| graphs::transition_graph(store, predecessors))?))
 }

@@ -1,4 +1,4 @@
-//! Integers from Python: any integer array as int64, and checked counts.
+//! Integers from Python: any integer array as int64, and checked numbers.
 
 use numpy::ndarray::Dimension;
 use numpy::{PyArray, PyArrayMethods, PyReadonlyArray};
@@ -13,7 +13,16 @@ pub(super) fn int64<'py, D: Dimension>(
 ) -> PyResult<PyReadonlyArray<'py, i64, D>> {
     let py = values.py();
     let order = [("order", "C")].into_py_dict(py)?;
-    let array = py.import("numpy")?.call_method("asarray", (values,), Some(&order))?;
+    let numpy = py.import("numpy")?;
+    // Tensors on other devices and ragged lists raise various exceptions.
+    let array = numpy.call_method("asarray", (values,), Some(&order)).map_err(|error| {
+        let reason = error.value(py).to_string();
+        let reason = reason.lines().next().unwrap_or_default();
+        PyValueError::new_err(format!("{name} cannot be read as an array of integers ({reason})"))
+    })?;
+    if numpy.getattr("ma")?.call_method1("is_masked", (values,))?.extract()? {
+        return Err(PyValueError::new_err(format!("{name} has masked entries; fill or remove them")));
+    }
     let dtype = array.getattr("dtype")?;
     let kind: char = dtype.getattr("kind")?.extract()?;
     let empty = array.getattr("size")?.extract::<usize>()? == 0;
@@ -31,6 +40,13 @@ pub(super) fn int64<'py, D: Dimension>(
         PyValueError::new_err(format!("{name} has {dimensions} dimensions; expected {allowed}"))
     })?;
     Ok(array.try_readonly()?)
+}
+
+/// An integer below 2^63.
+pub(super) fn integer(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    value
+        .extract()
+        .map_err(|_| PyValueError::new_err(format!("{name} is {value}; expected an integer below 2**63")))
 }
 
 /// Checks that `value` is a count of at least 1.

@@ -1,6 +1,6 @@
 //! Python classes `SessionStore` and `EpochPlan`.
 
-use super::integers::{int64, positive};
+use super::integers::{int64, integer, positive};
 use crate::batches::{Choice, Layout, Plan};
 use crate::error::Result;
 use crate::random;
@@ -96,7 +96,7 @@ impl SessionStore {
         item_ids: &Bound<'_, PyAny>,
         timestamps: Option<&Bound<'_, PyAny>>,
         user_ids: Option<&Bound<'_, PyAny>>,
-        num_items: Option<i64>,
+        num_items: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let sessions = int64::<Ix1>("session_ids", session_ids)?;
         let items = int64::<Ix1>("item_ids", item_ids)?;
@@ -105,6 +105,7 @@ impl SessionStore {
         let (sessions, items) = (sessions.as_slice()?, items.as_slice()?);
         let times = times.as_ref().map(|values| values.as_slice()).transpose()?;
         let users = users.as_ref().map(|values| values.as_slice()).transpose()?;
+        let num_items = num_items.map(|value| integer("num_items", value)).transpose()?;
         let py = session_ids.py();
         Self::wrap(
             py.detach(|| sessions::SessionStore::from_arrays(sessions, items, times, users, num_items)),
@@ -295,8 +296,8 @@ impl EpochPlan {
     fn new(
         py: Python<'_>,
         store: &SessionStore,
-        batch_size: i64,
-        max_len: i64,
+        batch_size: &Bound<'_, PyAny>,
+        max_len: &Bound<'_, PyAny>,
         shuffle: bool,
         bucket: bool,
         by_session: bool,
@@ -304,13 +305,14 @@ impl EpochPlan {
         epoch: u64,
         shard: (usize, usize),
         targets: &str,
-        per_session: Option<i64>,
+        per_session: Option<&Bound<'_, PyAny>>,
         samples: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let (batch_size, max_len) = (positive("batch_size", batch_size)?, positive("max_len", max_len)?);
+        let count = |name, value| positive(name, integer(name, value)?);
+        let (batch_size, max_len) = (count("batch_size", batch_size)?, count("max_len", max_len)?);
         let layout = Layout { batch_size, max_len, shuffle, bucket, by_session, seed, epoch, shard };
         let all = Choice::All(targets_named(targets)?);
-        let per_session = per_session.map(|most| positive("per_session", most)).transpose()?;
+        let per_session = per_session.map(|most| count("per_session", most)).transpose()?;
         let given = samples.map(|values| int64::<Ix2>("samples", values)).transpose()?;
         let given = given.as_ref().map(|rows| pairs(rows.shape(), rows.as_slice()?)).transpose()?;
         let choice = given.map_or(per_session.map_or(all, Choice::PerSession), Choice::Given);

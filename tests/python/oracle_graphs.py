@@ -26,6 +26,6 @@ def transition_edges(sessions, users, num_items, predecessors):
     for source, target in steps:
         edges += [(source, target), (target, source)]
     for items, user in zip(sessions, users or [], strict=False):
-        for item in items:
+        for item in items if user >= 0 else ():
             edges += [(num_items + user, item), (item, num_items + user)]
     return Counter(edges)

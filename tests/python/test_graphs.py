@@ -108,7 +108,7 @@ class TestTransitionGraph:
     @given(SESSIONS, st.integers(1, 4), st.data())
     def test_edges_are_the_twins(self, sessions, predecessors, data):
         users = data.draw(
-            st.none() | st.lists(st.integers(0, 4), min_size=len(sessions), max_size=len(sessions))
+            st.none() | st.lists(st.integers(-1, 4), min_size=len(sessions), max_size=len(sessions))
         )
         edges = self.check(sessions, users, predecessors)
         assert all(edges[target, source] == count for (source, target), count in edges.items())
@@ -131,7 +131,7 @@ class TestTransitionGraph:
     def test_wrong_arguments(self):
         with pytest.raises(ValueError, match="predecessors is 0; expected 1 or more"):
             transition_graph(make_store([[0]]), 0)
-        for user in (-1, 2**32 - 1 - NUM_ITEMS):
+        for user in (-2, 2**32 - 1 - NUM_ITEMS):
             message = rf"user {user} of session 1; expected 0 to {2**32 - 2 - NUM_ITEMS} \(numbers from 0"
             with pytest.raises(ValueError, match=message):
                 transition_graph(make_store([[0], [1]], [0, user]))

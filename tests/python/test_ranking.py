@@ -405,16 +405,32 @@ def test_other_owners_of_memory(tmp_path: Path) -> None:
     assert ranking.rank_window(scores[::-1], 5, 300)[::-1].tolist() == expected
 
 
-def test_float64_beyond_float32_ties_at_infinity() -> None:
-    assert ranking.target_counts(np.array([[1e300, 2e300, 0.0]]), [0])[1].tolist() == [2]
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+@pytest.mark.parametrize(
+    ("values", "dtype", "message"),
+    [
+        ([[0.0, 1e300]], "float64", r"scores has 1e\+300 at \(0, 1\), which is beyond float32"),
+        ([[0, 2**24 + 1]], "int64", r"scores has integers up to 16777217, but .* only up to 2\*\*24"),
+    ],
+)
+def test_values_that_float32_would_merge_are_refused(
+    kind: Any, values: Any, dtype: str, message: str
+) -> None:
+    scores = kind(values, dtype=getattr(torch if kind is torch.tensor else np, dtype))
+    with pytest.raises(ValueError, match=message):
+        ranking.target_counts(scores, [0])
+
+
+def test_infinite_float64_scores_are_infinite_float32_scores() -> None:
+    assert ranking.target_counts(np.array([[0.0, np.inf, 1e-300]]), [0])[0].tolist() == [1]
 
 
 def test_scores_are_read_in_place() -> None:
     array = np.zeros((2, 3), np.float32)
     array.flags.writeable = False
-    assert ranking.as_float32(array) is array
+    assert ranking.as_float32("scores", array) is array
     tensor = torch.zeros(2, 3)
-    assert ranking.as_float32(tensor).ctypes.data == tensor.data_ptr()
+    assert ranking.as_float32("scores", tensor).ctypes.data == tensor.data_ptr()
 
 
 NAN = np.array([[1.0, 2.0, 3.0], [4.0, np.nan, np.nan]], np.float32)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from test_ranking import BACKENDS, call
 from test_ranking_mixtures import packed
 
-from alterrec import _core, _ranking_mixtures, ranking
+from alterrec import _core, _ranking_arguments, _ranking_mixtures, ranking
 
 # Ties, items that get nothing, and differences at which float32 exponentials underflow.
 SCORES = st.sampled_from([-np.inf, -200.0, -60.0, -0.0, 0.0, 1.0, 1.0]) | st.floats(-9, 9, width=32)
@@ -247,7 +247,8 @@ def test_a_loop_that_must_not_wait_for_its_device_does_not() -> None:
     arguments = [torch.tensor([[0, 1]]), torch.zeros(1, 2), torch.tensor([[1]]), torch.ones(1)]
     options = {"exclude": torch.tensor([[0], [-1]]), "candidates": torch.zeros((2, 1), dtype=torch.uint8)}
     with pytest.MonkeyPatch.context() as patch, ranking.unchecked():
-        patch.setattr(_ranking_mixtures, "on_device", lambda _: True)
+        for module in (_ranking_arguments, _ranking_mixtures):
+            patch.setattr(module, "on_device", lambda _: True)
         for name in ("nonzero", "item", "tolist", "__bool__", "cpu", "numpy"):
             patch.setattr(torch.Tensor, name, lambda *_: pytest.fail("waits for the device"))
         scores = torch.zeros(2, 3)
