@@ -78,7 +78,7 @@ def test_not_finite(tmp_path: Path, suffix: str, wrong: float) -> None:
 
 def test_beyond_float32(tmp_path: Path) -> None:
     path = save(tmp_path / "v.npy", np.array([[1e300], [0], [0]]))
-    refuse(path, r", row 1 \(item 'tent'\), column 1: is inf; expected finite float32 numbers")
+    refuse(path, r", row 1 \(item 'tent'\), column 1: is 1e\+300; expected finite float32 numbers")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
@@ -96,15 +96,15 @@ def test_wrong_type(tmp_path: Path) -> None:
 
 def test_damaged(tmp_path: Path) -> None:
     for suffix, told in (
-        (".npy", "or not an .npy"),
-        (".safetensors", ", or not float16"),
-        (".parquet", "or not a"),
+        (".npy", ": damaged or not an .npy"),
+        (".safetensors", ": damaged, or not float16"),
+        (".parquet", " is damaged"),
     ):
         path = save(tmp_path / f"v{suffix}", GIVEN)
         path.write_bytes(path.read_bytes()[:-8])
-        refuse(path, f": damaged ?{told}")
+        refuse(path, told)
         path.write_bytes(b"")
-        refuse(path, f": damaged ?{told}")
+        refuse(path, told)
 
 
 def test_damaged_header(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ and split the sessions, and note what was dropped or cut.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,21 +16,12 @@ import numpy as np
 import polars as pl
 
 from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
-from alterrec.data.tables import (
-    ROW,
-    DataFile,
-    TimeKind,
-    find_column,
-    id_column,
-    read_data_file,
-    text_column,
-    time_column,
-)
+from alterrec.data.events import COLUMNS, Events, check_columns, read_events, with_integer_times
+from alterrec.data.tables import ROW, DataFile, find_column, id_column, is_text, read_data_file, text_column
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError, nearest
 from alterrec.sessions import SessionStore
 
-COLUMNS = ("session_id", "item_id", "timestamp", "user_id")
 INTERACTIONS = "interactions"
 
 
@@ -81,15 +73,6 @@ class Sessions(NamedTuple):
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Events:
-    """Rows (session_id, item, optionally timestamp and user_id) of a session file, in file order."""
-
-    file: DataFile
-    frame: pl.DataFrame
-    time_kind: TimeKind | None
-
-
 def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
     """Build a data set from the tables of a reader.
 
@@ -98,20 +81,26 @@ def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
     """
     _check_mapping([raw.items, *raw.sessions.values()], options.columns)
     vocabulary = _vocabulary(raw.items, options.columns)
-    text = _text(raw.items, options.columns, options.text_fields)
-    vectors = None if options.vectors is None else load_vectors(options.vectors, vocabulary)
-    notes = [*raw.notes]
-    events: dict[str, _Events] = {}
+    text, remarks = _text(raw.items, options)
+    notes = [*raw.notes, *remarks]
+    vectors = None if options.vectors is None else load_vectors(options.vectors, vocabulary, notes=notes)
+    events: dict[str, Events] = {}
     for split, file in raw.sessions.items():
-        events[split], dropped = _read_events(
-            file, COLUMNS, vocabulary, options.columns, raw.items.path, options.drop_unknown
+        events[split], dropped = read_events(
+            file,
+            COLUMNS,
+            vocabulary,
+            options.columns,
+            raw.items.path.name,
+            drop_unknown=options.drop_unknown,
         )
         notes += dropped
-    events = _with_integer_times(events)
+    events = with_integer_times(events)
     events, cuts = _split(events, {"valid": options.valid_share, "test": options.test_share})
     ids = [part.frame["user_id"] for part in events.values() if "user_id" in part.frame.columns]
     # By first appearance in any of the files.
-    users = Vocabulary(tuple(pl.concat(ids).unique(maintain_order=True))) if ids else None
+    known = pl.concat(ids).drop_nulls().unique(maintain_order=True) if ids else ()
+    users = Vocabulary(tuple(known)) if len(known) else None
     stores, names = {}, {}
     for split in SPLITS:
         stores[split], names[split] = _store(events[split], len(vocabulary), users)
@@ -148,11 +137,11 @@ def load_sessions(
         users: external user ids by number; other users get -1 in the store. With None the column user_id
             is not read.
         columns: our column name -> the file's.
-        drop_unknown: drop rows whose item is not in the catalogue (the notes count them) instead of
-            raising.
+        drop_unknown: drop rows whose item is not in the catalogue, whose ids are empty or whose time cannot
+            be read (the notes count them), instead of raising.
 
     Raises:
-        InputError: as :func:`~alterrec.data.readers.load_dataset`.
+        InputError: as :func:`~alterrec.data.readers.load_dataset`, and if no row is left.
 
     Example:
         >>> import tempfile
@@ -167,25 +156,23 @@ def load_sessions(
     file = read_data_file(Path(path))
     _check_mapping([file], columns)
     read = COLUMNS if users else COLUMNS[:-1]
-    events, notes = _read_events(file, read, vocabulary, columns, Path("the catalogue"), drop_unknown)
-    events = _with_integer_times({"sessions": events})["sessions"]
+    events, notes = read_events(
+        file,
+        read,
+        vocabulary,
+        columns,
+        "the catalogue",
+        drop_unknown=drop_unknown,
+        drop_unreadable=drop_unknown,
+    )
+    events = with_integer_times({"sessions": events})["sessions"]
     store, names = _store(events, len(vocabulary), users)
     if users:
         unknown = len(store) if store.users is None else int((store.users < 0).sum())
         if unknown:
             why = " (no column user_id)" if store.users is None else ""
-            notes += (f"{file.path.name}: sessions of unknown users: {unknown} of {len(store)}{why}",)
-    return Sessions(store, names, notes)
-
-
-def check_columns(columns: Mapping[str, str]) -> None:
-    """Raise InputError if a mapped name is not one of our columns."""
-    for name in columns:
-        if name not in COLUMNS:
-            raise InputError(
-                f"columns: {name!r} cannot be mapped; choose one of {', '.join(COLUMNS)}"
-                f"{nearest(name, COLUMNS)}"
-            )
+            notes.append(f"{file.path.name}: sessions of unknown users: {unknown} of {len(store)}{why}")
+    return Sessions(store, names, tuple(notes))
 
 
 def _check_mapping(files: Collection[DataFile], columns: Mapping[str, str]) -> None:
@@ -217,112 +204,54 @@ def _vocabulary(items: DataFile, columns: Mapping[str, str]) -> Vocabulary:
     return Vocabulary(tuple(ids))
 
 
-def _text(items: DataFile, columns: Mapping[str, str], wanted: Sequence[str] | None) -> ItemText | None:
-    item_column = find_column(items, "item_id", columns, required=True)
+# What pandas calls an index that it writes as a column.
+INDEX_COLUMN = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
+
+
+def _text(items: DataFile, options: ReadOptions) -> tuple[ItemText | None, list[str]]:
+    """The text columns, and a sentence about the columns that are not read as text."""
+    item_column = find_column(items, "item_id", options.columns, required=True)
     known = [column for column in items.columns if column not in (item_column, "item_id")]
-    for name in wanted or ():
-        if name not in known:
+    if options.text_fields is not None:
+        chosen = [name for name in options.text_fields if name in known]
+        missing = [name for name in options.text_fields if name not in known]
+        # Vectors replace the text, so that a preset may name columns that are not there.
+        if missing and options.vectors is None:
             raise InputError(
-                f"{items.path}: text field {name!r} is missing; its text columns are "
-                f"{', '.join(map(repr, known)) or 'none'}{nearest(name, known)}"
+                f"{items.path}: text field {missing[0]!r} is missing; its text columns are "
+                f"{', '.join(map(repr, known)) or 'none'}{nearest(missing[0], known)}"
             )
-    chosen = known if wanted is None else list(wanted)
+        left_out = [f"{name!r} (missing)" for name in missing]
+    else:
+        reasons = {name: _why_no_text(name, items.frame.schema[name]) for name in known}
+        chosen = [name for name, reason in reasons.items() if not reason]
+        left_out = [f"{name!r} ({reason})" for name, reason in reasons.items() if reason]
+    remarks = []
+    if left_out:
+        read = ", ".join(map(repr, chosen)) or "none"
+        remarks.append(f"{items.path.name}: columns read as text: {read}; not read: {', '.join(left_out)}")
     if not chosen:
-        return None
-    return ItemText({name: text_column(items, name).str.strip_chars().to_list() for name in chosen})
+        return None, remarks
+    return ItemText({name: text_column(items, name).str.strip_chars().to_list() for name in chosen}), remarks
 
 
-def _read_events(
-    file: DataFile,
-    read: Sequence[str],
-    vocabulary: Vocabulary,
-    columns: Mapping[str, str],
-    catalogue: Path,
-    drop_unknown: bool,
-) -> tuple[_Events, tuple[str, ...]]:
-    found = {name: find_column(file, name, columns, required=name in COLUMNS[:2]) for name in read}
-    data, kind = {ROW: file.frame[ROW]}, None
-    for name, theirs in found.items():
-        if theirs and name == "timestamp":
-            data[name], kind = time_column(file, theirs)
-        elif theirs:
-            data[name] = id_column(file, theirs)
-    catalogue_items = pl.DataFrame({"item_id": list(vocabulary.item_ids)}).with_row_index("item")
-    frame = pl.DataFrame(data).join(catalogue_items, on="item_id", how="left", maintain_order="left")
-    _check_users(file, frame)
-    unknown = frame["item"].null_count()
-    if not unknown:
-        return _Events(file, frame.drop("item_id"), kind), ()
-    first = frame.row(frame["item"].is_null().arg_max() or 0, named=True)
-    if not drop_unknown:
-        raise InputError(
-            f"{file.place(first[ROW])}: item_id is {first['item_id']!r}, which is not in {catalogue.name} "
-            f"({unknown} of {len(frame)} rows have such items){vocabulary.nearest(first['item_id']) or '.'} "
-            "Add the items, or drop such rows with --drop-unknown (in Python, drop_unknown=True)"
-        )
-    kept = frame.drop_nulls("item")
-    if kept.is_empty():
-        raise InputError(
-            f"{file.path}: none of its {len(frame)} rows has an item of {catalogue.name}; the first item_id "
-            f"is {first['item_id']!r}; expected ids of {catalogue.name}"
-        )
-    notes = [f"{file.path.name}: dropped {unknown} of {len(frame)} rows with unknown items"]
-    lost = frame["session_id"].n_unique() - kept["session_id"].n_unique()
-    if lost:
-        notes.append(f"{file.path.name}: dropped sessions that have unknown items only: {lost}")
-    return _Events(file, kept.drop("item_id"), kind), tuple(notes)
-
-
-def _check_users(file: DataFile, frame: pl.DataFrame) -> None:
-    if "user_id" not in frame.columns:
-        return
-    first = pl.col("user_id").first().over("session_id")
-    wrong = frame.select(ROW, "session_id", "user_id", first=first).filter(
-        pl.col("user_id") != pl.col("first")
-    )
-    if len(wrong):
-        row = wrong.row(0, named=True)
-        raise InputError(
-            f"{file.place(row[ROW])}: user_id is {row['user_id']!r}, but session {row['session_id']!r} "
-            f"began with {row['first']!r}; expected one user per session"
-        )
-
-
-def _with_integer_times(events: dict[str, _Events]) -> dict[str, _Events]:
-    """Times as Int64 in one unit for all files: whole numbers unchanged, others in millionths."""
-    timed = [part for part in events.values() if part.time_kind]
-    kinds = {part.time_kind: part for part in timed}
-    if len(kinds) > 1:
-        raise InputError(
-            f"{kinds['number'].file.path}: timestamps are numbers, but {kinds['date'].file.path} has dates; "
-            "use one kind in all files"
-        )
-    whole = all((part.frame["timestamp"] % 1 == 0).all() for part in timed)
-    scale = 1 if whole else 1_000_000
-    for part in timed:
-        most = float(np.abs(part.frame["timestamp"].to_numpy().astype(np.float64)).max()) * scale
-        if most >= 2.0**63:
-            raise InputError(
-                f"{part.file.path}: timestamps reach {most / scale:g}; expected values below "
-                f"{2.0**63 / scale:g}"
-            )
-    time = (pl.col("timestamp") * scale).round().cast(pl.Int64)
-    return {
-        name: replace(part, frame=part.frame.with_columns(time)) if part.time_kind else part
-        for name, part in events.items()
-    }
+def _why_no_text(name: str, kind: pl.DataType) -> str:
+    if INDEX_COLUMN.fullmatch(name):
+        return "an index"
+    # The type without its fields, which may be many.
+    return "" if is_text(kind) else str(kind).split("(")[0].lower()
 
 
 def _split(
-    events: dict[str, _Events], shares: Mapping[str, float]
-) -> tuple[dict[str, _Events], tuple[str, ...]]:
+    events: dict[str, Events], shares: Mapping[str, float]
+) -> tuple[dict[str, Events], tuple[str, ...]]:
     """Split missing validation and test sessions off the end of train (or of interactions)."""
     source = INTERACTIONS if INTERACTIONS in events else "train"
     missing = [split for split in SPLITS[1:] if split not in events]
     whole = events[source]
     if not missing:
         return events, ()
-    if source == INTERACTIONS and whole.time_kind is None:
+    if source == INTERACTIONS and whole.times is None:
         raise InputError(
             f"{whole.file.path}: column 'timestamp' is missing; a single file of interactions is split "
             "by time. Add it, map it with --column timestamp=NAME, or give train, valid and test"
@@ -344,7 +273,7 @@ def _split(
         )
         for split, start, stop in zip(["train", *missing], bounds[:-1], bounds[1:], strict=True)
     }
-    order = "time of last interaction" if whole.time_kind else "order of appearance (no timestamps)"
+    order = "time of last interaction" if whole.times else "order of appearance (no timestamps)"
     sizes = ", ".join(f"{split} {count}" for split, count in ({"train": kept} | counts).items())
     note = f"{whole.file.path.name}: sessions split by {order}: {sizes}"
     return {split: parts.get(split) or events[split] for split in SPLITS}, (note,)
@@ -358,7 +287,7 @@ def _session_order(frame: pl.DataFrame) -> pl.DataFrame:
     return last.sort("timestamp", maintain_order=True).select("session_id").with_row_index("session")
 
 
-def _store(events: _Events, num_items: int, users: Vocabulary | None) -> tuple[SessionStore, list[str]]:
+def _store(events: Events, num_items: int, users: Vocabulary | None) -> tuple[SessionStore, list[str]]:
     order = _session_order(events.frame)
     rows = events.frame.join(order, on="session_id", how="left", maintain_order="left")
     if users and "user_id" in rows.columns:

@@ -38,14 +38,61 @@ def read_splits(folder: Path, options: ReadOptions) -> RawData:
     items = _required(folder, "items")
     train = _required(folder, "train", "" if find_file(folder, INTERACTIONS) else ", or interactions.csv")
     others = {split: file for split in SPLITS[1:] if (file := find_file(folder, split))}
-    sessions = {split: read_data_file(file) for split, file in ({"train": train} | others).items()}
-    return RawData(read_data_file(items), sessions)
+    files = {"train": train} | others
+    notes = _unread(folder, [items, *files.values()], options)
+    return RawData(
+        read_data_file(items), {split: read_data_file(file) for split, file in files.items()}, notes
+    )
 
 
 def read_interactions(folder: Path, options: ReadOptions) -> RawData:
     """Read a folder with ``items`` and one file ``interactions``, to be split by time."""
     items, interactions = _required(folder, "items"), _required(folder, INTERACTIONS)
-    return RawData(read_data_file(items), {INTERACTIONS: read_data_file(interactions)})
+    notes = _unread(folder, [items, interactions], options)
+    return RawData(read_data_file(items), {INTERACTIONS: read_data_file(interactions)}, notes)
+
+
+# Suffixes of files that may be meant as data, and other names for our files.
+DATA_SUFFIXES = (
+    ".csv",
+    ".parquet",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".dat",
+    ".xlsx",
+    ".gz",
+    ".zip",
+    ".zst",
+)
+OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "eval": "valid", "testing": "test"}
+
+
+def _unread(folder: Path, read: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:
+    """A note that names the files of a folder that may be meant as data but are not read.
+
+    Raises:
+        InputError: one of them has the name of a split that would be cut off another file.
+    """
+    vectors = None if options.vectors is None else Path(options.vectors).resolve()
+    unread = [
+        path
+        for path in sorted(folder.iterdir())
+        if path not in read and path.suffix.lower() in DATA_SUFFIXES and path.resolve() != vectors
+    ]
+    stems = {path.stem for path in read}
+    for path in unread:
+        stem = path.name.split(".")[0].lower()
+        split = OTHER_NAMES.get(stem, stem)
+        if split in SPLITS and split not in stems and INTERACTIONS not in stems:
+            raise InputError(
+                f"{path}: is not read, and {split} would be split off train instead; call it {split}.csv or "
+                f"{split}.parquet and write it in that format, or move it to another folder"
+            )
+    if not unread:
+        return ()
+    return (f"files in {folder.name} that are not read: {', '.join(path.name for path in unread)}",)
 
 
 def _required(folder: Path, stem: str, alternative: str = "") -> Path:
@@ -65,7 +112,7 @@ READERS: dict[str, Reader] = {
     "splits": Reader(
         "a folder with items and train, optionally valid and test, as .csv or .parquet",
         read_splits,
-        lambda path: find_file(path, "train") is not None,
+        lambda path: any(find_file(path, split) for split in SPLITS),
     ),
     "interactions": Reader(
         "a folder with items and one file interactions, split by time, as .csv or .parquet",

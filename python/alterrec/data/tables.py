@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
+from alterrec.data.csv_files import line_of, read_csv
+from alterrec.data.parquet_files import read_parquet
 from alterrec.errors import InputError, nearest
+from alterrec.files import reading
 
 SUFFIXES = (".csv", ".parquet")
 ROW = "alterrec row"  # a column name that no file has
-TimeKind = Literal["number", "date"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DataFile:
     def place(self, row: int) -> str:
         """The place of a row: ``FILE, line 7`` in CSV (the header is line 1), else ``FILE, row 6``."""
         if self.path.suffix == ".csv":
-            return f"{self.path}, line {_line_of(self.path, row)}"
+            return f"{self.path}, line {line_of(self.path, row)}"
         return f"{self.path}, row {row + 1}"
 
 
@@ -55,6 +56,14 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_data_file(path: Path) -> DataFile:
     """Read a CSV (UTF-8, comma, header line) or Parquet file; blank lines of a CSV file are skipped.
 
@@ -62,19 +71,19 @@ def read_data_file(path: Path) -> DataFile:
         InputError: no such file, an unknown suffix, an empty, damaged or non-UTF-8 file, a column
             named twice, or no rows.
     """
+    if not _is_text(path):
+        raise InputError(
+            f"{str(path)!r}: its name is not text in the locale's encoding ({sys.getfilesystemencoding()}); "
+            "set PYTHONUTF8=1, or rename it"
+        )
     if not path.is_file():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file{nearest(path.name, others)}")
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: its suffix is {path.suffix!r}; expected {' or '.join(SUFFIXES)}")
-    try:
-        frame = _read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path, glob=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    # Some damage to a Parquet file makes polars panic rather than raise an error of its own.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: damaged or not a {path.suffix[1:]} file ({reason})") from None
+    frame = read_csv(path) if path.suffix == ".csv" else read_parquet(path)
+    if ROW in frame.columns:
+        raise InputError(f"{path}: a column is called {ROW!r}, which alterrec uses itself; rename it")
     frame = frame.with_row_index(ROW)
     if path.suffix == ".csv":
         frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
@@ -101,151 +110,68 @@ def find_column(file: DataFile, name: str, columns: Mapping[str, str], *, requir
     )
 
 
+def is_text(kind: pl.DataType) -> bool:
+    """Whether :func:`text_column` reads a column of this type."""
+    return kind == pl.List(pl.String) or not (kind.is_nested() or kind in (pl.Binary, pl.Object))
+
+
 def text_column(file: DataFile, column: str) -> pl.Series:
     """A column as text: null becomes the empty string, lists of strings are joined by spaces."""
     series = file.frame[column]
-    if series.dtype == pl.List(pl.String):
-        series = series.list.join(" ", ignore_nulls=True)
-    elif series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
+    if series.dtype.is_temporal():
+        # polars panics at dates that have no text, such as those after the year 262,000.
+        with reading(file.path, f"write the column {column!r} as text"):
+            return series.cast(pl.String).fill_null("")
+    if not is_text(series.dtype):
         raise InputError(
             f"{file.path}: column {column!r} is {series.dtype}; expected text, numbers or lists of text"
         )
+    if series.dtype == pl.List(pl.String):
+        series = series.list.join(" ", ignore_nulls=True)
     return series.cast(pl.String).fill_null("")
 
 
-def id_column(file: DataFile, column: str) -> pl.Series:
-    """A column of ids as strings; InputError for an empty id or a type other than text and integers."""
-    series = file.frame[column]
-    if not (series.dtype.is_integer() or series.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        raise InputError(f"{file.path}: column {column!r} is {series.dtype}; expected text or integers")
-    series = series.cast(pl.String)
-    empty = series.is_null() | (series.str.strip_chars() == "")
-    if empty.any():
-        row = file.frame[ROW][empty.arg_max() or 0]
+def id_column(file: DataFile, column: str, *, may_be_empty: bool = False) -> pl.Series:
+    """A column of ids as strings; numbers without a fraction, such as 123.0, are the text of the integer.
+
+    Args:
+        may_be_empty: whether an empty id is null instead of an error.
+
+    Raises:
+        InputError: an id is empty or has a fraction, or the column has another type.
+    """
+    series = _id_texts(file, column)
+    series = series.set(series.str.strip_chars() == "", None)
+    empty = series.is_null()
+    if empty.any() and not may_be_empty:
+        index = empty.arg_max() or 0
         count = f" ({empty.sum()} such rows)" if empty.sum() > 1 else ""
         raise InputError(
-            f"{file.place(row)}: {column} is {series.fill_null('')[empty.arg_max() or 0]!r}{count}; "
+            f"{file.place(file.frame[ROW][index])}: {column} is {file.frame[column][index] or ''!r}{count}; "
             "expected an id in every row. Fill it in or delete the row"
         )
     return series
 
 
-def time_column(file: DataFile, column: str) -> tuple[pl.Series, TimeKind]:
-    """A column of times and its kind: Int64 or Float64 numbers, or dates as Int64 microseconds (UTC).
-
-    Text cells may be integers, decimal numbers or ISO 8601 dates, one kind per column.
-
-    Raises:
-        InputError: a cell is none of these, or of another kind than the rest of the column.
-    """
+def _id_texts(file: DataFile, column: str) -> pl.Series:
     series = file.frame[column]
-    if series.dtype == pl.String:
-        numbers, dates = _numbers(series), _dates(series)
-        kind: TimeKind = "number" if numbers.null_count() <= dates.null_count() else "date"
-        times = numbers if kind == "number" else dates
-    elif series.dtype.is_numeric():
-        kind, times = "number", _numbers(series)
-    elif isinstance(series.dtype, pl.Datetime | pl.Date):
-        kind, times = "date", series.cast(pl.Datetime("us")).to_physical()
+    kind = series.dtype
+    if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        return series.cast(pl.String)
+    if kind.is_float():
+        series = series.fill_nan(None)
+        # Above 2**53 several integers have the same float.
+        wrong = (series != series.round()) | ~(series.abs() <= 2.0**53)
+        texts = series.set(wrong.fill_null(False), None).cast(pl.Int64).cast(pl.String)
+    elif kind.is_decimal():
+        texts = series.cast(pl.String).str.extract(r"^(-?\d+)(?:\.0*)?$")
     else:
-        raise InputError(f"{file.path}: column {column!r} is {series.dtype}; expected numbers or dates")
-    if times.null_count():
-        index = times.is_null().arg_max() or 0
-        found = "" if series[index] is None else series[index]
+        raise InputError(f"{file.path}: column {column!r} is {kind}; expected text or integers")
+    lost = texts.is_null() & series.is_not_null()
+    if lost.any():
+        index = lost.arg_max() or 0
         raise InputError(
-            f"{file.place(file.frame[ROW][index])}: {column} is {found!r}; expected an integer, a decimal "
-            "number or an ISO date such as 2024-05-01T12:30:00, one kind in all rows"
+            f"{file.place(file.frame[ROW][index])}: {column} is {series[index]}; expected text or integers "
+            "(numbers without a fraction, up to 2**53, are read as integers). Write the column as text"
         )
-    return times, kind
-
-
-def _numbers(series: pl.Series) -> pl.Series:
-    if series.dtype == pl.String:
-        series = series.str.strip_chars()
-    integers = series.cast(pl.Int64, strict=False)
-    if series.dtype.is_float() or integers.null_count() > series.null_count():
-        floats = series.cast(pl.Float64, strict=False)
-        return floats.set(~floats.is_finite(), None)
-    return integers
-
-
-def _dates(series: pl.Series) -> pl.Series:
-    texts = pl.DataFrame({"text": series.str.strip_chars()})
-    zoned = pl.col("text").str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-    naive = [
-        pl.col("text").str.to_datetime(form, time_unit="us", strict=False)
-        for form in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
-    ]
-    days = pl.col("text").str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-    readings = [zoned.dt.replace_time_zone(None), *naive, days]
-    return texts.select(pl.coalesce(readings).to_physical()).to_series()
-
-
-def _read_csv(path: Path) -> pl.DataFrame:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-        # As text, so that a message about a wrong cell can quote it.
-        frame = pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.NoDataError:
-        raise InputError(f"{path}: is empty; expected a header line and at least one row") from None
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-    except pl.exceptions.ComputeError as error:
-        raise _damaged_csv(path, str(error).splitlines()[0]) from None
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}, line 1: column {twice!r} appears twice; give each column its own name")
-    return frame
-
-
-def _not_utf8(path: Path) -> InputError:
-    raw = path.read_bytes()
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        found = raw[error.start : error.start + 1]
-        return InputError(
-            f"{path}, line {line}: byte {found!r} is not UTF-8 text. Convert the file, for instance "
-            "with `iconv -f latin1 -t utf-8`"
-        )
-    return InputError(f"{path}: is not UTF-8 text")
-
-
-def _damaged_csv(path: Path, reason: str) -> InputError:
-    """Find the fault that stopped polars by reading the file again line by line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            width = len(next(reader))
-            for cells in reader:
-                if len(cells) > width:
-                    return InputError(
-                        f"{path}, line {reader.line_num}: has {len(cells)} cells but the header has {width}; "
-                        "quote a cell that contains a comma"
-                    )
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.count('"') % 2:
-                    return InputError(
-                        f"{path}, line {number}: has an unpaired quote; put the cell in quotes and double "
-                        "those inside it"
-                    )
-    except UnicodeDecodeError:
-        return _not_utf8(path)
-    except csv.Error as error:
-        return InputError(f"{path}, line {reader.line_num}: {error}")
-    return InputError(f"{path}: not a CSV file ({reason})")
-
-
-def _line_of(path: Path, row: int) -> int:
-    """The line on which a row begins; a cell may contain line breaks, so rows are not lines."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        line = 1
-        for index, _ in enumerate(reader, -1):
-            if index == row:
-                break
-            line = reader.line_num + 1
-        return line
+    return texts

@@ -16,8 +16,10 @@ from alterrec.errors import InputError, nearest
 SUFFIXES = (".npy", ".safetensors", ".parquet")
 
 
-def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floating]:
-    """Read item vectors, (V, F) float32; a float16 ``.npy`` stays float16 and is memory-mapped.
+def load_vectors(
+    path: str | Path, vocabulary: Vocabulary, *, notes: list[str] | None = None
+) -> NDArray[np.floating]:
+    """Read item vectors, (V, F), rounded to float32; a float16 ``.npy`` stays float16 and is memory-mapped.
 
     Args:
         path: ``.npy`` with one (V, F) array; ``.safetensors`` with one (V, F) tensor; or ``.parquet`` with a
@@ -25,9 +27,11 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floatin
             are in the order of the items file. Rows of a Parquet file are matched by id; rows of other items
             are ignored.
         vocabulary: the catalogue.
+        notes: gets a sentence with the number of rows that are ignored, if there are any.
 
     Raises:
-        InputError: wrong path, suffix, shape or type, an item without a vector, a NaN or an infinity.
+        InputError: wrong path, suffix, shape or type, an item without a vector or with two, a NaN or an
+            infinity, or a number that float32 cannot hold.
 
     Example:
         >>> import tempfile
@@ -43,12 +47,17 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floatin
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file{nearest(path.name, others)}")
     read = {".npy": _from_npy, ".safetensors": _from_safetensors}.get(path.suffix)
-    vectors = read(path) if read else _from_parquet(path, vocabulary)
+    vectors = read(path) if read else _from_parquet(path, vocabulary, [] if notes is None else notes)
     wanted = f"({len(vocabulary)}, F), one row for each of the {len(vocabulary)} items"
     if vectors.ndim != 2 or len(vectors) != len(vocabulary) or vectors.shape[1] == 0:
         raise InputError(f"{path}: its shape is {vectors.shape}; expected {wanted}")
     if vectors.dtype.kind not in "fiu":
         raise InputError(f"{path}: its type is {vectors.dtype}; expected floats or integers")
+    if vectors.dtype.kind in "iu" and max(abs(int(vectors.max())), abs(int(vectors.min()))) > 2**24:
+        raise InputError(
+            f"{path}: has integers beyond 2**24, which float32 does not hold exactly; expected floats or "
+            "smaller integers"
+        )
     checked: NDArray[Any] = vectors
     if not (path.suffix == ".npy" and vectors.dtype == np.float16):
         with np.errstate(over="ignore"):
@@ -60,7 +69,7 @@ def load_vectors(path: str | Path, vocabulary: Vocabulary) -> NDArray[np.floatin
             row, column = first + int(wrong[0, 0]), int(wrong[0, 1])
             raise InputError(
                 f"{path}, row {row + 1} (item {vocabulary.item_ids[row]!r}), column {column + 1}: is "
-                f"{checked[row, column]}; expected finite float32 numbers"
+                f"{vectors[row, column]}; expected finite float32 numbers"
             )
     return checked
 
@@ -91,19 +100,29 @@ def _from_safetensors(path: Path) -> NDArray[np.generic]:
     return array
 
 
-def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
+def _from_parquet(path: Path, vocabulary: Vocabulary, notes: list[str]) -> NDArray[np.generic]:
     table = read_data_file(path)
     column = find_column(table, "item_id", {}, required=True) or "item_id"
-    items = pl.DataFrame({"item": id_column(table, column)}).with_row_index("row")
+    ids = id_column(table, column)
+    repeated = ~ids.is_first_distinct()
+    if repeated.any():
+        row = repeated.arg_max() or 0
+        raise InputError(
+            f"{table.place(row)}: item {ids[row]!r} has a row before ({repeated.sum()} such rows); expected "
+            "one row for each item"
+        )
+    items = pl.DataFrame({"item": ids}).with_row_index("row")
     wanted = pl.DataFrame({"item": list(vocabulary.item_ids)})
-    rows = wanted.join(items.unique("item", keep="first"), on="item", how="left", maintain_order="left")[
-        "row"
-    ]
+    rows = wanted.join(items, on="item", how="left", maintain_order="left")["row"]
     if rows.null_count():
         first = vocabulary.item_ids[rows.is_null().arg_max() or 0]
         raise InputError(
             f"{path}: {rows.null_count()} of {len(vocabulary)} items have no row, the first is {first!r}; "
             "expected a row for every item"
+        )
+    if len(ids) > len(vocabulary):
+        notes.append(
+            f"{path.name}: rows of items that are not in the catalogue: {len(ids) - len(vocabulary)}"
         )
     values = table.frame[rows].drop(ROW, column)
     if not values.width:
@@ -120,6 +139,9 @@ def _from_parquet(path: Path, vocabulary: Vocabulary) -> NDArray[np.generic]:
                 "of lists of numbers or columns of numbers"
             )
         return values.fill_null(float("nan")).to_numpy()
+    kind = values.dtypes[0]
+    if isinstance(kind, pl.List | pl.Array) and not pl.Series(dtype=kind.inner).dtype.is_numeric():
+        raise InputError(f"{path}: has lists of {kind.inner}; expected lists of numbers")
     lists = values.to_series().cast(pl.List(pl.Float64), strict=False)
     lengths = lists.list.len().fill_null(0)
     width = lengths[0]
