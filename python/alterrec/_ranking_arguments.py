@@ -150,11 +150,11 @@ def as_float32(argument: str, values: Any) -> NDArray[np.float32]:
     array = as_array(argument, values)
     if array.dtype == np.float32:
         return np.require(array, np.float32, ["C", "A"])
-    _check_range(argument, array)
+    _refuse_merging(argument, array)
     return np.require(array, np.float32, ["C", "A"])
 
 
-def _check_range(argument: str, array: NDArray[Any]) -> None:
+def _refuse_merging(argument: str, array: NDArray[Any]) -> None:
     """Refuse values that float32 would merge: finite ones beyond its range, integers that it skips."""
     if array.dtype.kind in "iu" and array.dtype.itemsize > 2 and array.size:
         most = max(int(array.max()), -int(array.min()))
@@ -387,7 +387,10 @@ def check_candidates(candidates: Any, num_rows: int, num_items: int) -> None:
         )
 
 
-def run_in_torch(function: str, *arguments: Any) -> Any:
-    from alterrec import _ranking_torch
-
-    return getattr(_ranking_torch, function)(*arguments)
+def check_range(argument: str, ids: Any, least: int, num_items: int) -> None:
+    """Check that ids, an array or a tensor, are ``least`` to ``num_items - 1``."""
+    if ids is None or 0 in ids.shape:
+        return
+    for found in (int(ids.min()), int(ids.max())):
+        if not least <= found < num_items:
+            raise ValueError(f"{argument} has the id {found}; expected {least} to {num_items - 1}")

@@ -27,7 +27,6 @@ from alterrec._ranking_arguments import (
     on_device,
     overwritable,
     overwritten_in_torch,
-    run_in_torch,
     tensor_or_float32,
     tensor_or_integers,
     thread_count,
@@ -73,9 +72,7 @@ def softmax_(
     marks = None if candidates is None else _bits(candidates, num_rows, num_items)
     if overwritten_in_torch(scores):
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, on_device(scores))
-        return cast(
-            ArrayT, run_in_torch("softmax_", cast(Any, scores).detach(), left_out, marks, checks.get())
-        )
+        return cast(ArrayT, _in_torch("softmax_", cast(Any, scores).detach(), left_out, marks, checks.get()))
     matrix = overwritable("scores", scores)
     log_sums = _core.softmax(matrix, excluded_ids(exclude, num_rows, False), _host_bits(marks), count)
     return like(scores, log_sums)
@@ -134,7 +131,7 @@ def mark_(bits: ArrayT, rows: Ids, items: Ids) -> None:
             f"rows has shape {tuple(places.shape)} and items {tuple(ids.shape)}; give one row for each item"
         )
     if device:
-        run_in_torch("mark_", bits, places, ids, checks.get())
+        _in_torch("mark_", bits, places, ids, checks.get())
         return
     matrix = overwritable("bits", bits, np.uint8)
     places, ids = (np.require(each, np.int64, ["C", "A"]).ravel() for each in (places, ids))
@@ -218,7 +215,7 @@ def mixture_cross_entropy_(
         )
     if in_torch:
         left_out = None if exclude is None else excluded_ids(exclude, num_rows, True)
-        run = partial(run_in_torch, "mixture_cross_entropy_", cast(Any, scores).detach())
+        run = partial(_in_torch, "mixture_cross_entropy_", cast(Any, scores).detach())
         found = run(numbers, logs, ids, factors, left_out, marks, factor, checks.get())
         return cast("tuple[ArrayT, ArrayT, ArrayT]", found)
     losses, shares, row_shares = _core.mixture_cross_entropy(
@@ -298,10 +295,16 @@ def mixture_scores(
         found = tuple(getattr(out, "shape", ()))
         raise ValueError(f"out has shape {found}; expected {shape}, one row for each mixture")
     if device:
-        return cast(ArrayT, run_in_torch("mixture_scores", probabilities, numbers, factors, out))
+        return cast(ArrayT, _in_torch("mixture_scores", probabilities, numbers, factors, out))
     matrix = as_float32("probabilities", probabilities)
     scores = np.empty(shape, np.float32) if out is None else overwritable("out", out)
     if np.may_share_memory(scores, matrix):
         raise ValueError("out shares memory with probabilities; pass an array of its own")
     _core.mixture_scores(matrix, np.require(numbers, np.int64, ["C", "A"]), factors, count, scores)
     return like(probabilities, scores) if out is None else out
+
+
+def _in_torch(function: str, *arguments: Any) -> Any:
+    from alterrec import _ranking_torch
+
+    return getattr(_ranking_torch, function)(*arguments)

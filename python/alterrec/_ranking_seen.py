@@ -23,7 +23,6 @@ from alterrec._ranking_arguments import (
     matrix_shape,
     numbers_of,
     on_device,
-    run_in_torch,
     target_ids,
     temperature_values,
     view_shape,
@@ -183,3 +182,9 @@ def log_normaliser(scores: ArrayT, seen: Ids, temperatures: Sequence[float]) -> 
         return run_in_torch("log_normaliser", scores, own, scales.tolist())
     values = _core.log_normaliser(as_float32("scores", scores), own, scales, default_threads())
     return like(scores, np.ascontiguousarray(values.reshape(num_rows, len(scales)).T))
+
+
+def run_in_torch(function: str, *arguments: Any) -> Any:
+    from alterrec import _ranking_torch
+
+    return getattr(_ranking_torch, function)(*arguments)

@@ -165,27 +165,18 @@ def cross_entropy_(
     exclude: Any,
     each: float,
     factor: float,
-    check: bool,
 ) -> Tensor:
     device = scores.device
     positives_BP = torch.as_tensor(positives, device=device).long()
     if candidates is not None:
         candidates = torch.as_tensor(candidates, device=device)
-        candidates = candidates if candidates.dtype == torch.uint8 else candidates.long()
-    if exclude is not None:
-        exclude = torch.as_tensor(exclude, device=device).long()
-    if check:
-        _check_positives(positives_BP, scores.shape[1])
-        for name, ids in (("candidates", candidates), ("exclude", exclude)):
-            if ids is not None and ids.dtype != torch.uint8:
-                _excluded(scores, ids, name)
     weights_P = torch.as_tensor(weights, device=device).to(scores.dtype)
     own_BP = scores.gather(1, positives_BP)
     left_out_BV = None
     if exclude is not None:
-        left_out_BV = _mask(scores, exclude)
+        left_out_BV = _mask(scores, torch.as_tensor(exclude, device=device).long())
     if candidates is not None and candidates.dtype != torch.uint8:
-        ids_BC = candidates.clamp(min=0)
+        ids_BC = candidates.long().clamp(min=0)
         out_BV = torch.zeros_like(scores, dtype=torch.bool) if left_out_BV is None else left_out_BV
         void_BC = (candidates < 0) | out_BV.scatter_(1, positives_BP, True).gather(1, ids_BC)
         drawn_BC = scores.gather(1, ids_BC).masked_fill_(void_BC, -torch.inf)

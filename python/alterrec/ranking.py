@@ -35,6 +35,7 @@ from alterrec._ranking_arguments import (
     at_most,
     check_candidates,
     check_length,
+    check_range,
     checks,
     default_threads,
     draw_arguments,
@@ -50,7 +51,6 @@ from alterrec._ranking_arguments import (
     overwritten_in_torch,
     rank_range,
     row_numbers,
-    run_in_torch,
     set_threads,
     target_ids,
     tensor_or_integers,
@@ -59,7 +59,13 @@ from alterrec._ranking_arguments import (
     view_weights,
 )
 from alterrec._ranking_mixtures import mark_, mixture_cross_entropy_, mixture_scores, softmax_
-from alterrec._ranking_seen import SeenCounts, log_normaliser, repeat_scores, seen_target_counts
+from alterrec._ranking_seen import (
+    SeenCounts,
+    log_normaliser,
+    repeat_scores,
+    run_in_torch,
+    seen_target_counts,
+)
 
 __all__ = [
     "SeenCounts",
@@ -368,7 +374,12 @@ def cross_entropy_(
     left_out = None if exclude is None else excluded_ids(exclude, num_rows, in_torch)
     if in_torch:
         check_candidates(chosen, num_rows, num_items)
-        arguments = cast(Any, scores).detach(), ids, factors, chosen, left_out, each, factor, checks.get()
+        if checks.get():
+            check_range("positives", ids, 0, num_items)
+            bits = chosen is not None and str(chosen.dtype) in ("uint8", "torch.uint8")
+            check_range("candidates", None if bits else chosen, -1, num_items)
+            check_range("exclude", left_out, -1, num_items)
+        arguments = cast(Any, scores).detach(), ids, factors, chosen, left_out, each, factor
         return run_in_torch("cross_entropy_", *arguments)
     matrix = overwritable("scores", scores)
     if chosen is not None:
