@@ -339,6 +339,54 @@ def seen_items(size: Size) -> None:
         timing.line("torch, both counts", seconds["both"], seconds["torch"], 20, 40)
 
 
+def mixtures(size: Size) -> None:
+    """Softmaxes of queries and the log probabilities of their mixtures."""
+    rng = np.random.default_rng(0)
+    scores = gaussian(size.rows, size.items)
+    # As many mixtures as queries, of four queries each: the shape of a chunk of the paper's data.
+    rows = rng.integers(0, size.rows, (size.rows, 4))
+    weights = rng.dirichlet(np.ones(4), size.rows).astype(np.float32)
+    own = rng.integers(0, size.items, (size.rows, 1))
+    mine, theirs = scores.copy(), torch.from_numpy(scores)
+    probabilities = scores.copy()
+    ranking.softmax_(probabilities, exclude=own)
+    held, numbers, factors = (torch.from_numpy(each) for each in (probabilities, rows, weights))
+    out = np.empty_like(scores)
+
+    def torch_softmax() -> Any:
+        return theirs.scatter(1, torch.from_numpy(own), -torch.inf).softmax(1)
+
+    def gathered() -> Any:
+        return (held[numbers] * factors[..., None]).sum(1).clamp(min=1.1754944e-38).log()
+
+    def bags() -> Any:
+        mixed = torch.nn.functional.embedding_bag(numbers, held, per_sample_weights=factors, mode="sum")
+        return mixed.clamp(min=1.1754944e-38).log()
+
+    def softmax() -> Any:
+        np.copyto(mine, scores)
+        ranking.softmax_(mine, exclude=own)
+
+    jobs: dict[str, timing.Job] = {
+        "softmax": softmax,
+        "torch softmax": torch_softmax,
+        "mixture": lambda: ranking.mixture_scores(probabilities, rows, weights, out=out),
+        "gathered": gathered,
+        "bags": bags,
+    }
+    np.testing.assert_allclose(probabilities, torch_softmax().numpy(), rtol=1e-4, atol=1e-12)
+    expected = gathered().numpy()
+    np.testing.assert_allclose(ranking.mixture_scores(probabilities, rows, weights), expected, atol=2e-5)
+    np.testing.assert_allclose(bags().numpy(), expected, atol=2e-5)
+    print(f"\nmixtures of 4 softmaxes, {size.rows} queries and mixtures of {size.items} items")
+    seconds = timing.rounds(jobs, size.rounds)
+    for name in ("softmax", "mixture"):
+        print(f"  {name}: {np.median(seconds[name]) / scores.size * 1e9:.2f} ns per score")
+    timing.line("torch scatter and softmax (ours with a copy)", seconds["softmax"], seconds["torch softmax"])
+    timing.line("torch: gather, multiply, sum, log", seconds["mixture"], seconds["gathered"])
+    timing.line("torch embedding_bag, log", seconds["mixture"], seconds["bags"])
+
+
 def tops(size: Size) -> None:
     """The top 20 of each row."""
     scores = gaussian(size.rows, size.items)
@@ -396,6 +444,7 @@ TABLES = {
     "instructions": instructions,
     "ranks": ranks,
     "seen": seen_items,
+    "mixtures": mixtures,
     "tops": tops,
     "scaling": scaling,
 }

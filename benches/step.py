@@ -22,10 +22,11 @@ import torch.nn.functional as F
 
 from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
-from alterrec.models.base import Recommender
+from alterrec.models.base import Recommender, SessionBatch, Tables
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.nn.mixtures import QueryBatch, mixture_cross_entropy
 from alterrec.recipe import Recipe, resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
 from alterrec.training.schedule import Phase
@@ -246,6 +247,77 @@ def head(size: Size) -> None:
         timing.share("torch linear_cross_entropy, x three", seconds["library"], seconds["three"], 9, 9)
 
 
+def query_batch(size: Size) -> tuple[QueryBatch, Any, Any]:
+    """Queries of 512 samples (their distinct items and their session vectors), item vectors and targets."""
+    network = queried(size).network("model")
+    arrays = next(iter(PrefixBatches(store(size), 512, MAX_LEN, seed=1, layout="by_session")))
+    batch = SessionBatch.of(arrays, "cpu")
+    with torch.no_grad():
+        tables = network.item_tables()
+        queries = network.ask(batch, tables)
+    rng = np.random.default_rng(0)
+    targets = torch.from_numpy(rng.integers(0, size.items, (len(batch.length_N), 1)))
+    queries = queries._replace(
+        vectors_QD=queries.vectors_QD.detach().requires_grad_(),
+        log_weights_NJ=queries.log_weights_NJ.detach(),
+    )
+    return queries, tables.outputs.detach().requires_grad_(), targets
+
+
+def queried(size: Size) -> Recommender:
+    """An ID network of width d whose queries are the items and the recency vector of a prefix."""
+    recipe = resolve("id_only", overrides={"model.dim": size.dim, "id.table_dropout": 0.0})
+    torch.manual_seed(0)
+    inputs = ModelInputs(size.items, None, torch.ones(size.items, dtype=torch.bool))
+    return build_model(recipe, inputs)
+
+
+def dense_mixture_loss(queries: QueryBatch, table: Any, targets: Any) -> Any:
+    """The loss of a mixture as torch computes it from the softmaxes of all queries."""
+    vectors, rows, log_weights, exclude = queries
+    scores = vectors @ table.T
+    if exclude is not None:
+        row, column = (exclude >= 0).nonzero(as_tuple=True)
+        scores = scores.index_put((row, exclude[row, column]), torch.tensor(-torch.inf))
+    own = scores.log_softmax(1)[rows.clamp(min=0), targets]
+    return -(own.masked_fill(rows < 0, -torch.inf) + log_weights).logsumexp(1).mean()
+
+
+def query_head(size: Size) -> None:
+    """Compare the loss of a mixture of softmaxes, with its gradients, with its three matrix products."""
+    queries, table, targets = query_batch(size)
+    one, buffer = torch.ones(1), ScoreBuffer()
+    wanted = (queries.vectors_QD, table)
+
+    def ours() -> Any:
+        loss = mixture_cross_entropy(queries, table, targets, one, buffer=buffer)
+        return loss, *torch.autograd.grad(loss, wanted)
+
+    def plain() -> Any:
+        loss = dense_mixture_loss(queries, table, targets)
+        return loss, *torch.autograd.grad(loss, wanted)
+
+    for left, right in zip(ours(), plain(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=2e-3 * float(right.abs().max()))
+    rows, vectors = len(queries.vectors_QD), queries.vectors_QD.detach()
+    held = table.detach()
+    out, out_vectors, out_table = (
+        torch.empty(rows, size.items),
+        torch.empty(rows, size.dim),
+        torch.empty_like(held),
+    )
+
+    def products() -> None:
+        torch.mm(vectors, held.T, out=out)
+        torch.mm(out, held, out=out_vectors)
+        torch.mm(out.T, vectors, out=out_table)
+
+    seconds = timing.rounds({"ours": ours, "products": products, "plain": plain}, size.rounds)
+    print(f"\nqueries, 512 samples, {rows} queries, {size.items} items, d {size.dim}")
+    timing.share("loss of a mixture, x three products", seconds["ours"], seconds["products"], 1.15, 1.1)
+    timing.share("plain torch, x three products", seconds["plain"], seconds["products"], 9, 9)
+
+
 def steps(sides: Sides) -> None:
     """Time whole steps of both phases."""
     for phase in PHASES:
@@ -299,6 +371,52 @@ def evaluation(size: Size) -> None:
     timing.share("x the scoring products", seconds["ours"], seconds["products"], 1.25, 1.1)
 
 
+def query_evaluation(size: Size) -> None:
+    """Compare an evaluation of a network with queries with the scoring products of its queries."""
+    rng = np.random.default_rng(1)
+    lengths = np.full(size.targets, 5)
+    items = rng.integers(0, size.items, lengths.sum())
+    sessions = SessionStore.from_arrays(
+        np.repeat(np.arange(size.targets), lengths), items, num_items=size.items
+    )
+    model, protocol = queried(size).eval(), Protocol("last", "excluded", MAX_LEN)
+    with torch.inference_mode():
+        tables = model.prepare()
+    # The session vector of each prefix, and the distinct items among its four.
+    count = size.targets + len(np.unique(items.reshape(-1, 5)[:, :4]))
+    vectors, out = torch.randn(count, size.dim), torch.empty(512, size.items)
+
+    assert_mixture_scores(model, sessions, tables["model"])
+
+    def ours() -> None:
+        evaluate(model, sessions, protocol)
+
+    def products() -> None:
+        with torch.inference_mode():
+            for begin in range(0, count, 512):
+                chunk = vectors[begin : begin + 512]
+                torch.mm(chunk, tables["model"].outputs.T, out=out[: len(chunk)])
+
+    seconds = timing.rounds({"ours": ours, "products": products}, min(3, size.rounds))
+    print(f"\nevaluation with queries, {size.targets} prefixes: {np.median(seconds['ours']):.2f} s")
+    timing.share("x the scoring products", seconds["ours"], seconds["products"], 1.3, 1.15)
+
+
+def assert_mixture_scores(model: Recommender, sessions: SessionStore, tables: Tables) -> None:
+    """Assert that the scores of some prefixes are the logs of the weighted sums of their softmaxes."""
+    samples = np.column_stack([np.arange(64), np.full(64, 4)])
+    arrays = next(iter(PrefixBatches(sessions, 64, MAX_LEN, shuffle=False, samples=samples)))
+    batch, network = SessionBatch.of(arrays, "cpu"), model.network("model")
+    with torch.inference_mode():
+        vectors, rows, log_weights, exclude = network.ask(batch, tables)
+        assert exclude is not None
+        scores = vectors @ tables.outputs.T
+        row, column = (exclude >= 0).nonzero(as_tuple=True)
+        scores[row, exclude[row, column]] = -torch.inf
+        expected = (scores.softmax(1)[rows.clamp(min=0)] * log_weights.exp()[..., None]).sum(1).log()
+        torch.testing.assert_close(network.scores(batch, tables), expected, rtol=0, atol=1e-4)
+
+
 def memory(side: str, size: Size) -> None:
     """Print the peak memory that a step adds; runs in a separate process."""
     sides = Sides(size)
@@ -343,9 +461,11 @@ def main() -> None:
         return
     print(f"{timing.machine()}; torch {torch.__version__}, {options.threads} threads")
     head(size)
+    query_head(size)
     sides = Sides(size)
     steps(sides)
     evaluation(size)
+    query_evaluation(size)
     print("\nmemory of a step beyond weights, moments and data")
     for side in ("ours", "plain"):
         given = [sys.executable, __file__, "--memory", side, "--threads", str(options.threads)]

@@ -420,7 +420,7 @@ class OptimSettings(SettingsTable):
     """Adam, one optimiser per network."""
 
     lr: float = Field(default=0.01, gt=0, description="learning rate")
-    batch_size: int = Field(default=512, ge=1, description="number of prefixes per step")
+    batch_size: int = Field(default=1024, ge=1, description="number of prefixes per step")
     decay: float = Field(
         default=0.75, gt=0, le=1, description="factor by which the learning rate of a network decays"
     )

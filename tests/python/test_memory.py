@@ -59,7 +59,12 @@ def test_no_run_imports_the_compiler_unasked() -> None:
 
 
 def test_less_than_one_sample_at_a_time_is_refused_with_what_is_needed() -> None:
-    settings = {"run.memory_budget": "640MiB", "model.dim": 8, "id.queries": "one"}
+    settings = {
+        "run.memory_budget": "640MiB",
+        "model.dim": 8,
+        "id.queries": "one",
+        "optim.batch_size": 512,
+    }
     recipe = resolve("id_only", overrides=settings)
     items = ModelInputs(10_000, None, torch.ones(10_000, dtype=torch.bool))
     model = build_model(recipe, items)
@@ -120,7 +125,12 @@ def test_queries_of_a_step_are_planned() -> None:
     """Each of 512 samples has 20 items and a session vector as queries; their scores are 4 rows a sample."""
     planned = {}
     for queries in ("one", "both"):
-        settings = {"id.queries": queries, "model.max_len": 20, "run.memory_budget": "1GiB"}
+        settings = {
+            "id.queries": queries,
+            "model.max_len": 20,
+            "run.memory_budget": "1GiB",
+            "optim.batch_size": 512,
+        }
         recipe = resolve("id_only", overrides=settings)
         model = build_model(recipe, ModelInputs(100_000, None, torch.ones(100_000, dtype=torch.bool)))
         planned[queries] = plan_memory(model, recipe, phases(recipe), 100_000, 50, resident=0)
