@@ -298,7 +298,7 @@ def query_head(size: Size) -> None:
         return loss, *torch.autograd.grad(loss, wanted)
 
     for left, right in zip(ours(), plain(), strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-3, atol=2e-3 * float(right.abs().max()))
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=2e-3 * float(right.detach().abs().max()))
     rows, vectors = len(queries.vectors_QD), queries.vectors_QD.detach()
     held = table.detach()
     out, out_vectors, out_table = (
