@@ -12,7 +12,7 @@ WORKERS ?= auto
 PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: build format lint test torture sanitize fuzz bench docs help
+.PHONY: build format lint test torture sanitize fuzz oldest lock audit sbom bench docs help
 
 build: $(INSTALLED)  ## build and install the package with everything that the tests need
 
@@ -64,6 +64,34 @@ fuzz:  ## run RUNS inputs for each fuzz target under AddressSanitizer; needs a C
 		fuzz/target/$(HOST)/release/$$(basename $$target .rs) \
 			-runs=$(RUNS) -seed=1 -max_len=4096 -len_control=0 -verbosity=0 || exit 1; \
 	done
+
+# What the continuous integration installs: .ci/run sets PIP_CONSTRAINT to this file.
+LOCK := .ci/constraints.txt
+OLDEST := .venv-oldest
+TOOLS := .venv-tools
+
+oldest: | $(BIN)/python  ## install the oldest versions that pyproject.toml allows, and run the Python tests with them
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(PYTHON) .ci/lower_bounds.py > $(OLDEST)/constraints.txt
+	PIP_CONSTRAINT= $(OLDEST)/bin/python -m pip install --constraint $(OLDEST)/constraints.txt '.[test]'
+	$(OLDEST)/bin/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+lock: $(INSTALLED)  ## write the versions of this environment to the lock file of the continuous integration
+	$(BIN)/python -m pip freeze --exclude alterrec > $(LOCK)
+
+$(TOOLS)/bin/pip-audit:
+	$(PYTHON) -m venv $(TOOLS)
+	PIP_CONSTRAINT= $(TOOLS)/bin/python -m pip install --quiet pip-audit cyclonedx-bom
+
+audit: $(TOOLS)/bin/pip-audit  ## look for known vulnerabilities of the locked packages and crates
+	.ci/audit $(TOOLS)
+
+sbom: $(TOOLS)/bin/pip-audit  ## write sbom/python.cdx.json and sbom/rust.cdx.json (CycloneDX)
+	mkdir -p sbom
+	$(TOOLS)/bin/cyclonedx-py requirements $(LOCK) --pyproject pyproject.toml --of JSON -o sbom/python.cdx.json
+	cargo cyclonedx --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-cyclonedx
+	cargo cyclonedx --format json --all --override-filename rust.cdx
+	mv rust.cdx.json sbom/
 
 bench: $(INSTALLED)  ## time the kernels against the usual alternatives, after asserting equal results
 	$(BIN)/python -m pip install --quiet '.[bench]'

@@ -56,6 +56,65 @@ fn words<T: Word>(bytes: &[u8]) -> Option<&[T]> {
     (head.is_empty() && tail.is_empty()).then_some(values)
 }
 
+/// File systems whose files other machines, or a user's program, can change without this kernel.
+const SHARED: [&str; 10] =
+    ["nfs", "nfs4", "cifs", "smb3", "afs", "ceph", "lustre", "glusterfs", "fuse.sshfs", "fuse.s3fs"];
+
+/// The kind of the shared file system that a file lies on; `None` if it is local, or if it cannot be told.
+fn shared_file_system(file: &File) -> Option<String> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = file.metadata().ok()?.dev();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let kind = kind_of_device(&mounts, device)?;
+        SHARED.contains(&kind.as_str()).then_some(kind)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        None
+    }
+}
+
+/// The kind of file system of a device, from the lines of `/proc/self/mountinfo`.
+#[cfg(any(target_os = "linux", test))]
+fn kind_of_device(mounts: &str, device: u64) -> Option<String> {
+    // The numbers of a device as `makedev` of glibc puts them together.
+    let major = (device >> 8 & 0xfff) | (device >> 32 & !0xfff);
+    let minor = (device & 0xff) | (device >> 12 & !0xff);
+    let name = format!("{major}:{minor}");
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&name))?;
+    Some(line.split(" - ").nth(1)?.split(' ').next()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHARED, kind_of_device, shared_file_system};
+    use std::fs::File;
+
+    const MOUNTS: &str = "23 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+        40 23 0:52 / /home rw,relatime shared:20 - nfs4 server:/home rw,vers=4.2\n\
+        41 23 259:300 / /data rw - xfs /dev/nvme0n1 rw\n";
+
+    #[test]
+    fn the_kind_of_a_mount_is_found_by_its_device() {
+        assert_eq!(kind_of_device(MOUNTS, 254 << 8).as_deref(), Some("ext4"));
+        assert_eq!(kind_of_device(MOUNTS, 52).as_deref(), Some("nfs4"));
+        // A minor number above 255 has its high bits elsewhere.
+        assert_eq!(kind_of_device(MOUNTS, 259 << 8 | 300 & 0xff | (300 >> 8) << 20).as_deref(), Some("xfs"));
+        assert_eq!(kind_of_device(MOUNTS, 9 << 8), None);
+        assert_eq!(kind_of_device("", 52), None);
+        assert!(SHARED.contains(&"nfs4") && !SHARED.contains(&"ext4"));
+    }
+
+    #[test]
+    fn a_file_of_this_machine_is_not_shared() {
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(shared_file_system(&file), None);
+    }
+}
+
 /// A file mapped read-only, shared by the columns in it.
 #[derive(Debug, Clone)]
 pub struct Mapping(Arc<Mmap>);
@@ -68,7 +127,21 @@ impl Mapping {
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |e: io::Error| Error::Io(format!("{}: cannot be read ({e})", path.display()));
         let file = File::open(path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if !found.is_file() {
+            return Err(failed(io::Error::other("it is not a file")));
+        }
+        if let Some(kind) = shared_file_system(&file) {
+            return Err(Error::Io(format!(
+                "{}: lies on a {kind} file system, where another machine can shorten a file that is mapped \
+                 here, which would end this process; copy it to a local disk",
+                path.display()
+            )));
+        }
         let map = map(&file).map_err(failed)?;
+        if map.len() as u64 != found.len() {
+            return Err(failed(io::Error::other("it changed while it was opened")));
+        }
         Ok(Self(Arc::new(map)))
     }
 

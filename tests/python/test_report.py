@@ -129,7 +129,7 @@ def test_text_from_data_is_escaped(tmp_path: Path) -> None:
     cards = json.loads((run / "examples.json").read_text("utf-8"))
     cards[0]["target"] = cards[0]["session"][0] = cards[0]["top"]["score"][1] = {"item_id": bad, "text": bad}
     (run / "examples.json").write_text(json.dumps(cards), "utf-8")
-    (run / "recipe.toml").write_text(f"reason = '{bad}'\n", "utf-8")
+    (run / "recipe.toml").write_text(f"[text]\nprompt = '{bad}'\n", "utf-8")
     page = write_report(run).read_text("utf-8")
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 12

@@ -22,6 +22,12 @@ from alterrec.files import write_text
 from alterrec.report.tables import FIRST_ITEMS, VIEW_NAMES, Table, latex, markdown, plain, tex
 from alterrec.results import Example
 
+# Pages need their own style sheet and no other file. If markup ever escaped from a title, the browser would
+# still run no script and load nothing.
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+)
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
@@ -247,7 +253,12 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
     )
     templates.filters |= {"svg": _svg, "png": _png}
-    templates.globals |= {"style": Markup(_style()), "view_names": VIEW_NAMES, "first_items": FIRST_ITEMS}
+    templates.globals |= {
+        "content_policy": CONTENT_POLICY,
+        "style": Markup(_style()),
+        "view_names": VIEW_NAMES,
+        "first_items": FIRST_ITEMS,
+    }
     return templates
 
 

@@ -205,6 +205,8 @@ def _saving() -> Iterator[None]:
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A name may be in any script: the fonts of the page have it, a PNG shows boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        # A name may also be longer than the figure is wide; then it is cut off at the edge.
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         yield
 
 

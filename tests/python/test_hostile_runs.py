@@ -1,0 +1,137 @@
+"""Damaged, forged and foreign run folders: every command that reads one raises InputError or works."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hostile import damaged_copy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from worlds import returning_dataset, small_dataset
+
+import alterrec
+from alterrec.errors import InputError
+from alterrec.runs.fit import evaluate_run
+
+QUICK = {
+    "run.report": False,
+    "run.baselines": False,
+    "run.threads": 1,
+    "model.dim": 8,
+    "schedule.epochs": 2,
+    "schedule.warmup": 1,
+}
+DATA = returning_dataset()
+USERS = small_dataset(users=6)
+MODELS = {
+    "alterrec": (DATA, {"fusion.gate": True, "schedule.epochs": 4}),
+    "popularity": (DATA, {}),
+    "itemknn": (DATA, {}),
+    "vsknn": (DATA, {}),
+    "sasrec": (DATA, {"model.max_len": 8}),
+    "hggnn": (USERS, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Runs of models that store different things, and two of an earlier version."""
+    folder = tmp_path_factory.mktemp("runs")
+    for model, (data, overrides) in MODELS.items():
+        own = {
+            key: value
+            for key, value in (QUICK | overrides).items()
+            if not key.startswith(("model.", "schedule.", "fusion."))
+            or model in ("alterrec", "sasrec", "hggnn")
+        }
+        if model != "alterrec":
+            own = {key: value for key, value in own.items() if key not in ("schedule.warmup", "fusion.gate")}
+        alterrec.fit(data, model, out=folder / model, overrides=own)
+    old = Path(__file__).parents[1] / "data" / "runs"
+    for name in ("alterrec", "sasrec"):
+        shutil.copytree(old / name, folder / f"old-{name}")
+    return sorted(folder.iterdir())
+
+
+def recommend(run: Path, _: Path) -> None:
+    saved = alterrec.load(run)
+    names = saved.vocabulary.item_ids
+    saved.recommend([[names[0]], [names[-1], names[0], names[len(names) // 2]]], k=1, users=["user1", None])
+    saved.recommend([[names[-1]]], k=2, exclude_seen=True)
+
+
+def evaluate(run: Path, whole: Path) -> None:
+    evaluate_run(run, USERS if whole.name == "hggnn" else DATA)
+
+
+COMMANDS: dict[str, Callable[[Path, Path], object]] = {
+    "recommend": recommend,
+    "evaluate": evaluate,
+    "report": lambda run, _: alterrec.result(run).presentation().page(),
+    "compare": lambda run, whole: alterrec.compare([run, whole]).presentation().markdown(),
+    "compare with": lambda run, whole: alterrec.compare([whole, run]).presentation().markdown(),
+    "balance": lambda run, _: alterrec.balance([run]).presentation().markdown(),
+}
+
+
+def attempt(run: Path, whole: Path, done: str, commands: list[str]) -> Iterator[str]:
+    """Run commands on a damaged folder; yield how each ended."""
+    for name in commands:
+        try:
+            COMMANDS[name](run, whole)
+        except InputError as error:
+            if len(str(error).splitlines()) > 1:
+                raise AssertionError(f"{done}: {name} has a message of several lines: {error}") from error
+            yield "InputError"
+        except BaseException as error:
+            raise AssertionError(f"{done}: {name} raised {type(error).__name__}: {error}") from error
+        else:
+            yield "works"
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_a_damaged_run_is_an_input_error(
+    seed: int, runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(seed)
+    whole = draw.choice(runs)
+    copy, done = damaged_copy(whole, runs, tmp_path / f"run-{time.monotonic_ns()}", seed)
+    commands = ["recommend", draw.choice(list(COMMANDS))]
+    list(attempt(copy, whole, done, commands))
+    assert "panicked" not in capfd.readouterr().err, done
+    shutil.rmtree(copy)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3000)
+def test_thousands_of_damaged_runs_are_input_errors(
+    runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    count = int(os.environ.get("ALTERREC_FOLDERS", "3000"))
+    ends: collections.Counter[tuple[str, str]] = collections.Counter()
+    failures: list[str] = []
+    for seed in range(count):
+        whole = runs[seed % len(runs)]
+        copy, done = damaged_copy(whole, runs, tmp_path / "run", seed)
+        for name in COMMANDS:
+            try:
+                ends.update((name, end) for end in attempt(copy, whole, done, [name]))
+            except AssertionError as error:
+                failures.append(str(error) + "".join(traceback.format_exception(error.__cause__)[-3:]))
+        shutil.rmtree(copy)
+    panics = capfd.readouterr().err.count("panicked")
+    with capfd.disabled():
+        print(f"\n{count} damaged run folders:")
+        for (name, end), times in sorted(ends.items()):
+            print(f"  {name:13} {end:10} {times}")
+        print("\n".join(failures[:40]))
+    assert (failures, panics) == ([], 0)
