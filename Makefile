@@ -74,7 +74,9 @@ oldest: | $(BIN)/python  ## install the oldest versions that pyproject.toml allo
 	$(PYTHON) -m venv --clear $(OLDEST)
 	$(PYTHON) .ci/lower_bounds.py > $(OLDEST)/constraints.txt
 	PIP_CONSTRAINT= $(OLDEST)/bin/python -m pip install --constraint $(OLDEST)/constraints.txt '.[test]'
-	$(OLDEST)/bin/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+	# Old versions warn about what newer ones of their own dependencies deprecate.
+	$(OLDEST)/bin/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning
 
 lock: $(INSTALLED)  ## write the versions of this environment to the lock file of the continuous integration
 	$(BIN)/python -m pip freeze --exclude alterrec > $(LOCK)

@@ -79,16 +79,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except Exception as error:
         code = _error_number(error, path.parent)
-        if code not in _REASONS:
+        reason = (_REASONS | _MORE_REASONS).get(code or 0)
+        if reason is None:
             raise
-        raise InputError(f"{path}: cannot be written: {_REASONS[code]}") from error
+        raise InputError(f"{path}: cannot be written: {reason}") from error
     finally:
         # If the path cannot be written to, removing fails too; the first error is the one to report.
         with suppress(OSError):

@@ -42,7 +42,7 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("ours"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk")]
+    "error", [RuntimeError("ours"), KeyboardInterrupt(), OSError(errno.ENOTTY, "not a terminal")]
 )
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     target = tmp_path / "note.txt"

@@ -90,6 +90,14 @@ class SavedRanks:
         ``rule`` says whether the items of the prefix are candidates; default: the rule of the run.
         """
         prefix = f"{rule}_" if rule else ""
+        if (
+            f"{prefix}greater_{view}" not in self.frame.columns
+            or f"{prefix}tied_{view}" not in self.frame.columns
+        ):
+            raise InputError(
+                f"ranks.parquet has no counts of the view {view}, which result.json has; the files are of "
+                "different runs: copy the folder again or repeat the run"
+            )
         return self.column(f"{prefix}greater_{view}"), self.column(f"{prefix}tied_{view}")
 
     def metrics(
@@ -238,6 +246,11 @@ def cold_groups(targets: Sequence[str], items: pl.DataFrame) -> dict[str, Mask]:
     rows = pl.DataFrame({"item_id": list(targets)}, schema={"item_id": pl.String}).join(
         items.select("item_id", "text", "trained"), on="item_id", how="left", maintain_order="left"
     )
+    if rows["trained"].null_count():
+        raise InputError(
+            "a target of ranks.parquet is not in vocabulary.parquet; the files are of different runs: copy the "
+            "folder again or repeat the run"
+        )
     trained, has_text = rows["trained"].to_numpy(), (rows["text"] != "").to_numpy()
     if not (items["text"] != "").any():
         return {"trained": trained, "item-cold": ~trained}
