@@ -248,8 +248,8 @@ def cold_groups(targets: Sequence[str], items: pl.DataFrame) -> dict[str, Mask]:
     )
     if rows["trained"].null_count():
         raise InputError(
-            "a target of ranks.parquet is not in vocabulary.parquet; the files are of different runs: copy the "
-            "folder again or repeat the run"
+            "a target of ranks.parquet is not in vocabulary.parquet; the files are of different runs: copy "
+            "the folder again or repeat the run"
         )
     trained, has_text = rows["trained"].to_numpy(), (rows["text"] != "").to_numpy()
     if not (items["text"] != "").any():
