@@ -50,6 +50,10 @@ _PROGRESS: Mapping[str, Any] = {
 }
 START_AGAIN = "start again without --resume"
 
+# A share of the validation metric before hard negatives, below which a warning is given. The default run on the
+# built-in catalogue drops to 99.7 % for one epoch and ends at 111 %.
+COLLAPSE = 0.95
+
 
 class DivergenceError(InputError):
     """The loss or the weights are not finite: this setting does not work, but another one may."""
@@ -422,7 +426,7 @@ class Trainer:
         return waited >= self.recipe.schedule.patience * by_epoch[-1].cycle
 
     def _warn_of_collapse(self, state: TrainingState) -> None:
-        """Warn at once if hard negatives have lowered the validation score below its value before them."""
+        """Warn at once if hard negatives have lowered the validation score well below its value before them."""
         metric = self.recipe.schedule.metric
         starts = [
             first
@@ -434,7 +438,7 @@ class Trainer:
         start, now = (
             state.curves[epoch - 1].valid["score"].get(metric, 0.0) for epoch in (starts[0] - 1, state.epoch)
         )
-        if now < start:
+        if now < COLLAPSE * start:
             message = (
                 f"epoch {state.epoch}: validation {metric} {now:.4f} is below {start:.4f}, its value before "
                 "hard negatives; a wider window, a larger window.random_share or a lower optim.lr may help"
