@@ -19,6 +19,7 @@ from worlds import returning_dataset, small_dataset
 
 import alterrec
 from alterrec.errors import InputError
+from alterrec.progress import Event
 from alterrec.runs.fit import evaluate_run
 
 QUICK = {
@@ -29,6 +30,8 @@ QUICK = {
     "schedule.epochs": 2,
     "schedule.warmup": 1,
 }
+RESUMED = QUICK | {"schedule.epochs": 3, "model.max_len": 8}
+RESUMED.pop("schedule.warmup")
 DATA = returning_dataset()
 USERS = small_dataset(users=6)
 MODELS = {
@@ -128,12 +131,56 @@ def test_a_damaged_run_is_an_input_error(
     shutil.rmtree(copy)
 
 
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in its third epoch, without a result."""
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+
+    def stop(event: Event) -> None:
+        if event.kind == "epoch_start" and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    alterrec.fit(DATA, "sasrec", out=folder, overrides=RESUMED, progress=stop)
+    for file in folder.iterdir():
+        if file.is_file() and file.name != "recipe.toml":
+            file.unlink()
+    return folder
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_a_damaged_checkpoint_is_an_input_error(seed: int, interrupted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / f"run-{time.monotonic_ns()}"
+    copy, done = damaged_copy(interrupted, [interrupted], folder, seed)
+    try:
+        alterrec.fit(DATA, "sasrec", out=copy, overrides=RESUMED, resume=True)
+    except InputError:
+        pass
+    except BaseException as error:
+        raise AssertionError(f"{done}: {type(error).__name__}: {error}") from error
+    shutil.rmtree(copy)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_study_is_an_input_error(seed: int, tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "data" / "runs" / "study"
+    copy, done = damaged_copy(source, [source], tmp_path / f"study-{time.monotonic_ns()}", seed)
+    try:
+        alterrec.load_study(copy).presentation().markdown()
+    except InputError:
+        pass
+    except BaseException as error:
+        raise AssertionError(f"{done}: {type(error).__name__}: {error}") from error
+    shutil.rmtree(copy)
+
+
 @pytest.mark.torture
 @pytest.mark.timeout(3000)
 def test_thousands_of_damaged_runs_are_input_errors(
     runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    count = int(os.environ.get("ALTERREC_FOLDERS", "3000"))
+    count = int(os.environ.get("ALTERREC_FOLDERS", "300"))
     ends: collections.Counter[tuple[str, str]] = collections.Counter()
     failures: list[str] = []
     for seed in range(count):
