@@ -123,13 +123,14 @@ class TrainingState:
         curves = json.dumps(metadata.pop("curves"))
         epochs = from_json(tuple[Epoch, ...], curves, str(path))
         state = cls(**metadata | {"recipe": recipe, "curves": list(epochs)})
-        for name, value in tensors.items():
-            kind, _, rest = name.partition("/")
-            if kind == "optimiser":
-                network, index, key = rest.split("/")
-                state.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
-            else:
-                getattr(state, kind)[rest] = value
+        with reading(path, START_AGAIN):
+            for name, value in tensors.items():
+                kind, _, rest = name.partition("/")
+                if kind == "optimiser":
+                    network, index, key = rest.split("/")
+                    state.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
+                else:
+                    {"parameters": state.parameters, "best": state.best}[kind][rest] = value
         return state
 
 
@@ -177,6 +178,16 @@ def _checkpoint_metadata(path: Path, recipe: str, data: str) -> dict[str, Any]:
     return metadata
 
 
+def _check_moments(optimiser: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Check that the tensors of Adam are those of its parameters; otherwise its next step would fail."""
+    parameters = [each for group in optimiser.param_groups for each in group["params"]]
+    for index, state in moments.items():
+        found = {key: (value.shape, value.dtype) for key, value in state.items()}
+        like = parameters[index].shape, parameters[index].dtype
+        if found != {"step": (torch.Size([]), torch.float32), "exp_avg": like, "exp_avg_sq": like}:
+            raise ValueError(f"the moments of parameter {index} are not those of Adam")
+
+
 def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:
     """Return a copy of every parameter by name; buffers (frozen text vectors) are rebuilt from the data."""
     return {name: value.detach().clone() for name, value in model.named_parameters()}
@@ -185,6 +196,8 @@ def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:
 def set_parameters(model: torch.nn.Module, values: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in model.named_parameters():
+            if values[name].shape != value.shape:
+                raise ValueError(f"{name} has shape {tuple(values[name].shape)}, not {tuple(value.shape)}")
             value.copy_(values[name])
 
 
@@ -254,6 +267,7 @@ class Trainer:
             with reading(self.checkpoint, START_AGAIN):
                 set_parameters(model, state.parameters)
                 for name, moments in state.optimisers.items():
+                    _check_moments(optimisers[name], moments)
                     optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": moments})
             self.listen(Event("notice", f"resumed after epoch {state.epoch}"))
         by_epoch = [phase for phase in self.plan for _ in range(phase.epochs)]
