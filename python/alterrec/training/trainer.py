@@ -50,8 +50,8 @@ _PROGRESS: Mapping[str, Any] = {
 }
 START_AGAIN = "start again without --resume"
 
-# A share of the validation metric before hard negatives, below which a warning is given. The default run on the
-# built-in catalogue drops to 99.7 % for one epoch and ends at 111 %.
+# A share of the validation metric before hard negatives, below which a warning is given. The default run on
+# the built-in catalogue drops to 99.7 % for one epoch and ends at 111 %.
 COLLAPSE = 0.95
 
 
@@ -440,7 +440,7 @@ class Trainer:
         return waited >= self.recipe.schedule.patience * by_epoch[-1].cycle
 
     def _warn_of_collapse(self, state: TrainingState) -> None:
-        """Warn at once if hard negatives have lowered the validation score well below its value before them."""
+        """Warn at once if hard negatives have lowered the validation score well below its value before."""
         metric = self.recipe.schedule.metric
         starts = [
             first
