@@ -429,9 +429,14 @@ def _parse_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
             )
         table, field = key.split(".")
         tables.setdefault(table, {})[field] = (
-            _value(value, fields[key][1]) if isinstance(value, str) else value
+            _value(value, fields[key][1]) if isinstance(value, str) else _builtin(value)
         )
     return tables
+
+
+def _builtin(value: Any) -> Any:
+    """A number of numpy as that of Python, which the types of a recipe ask for."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
 
 
 def _value(text: str, default: Any) -> Any:

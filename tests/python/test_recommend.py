@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,11 +81,54 @@ def test_no_sessions_no_answers(saved: SavedModel) -> None:
     assert saved.recommend([], k=3) == []
 
 
-@pytest.mark.parametrize(("k", "most"), [(0, 28), (29, 28), (-1, 28)])
-def test_k_out_of_range_reports_the_number_of_candidates(popular: SavedModel, k: int, most: int) -> None:
-    with pytest.raises(InputError, match=rf"k is {k}; expected 1 to {most} .*minus 2 that are in a session"):
+@pytest.mark.parametrize("k", [0, 31, -1, 2.0, "3", True])
+def test_k_out_of_range_reports_the_size_of_the_catalogue(popular: SavedModel, k: Any) -> None:
+    with pytest.raises(InputError, match=rf"k is {k!r}; expected 1 to 30 \(a catalogue of 30 items\)"):
         popular.recommend([["i0", "i1", "i0"]], k=k)
-    assert len(popular.recommend([["i0", "i1", "i0"]], k=most)[0]) == most
+
+
+def test_a_session_that_has_seen_much_gets_fewer_items(popular: SavedModel) -> None:
+    most, every = [f"i{n}" for n in range(27)], [f"i{n}" for n in range(30)]
+    short, long, none, again = popular.recommend([["i0"], most, every, ["i0"]], k=np.int64(5))
+    assert {row.item_id for row in long} == {"i27", "i28", "i29"}
+    assert (len(short), none, again) == (5, [], short)
+    assert short == popular.recommend([["i0"]], k=5)[0]
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
+    """A run whose items are called 100 to 104."""
+    folder = tmp_path_factory.mktemp("numbered")
+    (folder / "items.csv").write_text("item_id\n" + "".join(f"{n}\n" for n in range(100, 105)), "utf-8")
+    rows = "".join(f"s{n},{100 + (n + step) % 5},{n}\n" for n in range(20) for step in range(2))
+    (folder / "interactions.csv").write_text("session_id,item_id,timestamp\n" + rows, "utf-8")
+    return load(fit(folder, "popularity", out=folder / "run", overrides=QUICK).path)
+
+
+@pytest.mark.parametrize(
+    "ids", [[100, 101], np.array([100, 101]), np.array([100, 101], np.uint8), ("100", 101)]
+)
+def test_integers_are_ids(numbered: SavedModel, ids: Any) -> None:
+    expected = numbered.recommend([["100", "101"]], k=3)
+    assert numbered.recommend([ids], k=3) == expected
+    assert numbered.recommend([ids], k=3, drop_unknown=True, users=[7]) == expected
+    assert all(type(row.item_id) is str for row in expected[0])
+
+
+@pytest.mark.parametrize("wrong", [None, 100.0, True, b"100", [100], float("nan")])
+def test_other_types_are_no_ids(numbered: SavedModel, wrong: Any) -> None:
+    for unknown in (False, True):
+        with pytest.raises(
+            InputError, match=r"session 0, item 1 is .*; expected an id as text or as an integer"
+        ):
+            numbered.recommend([[100, wrong]], k=3, drop_unknown=unknown)
+    with pytest.raises(InputError, match="session 0 is 100; expected a list"):
+        numbered.recommend([100], k=3)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="sessions is None; expected a list"):
+        numbered.recommend(None, k=3)  # type: ignore[arg-type]
+    if wrong is not None:
+        with pytest.raises(InputError, match=r"users\[0\] is "):
+            numbered.recommend([[100]], k=3, users=[wrong])
 
 
 @pytest.mark.parametrize("missing", ["recipe.toml", "model.safetensors", "vocabulary.parquet"])

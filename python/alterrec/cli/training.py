@@ -192,8 +192,9 @@ def recommend(
     """Recommend the next items of sessions.
 
     Reads and writes the ids of your own files and needs no training data. Items that were not in training
-    are scored by their text. Rows with items unknown to the run are skipped, and standard error says how
-    many. Systems that use user ids read the column user_id and also report how many users are unknown.
+    are scored by their text. Rows that cannot be read or whose items are unknown to the run are skipped, and
+    a session that has seen nearly all items gets fewer; standard error says how many, and why. Systems that
+    use user ids read the column user_id and also report how many users are unknown.
 
     \b
     Example:
@@ -224,12 +225,20 @@ def _write_recommendations(
     numbers = [sessions.store.session(i).astype(np.int64) for i in range(len(sessions.store))]
     ids, scores = saved.recommend_numbers(numbers, k, sessions.store.users, exclude_seen=exclude_seen)
     item_ids = np.array(saved.vocabulary.item_ids, dtype=object)
+    session_X, place_X = np.nonzero(ids >= 0)
+    found = (ids >= 0).sum(axis=1)
+    for few, reason in (
+        ((found > 0) & (found < k), f"sessions with fewer than {k} items, as they have seen the others"),
+        (found == 0, "sessions without an item, as they have seen all"),
+    ):
+        if few.any():
+            warn(f"{reason}: {int(few.sum())} of {len(found)}, such as {sessions.names[int(few.argmax())]!r}")
     frame = pl.DataFrame(
         {
-            "session_id": np.repeat(np.array(sessions.names, dtype=object), k),
-            "rank": np.tile(np.arange(1, k + 1), len(sessions.names)),
-            "item_id": item_ids[ids.ravel()],
-            "score": scores.ravel(),
+            "session_id": np.array(sessions.names, dtype=object)[session_X],
+            "rank": place_X + 1,
+            "item_id": item_ids[ids[session_X, place_X]],
+            "score": scores[session_X, place_X],
         },
         schema={"session_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32},
     )

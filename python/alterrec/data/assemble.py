@@ -232,7 +232,12 @@ def _text(items: DataFile, options: ReadOptions) -> tuple[ItemText | None, list[
         remarks.append(f"{items.path.name}: columns read as text: {read}; not read: {', '.join(left_out)}")
     if not chosen:
         return None, remarks
-    return ItemText({name: text_column(items, name).str.strip_chars().to_list() for name in chosen}), remarks
+    text = ItemText({name: text_column(items, name).str.strip_chars().to_list() for name in chosen})
+    if len(set(text.joined_texts()) - {""}) == 1 and options.vectors is None:
+        remarks.append(
+            f"{items.path.name}: all texts are alike ({text.joined(0)[:40]!r}), so they tell nothing"
+        )
+    return text, remarks
 
 
 def _why_no_text(name: str, kind: pl.DataType) -> str:

@@ -14,8 +14,8 @@ from alterrec.files import reading
 
 ADVICE = "write it again"
 UNKNOWN_ZONE = re.compile(r"unable to parse time zone: '([^']{3,})'")
-# The schema of Arrow in the footer of a Parquet file.
-ARROW_SCHEMA = re.compile(rb"ARROW:schema[^A-Za-z0-9+/]{2,8}([A-Za-z0-9+/]+={0,2})")
+# In the footer of a Parquet file, the schema of Arrow follows this key and the type of a string.
+ARROW_SCHEMA = b"ARROW:schema\x18"
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
@@ -52,12 +52,25 @@ def read_parquet(path: Path) -> pl.DataFrame:
 
 def _without_zone(content: bytes, zone: bytes) -> bytes:
     """Replace the name of a zone by UTC in the Arrow schema of a Parquet file, keeping its size."""
-    found = ARROW_SCHEMA.search(content, max(0, len(content) - 8 - int.from_bytes(content[-8:-4], "little")))
-    if found is None:
-        return content
-    schema = base64.b64decode(found[1])
+    place = arrow_schema(content)
+    schema = base64.b64decode(content[place])
     # A string of a flatbuffer follows its length and ends with a zero.
     old = len(zone).to_bytes(4, "little") + zone + b"\0"
     new = (3).to_bytes(4, "little") + b"UTC".ljust(len(zone), b"\0") + b"\0"
     changed = base64.b64encode(schema.replace(old, new))
-    return content[: found.start(1)] + changed + content[found.end(1) :]
+    return content[: place.start] + changed + content[place.stop :]
+
+
+def arrow_schema(content: bytes) -> slice:
+    """The place of the Arrow schema in a Parquet file, base64; empty if there is none."""
+    key = content.rfind(ARROW_SCHEMA)
+    if key < 0:
+        return slice(0, 0)
+    start, size, shift = key + len(ARROW_SCHEMA), 0, 0
+    while True:
+        # Its length has 7 bits per byte, the lowest first; the highest bit says that another byte follows.
+        byte = content[start]
+        size |= (byte & 127) << shift
+        start, shift = start + 1, shift + 7
+        if byte < 128:
+            return slice(start, start + size)

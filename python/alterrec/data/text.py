@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import ItemText
+from alterrec.data.lsa import lsa_vectors
 from alterrec.errors import InputError, nearest
 from alterrec.files import atomic_write
 
@@ -82,7 +83,8 @@ def text_vectors(
     """Return one vector per item, (V, F); an item without text has zeros.
 
     ``lsa`` is TF-IDF over the words of all fields joined, reduced by SVD to at most 128 columns, with rows of
-    length 1 (Deerwester et al., "Indexing by latent semantic analysis", 1990). It is float32, deterministic
+    length 1 (Deerwester et al., "Indexing by latent semantic analysis", 1990). For scripts without spaces,
+    such as Japanese, Chinese and Thai, n-grams of characters stand for words. It is float32, deterministic
     and not cached. Any other name is a sentence-transformers model: each field is encoded separately, and the
     vectors of the non-empty fields are averaged (section 4.1 of the paper). They are cached by content and
     returned as memory-mapped float16.
@@ -120,7 +122,8 @@ def text_vectors(
         raise InputError(f"truncate_dim is {truncate_dim}; expected 1 or more")
     wanted = chosen if of is None else _fields(of, list(chosen))
     if encoder == "lsa":
-        return _lsa(ItemText(chosen), ItemText(wanted), truncate_dim or LSA_DIM)
+        texts, others = (ItemText(fields).joined_texts() for fields in (chosen, wanted))
+        return lsa_vectors(texts, others, truncate_dim or LSA_DIM)
     source = _source(encoder)
     cache = VectorCache(
         Path(cache_dir) if cache_dir else default_cache_dir(), f"{_identity(source)}|{prompt}|{truncate_dim}"
@@ -146,22 +149,6 @@ def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]
                 f"{nearest(name, text.fields)}"
             )
     return {name: text.fields[name] for name in wanted or text.fields}
-
-
-def _lsa(text: ItemText, of: ItemText, width: int) -> NDArray[np.float32]:
-    from sklearn.decomposition import TruncatedSVD  # type: ignore[import-untyped]
-    from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
-
-    vectorizer = TfidfVectorizer(sublinear_tf=True, strip_accents="unicode", token_pattern=r"(?u)\b\w+\b")
-    try:
-        words = vectorizer.fit_transform(text.joined_texts())
-    except ValueError as error:
-        raise InputError(f"text: no words found ({error}); expected text with letters or digits") from None
-    reduction = TruncatedSVD(min(width, *words.shape), random_state=0).fit(words)
-    vectors = reduction.transform(vectorizer.transform(of.joined_texts()))
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(float).tiny)).astype(np.float32)
-    return units
 
 
 def _source(encoder: str) -> str | Path:

@@ -116,7 +116,7 @@ def _encode(
             last = time.monotonic()
             progress(Event("notice", f"encoded {done} of {total} texts"))
 
-    return text_vectors(
+    vectors = text_vectors(
         text,
         recipe.text.encoder,
         fields=recipe.data.text_fields or None,
@@ -127,3 +127,9 @@ def _encode(
         of=of,
         progress=report,
     )
+    if recipe.text.truncate_dim > vectors.shape[1]:
+        raise InputError(
+            f"text.truncate_dim is {recipe.text.truncate_dim}, but {recipe.text.encoder} gives vectors of "
+            f"{vectors.shape[1]} columns for these {len(vectors)} items; use at most {vectors.shape[1]}, or 0"
+        )
+    return vectors

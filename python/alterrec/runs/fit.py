@@ -38,7 +38,7 @@ from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
 from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
-from alterrec.training.candidates import WindowRanks
+from alterrec.training.candidates import check_catalogue
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, check_loss
 from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, check_checkpoint, torch_seed
@@ -59,10 +59,10 @@ class FittedRun:
 
     def recommend(
         self,
-        sessions: Sequence[Sequence[str]],
+        sessions: Sequence[Sequence[str | int]],
         k: int = 20,
         *,
-        users: Sequence[str | None] | None = None,
+        users: Sequence[str | int | None] | None = None,
         exclude_seen: bool | None = None,
     ) -> list[list[Recommendation]]:
         """Return the ``k`` best next items of each session; see :meth:`SavedModel.recommend`."""
@@ -123,10 +123,8 @@ def fit(
         check_checkpoint(Path(out) / CHECKPOINT, recipe, dataset)
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
-    if any(phase.negatives != "full" for phase in plan):
-        excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
-        # Refuses a rank window that the catalogue is too small for.
-        WindowRanks.on(recipe.window, dataset.num_items, seen=excluded)
+    excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
+    check_catalogue(recipe.window, plan, dataset.num_items, excluded)
     for note in dataset.notes:
         progress(Event("notice", note))
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, seen))))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -68,31 +69,32 @@ class SavedModel:
 
     def recommend(
         self,
-        sessions: Sequence[Sequence[str]],
+        sessions: Sequence[Sequence[str | int]],
         k: int = 20,
         *,
-        users: Sequence[str | None] | None = None,
+        users: Sequence[str | int | None] | None = None,
         drop_unknown: bool = False,
         exclude_seen: bool | None = None,
     ) -> list[list[Recommendation]]:
         """Return the ``k`` best next items of each session, best first.
 
         Args:
-            sessions: external item ids of each session, oldest first.
+            sessions: external item ids of each session, oldest first. An integer means its text.
             k: number of items for each session.
-            users: external user id of each session, None if it is unknown. Users who were not in training
-                are treated as unknown; systems that read no users ignore this argument.
+            users: external user id of each session, None or "" if it is unknown. Users who were not in
+                training are treated as unknown; systems that read no users ignore this argument.
             drop_unknown: ignore items that are not in the catalogue instead of raising an error.
             exclude_seen: whether items of a session are never recommended for it. None: as the run was
                 evaluated. False: they are candidates, with the counted probability of a repeat if the run has
                 the repeat component, else by their scores.
 
         Returns:
-            For each session ``k`` recommendations; an empty list if none of its items is known.
+            For each session ``k`` recommendations; fewer if it leaves fewer candidates, and none if none of
+            its items is known.
 
         Raises:
-            InputError: an item is not in the catalogue, a session is empty, ``users`` has another length
-                than ``sessions``, or ``k`` is out of range.
+            InputError: an item is not in the catalogue, an id is neither text nor an integer, a session is
+                empty, ``users`` has another length than ``sessions``, or ``k`` is out of range.
 
         Example:
             >>> import tempfile
@@ -106,10 +108,12 @@ class SavedModel:
             (3, True)
         """
         numbers: list[NDArray[np.int64]] = []
-        for place, session in enumerate(sessions):
-            if isinstance(session, str) or not len(session):
+        for place, session in enumerate(_listed("sessions", sessions)):
+            found = [] if isinstance(session, str) else _listed(f"session {place}", session)
+            if not found:
                 raise InputError(f"session {place} is {session!r}; expected a list of one or more item ids")
-            items = self.vocabulary.find(session) if drop_unknown else self.vocabulary.index(session)
+            names = [_id_text(f"session {place}, item {at}", item) for at, item in enumerate(found)]
+            items = self.vocabulary.find(names) if drop_unknown else self.vocabulary.index(names)
             numbers.append(items[items >= 0])
         answers: list[list[Recommendation]] = [[] for _ in numbers]
         known = [place for place, items in enumerate(numbers) if items.size]
@@ -124,22 +128,24 @@ class SavedModel:
             answers[place] = [
                 Recommendation(self.vocabulary.item_ids[item], score, self.texts[item])
                 for item, score in zip(items, values, strict=True)
+                if item >= 0
             ]
         return answers
 
-    def _user_numbers(self, users: Sequence[str | None] | None, sessions: int) -> NDArray[np.int64] | None:
+    def _user_numbers(
+        self, users: Sequence[str | int | None] | None, sessions: int
+    ) -> NDArray[np.int64] | None:
         if users is None:
             return None
-        if isinstance(users, str) or len(users) != sessions:
+        if isinstance(users, str) or len(_listed("users", users)) != sessions:
             found = repr(users) if isinstance(users, str) else f"a list of {len(users)}"
             raise InputError(
                 f"users is {found} for {sessions} sessions; expected a list with one user id for each "
                 "session, None where it is unknown"
             )
-        if self.users is None:
-            return None
         # No user is called "".
-        return self.users.find(["" if user is None else str(user) for user in users])
+        names = ["" if user is None else _id_text(f"users[{at}]", user) for at, user in enumerate(users)]
+        return None if self.users is None else self.users.find(names)
 
     def recommend_numbers(
         self,
@@ -152,21 +158,32 @@ class SavedModel:
         """Return the ``k`` best next items of each session of item numbers: ids (S, k) and scores (S, k).
 
         ``users`` (S,) are indices into ``self.users``, -1 where a user is unknown; ``exclude_seen`` is that
-        of :meth:`recommend`.
+        of :meth:`recommend`. Where a session leaves fewer than ``k`` candidates, its last ids are -1 and
+        their scores -inf.
 
         Raises:
-            InputError: ``k`` is below 1, or larger than the number of candidates of a session.
+            InputError: ``k`` is below 1, or larger than the catalogue.
         """
         num_items = len(self.vocabulary)
+        if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= num_items:
+            raise InputError(f"k is {k!r}; expected 1 to {num_items} (a catalogue of {num_items} items)")
+        k = operator.index(k)
         protocol = self._protocol_for(exclude_seen)
-        excluded = sessions if protocol.seen == "excluded" else ()
-        seen = max((len(np.unique(items)) for items in excluded), default=0)
-        if not 1 <= k <= num_items - seen:
-            less = f" minus {seen} that are in a session" if seen else ""
-            raise InputError(
-                f"k is {k}; expected 1 to {num_items - seen} (a catalogue of {num_items} items{less})"
+        left = np.full(len(sessions), num_items, np.int64)
+        if protocol.seen == "excluded":
+            left -= np.array([len(np.unique(items)) for items in sessions], np.int64)
+        ids = np.full((len(sessions), k), -1, np.int64)
+        scores = np.full((len(sessions), k), -np.inf, np.float32)
+        width_S = np.minimum(left, k)
+        # Sessions that leave fewer candidates are ranked by themselves.
+        for width in np.unique(width_S[width_S > 0]).tolist():
+            chosen = np.flatnonzero(width_S == width)
+            own = None if users is None else users[chosen]
+            read = [sessions[place] for place in chosen.tolist()]
+            ids[chosen, :width], scores[chosen, :width] = recommend_items(
+                self.model, read, width, protocol, num_items, own
             )
-        return recommend_items(self.model, sessions, k, protocol, num_items, users)
+        return ids, scores
 
     def _protocol_for(self, exclude_seen: bool | None) -> Protocol:
         if exclude_seen is None:
@@ -174,6 +191,23 @@ class SavedModel:
         if exclude_seen:
             return replace(self.protocol, seen="excluded", repeats=None)
         return replace(self.protocol, seen="kept" if self.repeats is None else "repeats")
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    """The elements of a list, an array or another collection."""
+    try:
+        return list(values)
+    except TypeError:
+        raise InputError(f"{name} is {values!r}; expected a list") from None
+
+
+def _id_text(name: str, value: Any) -> str:
+    """An external id as text; integers are written out."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    raise InputError(f"{name} is {value!r} ({type(value).__name__}); expected an id as text or as an integer")
 
 
 def protocol_of(

@@ -17,6 +17,7 @@ from alterrec.errors import InputError
 from alterrec.nn.layers import on_device
 from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
 from alterrec.recipe_settings import PositivesSettings, WindowSettings
+from alterrec.training.schedule import Phase
 
 Teacher: TypeAlias = Callable[[slice], Tensor]
 
@@ -72,6 +73,49 @@ class WindowRanks(NamedTuple):
                 "fractions such as --set window.last=0.1"
             )
         return ranks
+
+
+def check_catalogue(window: WindowSettings, plan: Sequence[Phase], num_items: int, seen: int = 0) -> None:
+    """Check the numbers of a recipe that depend on the catalogue, before anything is trained.
+
+    Args:
+        window: the recipe's window.
+        plan: the phases of the training.
+        num_items: size of the catalogue.
+        seen: most items of a prefix that are excluded.
+
+    Raises:
+        InputError: a rank window, its sample or the further positives do not fit into the candidates.
+
+    Example:
+        >>> from alterrec.training.schedule import phases
+        >>> from alterrec.recipe import resolve
+        >>> recipe = resolve("alterrec_aug", overrides={"positives.top": 30})
+        >>> check_catalogue(recipe.window, phases(recipe), num_items=30)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: positives.top is 30, but besides the target there are only 29 ...
+    """
+    sampled = [phase for phase in plan if phase.negatives != "full"]
+    if sampled:
+        ranks = WindowRanks.on(window, num_items, seen)
+        for phase in sampled:
+            drawn, hard = _counts(phase.negatives, window, ranks)
+            most = ranks.stop - ranks.start
+            if hard > most or drawn >= num_items:
+                raise InputError(
+                    f"window.sample is {window.sample}, of which {hard} are drawn from the {most} ranks "
+                    f"of the window and {drawn} from the other {num_items - 1} items; use a smaller "
+                    "number, or 0 for as many as the window has"
+                )
+    candidates = num_items - 1 - seen
+    positives = max((phase.positives for phase in plan), default=0)
+    if positives > candidates:
+        raise InputError(
+            f"positives.top is {positives}, but besides the target there are only {candidates} "
+            f"candidates (a catalogue of {num_items} items, of which a prefix has seen up to {seen}); use at "
+            f"most {candidates}"
+        )
 
 
 def supervise(
