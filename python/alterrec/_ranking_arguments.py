@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from collections.abc import Sequence
@@ -73,11 +74,11 @@ def integer(argument: str, value: Any) -> int:
 def number(argument: str, value: Any) -> float:
     """A number as float; ValueError if it is none, NaN, or finite but beyond float32."""
     try:
-        result = float(value)
+        result = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise ValueError(f"{argument} is {value!r}; expected a number") from None
     if not abs(result) <= FLOAT32_MAX:
-        raise ValueError(f"{argument} is {result}; expected a finite float32 number")
+        raise ValueError(f"{argument} is {value!r}; expected a finite float32 number")
     return result
 
 
@@ -178,7 +179,8 @@ def overwritable(argument: str, values: Any, dtype: Any = np.float32) -> NDArray
     if is_tensor(values):
         _check_readable(argument, values)
     _refuse_masked(argument, values)
-    matrix = values.detach().numpy() if is_tensor(values) else values
+    same = is_tensor(values) and str(values.dtype) == f"torch.{np.dtype(dtype)}"
+    matrix = values.detach().numpy() if same else values
     if not isinstance(matrix, np.ndarray) or matrix.dtype != dtype or not matrix.flags.carray:
         raise ValueError(
             f"{argument} is not a writeable {np.dtype(dtype)} matrix in C order; "
@@ -190,7 +192,9 @@ def overwritable(argument: str, values: Any, dtype: Any = np.float32) -> NDArray
 def as_integers(argument: str, values: Any) -> NDArray[Any]:
     """Integers that fit into int64, in their own type."""
     array = as_array(argument, values)
-    if array.size and array.dtype.kind not in "iu":
+    if not array.size:
+        return np.empty(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
         raise ValueError(f"{argument} has dtype {array.dtype}; expected integers")
     if array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.size:
         most = int(array.max())
@@ -264,9 +268,11 @@ def draw_arguments(
 def row_numbers(rows: Any) -> NDArray[Any]:
     """Numbers of rows, 0 to 2**64 - 1, in their own type."""
     numbers = as_array("rows", rows)
-    if numbers.size and numbers.dtype.kind not in "iu":
+    if not numbers.size:
+        return np.empty(numbers.shape, np.uint64)
+    if numbers.dtype.kind not in "iu":
         raise ValueError(f"rows has dtype {numbers.dtype}; expected integers")
-    if numbers.size and int(numbers.min()) < 0:
+    if int(numbers.min()) < 0:
         raise ValueError(f"rows has the value {int(numbers.min())}; expected 0 or more")
     return numbers
 
@@ -394,3 +400,8 @@ def check_range(argument: str, ids: Any, least: int, num_items: int) -> None:
     for found in (int(ids.min()), int(ids.max())):
         if not least <= found < num_items:
             raise ValueError(f"{argument} has the id {found}; expected {least} to {num_items - 1}")
+
+
+def writeable(value: Any) -> Any:
+    """The value, or a copy of a read-only array, about which torch would warn."""
+    return value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value

@@ -14,7 +14,6 @@ from alterrec import _core
 from alterrec._ranking_arguments import (
     ArrayT,
     Ids,
-    as_array,
     as_float32,
     checks,
     default_threads,
@@ -30,6 +29,7 @@ from alterrec._ranking_arguments import (
     tensor_or_float32,
     tensor_or_integers,
     thread_count,
+    writeable,
 )
 
 
@@ -120,7 +120,7 @@ def mark_(bits: ArrayT, rows: Ids, items: Ids) -> None:
         array([[32],
                [ 1]], dtype=uint8)
     """
-    shape = tuple(bits.shape) if is_tensor(bits) else as_array("bits", bits).shape
+    shape = tuple(tensor_or_integers("bits", bits, True).shape)
     if len(shape) != 2:
         raise ValueError(f"bits has shape {shape}; expected (Q, ceil(V / 8)), one row of bits each")
     device = on_device(bits)
@@ -307,4 +307,4 @@ def mixture_scores(
 def _in_torch(function: str, *arguments: Any) -> Any:
     from alterrec import _ranking_torch
 
-    return getattr(_ranking_torch, function)(*arguments)
+    return getattr(_ranking_torch, function)(*map(writeable, arguments))

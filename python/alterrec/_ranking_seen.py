@@ -27,6 +27,7 @@ from alterrec._ranking_arguments import (
     temperature_values,
     view_shape,
     view_weights,
+    writeable,
 )
 
 
@@ -187,4 +188,4 @@ def log_normaliser(scores: ArrayT, seen: Ids, temperatures: Sequence[float]) -> 
 def run_in_torch(function: str, *arguments: Any) -> Any:
     from alterrec import _ranking_torch
 
-    return getattr(_ranking_torch, function)(*arguments)
+    return getattr(_ranking_torch, function)(*map(writeable, arguments))

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alterrec._ranking_arguments import as_array
 from alterrec.errors import nearest
 
 __all__ = ["DEFAULT_METRICS", "METRICS", "Metric", "Ties", "metric_name", "metric_values", "metrics"]
@@ -174,13 +175,11 @@ def metric_name(name: str) -> str:
 
 
 def _counts(argument: str, values: ArrayLike) -> NDArray[Any]:
-    counts = np.asarray(values)
-    if np.ma.is_masked(values):
-        raise ValueError(f"{argument} has masked entries; fill or remove them")
+    counts = as_array(argument, values)
     if counts.ndim != 1:
         raise ValueError(f"{argument} has shape {counts.shape}; expected (N,), one count for each sample")
     if counts.size == 0:
-        return counts.astype(np.int64)
+        return np.empty(0, np.int64)
     if counts.dtype.kind not in "iu":
         raise ValueError(f"{argument} has dtype {counts.dtype}; expected integers")
     if counts.min() < 0:

@@ -379,6 +379,8 @@ def cross_entropy_(
             bits = chosen is not None and str(chosen.dtype) in ("uint8", "torch.uint8")
             check_range("candidates", None if bits else chosen, -1, num_items)
             check_range("exclude", left_out, -1, num_items)
+        if 0 in (num_items, ids.shape[1]):
+            return cast(Any, scores).detach().zero_().sum(1)
         arguments = cast(Any, scores).detach(), ids, factors, chosen, left_out, each, factor
         return run_in_torch("cross_entropy_", *arguments)
     matrix = overwritable("scores", scores)

@@ -124,6 +124,8 @@ class PrefixBatches:
     ) -> None:
         if layout not in ("padded", "packed", "by_session"):
             raise ValueError(f'layout is {layout!r}; expected "padded", "packed" or "by_session"')
+        if targets not in ("every", "last"):
+            raise ValueError(f'targets is {targets!r}; expected "every" or "last"')
         narrowed = [targets == "last", per_session is not None, samples is not None]
         if sum(narrowed) > 1:
             raise ValueError(
@@ -133,7 +135,7 @@ class PrefixBatches:
         if len(shard) != 2:
             raise ValueError(f"shard is {shard!r}; expected (rank, world)")
         rank, world = (_word("shard", part) for part in shard)
-        if not -(2**63) <= operator.index(pad) < 2**63:
+        if not -(2**63) <= _integer("pad", pad) < 2**63:
             raise ValueError(f"pad is {pad}; expected an int64 number")
         self.num_items = store.num_items
         self._columns = 5 if store.has_users else 4
@@ -211,13 +213,17 @@ def derive_seed(seed: int, *words: int) -> int:
 
 
 def _word(name: str, value: int) -> int:
-    try:
-        word = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} is {value!r}; expected an integer") from None
+    word = _integer(name, value)
     if not 0 <= word < _WORDS:
         raise ValueError(f"{name} is {word}; expected 0 to 2**64 - 1")
     return word
+
+
+def _integer(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; expected an integer") from None
 
 
 def _take(buffers: dict[str, Int64] | None, name: str, size: int) -> Int64:
