@@ -246,6 +246,37 @@ def test_hggnn_trains_with_guests_and_recommends_to_them(
     assert known[0].score != guest[0].score
 
 
+def test_a_session_that_has_seen_much_does_not_refuse_the_others(
+    folder: Path, tmp_path: Path, alterrec: Callable[..., Outcome]
+) -> None:
+    run = fit(folder, "popularity", out=tmp_path / "run", overrides=QUICK | {"data.exclude_seen": "always"})
+    rows = ["short,tent", "long,tent", "long,lamp", "all,tent", "all,lamp", "all,mug", "other,boat", "short,"]
+    (tmp_path / "now.csv").write_text("session_id,item_id\n" + "\n".join(rows) + "\n", "utf-8")
+    code, out, err = alterrec("recommend", run.path, "--sessions", tmp_path / "now.csv", "-k", 2)
+    assert code == 0
+    assert [row.split(",")[:3] for row in out.splitlines()[1:]] == [
+        ["short", "1", "lamp"],
+        ["short", "2", "mug"],
+        ["long", "1", "mug"],
+    ]
+    assert err.splitlines() == [
+        "now.csv: dropped 1 of 8 rows with an empty item_id",
+        "now.csv: dropped 1 of 7 rows with unknown items",
+        "now.csv: dropped sessions that have unknown items only: 1",
+        "sessions with fewer than 2 items, as they have seen the others: 1 of 3, such as 'long'",
+        "sessions without an item, as they have seen all: 1 of 3, such as 'all'",
+    ]
+
+
+def test_a_system_of_users_needs_one_who_is_known(folder: Path, tmp_path: Path) -> None:
+    path = folder / "interactions.csv"
+    lines = path.read_text("utf-8").splitlines()
+    guests = [re.sub(r"u\d$", "", line) for line in lines[1:-2]]
+    path.write_text("\n".join([lines[0], *guests, *lines[-2:]]) + "\n", "utf-8")
+    with pytest.raises(InputError, match="user"):
+        fit(folder, "hggnn", out=tmp_path / "run", overrides=QUICK)
+
+
 # Files and rows.
 
 

@@ -136,5 +136,5 @@ def test_negative_rows_are_no_large_ones() -> None:
 
 @pytest.mark.parametrize("value", [1e39, float("nan"), float("inf"), "1"])
 def test_factors_are_finite_float32_numbers(value: Any) -> None:
-    with pytest.raises(ValueError, match="factor is .*; expected a finite float32 number"):
+    with pytest.raises(ValueError, match=r"factor is .*; expected a finite float32 number"):
         ranking.cross_entropy_(FINE.copy(), [[0], [0]], [1.0], factor=value)

@@ -132,7 +132,7 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
             f"{what} {recipe.model_name!r} reads item text, but the data has none; give text columns in "
             "items or --set data.vectors=FILE, or choose a model without text such as id_only"
         )
-    if entry.reads_users and (inputs.train is None or not inputs.train.has_users):
+    if entry.reads_users and not _has_known_users(inputs.train):
         raise InputError(
             f"model {recipe.model_name!r} requires user ids, but the data has none (the paper prints N/A "
             "here); give a column user_id in sessions, or choose a model without users such as srgnn"
@@ -143,6 +143,11 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     start_from_text(model, recipe, inputs)
     return model
+
+
+def _has_known_users(train: SessionStore | None) -> bool:
+    users = None if train is None else train.users
+    return users is not None and bool((users >= 0).any())
 
 
 def reads_text(recipe: Recipe) -> bool:
