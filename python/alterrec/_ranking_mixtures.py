@@ -14,7 +14,9 @@ from alterrec import _core
 from alterrec._ranking_arguments import (
     ArrayT,
     Ids,
+    as_array,
     as_float32,
+    check_real,
     checks,
     default_threads,
     excluded_ids,
@@ -85,7 +87,9 @@ def _host_bits(marks: Any) -> Any:
 
 
 def _bits(candidates: Any, num_rows: int, num_items: int) -> Any:
-    bits = tensor_or_integers("candidates", candidates, True)
+    bits = candidates if is_tensor(candidates) else as_array("candidates", candidates)
+    if is_tensor(bits):
+        check_real("candidates", bits)
     if str(bits.dtype).removeprefix("torch.") != "uint8":
         raise ValueError(
             f"candidates has dtype {bits.dtype}; expected uint8, bits as rank_window_bits returns them"

@@ -93,8 +93,12 @@ def test_an_old_checkpoint_is_resumed(tmp_path: Path) -> None:
     alterrec.fit(SHOP, "alterrec", out=folder, overrides=KILLED, resume=True)
     run, whole = read_run(folder), read_run(OLD / "alterrec")
     assert (run.result.epochs, run.result.stopped) == (6, "finished")
-    # Another processor may add in another order, so the last bits are not compared.
-    assert [epoch.loss for epoch in run.epochs] == pytest.approx([e.loss for e in whole.epochs], rel=1e-3)
+    # Another processor adds in another order. On this small catalogue, scores that differ in their last bits
+    # then give other hard negatives: 2.5 % of the loss with AVX2 instead of AVX-512. A fresh start differs by
+    # 90 %.
+    losses = [epoch.loss for epoch in run.epochs], [epoch.loss for epoch in whole.epochs]
+    assert losses[0][:3] == pytest.approx(losses[1][:3], rel=1e-6)
+    assert losses[0][3:] == pytest.approx(losses[1][3:], rel=0.05)
 
 
 def with_repeats(tmp_path: Path, split: str, place: int, sessions: int) -> Path:
@@ -351,6 +355,6 @@ def test_runs_of_the_first_release_are_reused_where_their_rule_means_the_same(
 
 def test_the_first_schema_has_the_defaults_of_today() -> None:
     """A default that changes needs no entry in the package: recipes with the new value get another digest."""
-    fields, changed = recipe.recipe_fields(), {"window.last": 0.5}
+    fields, changed = recipe.recipe_fields(), {"window.last": 0.5, "optim.batch_size": 1024}
     for key, value in recipe._first_schema().items():
         assert recipe._plain(fields[recipe.RENAMED.get(key, key)][1]) == changed.get(key, value)

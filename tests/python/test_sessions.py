@@ -346,7 +346,7 @@ class TestBatches:
             ({"shard": (0, 0)}, r"shard is \(0, 0\)"),
             ({"seed": -1}, r"seed is -1; expected 0 to 2\*\*64 - 1"),
             ({"epoch": 2**64}, "epoch is 18446744073709551616"),
-            ({"targets": "all"}, 'targets is "all"; expected "every" or "last"'),
+            ({"targets": "all"}, 'targets is \'all\'; expected "every" or "last"'),
             ({"layout": "ragged"}, 'layout is \'ragged\'; expected "padded", "packed" or "by_session"'),
             ({"per_session": 0}, "per_session is 0; expected 1 or more"),
             ({"per_session": 1, "targets": "last"}, "each choose the samples"),

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from worlds import NUM_ITEMS, returning_dataset, small_dataset, text_like_vectors
 
-from alterrec import _ranking_mixtures, ranking
+from alterrec import _ranking_arguments, _ranking_mixtures, ranking
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
@@ -269,7 +269,7 @@ class TestDevicePath:
 
     @pytest.fixture(autouse=True)
     def as_on_a_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (ranking, _ranking_mixtures):
+        for module in (ranking, _ranking_mixtures, _ranking_arguments):
             monkeypatch.setattr(module, "on_device", lambda values: isinstance(values, torch.Tensor))
 
     @pytest.mark.parametrize("share", [0.0, 0.5])

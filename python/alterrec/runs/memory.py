@@ -85,7 +85,7 @@ def plan_memory(
         >>> from alterrec.recipe import resolve
         >>> recipe = resolve("popularity", overrides={"run.memory_budget": "1GiB"})
         >>> plan_memory(None, recipe, [], 1000, 50, resident=2**28).train_rows
-        512
+        1024
     """
     batch = recipe.optim.batch_size
     networks = {name: model.network(name) for name in model.networks} if model else {}

@@ -206,12 +206,14 @@ class Step:
         dtype = torch.bfloat16 if half else tables.outputs.dtype
         if by_query:
             queries = queries._replace(vectors_QD=queries.vectors_QD.to(dtype))
-            with unchecked():
+        # Ids of a batch are those of the catalogue; checking them would wait for a device.
+        with unchecked():
+            if by_query:
                 loss = mixture_cross_entropy(
                     queries, tables.outputs.to(dtype), *supervision, buffer=self.buffer
                 )
-        else:
-            loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
+            else:
+                loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
         self.clock.lap("head")
         # The gradient of the table is complete once the backward pass of the encoder has ended.
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
