@@ -26,7 +26,8 @@ pub(super) fn int64<'py, D: Dimension>(
     let dtype = array.getattr("dtype")?;
     let kind: char = dtype.getattr("kind")?.extract()?;
     let empty = array.getattr("size")?.extract::<usize>()? == 0;
-    if !empty && !matches!(kind, 'i' | 'u') {
+    // An empty list is an array of floats; a complex array is none, whatever its size.
+    if kind == 'c' || !empty && !matches!(kind, 'i' | 'u') {
         return Err(PyValueError::new_err(format!("{name} has dtype {dtype}; expected integers")));
     }
     if !empty && kind == 'u' && array.call_method0("max")?.extract::<i64>().is_err() {
