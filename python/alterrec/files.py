@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from alterrec.errors import InputError
+from alterrec.processes import is_gone_tag, process_tag
 
 T = TypeVar("T")
 
@@ -56,6 +57,12 @@ _NO_SPACE = 2**16  # bytes; every file that failed to be written was larger
 _LARGEST = 2**64
 # One block at a time may redirect standard error.
 _panics = threading.RLock()
+# Names of temporary files: the name of the file, the process that writes it, and random digits. Version 0.1.0
+# did not name the process, so another program may have written a file that is named like its files.
+_TEMPORARY = re.compile(r"\.(?P<stem>.+?)(\.(?P<tag>[0-9a-f]{8}-[0-9a-f]+))?\.[0-9a-f]{8}(\.\w+)?")
+# After this time a temporary file is left over, wherever the process was that wrote it.
+_LEFT_OVER_SECONDS = 3600.0
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -77,9 +84,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         ('whole', 1)
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            sweep(path.parent)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -123,6 +133,75 @@ def make_folder(path: str | Path, *, exist_ok: bool = True) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"the folder {path} cannot be written to; choose another folder") from None
     return path
+
+
+@contextmanager
+def replace_together(folder: Path, last: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield a new folder, whose files replace those of ``folder`` when the block ends without an error.
+
+    After an error nothing in ``folder`` has changed. A process that is killed in the moment in which the
+    files are moved leaves some old files; those named in ``last``, which are moved last and in this order,
+    can tell.
+
+    Raises:
+        InputError: a file cannot be replaced.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replace_together(folder, last=["a.txt"]) as new:
+        ...     write_text(new / "a.txt", "1")
+        ...     write_text(new / "b.txt", "2")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['a.txt', 'b.txt']
+    """
+    new = _temporary(folder / "new")
+    try:
+        yield new
+        try:
+            names = {path.name for path in new.iterdir()}
+            for name in [*sorted(names.difference(last)), *(each for each in last if each in names)]:
+                os.replace(new / name, folder / name)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written: {system_reason(error)}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def sweep(folder: Path, *, every: bool = False) -> None:
+    """Remove temporary files in a folder that processes left when they were killed.
+
+    Args:
+        folder: the folder, which may be missing.
+        every: whether no other process writes files there, so that every temporary file is left over.
+            Otherwise those are removed whose process is gone from this host or wrote nothing for an hour.
+    """
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if is_temporary(path.name) and (every or _is_left_over(path)):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is that of a temporary file of :func:`atomic_write`.
+
+    Example:
+        >>> is_temporary(_temporary(Path("result.json")).name), is_temporary("result.json")
+        (True, False)
+    """
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{process_tag()}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def _is_left_over(path: Path) -> bool:
+    found = _TEMPORARY.fullmatch(path.name)
+    if not found or not found["tag"]:
+        return False
+    return is_gone_tag(found["tag"]) or time.time() - path.stat().st_mtime > _LEFT_OVER_SECONDS
 
 
 def system_reason(error: OSError) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import tomllib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -246,8 +246,31 @@ def recipe_schema(text: str) -> int:
     return int(parse_toml(text).get("schema", 1))
 
 
-def recipe_changes(old: str, new: str) -> list[str]:
+@functools.cache
+def changeable_keys() -> frozenset[str]:
+    """Return the keys that may change when a run is resumed: they bound it, or say where it is executed.
+
+    They are marked in :mod:`alterrec.recipe_settings`.
+
+    Example:
+        >>> "schedule.epochs" in changeable_keys(), "optim.lr" in changeable_keys()
+        (True, False)
+    """
+    return frozenset(
+        f"{table}.{key}"
+        for table, info in Recipe.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, systems.SettingsTable)
+        for key, field in info.annotation.model_fields.items()
+        if field.json_schema_extra == settings.MAY_CHANGE
+    )
+
+
+def recipe_changes(old: str, new: str, but: Collection[str] = ()) -> list[str]:
     """Return what differs between two ``recipe.toml``, one of which may be of an earlier version.
+
+    Args:
+        old, new: the texts of both.
+        but: keys that are not compared.
 
     Example:
         >>> recipe_changes("[schedule]\\ngap = 2", "[schedule]\\ngap = 1")
@@ -257,7 +280,7 @@ def recipe_changes(old: str, new: str) -> list[str]:
     return [
         f"{key} was {was.get(key)!r}, now {now.get(key)!r}"
         for key in dict.fromkeys((*was, *now))
-        if was.get(key) != now.get(key)
+        if was.get(key) != now.get(key) and key not in but
     ]
 
 

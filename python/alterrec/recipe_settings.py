@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
+    JsonValue,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -44,6 +45,11 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+# Marks the fields that may change when a run is resumed: they bound the training, or say how it is executed.
+# Whatever else changes would give another result than a run that began with it.
+MAY_CHANGE: dict[str, JsonValue] = {"may_change_on_resume": True}
+
+
 # TOML has lists, recipes have tuples.
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
@@ -57,7 +63,9 @@ class RunSettings(SettingsTable):
         lt=2**64,
         description="seed of the initialisation, the order of samples, negative sampling and dropout",
     )
-    device: str = Field(default="cpu", description="torch device, e.g. cpu, cuda, cuda:1 or mps")
+    device: str = Field(
+        default="cpu", description="torch device, e.g. cpu, cuda, cuda:1 or mps", json_schema_extra=MAY_CHANGE
+    )
     threads: int = Field(
         default=0,
         ge=0,
@@ -71,10 +79,14 @@ class RunSettings(SettingsTable):
     )
     compile: bool = Field(default=False, description="compile session encoders with torch.compile")
     baselines: bool = Field(
-        default=True, description="also measure the systems without training: popularity, item-kNN and others"
+        default=True,
+        description="also measure the systems without training: popularity, item-kNN and others",
+        json_schema_extra=MAY_CHANGE,
     )
     report: bool = Field(
-        default=True, description="write report.html, which also shows the other runs of the folder"
+        default=True,
+        description="write report.html, which also shows the other runs of the folder",
+        json_schema_extra=MAY_CHANGE,
     )
     metrics: Names = Field(
         default=DEFAULT_METRICS,
@@ -85,6 +97,14 @@ class RunSettings(SettingsTable):
         default="",
         description="memory limit of the process, e.g. 4GiB; scores are computed in chunks to stay below it; "
         "empty = no limit",
+        json_schema_extra=MAY_CHANGE,
+    )
+
+    checkpoint_every: float = Field(
+        default=600,
+        ge=0,
+        description="seconds between two checkpoints within an epoch; 0 = only after each epoch",
+        json_schema_extra=MAY_CHANGE,
     )
 
     @field_validator("metrics")
@@ -357,13 +377,18 @@ class ScheduleSettings(SettingsTable):
         description="m_gap: epochs of one network before training switches to the other",
     )
     epochs: int = Field(
-        default=12, ge=1, le=100_000, description="m_max: total number of epochs of all networks"
+        default=12,
+        ge=1,
+        le=100_000,
+        description="m_max: total number of epochs of all networks",
+        json_schema_extra=MAY_CHANGE,
     )
     patience: int = Field(
         default=3,
         ge=1,
         description="stop after this many cycles without a better validation metric; a cycle trains every "
         "network once",
+        json_schema_extra=MAY_CHANGE,
     )
     metric: str = Field(
         default="ndcg@20",

@@ -18,6 +18,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import SeenItems
 from alterrec.errors import InputError
 from alterrec.files import read_text
+from alterrec.manifest import check_manifest
 from alterrec.metrics import common_metrics
 from alterrec.recipe import check_recipe, recipe_tables
 from alterrec.record_json import from_json
@@ -38,6 +39,8 @@ FEW_TARGETS = 30
 
 # The file that an unfinished run resumes from.
 CHECKPOINT = "checkpoint/progress.safetensors"
+# The lock of a run folder, held while it is written.
+RUN_LOCK = "train.lock"
 
 
 def _one_name(value: object) -> object:
@@ -187,6 +190,7 @@ class RunResult:
         baselines: name -> split -> metrics.
         baselines_by_seen: name -> split -> rule for seen items -> metrics.
         profile: seconds of each part of a training step, where they were measured.
+        manifest: whether the run has a ``manifest.json``; earlier versions wrote none.
     """
 
     LATEST_SCHEMA: ClassVar[int] = SCHEMA
@@ -220,6 +224,7 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     threads: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    manifest: bool = False
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -327,7 +332,8 @@ def read_run(path: Path) -> RunFolder:
         path: a folder with at least ``result.json`` and, for models that train, ``curves.jsonl``.
 
     Raises:
-        InputError: a file is missing or damaged, or a later version wrote it; the message names it.
+        InputError: a file is missing or damaged, a later version wrote it, or the files are not those of one
+            run; the message names the file.
 
     Example:
         >>> read_run(Path("no-such-folder"))
@@ -339,6 +345,7 @@ def read_run(path: Path) -> RunFolder:
     if not path.is_dir():
         raise InputError(f"no run folder {str(path)!r}; give the folder that training printed last")
     result = from_json(RunResult, read_text(path / "result.json"), str(path / "result.json"))
+    check_manifest(path)
     curves, examples, recipe = (path / name for name in ("curves.jsonl", "examples.json", "recipe.toml"))
     lines = read_text(curves).splitlines() if result.epochs or curves.exists() else []
     recipe_text = read_text(recipe) if recipe.exists() else ""

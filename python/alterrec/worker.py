@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 
-from alterrec.cli import main
+from alterrec.__main__ import main
 
 
 def _end_with_parent() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from hypothesis import settings
+from shop import write_shop
 
 from alterrec import cli
 
@@ -31,8 +31,6 @@ def pytest_configure() -> None:
 settings.register_profile("alterrec", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("alterrec")
 
-PRODUCTS = ("tent", "lamp", "mug", "knife", "rope")
-KINDS = ("red", "blue", "green", "large", "small", "light")
 # A training run in which every part of the code runs, in about a second.
 TINY = (
     "--set=model.dim=8",
@@ -53,23 +51,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="session")
 def shop_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 items with titles, the last one cold, and 150 sessions with one kind of product each."""
-    folder = tmp_path_factory.mktemp("shop")
-    titles = [f"{kind} {product}" for product in PRODUCTS for kind in KINDS]
-    rows = "".join(f"i{number},{title}\n" for number, title in enumerate(titles))
-    (folder / "items.csv").write_text("item_id,title\n" + rows, "utf-8")
-    rng = np.random.default_rng(7)
-    first = 0
-    for split, sessions in (("train", 110), ("valid", 20), ("test", 20)):
-        lines = ["session_id,item_id,timestamp"]
-        for session in range(first, first + sessions):
-            product = rng.integers(len(PRODUCTS))
-            members = len(KINDS) - (split == "train" and product == len(PRODUCTS) - 1)
-            picks = product * len(KINDS) + rng.choice(members, size=rng.integers(2, 5), replace=False)
-            lines += [f"s{session},i{item},{100 * session + place}" for place, item in enumerate(picks)]
-        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n", "utf-8")
-        first += sessions
-    return folder
+    """The folder of :func:`shop.write_shop`."""
+    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture

@@ -249,10 +249,21 @@ def damages(path: Path, runs: list[Path]) -> list[Damage]:
     return [flip_bytes, flip_bytes, truncate, replace_by_other_kind, swap_within, swap_between(runs), *own]
 
 
+def forget_manifest(run: Path) -> None:
+    """Make a run one that an earlier version has written, without a manifest."""
+    (run / "manifest.json").unlink(missing_ok=True)
+    result = run / "result.json"
+    if result.exists():
+        result.write_text(result.read_text("utf-8").replace('"manifest": true', '"manifest": false'), "utf-8")
+
+
 def damaged_copy(run: Path, runs: list[Path], target: Path, seed: int) -> tuple[Path, str]:
     """Copy a run folder and damage one or two of its files; return the copy and what was done to it."""
     draw = random.Random(seed)
     copy = Path(shutil.copytree(run, target))
+    # A manifest would tell most of the damage before any reader sees it; earlier versions wrote none.
+    if draw.random() < 0.7:
+        forget_manifest(copy)
     done = []
     for _ in range(draw.choice([1, 1, 1, 2])):
         files = sorted(

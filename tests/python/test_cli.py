@@ -47,6 +47,7 @@ SURFACE = {
         "--profile",
     },
     "evaluate": {"run", "--data", "--format", "--column", "--drop-unknown", "--json"},
+    "verify": {"run", "--json"},
     "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
     "study": {
         "name",
@@ -136,7 +137,7 @@ def test_help_has_an_example(alterrec: Command, command: str) -> None:
         (["train", "--data", "shop", "--column", "session_id=visit"], ["visit"]),
         (["train", "--data", "nowhere"], ["nowhere", "no such folder"]),
         (["train", "--data", "shop", "--resume"], ["--resume needs --out"]),
-        (["train", "--data", "shop", "--out", "new", "--resume"], ["new", "no checkpoint"]),
+        (["train", "--data", "shop", "--out", "shop", "--resume"], ["shop", "no checkpoint"]),
         (["train", "--data", "shop", "--out", "shop"], ["shop", "not empty"]),
         (["train", "--data", "shop", "--out", "shop/items.csv"], ["items.csv", "is a file"]),
         (["train", "--data", "shop", "--text-encoder", "./nowhere"], ["nowhere"]),

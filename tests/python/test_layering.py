@@ -18,6 +18,8 @@ LAYERS = {
     "errors": 0,
     "_ranking_arguments": 0,
     "_ranking_torch": 0,
+    "processes": 0,
+    "signals": 0,
     "files": 1,
     "progress": 1,
     "_ranking_mixtures": 1,
@@ -25,11 +27,13 @@ LAYERS = {
     "metrics": 1,
     "recipe_systems": 1,
     "graphs": 2,
+    "locks": 2,
     "ranking": 2,
     "recipe_settings": 2,
     "record_json": 2,
     "sessions": 2,
     "stored": 2,
+    "manifest": 3,
     "recipe": 3,
     "data": 4,
     "nn": 4,
@@ -46,7 +50,7 @@ LAYERS = {
     "console": 13,
     "cli": 14,
     "__main__": 15,
-    "worker": 15,
+    "worker": 16,
 }
 TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_settings", "recipe_systems")
 CORE_USERS = {

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from alterrec.studies import locks
-from alterrec.studies.locks import LockFile
+from alterrec import locks
+from alterrec.locks import LockFile
 
 
 def test_a_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_empty_lock_of_a_process_that_was_killed_while_writing_it_is_free(tmp
 LOCKING = """
 import sys
 from pathlib import Path
-from alterrec.studies.locks import LockFile
+from alterrec.locks import LockFile
 print("ready", flush=True)
 while True:
     lock = LockFile.acquire(Path(sys.argv[1]))

@@ -33,7 +33,10 @@ from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, _l
 
 TINY = {"model.dim": 8, "model.max_len": 6, "optim.batch_size": 64, "window.last": 0.4}
 # Where and how a run executes: no number of the run depends on them, and every run takes them.
-EXECUTION = {"run.device", "run.threads", "run.memory_budget", "run.report", "run.baselines", "run.compile"}
+EXECUTION = {
+    *("run.device", "run.threads", "run.memory_budget", "run.report", "run.baselines", "run.compile"),
+    "run.checkpoint_every",
+}
 # Files that only a reader sees; `fit` passes them to it for every system.
 OTHER_DATA = {"data.vectors", "data.text_fields"}
 OTHER: Mapping[str, Any] = {

@@ -25,6 +25,7 @@ from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.record_json import to_json
+from alterrec.training.checkpoint import checkpoint_epochs
 from alterrec.training.schedule import phases
 from alterrec.training.trainer import Trainer, TrainingState, _learning_rate, parameters_of
 
@@ -152,6 +153,117 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(
     assert bool(whole.model.scales) == (seen == "repeats")
 
 
+# The last trains ID against a frozen copy of itself, which is that of the beginning of the epoch.
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in ("alterrec", "bert4rec", "s3rec")),
+        ("alterrec_aug", {"positives__teacher": "id", "id__dropout": 0.3}),
+    ],
+)
+def test_a_run_killed_within_epochs_ends_with_the_weights_of_one_never_stopped(
+    tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    settings |= {"window__first": 6, "optim__batch_size": 32}
+    if name == "s3rec":
+        settings |= {"schedule__pretrain": 2, "schedule__epochs": 2, "model__max_len": 10, "model__inner": 16}
+    whole = Session(tmp_path / "whole", name, **settings)
+    expected, _ = whole.run()
+    # A checkpoint after every step; killed in the middle of several epochs, one of them twice.
+    settings["run__checkpoint_every"] = 1e-9
+    for epoch, steps in ((1, 3), (1, 2), (2, 1), (3, 4), (4, 2)):
+        killed = Session(tmp_path / "killed", name, **settings)
+        taken = 0
+
+        def listen(event: Event, epoch: int = epoch, steps: int = steps) -> None:
+            nonlocal taken
+            taken += event.kind == "step" and event.epoch == epoch
+            if taken == steps:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            killed.run(resume=True, listen=listen)
+    fresh = Session(tmp_path / "killed", name, **settings)
+    found, stopped = fresh.run(resume=True)
+    assert stopped == "finished"
+    assert any("resumed after epoch 3, within epoch 4" in event.message for event in fresh.events)
+    after = parameters_of(fresh.model)
+    assert all(torch.equal(after[key], value) for key, value in parameters_of(whole.model).items())
+    timeless = [
+        [{k: v for k, v in to_json(record).items() if not k.startswith("seconds")} for record in run.curves]
+        for run in (expected, found)
+    ]
+    assert timeless[0] == timeless[1]
+    for network, states in expected.optimisers.items():
+        for index, state in states.items():
+            assert all(
+                torch.equal(found.optimisers[network][index][key], value) for key, value in state.items()
+            )
+
+
+def test_checkpoints_within_an_epoch_are_written_by_time(tmp_path: Path) -> None:
+    def saved(**settings: float) -> set[int]:
+        session = Session(tmp_path, schedule__epochs=2, **settings)
+        session.checkpoint.unlink(missing_ok=True)
+        times: set[int] = set()
+
+        def listen(event: Event) -> None:
+            if event.kind == "step" and event.epoch == 1 and session.checkpoint.exists():
+                times.add(session.checkpoint.stat().st_mtime_ns)
+
+        session.run(listen=listen)
+        return times
+
+    assert len(saved(run__checkpoint_every=1e-9)) > 3
+    assert saved(run__checkpoint_every=0) == saved(run__checkpoint_every=600) == set()
+
+
+def test_a_longer_run_equals_one_that_was_extended(tmp_path: Path) -> None:
+    whole = Session(tmp_path / "whole", schedule__epochs=9)
+    whole.run()
+    Session(tmp_path / "short", schedule__epochs=5).run()
+    extended = Session(tmp_path / "short", schedule__epochs=9)
+    progress, _ = extended.run(resume=True)
+    assert progress.epoch == 9
+    after = parameters_of(extended.model)
+    assert all(torch.equal(after[key], value) for key, value in parameters_of(whole.model).items())
+
+
+def test_an_epoch_is_saved_before_it_is_told(tmp_path: Path) -> None:
+    session = Session(tmp_path, schedule__epochs=3)
+
+    def listen(event: Event) -> None:
+        if event.kind == "epoch_end":
+            assert len(checkpoint_epochs(session.checkpoint)) == event.epoch
+
+    session.run(listen=listen)
+
+
+@pytest.mark.parametrize("moment", ["validate", "save"])
+def test_an_interrupted_state_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Ctrl-C in validation leaves the epoch before, and in the saving of an epoch that epoch."""
+    session, saves = Session(tmp_path), 0
+    save = TrainingState.save
+
+    def interrupted(state: TrainingState, path: Path) -> None:
+        nonlocal saves
+        saves += 1
+        if moment == "save" and saves == 3:
+            raise KeyboardInterrupt
+        save(state, path)
+
+    def validate() -> dict[str, dict[str, float]]:
+        if moment == "validate" and saves == 2:
+            raise KeyboardInterrupt
+        return {"score": {"ndcg@20": 0.5}}
+
+    monkeypatch.setattr(TrainingState, "save", interrupted)
+    progress, stopped = session.run(validate=validate)
+    epochs = {"validate": 2, "save": 3}[moment]
+    assert (stopped, progress.epoch, len(progress.curves)) == ("interrupted", epochs, epochs)
+    assert len(checkpoint_epochs(session.checkpoint)) == epochs
+
+
 def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     session = Session(tmp_path)
 
@@ -193,8 +305,8 @@ def test_an_infinite_loss_is_an_error(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_and_one_of_another_recipe_are_refused(tmp_path: Path) -> None:
     session = Session(tmp_path, schedule__epochs=2)
     session.run()
-    other = Session(tmp_path, schedule__epochs=4)
-    with pytest.raises(InputError, match=r"schedule\.epochs was 2, now 4"):
+    other = Session(tmp_path, schedule__epochs=2, schedule__gap=4)
+    with pytest.raises(InputError, match=r"schedule\.gap was 1, now 4.*Only .*schedule\.epochs.* may change"):
         other.run(resume=True)
     with pytest.raises(InputError, match="belongs to other data"):
         Session(tmp_path, schedule__epochs=2).run(resume=True, fingerprint="other")

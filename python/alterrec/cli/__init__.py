@@ -12,6 +12,7 @@ import typer
 
 # Importing a module of commands adds them to `app`, in the order in which --help lists them.
 from alterrec.cli import training, studies, analyses, listings  # isort: skip  # noqa: F401
+from alterrec import signals
 from alterrec.cli.application import DONE, app, exit_code, train_app
 from alterrec.console import open_streams, warn
 from alterrec.errors import WRONG_INPUT
@@ -42,7 +43,8 @@ def main(application: typer.Typer = app) -> None:
             )
             sys.exit(WRONG_INPUT)
     # Commands turn their own errors into exit codes; this is for what the parser prints, such as --help.
-    sys.exit(exit_code(lambda: application() or DONE))
+    with signals.handled():
+        sys.exit(exit_code(lambda: application() or DONE))
 
 
 def _is_text(argument: str) -> bool:

@@ -13,13 +13,13 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from alterrec import __version__
+from alterrec import __version__, signals
 from alterrec.console import discard_output, flush, print_line, warn
 from alterrec.errors import WRONG_INPUT, InputError
 from alterrec.files import first_line, is_panic, system_reason
 
-# Exit codes, with WRONG_INPUT (2); INTERRUPTED is Ctrl-C.
-DONE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 130
+# Exit codes, with WRONG_INPUT (2) and those of signals: 130 is Ctrl-C, 143 SIGTERM.
+DONE, INTERNAL_ERROR = 0, 1
 
 Arguments = ParamSpec("Arguments")
 
@@ -57,7 +57,11 @@ def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
 
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        raise typer.Exit(exit_code(lambda: command(*args, **kwargs)))
+        def interruptible() -> int:
+            with signals.at_work():
+                return command(*args, **kwargs)
+
+        raise typer.Exit(exit_code(interruptible))
 
     return run
 
@@ -74,9 +78,9 @@ def exit_code(command: Callable[[], int]) -> int:
     except InputError as error:
         warn(f"error: {error}")
         code = WRONG_INPUT
-    except KeyboardInterrupt:
-        warn("stopped before there was a result")
-        code = INTERRUPTED
+    except KeyboardInterrupt as error:
+        warn("; ".join(filter(None, ("stopped before there was a result", str(error)))))
+        code = signals.exit_code()
     except BrokenPipeError:
         discard_output()
         code = DONE

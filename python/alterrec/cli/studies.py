@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from alterrec import signals
 from alterrec.cli import options
-from alterrec.cli.application import DONE, INTERNAL_ERROR, INTERRUPTED, app, command_line, guarded
+from alterrec.cli.application import DONE, INTERNAL_ERROR, app, command_line, guarded
 from alterrec.console import Watcher, print_line, warn
 from alterrec.errors import WRONG_INPUT
 from alterrec.models.catalogue import MODELS
@@ -151,7 +152,7 @@ def study(
         print_line(f"\nreport: {done.path / 'report.html'}")
         print_line(str(done.path))
     broken = any(failure.code != WRONG_INPUT for failure in done.failed.values())
-    return INTERRUPTED if done.stopped else INTERNAL_ERROR if broken else DONE
+    return signals.exit_code() if done.stopped else INTERNAL_ERROR if broken else DONE
 
 
 @app.command()
@@ -224,4 +225,4 @@ def tune(
     if found.stopped:
         warn(STOPPED)
     print_line(str(found.path))
-    return INTERRUPTED if found.stopped else DONE
+    return signals.exit_code() if found.stopped else DONE

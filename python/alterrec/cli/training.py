@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alterrec import signals
 from alterrec.cli import options
-from alterrec.cli.application import DONE, INTERRUPTED, app, guarded, train_app
+from alterrec.cli.application import DONE, app, guarded, train_app
 from alterrec.console import Watcher, print_line, show_evaluation, show_profile, show_result, warn
 from alterrec.errors import InputError
 from alterrec.models.reads import resolve_read
@@ -35,7 +36,10 @@ def train(
     settings: options.Settings = None,
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted run in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Resume or extend the run in --out, or start it if there is none."),
+    ] = False,
     memory_budget: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +56,8 @@ def train(
     valid.csv and test.csv or one interactions.csv (session_id, item_id, optionally timestamp and user_id).
     Parquet files work too. The last line of the output is the folder of the run, which contains report.html.
 
-    Ctrl-C stops training and keeps the best epoch so far; --resume continues.
+    Ctrl-C and SIGTERM stop training and keep the best epoch so far; --resume continues, also after a crash.
+    A finished run is extended by --resume with another --set schedule.epochs.
 
     \b
     Examples:
@@ -94,10 +99,10 @@ def train(
     if run.recipe.run.report:
         print_line(f"\nreport: {run.path / 'report.html'}")
     if run.stopped == "interrupted":
-        epoch = run.result["epochs"] + 1
-        warn(f"stopped in epoch {epoch}; the run folder holds the best epoch so far; --resume continues")
+        epochs = run.result["epochs"]
+        warn(f"stopped after epoch {epochs}; the run folder has the best epoch so far; --resume continues")
     print_line(str(run.path))
-    return INTERRUPTED if run.stopped == "interrupted" else DONE
+    return signals.exit_code() if run.stopped == "interrupted" else DONE
 
 
 @app.command()
@@ -162,6 +167,40 @@ def evaluate(
         print_line(json.dumps(numbers, indent=2))
     else:
         show_evaluation(numbers)
+    return DONE
+
+
+@app.command()
+@guarded
+def verify(run: options.RunFolder, as_json: options.Json = False) -> int:
+    """Check that the files of a run are those that it wrote.
+
+    Compares the size and the content of each file with manifest.json, and exits with code 2 if one was
+    damaged, exchanged or removed. Pages and checkpoints are not compared, because later commands rewrite
+    them. Other commands compare sizes, small files and samples of large ones.
+
+    \b
+    Example:
+      alterrec verify runs/alterrec-my_sessions-seed0
+    """
+    from alterrec.manifest import MANIFEST, check_manifest
+    from alterrec.record_json import to_json
+    from alterrec.report.tables import Table, count, show
+
+    if not (run / "result.json").exists():
+        raise InputError(f"{run} has no result.json; give the folder of a finished run")
+    manifest = check_manifest(run, contents=True)
+    if manifest is None:
+        raise InputError(
+            f"{run} has no {MANIFEST}, because an earlier version of alterrec wrote it; repeat the run to "
+            "get one"
+        )
+    if as_json:
+        print_line(json.dumps(to_json(manifest), indent=2))
+        return DONE
+    rows = [(name, entry.role, count(entry.size), entry.hash) for name, entry in manifest.files.items()]
+    show(Table(("file", "content", "bytes", "hash"), tuple(rows), title=str(run)))
+    print_line("all files are those that the run wrote")
     return DONE
 
 

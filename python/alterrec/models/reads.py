@@ -18,7 +18,7 @@ _EVERY_RUN = (
     *("model.max_len", "schedule.metric"),
 )
 _TRAINING = (
-    *("run.precision", "run.compile", "data.prefixes", "data.half_life", "model.dim"),
+    *("run.precision", "run.compile", "run.checkpoint_every", "data.prefixes", "data.half_life", "model.dim"),
     *("optim.batch_size", "optim.decay", "optim.weight_decay"),
     *("schedule.regime", "schedule.epochs", "schedule.patience"),
 )

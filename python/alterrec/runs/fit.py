@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ from alterrec.evaluation.choices import choose_scales, choose_system, choose_wei
 from alterrec.evaluation.evaluate import Protocol, check_scores, evaluate, top_items
 from alterrec.evaluation.gates import choose_gate
 from alterrec.evaluation.scales import fit_scales
-from alterrec.files import file_name, make_folder, write_json, write_text
+from alterrec.files import read_text, write_json, write_text
+from alterrec.manifest import check_manifest
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import NeighbourLists, Trend
@@ -34,14 +36,16 @@ from alterrec.record_json import to_json
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import records, saved_model
 from alterrec.runs.build import build, load_pretrained
+from alterrec.runs.folder import OpenRun, Start, open_run
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
 from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
 from alterrec.training.candidates import check_catalogue
+from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, check_freeze, describe, phases
 from alterrec.training.step import Clock, NoClock, check_loss
-from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, check_checkpoint, torch_seed
+from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def fit(
         presets: ``best``, ``paper`` or ``authors``, and data presets; later ones take precedence.
         overrides: recipe key -> value, such as ``{"schedule.gap": 4}``.
         seed: shorthand for the override ``run.seed``.
-        resume: continue the interrupted run in ``out``.
+        resume: continue the interrupted run in ``out``, or extend a finished one: the keys of
+            :func:`~alterrec.recipe.changeable_keys`, such as ``schedule.epochs``, may have other values. If
+            ``out`` is missing or empty, a new run starts.
         columns: our column name -> the name in the files.
         drop_unknown: drop session rows of items that are not in ``items``.
         format: format of the data, a name from ``alterrec list formats``; None recognises it.
@@ -108,77 +114,130 @@ def fit(
         The finished run. After Ctrl-C it has the best epoch so far, and ``stopped`` is ``interrupted``.
 
     Raises:
-        InputError: the input is wrong; nothing is written then.
+        InputError: the input is wrong, or another process is writing in ``out``; nothing is written then.
+        KeyboardInterrupt: Ctrl-C before the first epoch had ended; ``resume`` continues.
     """
     began = time.perf_counter()
     overrides = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
     recipe = resolve_read(model, presets, overrides)
-    _check_out(out, resume)
+    start = Start.check(out, recipe, resume)
     _set_up(recipe)
     plan = phases(recipe)
     check_loss(recipe, plan)
     check_freeze(recipe)
     dataset = DataSource(data, columns or {}, drop_unknown, format).read(recipe)
-    if resume and out is not None:
-        check_checkpoint(Path(out) / CHECKPOINT, recipe, dataset)
+    start.check_data(dataset, sum(phase.epochs for phase in plan))
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
     excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
     check_catalogue(recipe.window, plan, dataset.num_items, excluded)
-    for note in dataset.notes:
+    for note in filter(None, (*dataset.notes, start.note)):
         progress(Event("notice", note))
+    if start.is_done and start.path is not None:
+        progress(Event("notice", f"the run in {start.path} has finished already; nothing changes"))
+        progress(Event("done", str(start.path)))
+        return FittedRun(start.path, recipe, json.loads(read_text(start.path / "result.json")))
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, seen))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
         network = build(recipe, dataset, progress)
-        if recipe.model.init_from and not resume:
+        if recipe.model.init_from and not start.resumes:
             load_pretrained(network, recipe, dataset, progress)
         memory = plan_memory(network, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
         for line in memory.lines():
             progress(Event("plan", line))
         protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
-        path = _open_folder(out, recipe, dataset)
-        write_text(path / "recipe.toml", dump_recipe(recipe))
-        if network is None:
-            trained: Scorer = _choose_baseline(recipe.model_name, recipe, dataset, protocol)
-            state, stopped = TrainingState(dump_recipe(recipe)), "finished"
-        else:
-            trained = network
-            # Not kept in a variable, so that optimisers and buffers are freed before the evaluation.
-            state, stopped = Trainer(
-                network,
-                recipe,
-                plan,
-                dataset.train,
-                lambda: _validate(network, dataset.valid, protocol),
-                path / CHECKPOINT,
-                inspect=lambda: records.part_losses(network, dataset, protocol),
-                fingerprint=dataset.fingerprint,
-                seen=seen,
-                score_rows=memory.train_rows,
-                clock=clock,
-                listen=progress,
-            ).run(resume=resume)
+        with open_run(start, dataset) as folder:
+            job = _Job(recipe, dataset, plan, protocol, clock, memory.train_rows, folder, progress, began)
+            numbers = _train(job, network, start.resumes)
+    if recipe.run.report:
+        # The report compares with other finished runs in the same folder.
+        others = (other.parent for other in folder.path.parent.glob("*/result.json"))
+        write_report(folder.path, sorted(other for other in others if other != folder.path))
+    progress(Event("done", str(folder.path)))
+    return FittedRun(folder.path, recipe, numbers)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the steps of a run share; ``score_rows`` is that of the trainer, ``began`` when the run began."""
+
+    recipe: Recipe
+    dataset: Dataset
+    plan: Sequence[Phase]
+    protocol: Protocol
+    clock: Clock
+    score_rows: int
+    folder: OpenRun
+    progress: Listener
+    began: float
+
+
+def _train(job: _Job, network: Recommender | None, resume: bool) -> dict[str, Any]:
+    """Train, measure and write a run; return the content of ``result.json``.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C before there was a best epoch, or twice.
+    """
+    recipe, dataset, protocol = job.recipe, job.dataset, job.protocol
+    if network is None:
+        system: Scorer = _choose_baseline(recipe.model_name, recipe, dataset, protocol)
+        return _finish(job, system, TrainingState(dump_recipe(recipe)), "finished")
+
+    def listen(event: Event) -> None:
+        job.folder.check_lock()
+        job.progress(event)
+
+    # Not kept in a variable, so that optimisers and buffers are freed before the evaluation.
+    state, stopped = Trainer(
+        network,
+        recipe,
+        job.plan,
+        dataset.train,
+        lambda: _validate(network, dataset.valid, protocol),
+        job.folder.path / CHECKPOINT,
+        inspect=lambda: records.part_losses(network, dataset, protocol),
+        fingerprint=dataset.fingerprint,
+        seen=protocol.seen,
+        score_rows=job.score_rows,
+        clock=job.clock,
+        listen=listen,
+    ).run(resume=resume)
+    if stopped == "interrupted" and not state.best:
+        raise KeyboardInterrupt
+    if stopped == "patience" and resume:
+        message = (
+            f"training ends by schedule.patience = {recipe.schedule.patience}; a larger value resumes it"
+        )
+        job.progress(Event("notice", message))
+    weights = dict(network.weights)
+    try:
+        return _finish(job, network, state, stopped)
+    except KeyboardInterrupt:
+        # Ctrl-C in the evaluation: once more with what the score needs alone. A second one ends it.
+        network.weights, network.gate = weights, None
+        network.untrained.clear()
+        return _finish(job, network, state, "interrupted")
+
+
+def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> dict[str, Any]:
+    """Choose the weights of the score, measure the system and write all files; return the result."""
+    recipe, dataset, protocol, progress = job.recipe, job.dataset, job.protocol, job.progress
     trained_at = time.perf_counter()
-    baselines = _baselines(recipe, dataset, protocol, trained, progress)
+    baselines = _baselines(recipe, dataset, protocol, trained, progress, interrupted=stopped == "interrupted")
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
     fitted.scales = choose_scales(fitted, dataset.valid, protocol, recipe.schedule.metric)
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
     top = top_items(fitted, dataset.test, protocol, records.top_size(dataset, protocol))
-    saved_model.save_model(path, fitted, protocol)
-    saved_model.write_vocabulary(path, dataset)
-    saved_model.write_users(path, recipe, dataset)
-    saved_model.write_curves(path, state.curves)
-    saved_model.write_ranks(path, dataset, ranks)
-    saved_model.write_top(path, top)
-    write_json(path / "examples.json", to_json(records.examples(fitted, dataset, ranks["test"], protocol)))
+    examples = records.examples(fitted, dataset, ranks["test"], protocol)
     measured = records.baseline_metrics(baselines, dataset, protocol)
+    longest = int(dataset.train.lengths.max(initial=1))
     ended = time.perf_counter()
     result = RunResult(
         schema=SCHEMA,
-        model=model,
-        presets=list(presets),
+        model=recipe.model_name,
+        presets=list(recipe.presets),
         seed=recipe.run.seed,
         data=records.run_data(recipe, dataset, protocol),
         best_epoch=state.best_epoch,
@@ -196,15 +255,15 @@ def fit(
         alphas=records.alpha_metrics(fitted, dataset, protocol, recipe.schedule.metric),
         parameters=records.num_parameters(fitted),
         baselines={
-            name: {split: by_rule[seen] for split, by_rule in by_split.items()}
+            name: {split: by_rule[protocol.seen] for split, by_rule in by_split.items()}
             for name, by_split in measured.items()
         },
         baselines_by_seen=measured,
-        phases=records.phase_records(plan),
+        phases=records.phase_records(job.plan),
         warnings=state.warnings,
-        seconds=round(ended - began, 3),
+        seconds=round(ended - job.began, 3),
         seconds_by_part={"train": round(state.seconds, 3), "evaluate": round(ended - trained_at, 3)},
-        profile=clock.seconds,
+        profile=job.clock.seconds,
         peak_memory_bytes=peak_memory_bytes(),
         threads=torch.get_num_threads(),
         versions={
@@ -212,16 +271,20 @@ def fit(
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
+        manifest=True,
     )
-    numbers = to_json(result)
-    # Its presence marks the run as complete, so it is written last.
-    write_json(path / "result.json", numbers)
-    if recipe.run.report:
-        # The report compares with other finished runs in the same folder.
-        others = (other.parent for other in path.parent.glob("*/result.json"))
-        write_report(path, sorted(other for other in others if other != path))
-    progress(Event("done", str(path)))
-    return FittedRun(path, recipe, numbers)
+    numbers: dict[str, Any] = to_json(result)
+    with job.folder.results() as new:
+        write_text(new / "recipe.toml", dump_recipe(recipe))
+        saved_model.save_model(new, fitted, protocol)
+        saved_model.write_vocabulary(new, dataset)
+        saved_model.write_users(new, recipe, dataset)
+        saved_model.write_curves(new, state.curves)
+        saved_model.write_ranks(new, dataset, ranks)
+        saved_model.write_top(new, top)
+        write_json(new / "examples.json", to_json(examples))
+        write_json(new / "result.json", numbers)
+    return numbers
 
 
 def evaluate_run(
@@ -234,15 +297,17 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Measure a saved run on a data set with the same catalogue.
 
-    Users are matched by their names, so the data may have them in another order.
+    Users are matched by their names, so the data may have them in another order. The contents of all files of
+    the run are compared with its manifest first.
 
     Returns:
         ``valid`` and ``test`` (view -> metric -> value), ``by_seen``, ``targets`` and ``groups`` as in
         result.json.
 
     Raises:
-        InputError: the folder is not a finished run, or the catalogue is another.
+        InputError: the folder is not a finished run, a file of it has changed, or the catalogue is another.
     """
+    check_manifest(Path(run), contents=True)
     saved = saved_model.load(run)
     _set_up(saved.recipe)
     dataset = DataSource(data, columns or {}, drop_unknown, format).read(saved.recipe)
@@ -316,9 +381,17 @@ def _choose_baseline(name: str, recipe: Recipe, dataset: Dataset, protocol: Prot
 
 
 def _baselines(
-    recipe: Recipe, dataset: Dataset, protocol: Protocol, fitted: Scorer, progress: Listener
+    recipe: Recipe,
+    dataset: Dataset,
+    protocol: Protocol,
+    fitted: Scorer,
+    progress: Listener,
+    *,
+    interrupted: bool,
 ) -> dict[str, Scorer]:
-    wanted = [name for name in UNTRAINED if recipe.run.baselines and name != recipe.model_name]
+    """Choose the settings of the baselines; an interrupted run has those alone that its score needs."""
+    every = recipe.run.baselines and not interrupted
+    wanted = [name for name in UNTRAINED if every and name != recipe.model_name]
     if _is_sum(fitted) and recipe.fusion.neighbours:
         wanted += [name for name in NEIGHBOURS if name not in wanted]
     found: dict[str, Scorer] = {}
@@ -362,31 +435,3 @@ def _fuse(
         if fitted.gate is None:
             progress(Event("notice", "they gain nothing on validation; all prefixes have the same weights"))
     return fitted
-
-
-def _check_out(out: str | Path | None, resume: bool) -> None:
-    if resume and out is None:
-        raise InputError("--resume needs --out, the folder of the interrupted run")
-    if out is None:
-        return
-    path = Path(out)
-    if resume and not (path / CHECKPOINT).exists():
-        raise InputError(f"{path} has no checkpoint to resume from; start again without --resume")
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give a new or an empty folder")
-    if not resume and path.exists() and any(path.iterdir()):
-        raise InputError(f"{path} is not empty; give a new folder, or resume its run with --resume")
-
-
-def _open_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset) -> Path:
-    if out is not None:
-        return make_folder(out)
-    name = f"{recipe.model_name}-{file_name(dataset.name)}-seed{recipe.run.seed}"
-    for attempt in range(1, 10_000):
-        path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            make_folder(path, exist_ok=False)
-        except FileExistsError:
-            continue
-        return path
-    raise InputError(f"runs/ has too many runs named {name}; choose a folder with --out")

@@ -21,6 +21,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Counts, Protocol, Ranks, recommend_items
 from alterrec.evaluation.saved import read_items
 from alterrec.files import atomic_write, reading, write_text
+from alterrec.manifest import check_manifest
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import Untrained
@@ -252,13 +253,27 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_write(run / "model.safetensors") as temporary:
         save_file(contiguous, temporary, metadata=metadata)
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the metadata of a safetensors file: their order is random, but equal models have equal files."""
+    with path.open("rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def load(run: str | Path) -> SavedModel:
     """Load the system of a run folder; it needs no training data and unpickles nothing.
 
     Raises:
-        InputError: the folder is not that of a finished run, or a file is damaged.
+        InputError: the folder is not that of a finished run, a file is damaged, or the files are not those of
+            one run.
 
     Example:
         >>> load("no/such/run")
@@ -269,6 +284,7 @@ def load(run: str | Path) -> SavedModel:
     run = Path(run)
     if not (run / "recipe.toml").exists():
         raise InputError(f"{run} has no recipe.toml; give the folder of a finished run")
+    check_manifest(run)
     recipe = load_recipe(run / "recipe.toml")
     if not (run / "model.safetensors").exists():
         raise InputError(f"{run} is not a finished run; train again, or finish it with --resume")

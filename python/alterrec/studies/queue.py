@@ -23,13 +23,13 @@ import numpy as np
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.errors import WRONG_INPUT
+from alterrec.locks import LockFile, is_held
 from alterrec.models.catalogue import lookup
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, first_release_digest, recipe_digest, resolve
 from alterrec.report.tables import duration
-from alterrec.results import CHECKPOINT, RunFolder, read_run
-from alterrec.studies.locks import LockFile
+from alterrec.results import CHECKPOINT, RUN_LOCK, RunFolder, read_run
 
 Settings = Mapping[str, Any]
 
@@ -198,9 +198,11 @@ class RunQueue:
             errors = [line for line in lines if line.startswith("error: ")]
             reason = errors[-1].removeprefix("error: ") if errors else last
             return Failure(reason, code, refused=not (self.path(run) / "recipe.toml").exists())
-        if code < 0:
-            memory = ", perhaps because memory ran out" if code == -9 else ""
-            return Failure(f"killed by signal {-code}{memory}; {last}", code)
+        # A run that could still answer the signal returns 128 more than its number, as shells do.
+        signal = -code if code < 0 else code - 128 if code in (129, 130, 143) else 0
+        if signal:
+            memory = ", perhaps because memory ran out" if signal == 9 else ""
+            return Failure(f"killed by signal {signal}{memory}; {last}", code)
         if code:
             return Failure(f"exit code {code}: {lines[-1] if lines else last}", code)
         return Failure(f"no result; {last}", code)
@@ -379,7 +381,8 @@ def _start(run: StudyRun, runs: RunQueue) -> _ActiveRun | None:
     lock = LockFile.try_acquire(_lock_path(run, runs))
     if lock is None:
         return None
-    if runs.ended(run):
+    # The process of a run can live a little longer than that of its study on another host.
+    if runs.ended(run) or is_held(runs.path(run) / RUN_LOCK):
         lock.release()
         return None
     runs.clear(run)

@@ -18,10 +18,10 @@ from alterrec.data.readers import DataSource
 from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
 from alterrec.files import file_name
+from alterrec.locks import LockFile
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, resolve
-from alterrec.studies.locks import LockFile
 from alterrec.studies.plan import PAPER_GRID
 from alterrec.studies.queue import EVERY_RUN, setting_text
 from alterrec.studies.search_space import read_search

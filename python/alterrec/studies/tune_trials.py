@@ -21,14 +21,14 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.files import write_json, write_text
+from alterrec.locks import LockFile, is_held
 from alterrec.metrics import metric_name
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe, resolve
 from alterrec.report.tables import Table, duration, plain
-from alterrec.results import CHECKPOINT
+from alterrec.results import CHECKPOINT, RUN_LOCK
 from alterrec.sessions import SessionStore, derive_seed
-from alterrec.studies.locks import LockFile
 from alterrec.studies.queue import setting_text
 from alterrec.studies.search_space import Choices, Space
 from alterrec.training.schedule import Phase, phases
@@ -272,7 +272,7 @@ class TrialRunner:
                 f"{len(failed)} trials failed and none finished; the last one failed with: {reason}"
             )
         for frozen in known:
-            if frozen.state.is_finished():
+            if frozen.state.is_finished() or is_held(self._folder(frozen.number) / RUN_LOCK):
                 continue
             lock = LockFile.try_acquire(self._lock_path(frozen.number))
             if lock is None:
@@ -295,6 +295,9 @@ class TrialRunner:
         seed = derive_seed(self.recipe.run.seed, number) % 2**32
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
+    def _folder(self, number: int) -> Path:
+        return self.path / "trials" / str(number)
+
     def _lock_path(self, number: int) -> Path:
         return self.path / "trials" / f"{number}.lock"
 
@@ -302,7 +305,7 @@ class TrialRunner:
         import optuna
         from optuna.trial import TrialState
 
-        number, folder = trial.number, self.path / "trials" / str(trial.number)
+        number, folder = trial.number, self._folder(trial.number)
         finished = [other for other in trials_of(self.study) if other.value is not None]
         best_before = max((other.value or 0.0 for other in finished), default=0.0)
         settings = {key: _suggest(trial, key, space) for key, space in self.spaces.items()}
@@ -348,6 +351,7 @@ class TrialRunner:
         import optuna
 
         from alterrec.runs.fit import fit
+        from alterrec.training.checkpoint import checkpoint_epochs
         from alterrec.training.trainer import DivergenceError
 
         overrides = {**self.fixed, **settings}
@@ -358,6 +362,12 @@ class TrialRunner:
             recipe = resolve(self.recipe.model_name, self.recipe.presets, overrides)
             plan = phases(recipe)
             self.study.pruner = optuna.pruners.MedianPruner(STARTUP, prunable_from(plan))
+            listen = self._epoch_listener(trial, plan)
+            if resume:
+                # An epoch is in the checkpoint before it is reported.
+                total = sum(phase.epochs for phase in plan)
+                for epoch in checkpoint_epochs(folder / CHECKPOINT):
+                    listen(Event("epoch_end", total=total, epoch=epoch.epoch, valid=epoch.valid))
             run = fit(
                 self._read(recipe),
                 recipe.model_name,
@@ -365,7 +375,7 @@ class TrialRunner:
                 presets=recipe.presets,
                 overrides=settings_read(recipe.model_name, recipe.presets, overrides),
                 resume=resume,
-                progress=self._epoch_listener(trial, plan),
+                progress=listen,
             )
         except InputError as error:
             if isinstance(error, DivergenceError) or not (folder / "recipe.toml").exists():
@@ -392,7 +402,7 @@ class TrialRunner:
 
         metric = self.recipe.schedule.metric
         pretraining = sum(phase.epochs for phase in plan if phase.is_pretraining)
-        # An epoch is reported before its checkpoint is written, so a resumed trial may report it again.
+        # Optuna takes an epoch once; a resumed trial reports again what its checkpoint has.
         reported = trials_of(self.study)[trial.number].epochs
 
         def listen(event: Event) -> None:

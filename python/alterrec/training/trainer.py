@@ -1,54 +1,45 @@
-"""The training loop over phases: validation and a checkpoint after each epoch, at the end the best epoch."""
+"""The training loop over phases: validation and a checkpoint after each epoch, at the end the best epoch.
+
+Long epochs have checkpoints in between, too. Wherever a run is killed, it resumes to the same weights.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from alterrec.data.dataset import Dataset
-from alterrec.data.repeats import SeenItems, changed_rule
+from alterrec.data.repeats import SeenItems
 from alterrec.data.times import used_shares
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import NotFiniteError
-from alterrec.files import atomic_write, reading
+from alterrec.files import reading
 from alterrec.models.base import Recommender
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import uniform_items
-from alterrec.recipe import SEEN_ITEMS_SCHEMA, Recipe, dump_recipe, recipe_changes, recipe_schema
+from alterrec.recipe import Recipe, dump_recipe
 from alterrec.recipe_settings import NetworkSettings
-from alterrec.record_json import from_json, to_json
 from alterrec.results import Epoch, PartLoss, Views
 from alterrec.sessions import Batch, PrefixBatches, SessionStore, derive_seed
-from alterrec.stored import read_tensors
+from alterrec.training.checkpoint import (
+    START_AGAIN,
+    PartialEpoch,
+    TrainingState,
+    generator_states,
+    set_generator_states,
+)
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
 
 # Purposes of derived seeds: each use of randomness has its own.
 INITIALISATION, ORDER, DRAWS, DROPOUT, AGES = range(5)
-
-# What a checkpoint holds besides tensors and curves.
-_PROGRESS: Mapping[str, Any] = {
-    "recipe": str,
-    "data": str,
-    "epoch": int,
-    "best_epoch": int,
-    "best_value": int | float,
-    "warnings": list,
-    "seconds": int | float,
-}
-START_AGAIN = "start again without --resume"
 
 # A share of the validation metric before hard negatives, below which a warning is given. The default run on
 # the built-in catalogue drops to 99.7 % for one epoch and ends at 111 %.
@@ -62,120 +53,6 @@ class DivergenceError(InputError):
 def torch_seed(seed: int, *words: int) -> int:
     """Derive a seed for torch's generator, which takes 63 bits."""
     return derive_seed(seed, *words) >> 1
-
-
-@dataclass
-class TrainingState:
-    """The state of a training run after an epoch.
-
-    Attributes:
-        recipe: the resolved recipe as text; a checkpoint can be resumed only with the same recipe.
-        data: fingerprint of the data; a checkpoint can be resumed only with the same data.
-        epoch: number of finished epochs.
-        best_epoch: the epoch with the best validation so far, 0 before the first.
-        best_value: validation metric of the best epoch.
-        curves: the epochs so far.
-        warnings: warnings for the user.
-        seconds: training time so far.
-        parameters, best: parameter values now and at the best epoch.
-        optimisers: network -> parameter index -> tensors of Adam.
-    """
-
-    recipe: str
-    data: str = ""
-    epoch: int = 0
-    best_epoch: int = 0
-    best_value: float = float("-inf")
-    curves: list[Epoch] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    parameters: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    optimisers: dict[str, dict[int, dict[str, Tensor]]] = field(default_factory=dict)
-
-    def save(self, path: Path) -> None:
-        """Write the file atomically: if the process is killed, the previous checkpoint is still there."""
-        tensors = {f"parameters/{name}": value for name, value in self.parameters.items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        for network, states in self.optimisers.items():
-            for index, state in states.items():
-                tensors |= {f"optimiser/{network}/{index}/{key}": value for key, value in state.items()}
-        metadata = {name: getattr(self, name) for name in _PROGRESS} | {"curves": to_json(self.curves)}
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        with atomic_write(path) as temporary:
-            save_file(contiguous, temporary, metadata={"progress": json.dumps(metadata)})
-
-    @classmethod
-    def load(cls, path: Path, recipe: str, data: str) -> TrainingState:
-        """Read the state of an interrupted run.
-
-        Args:
-            path: the checkpoint.
-            recipe: the resolved recipe of the run to resume.
-            data: fingerprint of its data.
-
-        Raises:
-            InputError: the file is damaged, or belongs to another recipe (the message names the first
-                difference) or to other data.
-        """
-        metadata = _checkpoint_metadata(path, recipe, data)
-        tensors, _ = read_tensors(path, START_AGAIN)
-        curves = json.dumps(metadata.pop("curves"))
-        epochs = from_json(tuple[Epoch, ...], curves, str(path))
-        state = cls(**metadata | {"recipe": recipe, "curves": list(epochs)})
-        with reading(path, START_AGAIN):
-            for name, value in tensors.items():
-                kind, _, rest = name.partition("/")
-                if kind == "optimiser":
-                    network, index, key = rest.split("/")
-                    state.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
-                else:
-                    {"parameters": state.parameters, "best": state.best}[kind][rest] = value
-        return state
-
-
-def check_checkpoint(path: Path, recipe: Recipe, dataset: Dataset) -> None:
-    """Check that a run can continue from a checkpoint, before anything is written.
-
-    Args:
-        path: the checkpoint.
-        recipe: the resolved recipe of the run to resume.
-        dataset: its data.
-
-    Raises:
-        InputError: the file is damaged, or belongs to another recipe or to other data; or an earlier version
-            wrote it, which treated the items of a prefix in another way on these data.
-    """
-    metadata = _checkpoint_metadata(path, dump_recipe(recipe), dataset.fingerprint)
-    if recipe_schema(metadata["recipe"]) >= SEEN_ITEMS_SCHEMA:
-        return
-    changed = changed_rule(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
-    if changed:
-        raise InputError(
-            f"{path} was written by an earlier version of alterrec. With data.exclude_seen = "
-            f"{recipe.data.exclude_seen} on these data, {changed}. Start again in a new folder without "
-            "--resume, or finish the run with the version that began it"
-        )
-
-
-def _checkpoint_metadata(path: Path, recipe: str, data: str) -> dict[str, Any]:
-    """Return everything but the tensors; InputError if the file is damaged or belongs to another run."""
-    if not path.exists():
-        raise InputError(f"there is no checkpoint {path}; {START_AGAIN}")
-    with reading(path, START_AGAIN):
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads(file.metadata()["progress"])
-        if metadata.keys() != {*_PROGRESS, "curves"}:
-            raise ValueError("its progress has other fields")
-        for name, kind in _PROGRESS.items():
-            if not isinstance(metadata[name], kind):
-                raise ValueError(f"its {name} is of another type")
-        changed = recipe_changes(metadata["recipe"], recipe)
-    if changed:
-        raise InputError(f"{path} belongs to another recipe ({changed[0]}); use the same options to resume")
-    if metadata["data"] != data:
-        raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
-    return metadata
 
 
 def _check_moments(optimiser: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
@@ -212,7 +89,8 @@ class Trainer:
         store: the training sessions.
         validate: returns validation metrics of the model by view. It is called after each epoch, with the
             model in evaluation mode.
-        checkpoint: path of the file that is written after each epoch.
+        checkpoint: path of the file that is written after each epoch, and within an epoch every
+            ``run.checkpoint_every`` seconds.
         inspect: returns loss and gradient of each part of the score; called after ``validate``. The result
             is stored in the training curves.
         fingerprint: fingerprint of the data, stored in the checkpoint: a run can be resumed only with the
@@ -255,21 +133,16 @@ class Trainer:
             DivergenceError: the loss, the weights or the scores are not finite.
         """
         model, recipe = self.model, self.recipe
-        state = TrainingState(dump_recipe(recipe), self.fingerprint)
         optimisers = {name: self._optimiser(name) for name in model.networks}
         buffer = ScoreBuffer(self.score_rows)
         if recipe.run.compile:
             for name in model.networks:
                 model.network(name).session.compile(dynamic=True)
         if resume and self.checkpoint.exists():
-            state = TrainingState.load(self.checkpoint, state.recipe, self.fingerprint)
-            # What fails here fails because the tensors are not those of this model.
-            with reading(self.checkpoint, START_AGAIN):
-                set_parameters(model, state.parameters)
-                for name, moments in state.optimisers.items():
-                    _check_moments(optimisers[name], moments)
-                    optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": moments})
-            self.listen(Event("notice", f"resumed after epoch {state.epoch}"))
+            state = self._resumed(optimisers)
+        else:
+            state = TrainingState(dump_recipe(recipe), self.fingerprint, parameters=parameters_of(model))
+        saved = state
         by_epoch = [phase for phase in self.plan for _ in range(phase.epochs)]
         stopped = "finished"
         try:
@@ -278,42 +151,57 @@ class Trainer:
                     stopped = "patience"
                     break
                 phase = by_epoch[state.epoch]
-                if state.epoch and by_epoch[state.epoch - 1].is_pretraining and not phase.is_pretraining:
+                begins = state.epoch and by_epoch[state.epoch - 1].is_pretraining and not phase.is_pretraining
+                if begins and state.partial is None:
                     # Moments of another objective's gradients would steer the first steps of this one.
                     optimisers[phase.train] = self._optimiser(phase.train)
-                self._run_epoch(phase, optimisers[phase.train], buffer, state, len(by_epoch))
-                state.parameters = parameters_of(model)
-                state.optimisers = {
-                    name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()
-                }
-                self._warn_of_collapse(state)
+                # An interruption leaves either the old state or the new one, never a part of it.
+                state = self._run_epoch(phase, optimisers, buffer, state, len(by_epoch))
                 state.save(self.checkpoint)
+                saved = state
+                self._report(state, len(by_epoch))
         except KeyboardInterrupt:
             stopped = "interrupted"
+            if saved is not state:
+                state.save(self.checkpoint)
         if state.best:
             set_parameters(model, state.best)
         model.eval()
         return state, stopped
 
+    def _resumed(self, optimisers: Mapping[str, torch.optim.Optimizer]) -> TrainingState:
+        """Return the state of the checkpoint, and give it to the model and the optimisers."""
+        state = TrainingState.load(self.checkpoint, dump_recipe(self.recipe), self.fingerprint)
+        # What fails here fails because the tensors are not those of this model.
+        with reading(self.checkpoint, START_AGAIN):
+            for parameters in (state.partial.parameters if state.partial else {}, state.parameters):
+                if parameters:
+                    set_parameters(self.model, parameters)
+            for name, moments in state.optimisers.items():
+                _check_moments(optimisers[name], moments)
+                optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": moments})
+        within = f", within epoch {state.epoch + 1}" if state.partial else ""
+        self.listen(Event("notice", f"resumed after epoch {state.epoch}{within}"))
+        return state
+
     def _run_epoch(
         self,
         phase: Phase,
-        optimiser: torch.optim.Optimizer,
+        optimisers: Mapping[str, torch.optim.Optimizer],
         buffer: ScoreBuffer,
         state: TrainingState,
         epochs: int,
-    ) -> None:
-        """Train one epoch, validate, and add both to the state."""
+    ) -> TrainingState:
+        """Train one epoch, validate, and return the state after it."""
         recipe, epoch = self.recipe, state.epoch + 1
         earlier_epochs = sum(
             each.trained == phase.train and each.objective == phase.objective for each in state.curves
         )
         own = self.model.network(phase.train).settings
-        optimiser.param_groups[0]["lr"] = _learning_rate(recipe, own, earlier_epochs)
+        optimisers[phase.train].param_groups[0]["lr"] = _learning_rate(recipe, own, earlier_epochs)
         self.listen(Event("epoch_start", done=epoch - 1, total=epochs, epoch=epoch, phase=phase.name))
-        began = time.perf_counter()
         torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
-        loss, samples = self._train_epoch(phase, optimiser, buffer, epoch, epochs)
+        loss, samples, seconds = self._train_epoch(phase, optimisers, buffer, state, epochs)
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"training diverged: the loss is {loss} in epoch {epoch}; "
@@ -330,50 +218,72 @@ class Trainer:
                 raise NotFiniteError("losses of parts are not finite")
         except NotFiniteError:
             raise DivergenceError(self._diverged("the scores are not finite", epoch)) from None
-        ended = time.perf_counter()
-        state.epoch = epoch
-        state.seconds += ended - began
-        state.curves.append(
-            Epoch(
-                epoch=epoch,
-                phase=phase.name,
-                trained=phase.train,
-                negatives=phase.negatives,
-                teacher=phase.teacher,
-                objective=phase.objective,
-                loss=loss,
-                samples=samples,
-                seconds=round(trained - began, 3),
-                seconds_eval=round(ended - trained, 3),
-                valid=valid,
-                parts=parts,
-            )
+        seconds_eval = time.perf_counter() - trained
+        record = Epoch(
+            epoch=epoch,
+            phase=phase.name,
+            trained=phase.train,
+            negatives=phase.negatives,
+            teacher=phase.teacher,
+            objective=phase.objective,
+            loss=loss,
+            samples=samples,
+            seconds=round(seconds, 3),
+            seconds_eval=round(seconds_eval, 3),
+            valid=valid,
+            parts=parts,
+        )
+        state = replace(
+            state,
+            epoch=epoch,
+            seconds=state.seconds + seconds + seconds_eval,
+            curves=[*state.curves, record],
+            parameters=parameters_of(self.model),
+            optimisers=_moments(optimisers),
+            partial=None,
         )
         value = valid["score"].get(recipe.schedule.metric, float(epoch))
         if value > state.best_value and not phase.is_pretraining:
-            state.best = parameters_of(self.model)
-            state.best_epoch, state.best_value = epoch, value
-        self.listen(
-            Event(
-                "epoch_end",
-                done=epoch,
-                total=epochs,
-                epoch=epoch,
-                phase=phase.name,
-                loss=loss,
-                valid=valid,
-                seconds_left=state.seconds / epoch * (epochs - epoch),
-            )
-        )
+            state = replace(state, best=parameters_of(self.model), best_epoch=epoch, best_value=value)
+        collapse = self._collapse(state)
+        return replace(state, warnings=[*state.warnings, collapse]) if collapse else state
 
     def _diverged(self, what: str, epoch: int) -> str:
         return f"training diverged: {what} after epoch {epoch}; lower optim.lr (now {self.recipe.optim.lr})"
 
+    def _report(self, state: TrainingState, epochs: int) -> None:
+        """Tell the listener about a finished epoch, which is saved by then."""
+        last = state.curves[-1]
+        self.listen(
+            Event(
+                "epoch_end",
+                done=state.epoch,
+                total=epochs,
+                epoch=state.epoch,
+                phase=last.phase,
+                loss=last.loss,
+                valid=last.valid,
+                seconds_left=state.seconds / state.epoch * (epochs - state.epoch),
+            )
+        )
+        if collapse := self._collapse(state):
+            self.listen(Event("notice", collapse))
+
     def _train_epoch(
-        self, phase: Phase, optimiser: torch.optim.Optimizer, buffer: ScoreBuffer, epoch: int, epochs: int
-    ) -> tuple[float, int]:
-        """Pass once over the samples of an epoch; return the mean loss and the number of samples."""
-        recipe, clock = self.recipe, self.clock
+        self,
+        phase: Phase,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        buffer: ScoreBuffer,
+        state: TrainingState,
+        epochs: int,
+    ) -> tuple[float, int, float]:
+        """Pass once over the samples of an epoch, from where a checkpoint within it was written.
+
+        Returns:
+            The mean loss, the number of samples and the seconds.
+        """
+        recipe, clock, epoch = self.recipe, self.clock, state.epoch + 1
+        optimiser, began = optimisers[phase.train], time.perf_counter()
         as_samples = phase.positives and recipe.positives.as_samples
         step = Step(
             self.model,
@@ -401,9 +311,16 @@ class Trainer:
             recipe.data.exclude_seen == "auto" or step.network.queries is not None
         )
         shares = used_shares(self.store, recipe.data.half_life)
-        losses, samples = [], 0
+        losses: list[Tensor] = []
+        passed, samples = 0, 0
+        if state.partial is not None:
+            # Not before the step is made, whose teachers are the networks as they were before the epoch.
+            passed, samples, began = self._enter(state.partial, losses, began)
+        saved_at = time.monotonic()
         clock.start()
         for number, batch in enumerate(batches, start=1):
+            if number <= passed:
+                continue
             clock.lap("waiting for data")
             if drops_repeats and phase.objective == "next":
                 batch = without_repeated_targets(batch)
@@ -419,11 +336,33 @@ class Trainer:
             clock.lap("optimiser")
             losses.append(loss.detach() * len(batch.targets))
             samples += len(batch.targets)
+            if 0 < recipe.run.checkpoint_every <= time.monotonic() - saved_at:
+                seconds = time.perf_counter() - began
+                partial = self._partial(number, samples, seconds, losses)
+                replace(state, partial=partial, optimisers=_moments(optimisers)).save(self.checkpoint)
+                saved_at = time.monotonic()
             done = epoch - 1 + number / len(batches)
             self.listen(Event("step", done=done, total=epochs, epoch=epoch, phase=phase.name))
         # Fetched once: on a device, reading the loss in each step would make the host wait for it.
         total = torch.stack(losses).double().sum().item() if losses else 0.0
-        return total / max(samples, 1), samples
+        return total / max(samples, 1), samples, time.perf_counter() - began
+
+    def _partial(self, batches: int, samples: int, seconds: float, losses: Sequence[Tensor]) -> PartialEpoch:
+        return PartialEpoch(
+            batches=batches,
+            samples=samples,
+            seconds=seconds,
+            losses=torch.stack(list(losses)),
+            parameters=parameters_of(self.model),
+            generators=generator_states(self.recipe.run.device),
+        )
+
+    def _enter(self, partial: PartialEpoch, losses: list[Tensor], began: float) -> tuple[int, int, float]:
+        """Restore the state within an epoch; return its batches, its samples and when it would have begun."""
+        losses += partial.losses.to(self.recipe.run.device).unbind()
+        set_parameters(self.model, partial.parameters)
+        set_generator_states(partial.generators, self.recipe.run.device)
+        return partial.batches, partial.samples, began - partial.seconds
 
     def _optimiser(self, name: str) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -439,8 +378,8 @@ class Trainer:
         waited = state.epoch - max(state.best_epoch, warmup)
         return waited >= self.recipe.schedule.patience * by_epoch[-1].cycle
 
-    def _warn_of_collapse(self, state: TrainingState) -> None:
-        """Warn at once if hard negatives have lowered the validation score well below its value before."""
+    def _collapse(self, state: TrainingState) -> str:
+        """Return a warning if hard negatives have lowered the validation score by more than a little."""
         metric = self.recipe.schedule.metric
         starts = [
             first
@@ -448,17 +387,21 @@ class Trainer:
             if phase.negatives == "window"
         ]
         if not starts or not 1 < starts[0] <= state.epoch:
-            return
+            return ""
         start, now = (
             state.curves[epoch - 1].valid["score"].get(metric, 0.0) for epoch in (starts[0] - 1, state.epoch)
         )
-        if now < COLLAPSE * start:
-            message = (
-                f"epoch {state.epoch}: validation {metric} {now:.4f} is below {start:.4f}, its value before "
-                "hard negatives; a wider window, a larger window.random_share or a lower optim.lr may help"
-            )
-            state.warnings.append(message)
-            self.listen(Event("notice", message))
+        if now >= COLLAPSE * start:
+            return ""
+        return (
+            f"epoch {state.epoch}: validation {metric} {now:.4f} is below {start:.4f}, its value before "
+            "hard negatives; a wider window, a larger window.random_share or a lower optim.lr may help"
+        )
+
+
+def _moments(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, dict[int, dict[str, Tensor]]]:
+    """Return the tensors of Adam by network and parameter; the next step changes them."""
+    return {name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()}
 
 
 def _recent_samples(batch: Batch, shares_S: np.ndarray, seed: int) -> Batch:

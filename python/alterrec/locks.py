@@ -1,9 +1,9 @@
 """Lock files: which process works on what, where several processes share a folder.
 
-A lock file names the host and process of its owner, who touches it every few seconds. It is stale if that
+A lock file names its owner (:mod:`alterrec.processes`), who touches it every few seconds. It is stale if that
 process no longer exists on this host, or if nobody has touched the file for long, as after another host has
-crashed. A lock that is wrongly taken over costs time only: runs are deterministic, and their files are
-replaced whole.
+crashed. A lock that is wrongly taken over costs time only: runs are deterministic, their files are replaced
+whole, and an owner stops when it notices the loss.
 
 The lease of filelock 4.3 was tried instead. A process killed between creating the file and writing its owner
 into it (10 of 60 kills of a process that does nothing else) leaves an empty file which nobody takes over.
@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from alterrec.errors import InputError
+from alterrec.files import make_folder, system_reason
+from alterrec.processes import is_gone, this_process
 
 TOUCH_SECONDS = 5.0
 STALE_SECONDS = 120.0
@@ -40,13 +44,27 @@ class LockFile:
     @classmethod
     def acquire(cls, path: Path) -> LockFile:
         """Wait until no other process holds the lock, and take it."""
-        while (lock := cls.try_acquire(path)) is None:
+        lock = cls.acquire_within(path, math.inf)
+        assert lock is not None
+        return lock
+
+    @classmethod
+    def acquire_within(cls, path: Path, seconds: float = EMPTY_SECONDS + 1) -> LockFile | None:
+        """Take the lock; None if another process holds it for so long.
+
+        The default is as long as an empty lock of a process that was killed while writing it is not stale.
+        """
+        until = time.monotonic() + seconds
+        while (lock := cls.try_acquire(path)) is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
         return lock
 
     @classmethod
     def try_acquire(cls, path: Path) -> LockFile | None:
         """Take the lock; None if another process holds it.
+
+        Raises:
+            InputError: the file cannot be written.
 
         Example:
             >>> import tempfile
@@ -58,8 +76,7 @@ class LockFile:
             >>> path.exists()
             False
         """
-        owner = {"host": socket.gethostname(), "process": os.getpid(), "token": secrets.token_hex(8)}
-        text = json.dumps(owner)
+        text = json.dumps(this_process() | {"token": secrets.token_hex(8)})
         if _create(path, text) or (_remove_stale(path) and _create(path, text)):
             return cls(path, text)
         return None
@@ -68,9 +85,13 @@ class LockFile:
         """Keep the lock from becoming stale; False if another process has taken it over."""
         if time.monotonic() - self._touched < TOUCH_SECONDS:
             return True
-        if _read(self._path) != self._text:
+        try:
+            if _read(self._path) != self._text:
+                return False
+            os.utime(self._path)
+        except OSError:
+            # The folder is gone or unreachable, so nobody can say that the lock is still ours.
             return False
-        os.utime(self._path)
         self._touched = time.monotonic()
         return True
 
@@ -105,24 +126,36 @@ def is_stale(path: Path) -> bool:
         text = path.read_text("utf-8")
     except FileNotFoundError:
         return False
-    if age > (STALE_SECONDS if text else EMPTY_SECONDS):
-        return True
     try:
-        owner = json.loads(text)
-        return bool(owner["host"] == socket.gethostname() and not _exists(owner["process"]))
+        return age > STALE_SECONDS or is_gone(json.loads(text))
     except (ValueError, KeyError, TypeError):
-        # The owner is just writing it.
-        return False
+        # The owner is just writing it, or could not finish that.
+        return age > EMPTY_SECONDS
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds a lock, as far as can be told without taking it."""
+    return path.exists() and not is_stale(path)
 
 
 def _create(path: Path, text: str) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
-    os.write(file, text.encode())
-    os.close(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {system_reason(error)}") from None
+    try:
+        content = text.encode()
+        while content:
+            content = content[os.write(file, content) :]
+    except OSError as error:
+        # An empty lock would hold others up for a moment.
+        path.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {system_reason(error)}") from None
+    finally:
+        os.close(file)
     return True
 
 
@@ -154,16 +187,3 @@ def _read(path: Path) -> str | None:
         return path.read_text("utf-8")
     except FileNotFoundError:
         return None
-
-
-def _exists(process: int) -> bool:
-    if os.name != "posix":
-        # On Windows signal 0 would end the process; only the age of the file decides there.
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

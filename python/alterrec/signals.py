@@ -1,0 +1,106 @@
+"""How a command ends when it is asked to: by Ctrl-C, by SIGTERM (containers, SLURM) or by SIGHUP.
+
+A command that is at work gets a KeyboardInterrupt, so that it writes what it has. Before and after, and while
+modules are imported, the process ends at once: some libraries turn a KeyboardInterrupt in their import into
+another error. Files are replaced atomically, so nothing is damaged by that.
+
+This module needs no other one, so that it is ready before the others are imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+# Containers are killed 10 s after SIGTERM, SLURM waits for 30 s.
+GRACE_SECONDS = 9.0
+
+_STARTING, _AT_WORK, _ENDED = range(3)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_stage = _STARTING
+_received: list[int] = []
+
+
+def install() -> dict[int, Any]:
+    """Handle the signals that nobody else handles or ignores; nohup, for example, ignores SIGHUP.
+
+    Returns:
+        The handlers that were replaced, by signal.
+    """
+    replaced = {}
+    for number in _SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            # Only the main thread can do it.
+            with suppress(ValueError):
+                replaced[int(number)] = signal.signal(number, _stop)
+    return replaced
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Handle signals while the block runs, if they are not handled yet."""
+    replaced = install()
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Let signals interrupt the block by a KeyboardInterrupt."""
+    global _stage
+    _stage = _AT_WORK
+    try:
+        yield
+    finally:
+        _stage = _ENDED
+
+
+def exit_code() -> int:
+    """Return the exit code of an interrupted command, 128 and the number of the signal.
+
+    Example:
+        >>> exit_code()
+        130
+    """
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    earlier = [*_received]
+    _received.append(number)
+    if _stage != _AT_WORK or _is_importing(frame):
+        _end("" if _stage == _ENDED else "stopped before there was a result")
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if all(each == signal.SIGINT for each in earlier):
+        threading.Thread(target=_end_in_time, daemon=True).start()
+    if not earlier:
+        raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_in_time() -> None:
+    time.sleep(GRACE_SECONDS)
+    _end(f"stopped {GRACE_SECONDS:.0f} s after the signal; what was finished by then is kept")
+
+
+def _end(line: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode() if line else b"")
+    os._exit(exit_code())

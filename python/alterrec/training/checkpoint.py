@@ -1,0 +1,264 @@
+"""The state of a training run, how it is saved, and whether a run may continue from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from alterrec.data.dataset import Dataset
+from alterrec.data.repeats import changed_rule
+from alterrec.errors import InputError
+from alterrec.files import atomic_write, reading
+from alterrec.recipe import (
+    SEEN_ITEMS_SCHEMA,
+    Recipe,
+    changeable_keys,
+    dump_recipe,
+    recipe_changes,
+    recipe_schema,
+)
+from alterrec.record_json import from_json, to_json
+from alterrec.results import Epoch
+from alterrec.stored import read_tensors
+
+# What a checkpoint holds besides tensors and curves; within an epoch, also ``partial``.
+_PROGRESS: Mapping[str, Any] = {
+    "recipe": str,
+    "data": str,
+    "epoch": int,
+    "best_epoch": int,
+    "best_value": int | float,
+    "warnings": list,
+    "seconds": int | float,
+}
+_PARTIAL: Mapping[str, Any] = {"batches": int, "samples": int, "seconds": int | float}
+START_AGAIN = "start again without --resume"
+
+
+@dataclass(frozen=True)
+class PartialEpoch:
+    """The state within an epoch, after some of its batches.
+
+    Attributes:
+        batches, samples: number of batches and samples so far.
+        seconds: training time of the epoch so far.
+        losses: summed loss of each batch with samples.
+        parameters: parameter values now.
+        generators: device type -> state of torch's random generator.
+    """
+
+    batches: int
+    samples: int
+    seconds: float
+    losses: Tensor
+    parameters: Mapping[str, Tensor]
+    generators: Mapping[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors under the names of the checkpoint."""
+        values = {f"partial/parameters/{name}": value for name, value in self.parameters.items()}
+        values |= {f"partial/generators/{name}": value for name, value in self.generators.items()}
+        return values | {"partial/losses": self.losses}
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PartialEpoch:
+        """Return the state from the metadata and the tensors of a checkpoint."""
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            names = [name for name in tensors if name.startswith(prefix)]
+            return {name.removeprefix(prefix): tensors[name] for name in names}
+
+        return cls(
+            **numbers,
+            losses=tensors["partial/losses"],
+            parameters=under("partial/parameters/"),
+            generators=under("partial/generators/"),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """The state of a training run after an epoch, or within one.
+
+    Attributes:
+        recipe: the resolved recipe as text; a checkpoint can be resumed only with the same recipe, apart from
+            :func:`~alterrec.recipe.changeable_keys`.
+        data: fingerprint of the data; a checkpoint can be resumed only with the same data.
+        epoch: number of finished epochs.
+        best_epoch: the epoch with the best validation so far, 0 before the first.
+        best_value: validation metric of the best epoch.
+        curves: the epochs so far.
+        warnings: warnings for the user.
+        seconds: training time of the finished epochs.
+        parameters, best: parameter values after the last finished epoch and after the best one.
+        optimisers: network -> parameter index -> tensors of Adam.
+        partial: the state within the next epoch, if it has begun.
+    """
+
+    recipe: str
+    data: str = ""
+    epoch: int = 0
+    best_epoch: int = 0
+    best_value: float = float("-inf")
+    curves: list[Epoch] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    optimisers: dict[str, dict[int, dict[str, Tensor]]] = field(default_factory=dict)
+    partial: PartialEpoch | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the file atomically: if the process is killed, the previous checkpoint is still there."""
+        tensors = {f"parameters/{name}": value for name, value in self.parameters.items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        for network, states in self.optimisers.items():
+            for index, state in states.items():
+                tensors |= {f"optimiser/{network}/{index}/{key}": value for key, value in state.items()}
+        metadata = {name: getattr(self, name) for name in _PROGRESS} | {"curves": to_json(self.curves)}
+        if self.partial is not None:
+            tensors |= self.partial.tensors()
+            metadata["partial"] = {name: getattr(self.partial, name) for name in _PARTIAL}
+        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        with atomic_write(path) as temporary:
+            save_file(contiguous, temporary, metadata={"progress": json.dumps(metadata)})
+
+    @classmethod
+    def load(cls, path: Path, recipe: str, data: str) -> TrainingState:
+        """Read the state of an interrupted run.
+
+        Args:
+            path: the checkpoint.
+            recipe: the resolved recipe of the run to resume.
+            data: fingerprint of its data.
+
+        Raises:
+            InputError: the file is damaged, or belongs to another recipe (the message names the first
+                difference) or to other data.
+        """
+        metadata = _checkpoint_metadata(path, recipe, data)
+        tensors, _ = read_tensors(path, START_AGAIN)
+        partial = metadata.pop("partial", None)
+        curves = json.dumps(metadata.pop("curves"))
+        epochs = from_json(tuple[Epoch, ...], curves, str(path))
+        state = cls(**metadata | {"recipe": recipe, "curves": list(epochs)})
+        with reading(path, START_AGAIN):
+            for name, value in tensors.items():
+                kind, _, rest = name.partition("/")
+                if kind == "optimiser":
+                    network, index, key = rest.split("/")
+                    state.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
+                elif kind != "partial":
+                    {"parameters": state.parameters, "best": state.best}[kind][rest] = value
+            return replace(state, partial=PartialEpoch.of(partial, tensors)) if partial else state
+
+
+def check_checkpoint(path: Path, recipe: Recipe, dataset: Dataset, epochs: int) -> None:
+    """Check that a run can continue from a checkpoint, before anything is written.
+
+    Args:
+        path: the checkpoint.
+        recipe: the resolved recipe of the run to resume.
+        dataset: its data.
+        epochs: number of epochs of its plan.
+
+    Raises:
+        InputError: the file is damaged, or belongs to another recipe or to other data; more epochs than those
+            of the plan are trained; or an earlier version wrote it, which treated the items of a prefix in
+            another way on these data.
+    """
+    metadata = _checkpoint_metadata(path, dump_recipe(recipe), dataset.fingerprint)
+    if metadata["epoch"] > epochs:
+        pretraining = metadata["epoch"] - recipe.schedule.pretrain
+        raise InputError(
+            f"schedule.epochs is {recipe.schedule.epochs}, but {pretraining} epochs are trained already; use "
+            f"{pretraining} or more to resume, or start a new run"
+        )
+    if recipe_schema(metadata["recipe"]) >= SEEN_ITEMS_SCHEMA:
+        return
+    changed = changed_rule(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
+    if changed:
+        raise InputError(
+            f"{path} was written by an earlier version of alterrec. With data.exclude_seen = "
+            f"{recipe.data.exclude_seen} on these data, {changed}. Start again in a new folder without "
+            "--resume, or finish the run with the version that began it"
+        )
+
+
+def checkpoint_epochs(path: Path) -> tuple[Epoch, ...]:
+    """Return the finished epochs of a checkpoint; InputError if it is damaged."""
+    return from_json(tuple[Epoch, ...], json.dumps(_read_metadata(path)["curves"]), str(path))
+
+
+def check_same_recipe(old: str, new: str, where: Path) -> None:
+    """Raise InputError if a run may not resume with a recipe, because a field that decides results differs.
+
+    Args:
+        old: the recipe as text with which the run began.
+        new: the recipe with which it would resume.
+        where: the file or folder to name in the message.
+    """
+    changed = recipe_changes(old, new, but=changeable_keys())
+    if changed:
+        raise InputError(
+            f"{where} belongs to another recipe ({changed[0]}); use the same options to resume. Only "
+            f"{', '.join(sorted(changeable_keys()))} may change"
+        )
+
+
+def generator_states(device: str) -> dict[str, Tensor]:
+    """Return the states of torch's random generators by type of device: of the CPU, and of another device."""
+    states = {"cpu": torch.get_rng_state()}
+    kind = torch.device(device).type
+    if kind == "mps":
+        states[kind] = torch.mps.get_rng_state()
+    elif kind != "cpu":
+        states[kind] = getattr(torch, kind).get_rng_state(device)
+    return states
+
+
+def set_generator_states(states: Mapping[str, Tensor], device: str) -> None:
+    """Restore what :func:`generator_states` returned, where the device is still of the same type."""
+    torch.set_rng_state(states["cpu"])
+    kind = torch.device(device).type
+    if kind == "mps" and kind in states:
+        torch.mps.set_rng_state(states[kind])
+    elif kind != "cpu" and kind in states:
+        getattr(torch, kind).set_rng_state(states[kind], device)
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"there is no checkpoint {path}; {START_AGAIN}")
+    with reading(path, START_AGAIN):
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = json.loads(file.metadata()["progress"])
+        if metadata.keys() - {"partial"} != {*_PROGRESS, "curves"}:
+            raise ValueError("its progress has other fields")
+        for values, kinds in ((metadata, _PROGRESS), (metadata.get("partial"), _PARTIAL)):
+            if values is not None:
+                _check_kinds(values, kinds)
+    return metadata
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(values[name], kind):
+            raise ValueError(f"its {name} is of another type")
+
+
+def _checkpoint_metadata(path: Path, recipe: str, data: str) -> dict[str, Any]:
+    """Return everything but the tensors; InputError if the file is damaged or belongs to another run."""
+    metadata = _read_metadata(path)
+    check_same_recipe(metadata["recipe"], recipe, path)
+    if metadata["data"] != data:
+        raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
+    return metadata
