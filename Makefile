@@ -9,6 +9,7 @@ SOURCES := pyproject.toml Cargo.toml Cargo.lock README.md LICENSE \
 
 # One pytest process per core, at most eight: each of them imports torch (0.4 GiB).
 WORKERS ?= auto
+KILLS ?= 1000
 PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal --durations=10
 
 .DEFAULT_GOAL := help
@@ -43,8 +44,9 @@ test: $(INSTALLED)  ## run all tests: Rust without Python, then Python against t
 	cargo test
 	$(PYTEST)
 
-torture: $(INSTALLED)  ## run the slow versions of some tests
+torture: $(INSTALLED)  ## run the slow versions of some tests, and kill KILLS commands at random moments
 	$(PYTEST) -m torture
+	$(BIN)/python tests/python/kills.py $(KILLS)
 
 # Sanitisers and coverage are unstable compiler flags; RUSTC_BOOTSTRAP makes a stable compiler accept them.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
