@@ -19,9 +19,11 @@ import pytest
 from conftest import Outcome
 from kills import SMALL, Server, server
 from run_files import comparable_files, files_of
+from worlds import returning_dataset
 
 import alterrec
 from alterrec import files
+from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.locks import LockFile
 from alterrec.manifest import ROLES, check_manifest
@@ -43,7 +45,7 @@ OVERRIDES: dict[str, Any] = {
 }
 
 
-def fit(shop: Path, out: Path, model: str = "alterrec", **more: Any) -> alterrec.runs.fit.FittedRun:
+def fit(shop: Path | Dataset, out: Path, model: str = "alterrec", **more: Any) -> alterrec.runs.fit.FittedRun:
     overrides = OVERRIDES | more.pop("overrides", {})
     return alterrec.fit(shop, model, out=out, overrides=overrides, **more)
 
@@ -240,6 +242,32 @@ def test_ctrl_c_in_the_evaluation_writes_what_there_is_and_resume_finishes_it(
     assert alterrec.load(out).recommend([["i1"]], k=2)
     assert fit(shop_source, out, resume=True).stopped == "finished"
     assert comparable_files(out) == comparable_files(source / "run")
+
+
+def test_a_run_killed_in_its_evaluation_resumes_to_the_same_files(tmp_path: Path) -> None:
+    """With the repeat component, whose scales are fitted after each epoch and are not in the checkpoint."""
+    data = returning_dataset()
+
+    def listen(event: Event) -> None:
+        if event.message.startswith("choosing the weights"):
+            raise RuntimeError
+
+    fit(data, tmp_path / "whole")
+    with pytest.raises(RuntimeError):
+        fit(data, tmp_path / "killed", progress=listen)
+    fit(data, tmp_path / "killed", resume=True)
+    assert read_run(tmp_path / "whole").result.data.seen == "repeats"
+    assert comparable_files(tmp_path / "killed") == comparable_files(tmp_path / "whole")
+
+
+def test_a_damaged_recipe_is_written_again_by_resume(shop_source: Path, finished: Path) -> None:
+    before = comparable_files(finished)
+    for text in ("[", "model_name = 'sasrec'"):
+        (finished / "recipe.toml").write_text(text, "utf-8")
+        with pytest.raises(InputError, match="finish the run with --resume"):
+            alterrec.load(finished)
+        fit(shop_source, finished, resume=True)
+        assert comparable_files(finished) == before
 
 
 def test_a_folder_with_other_files_is_left_alone(shop_source: Path, tmp_path: Path) -> None:

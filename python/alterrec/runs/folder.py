@@ -69,7 +69,8 @@ class Start:
         if is_held(path / RUN_LOCK):
             raise _being_written(path)
         start = cls(path, kind_of(path), recipe, resume)
-        if start.kind in ("started", "finished"):
+        # Where there is a checkpoint, its recipe counts: that in the folder may be damaged.
+        if start.kind in ("started", "finished") and not (path / CHECKPOINT).exists():
             start._check_recipe(path)
         if resume and start.kind == "other":
             raise InputError(
@@ -138,7 +139,7 @@ class Start:
         if not (path / RECIPE).exists():
             return
         try:
-            check_same_recipe(read_text(path / RECIPE), dump_recipe(self.recipe), path)
+            check_same_recipe(read_text(path / RECIPE), dump_recipe(self.recipe), path / RECIPE)
         except InputError:
             if self.resume:
                 raise

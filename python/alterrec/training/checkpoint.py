@@ -206,7 +206,10 @@ def check_same_recipe(old: str, new: str, where: Path) -> None:
         new: the recipe with which it would resume.
         where: the file or folder to name in the message.
     """
-    changed = recipe_changes(old, new, but=changeable_keys())
+    try:
+        changed = recipe_changes(old, new, but=changeable_keys())
+    except InputError as error:
+        raise InputError(f"{where}: {error}; start a new run") from None
     if changed:
         raise InputError(
             f"{where} belongs to another recipe ({changed[0]}); use the same options to resume. Only "
