@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -78,6 +80,13 @@ BYTES = (
 
 def base_folder(rng: Rng, folder: Path) -> None:
     """A valid folder of one of the formats, in CSV or Parquet."""
+    for name in ("items", *(("interactions",) if rng.random() < 0.5 else ("train", "valid", "test"))):
+        suffix = "csv" if rng.random() < 0.5 else "parquet"
+        (folder / f"{name}.{suffix}").write_bytes(base_file(name, suffix))
+
+
+@functools.cache
+def base_file(name: str, suffix: str) -> bytes:
     rows = [
         (
             f"s{session}",
@@ -88,17 +97,14 @@ def base_folder(rng: Rng, folder: Path) -> None:
         for session in range(8)
         for step in range(2)
     ]
-    schema = ["session_id", "item_id", "timestamp", "user_id"]
-    items = pl.DataFrame(
-        {"item_id": [f"{100 + n}" for n in range(4)], "title": ["Red tent", "Lamp", "", "Mug"]}
-    )
-    events = pl.DataFrame(rows, schema=schema, orient="row")
-    if rng.random() < 0.5:
-        parts = {"interactions": events}
-    else:
-        parts = {"train": events[:10], "valid": events[10:12], "test": events[12:]}
-    for name, frame in {"items": items, **parts}.items():
-        write(frame, folder / f"{name}.{'csv' if rng.random() < 0.5 else 'parquet'}")
+    events = pl.DataFrame(rows, ["session_id", "item_id", "timestamp", "user_id"], orient="row")
+    titles = {"item_id": [f"{100 + n}" for n in range(4)], "title": ["Red tent", "Lamp", "", "Mug"]}
+    tables = {"items": pl.DataFrame(titles), "interactions": events}
+    tables |= {"train": events[:10], "valid": events[10:12], "test": events[12:]}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.{suffix}"
+        write(tables[name], path)
+        return path.read_bytes()
 
 
 def write(frame: pl.DataFrame, path: Path) -> None:
