@@ -117,9 +117,11 @@ class Format(NamedTuple):
         files: the names of its files, for the same list and for messages.
         read: returns the tables of the data at a path.
         recognises: whether a path has this format, by a look at file names or a first line.
+        reads: which of the options ``columns`` and ``locale`` its reader reads; the others are refused.
     """
 
     summary: str
     files: str
     read: Callable[[Path, PrepareOptions], Source]
     recognises: Callable[[Path], bool]
+    reads: tuple[Literal["columns", "locale"], ...] = ()
