@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alterrec.errors import InputError
-from alterrec.studies.search_space import Choices, Range, Space, read_search
+from alterrec.studies.search_space import Listed, Range, Space, read_search
 
 # With this encoder alterrec reads every key that is searched here.
 TRANSFORMER = {"id.session": "transformer"}
@@ -23,20 +23,20 @@ def read(**search: str) -> dict[str, Space]:
         ("optim.lr", "0.0001..0.01:log", Range(0.0001, 0.01, log=True)),
         ("optim.lr", "1e-4 .. 1", Range(0.0001, 1.0)),
         ("model.dropout", "0..0.5", Range(0.0, 0.5)),
-        ("model.dropout", "0, 0.2,0.4", Choices((0.0, 0.2, 0.4))),
-        ("model.dim", "32,64,128", Choices((32, 64, 128))),
+        ("model.dropout", "0, 0.2,0.4", Listed((0.0, 0.2, 0.4))),
+        ("model.dim", "32,64,128", Listed((32, 64, 128))),
         ("schedule.gap", "1..5", Range(1, 5)),
         ("positives.top", "1..50:log", Range(1, 50, log=True)),
         # A rank window has fractions of the catalogue and ranks.
         ("window.last", "0.02..0.5:log", Range(0.02, 0.5, log=True)),
         ("window.last", "100..1000", Range(100, 1000)),
-        ("fusion.tune", "true,false", Choices((True, False))),
-        ("model.init", "normal,uniform", Choices(("normal", "uniform"))),
-        ("id.temperature", "learned,0.5,1", Choices(("learned", 0.5, 1.0))),
+        ("fusion.tune", "true,false", Listed((True, False))),
+        ("model.init", "normal,uniform", Listed(("normal", "uniform"))),
+        ("id.temperature", "learned,0.5,1", Listed(("learned", 0.5, 1.0))),
         ("id.dropout", "0..0.5", Range(0.0, 0.5)),
         # Dots in a path are no range, and commas in a list no choices.
-        ("data.vectors", "../a.npy,../b.npy", Choices(("../a.npy", "../b.npy"))),
-        ("data.text_fields", "title|title,brand", Choices(("title", "title,brand"))),
+        ("data.vectors", "../a.npy,../b.npy", Listed(("../a.npy", "../b.npy"))),
+        ("data.text_fields", "title|title,brand", Listed(("title", "title,brand"))),
     ],
 )
 def test_a_space_has_the_type_of_its_field(key: str, text: str, space: Space) -> None:

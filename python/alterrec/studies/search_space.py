@@ -27,11 +27,11 @@ PROBES = 16
 _RANGE = re.compile(r"(?P<low>.+?)\.\.(?P<high>.+?)(?P<log>:log)?")
 
 
-class Choices(NamedTuple):
+class Listed(NamedTuple):
     """A list of values without order.
 
     Example:
-        >>> str(Choices((32, 64))), str(Choices((True, False)))
+        >>> str(Listed((32, 64))), str(Listed((True, False)))
         ('32,64', 'true,false')
     """
 
@@ -63,7 +63,7 @@ class Range(NamedTuple):
         return f"{self.low}..{self.high}{':log' if self.log else ''}"
 
 
-Space = Choices | Range
+Space = Listed | Range
 
 
 def read_search(
@@ -152,7 +152,7 @@ def _range(low: Any, high: Any, log: bool) -> Range:
     return Range(low, high, log)
 
 
-def _choices(values: list[Any]) -> Choices:
+def _choices(values: list[Any]) -> Listed:
     # Optuna cannot store a tuple as a choice; the recipe parses its text again.
     plain = tuple(",".join(value) if isinstance(value, tuple) else value for value in values)
     if len(plain) < 2:
@@ -162,7 +162,7 @@ def _choices(values: list[Any]) -> Choices:
     repeated = [value for place, value in enumerate(plain) if value in plain[:place]]
     if repeated:
         raise InputError(f"{_text(repeated[0])} occurs twice; give each value once")
-    return Choices(plain)
+    return Listed(plain)
 
 
 def _probes(space: Range) -> list[float]:

@@ -30,7 +30,7 @@ from alterrec.report.tables import Table, duration, plain
 from alterrec.results import CHECKPOINT, RUN_LOCK
 from alterrec.sessions import SessionStore, derive_seed
 from alterrec.studies.queue import setting_text
-from alterrec.studies.search_space import Choices, Space
+from alterrec.studies.search_space import Listed, Space
 from alterrec.training.schedule import Phase, phases
 
 if TYPE_CHECKING:
@@ -433,7 +433,7 @@ class TrialRunner:
 
 def _suggest(trial: optuna.Trial, key: str, space: Space) -> Any:
     """Return the value of a key, newly drawn or, for a resumed trial, the stored one."""
-    if isinstance(space, Choices):
+    if isinstance(space, Listed):
         return trial.suggest_categorical(key, space.values)
     if space.whole:
         return trial.suggest_int(key, int(space.low), int(space.high), log=space.log)
