@@ -135,6 +135,38 @@ def make_folder(path: str | Path, *, exist_ok: bool = True) -> Path:
     return path
 
 
+def check_writable(path: str | Path) -> None:
+    """Check that files can be written into a folder, or that it can be created; nothing remains of the try.
+
+    Permissions do not tell enough: the administrator has all of them, and some file systems refuse anyway.
+
+    Raises:
+        InputError: it cannot; the message has the reason.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> check_writable(folder / "runs" / "first")
+        >>> list(folder.iterdir())
+        []
+    """
+    path = Path(path)
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    probe = _temporary(path / "probe")
+    try:
+        make_folder(path)
+        probe.touch()
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be written to: {system_reason(error)}") from None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+        for folder in missing:
+            # Another process may have written into it meanwhile.
+            with suppress(OSError):
+                folder.rmdir()
+
+
 @contextmanager
 def replace_together(folder: Path, last: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a new folder, whose files replace those of ``folder`` when the block ends without an error.

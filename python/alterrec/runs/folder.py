@@ -13,6 +13,7 @@ from typing import Literal
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.files import (
+    check_writable,
     file_name,
     is_temporary,
     make_folder,
@@ -29,6 +30,8 @@ from alterrec.results import CHECKPOINT, RUN_LOCK
 from alterrec.training.checkpoint import check_checkpoint, check_same_recipe
 
 RECIPE = "recipe.toml"
+# Folder of the runs whose folders are not given.
+RUNS = Path("runs")
 
 # empty: nothing, or the folder is missing; started: a run was killed before its first checkpoint; unfinished:
 # there is a checkpoint but no result; finished: there is a result; other: files of another kind.
@@ -57,11 +60,12 @@ class Start:
 
         Raises:
             InputError: ``out`` contains another run or other files, is a file or is being written, or
-                ``resume`` is given without it.
+                ``resume`` is given without it, or it cannot be written to.
         """
         if out is None:
             if resume:
                 raise InputError("--resume needs --out, the folder of the interrupted run")
+            check_writable(RUNS)
             return cls(None, "empty", recipe, resume)
         path = Path(out)
         if path.exists() and not path.is_dir():
@@ -79,6 +83,8 @@ class Start:
             )
         if not resume and start.kind not in ("empty", "started"):
             raise _not_empty(path)
+        if not start.is_done:
+            check_writable(path)
         return start
 
     @property
@@ -244,7 +250,7 @@ def open_run(start: Start, dataset: Dataset) -> Iterator[OpenRun]:
 def _new_folder(recipe: Recipe, dataset: Dataset) -> Path:
     name = f"{recipe.model_name}-{file_name(dataset.name)}-seed{recipe.run.seed}"
     for attempt in range(1, 10_000):
-        path = Path("runs") / (name if attempt == 1 else f"{name}-{attempt}")
+        path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
         try:
             return make_folder(path, exist_ok=False)
         except FileExistsError:

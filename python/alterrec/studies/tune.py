@@ -17,7 +17,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
-from alterrec.files import file_name
+from alterrec.files import file_name, make_folder
 from alterrec.locks import LockFile
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener, ignore
@@ -147,7 +147,7 @@ def _open(path: Path, inputs: Mapping[str, Any], changed: str) -> optuna.Study:
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     with LockFile.acquire(path / "search.lock").kept():
         journal = path / "trials.journal"
         lock = cast(Any, _JournalLock(path / "journal.lock"))
