@@ -45,10 +45,12 @@ def test_an_unwritable_folder(alterrec: Command, out: str) -> None:
 @linux
 def test_an_unwritable_folder_is_found_before_the_data_are_read(alterrec: Command, tmp_path: Path) -> None:
     outcome = alterrec("train", "popularity", "--data", "no such folder", "--out", "/proc/nope")
-    assert one_sentence(outcome) and "/proc/nope" in outcome.err, outcome
+    assert one_sentence(outcome), outcome
+    assert "/proc/nope" in outcome.err
     # Nothing remains of the try.
     outcome = alterrec("train", "popularity", "--data", "no such folder", "--out", "new/run")
-    assert one_sentence(outcome) and "no such folder" in outcome.err, outcome
+    assert one_sentence(outcome), outcome
+    assert "no such folder" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
