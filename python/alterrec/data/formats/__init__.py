@@ -7,6 +7,20 @@ A format is one function that returns a :class:`~alterrec.data.formats.source.So
 
 from __future__ import annotations
 
+from alterrec.data.formats import amazon_m2, otto
 from alterrec.data.formats.source import Format
 
-FORMATS: dict[str, Format] = {}
+FORMATS: dict[str, Format] = {
+    "amazon-m2": Format(
+        "Amazon-M2 (KDD Cup 2023): sessions and products of six locales, read one at a time",
+        amazon_m2.FILES,
+        amazon_m2.read_amazon_m2,
+        amazon_m2.recognises_amazon_m2,
+    ),
+    "otto": Format(
+        "OTTO (Kaggle 2022): clicks, carts and orders as JSON lines, without texts",
+        otto.FILES,
+        otto.read_otto,
+        otto.recognises_otto,
+    ),
+}
