@@ -57,7 +57,14 @@ def drop_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
+def end_with_parent() -> None:
+    """Kill this process when the one that started it ends, as when tests are killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def child(job: dict[str, Any], output: int) -> int:
+    end_with_parent()
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", encoding="utf-8") for number in (1, 2))
@@ -82,6 +89,7 @@ def child(job: dict[str, Any], output: int) -> int:
 
 
 def main() -> None:
+    end_with_parent()
     for name in PRELOADED:
         # A search is not killed where Optuna is missing.
         with suppress(ImportError):
