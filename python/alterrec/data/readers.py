@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alterrec.data.assemble import INTERACTIONS, RawData, ReadOptions, assemble
 from alterrec.data.dataset import SPLITS, Dataset
+from alterrec.data.frames import Frames
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.data.tables import find_file, read_data_file
 from alterrec.errors import InputError, nearest
@@ -123,8 +125,13 @@ READERS: dict[str, Reader] = {
 
 
 def load_dataset(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
+    items: Any = None,
+    interactions: Any = None,
+    train: Any = None,
+    valid: Any = None,
+    test: Any = None,
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
@@ -143,8 +150,15 @@ def load_dataset(
     their rows. ``interactions``, and ``train`` where ``valid`` or ``test`` is missing, are split by the time
     of each session's last interaction.
 
+    Tables that are in memory are given instead of a path: the arguments ``items`` to ``test`` take DataFrames
+    and LazyFrames of polars, DataFrames of pandas and Arrow tables with the columns of these files.
+
     Args:
         path: the folder or file.
+        items: a row per item; None takes the items of ``interactions``, or of ``train``.
+        interactions: sessions that are split by time.
+        train, valid, test: the sessions of the splits; what is missing is split off ``train``. They may also
+            be lists of sessions, which are lists of item ids (text or integers).
         format: a name from ``alterrec list formats``; None recognises it.
         columns: our column name -> the file's, for any of session_id, item_id, timestamp, user_id.
         drop_unknown: drop rows whose item is not in ``items`` (the notes count them) instead of raising.
@@ -154,7 +168,7 @@ def load_dataset(
 
     Raises:
         InputError: anything wrong with the files; the message names the file, the line or column, the
-            value found and what is expected.
+            value found and what is expected. For tables in memory it names the argument and the row.
 
     Example:
         >>> import tempfile
@@ -165,9 +179,22 @@ def load_dataset(
         >>> data = load_dataset(folder)
         >>> data.num_items, len(data.train), data.session_names["test"]
         (2, 8, ['9'])
+        >>> sessions = [["tent", 7], [7, "tent"], ["tent", "tent", 7]]
+        >>> load_dataset(train=sessions).vocabulary.item_ids
+        ('tent', '7')
     """
+    frames = Frames(items, interactions, train, valid, test)
+    if path is not None and frames:
+        raise InputError("a path and tables are given; give the path, or the tables alone")
     options = ReadOptions(dict(columns or {}), drop_unknown, text_fields, vectors, valid_share, test_share)
     options.check()
+    if path is None:
+        return assemble("frames", frames.read(options.columns), options)
+    if not isinstance(path, str | PathLike):
+        raise InputError(
+            f"the data is {type(path).__name__}; expected a path. Tables in memory are given as items=, and "
+            "interactions= or train="
+        )
     path = Path(path)
     return assemble(path.resolve().name, find_reader(path, format).read(path, options), options)
 
@@ -212,7 +239,7 @@ class DataSource:
     """Where the data of a run comes from: what ``--data`` and the options that belong to it say.
 
     Attributes:
-        data: a path, a data set, or None for the built-in catalogue.
+        data: a path, a data set, tables in memory, or None for the built-in catalogue.
         columns, drop_unknown, format: as for :func:`load_dataset`.
 
     Example:
@@ -220,7 +247,7 @@ class DataSource:
         ['--data=my_shop', '--column=item_id=sku', '--drop-unknown']
     """
 
-    data: str | Path | Dataset | None = None
+    data: str | Path | Dataset | Frames | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     drop_unknown: bool = False
     format: str | None = None
@@ -232,8 +259,10 @@ class DataSource:
         if self.data is None:
             return synthetic_dataset()
         fields = recipe.data.text_fields
+        tables = vars(self.data) if isinstance(self.data, Frames) else {}
         return load_dataset(
-            self.data,
+            None if isinstance(self.data, Frames) else self.data,
+            **tables,
             format=self.format,
             columns=self.columns,
             drop_unknown=self.drop_unknown,

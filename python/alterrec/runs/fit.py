@@ -16,6 +16,7 @@ import torch
 from alterrec.analyses.run_page import RunReport, write_report
 from alterrec.analyses.run_page import result as saved_result
 from alterrec.data.dataset import Dataset
+from alterrec.data.frames import Frames
 from alterrec.data.readers import DataSource
 from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.errors import InputError
@@ -81,6 +82,11 @@ def fit(
     data: str | Path | Dataset | None = None,
     model: str = "alterrec",
     *,
+    items: Any = None,
+    interactions: Any = None,
+    train: Any = None,
+    valid: Any = None,
+    test: Any = None,
     out: str | Path | None = None,
     presets: Sequence[str] = ("best",),
     overrides: Mapping[str, Any] | None = None,
@@ -97,6 +103,9 @@ def fit(
     Args:
         data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
         model: a name from ``alterrec list models``.
+        items, interactions, train, valid, test: tables in memory instead of ``data``: DataFrames and
+            LazyFrames of polars, DataFrames of pandas, Arrow tables, or lists of sessions, as for
+            :func:`~alterrec.data.readers.load_dataset`.
         out: folder of the run; default a new folder under ``runs/``.
         presets: ``best``, ``paper`` or ``authors``, and data presets; later ones take precedence.
         overrides: recipe key -> value, such as ``{"schedule.gap": 4}``.
@@ -118,6 +127,9 @@ def fit(
         KeyboardInterrupt: Ctrl-C before the first epoch had ended; ``resume`` continues.
     """
     began = time.perf_counter()
+    frames = Frames(items, interactions, train, valid, test)
+    if data is not None and frames:
+        raise InputError("data and tables are given; give data, or the tables alone")
     overrides = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
     recipe = resolve_read(model, presets, overrides)
     start = Start.check(out, recipe, resume)
@@ -125,7 +137,8 @@ def fit(
     plan = phases(recipe)
     check_loss(recipe, plan)
     check_freeze(recipe)
-    dataset = DataSource(data, columns or {}, drop_unknown, format).read(recipe)
+    source = DataSource(frames or data, columns or {}, drop_unknown, format)
+    dataset = source.read(recipe)
     start.check_data(dataset, sum(phase.epochs for phase in plan))
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
