@@ -149,7 +149,7 @@ class DataSettings(SettingsTable):
         default="",
         description="file with text vectors (npy, safetensors or parquet) to use in place of item text",
     )
-    text_fields: Names = Field(default=(), description="text columns to encode; empty = all")
+    text_fields: Names = Field(default=(), description="text columns to encode; empty = all that are text")
     categories: Names = Field(
         default=(),
         description="text columns with comma-separated categories; empty = the columns called "

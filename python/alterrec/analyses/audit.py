@@ -58,6 +58,7 @@ MAX_LEN = 50
 def audit(
     data: str | Path | Dataset | None = None,
     *,
+    text: Sequence[str] | None = None,
     text_encoder: str = "lsa",
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
@@ -73,6 +74,7 @@ def audit(
 
     Args:
         data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
+        text: item columns to read as text; None chooses them by their names and content.
         text_encoder: ``lsa`` or a sentence-transformers model.
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
@@ -92,7 +94,7 @@ def audit(
         ['co-visitation', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
     source = DataSource(data, columns or {}, drop_unknown, format)
-    dataset = source.read(resolve(UNTRAINED[0]))
+    dataset = source.read(resolve(UNTRAINED[0], overrides={"data.text_fields": tuple(text or ())}))
     progress("checking sessions, timestamps and texts")
     found = check_data(dataset)
     seen, repeats = seen_items("auto", dataset.train, dataset.valid, "last")
@@ -100,11 +102,11 @@ def audit(
     systems = dict(_baselines(dataset, protocol, progress))
     vectors = _vectors(dataset, text_encoder, progress)
     if vectors is not None:
-        text = TextNeighbours(torch.from_numpy(np.array(vectors, np.float32)))
-        text.scales = choose_scales(text, dataset.valid, protocol, CHOSEN_BY)
+        nearest = TextNeighbours(torch.from_numpy(np.array(vectors, np.float32)))
+        nearest.scales = choose_scales(nearest, dataset.valid, protocol, CHOSEN_BY)
         progress("measuring text neighbours")
-        blends = (Blend(systems["item-kNN"], text, weight) for weight in TEXT_WEIGHTS)
-        systems["text neighbours"] = text
+        blends = (Blend(systems["item-kNN"], nearest, weight) for weight in TEXT_WEIGHTS)
+        systems["text neighbours"] = nearest
         systems["item-kNN + text"] = choose_system(blends, dataset.valid, protocol, CHOSEN_BY)
     ranks = {name: evaluate(system, dataset.test, protocol) for name, system in systems.items()}
     return Audit(

@@ -100,6 +100,7 @@ def audit(
     data: options.Data = None,
     format: options.Format = None,
     out: Annotated[Path | None, options.folder("Folder of the page; default: audit-DATA.")] = None,
+    text: options.Text = None,
     text_encoder: Annotated[
         str, typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path.")
     ] = "lsa",
@@ -127,6 +128,7 @@ def audit(
 
     found = analyse(
         data,
+        text=options.parse_names(text, "--text", "title,description"),
         text_encoder=text_encoder,
         format=format,
         columns=columns,

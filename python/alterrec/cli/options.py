@@ -43,6 +43,15 @@ DropUnknown = Annotated[
         help="Drop session rows whose item is not in the items file, and print their number.",
     ),
 ]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="COLUMNS",
+        help="Item columns to read as text, e.g. title,description (--set data.text_fields). Default: those "
+        "whose content is text.",
+    ),
+]
 TextEncoder = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
@@ -106,11 +115,33 @@ def parse_axes(text: str) -> dict[str, list[str]]:
 
 
 def parse_overrides(
-    text_encoder: str | None, settings: Iterable[str] | None, example: str = SETTING_EXAMPLE
+    text_encoder: str | None,
+    settings: Iterable[str] | None,
+    example: str = SETTING_EXAMPLE,
+    *,
+    text: str | None = None,
 ) -> dict[str, Any]:
-    """Join ``--text-encoder`` and ``--set``, which has precedence."""
-    encoder = {"text.encoder": text_encoder} if text_encoder else {}
-    return encoder | parse_pairs(settings, "--set", example)
+    """Join ``--text-encoder``, ``--text`` and ``--set``, which has precedence."""
+    given: dict[str, Any] = {"text.encoder": text_encoder} if text_encoder else {}
+    columns = parse_names(text, "--text", "title,description")
+    if columns is not None:
+        given["data.text_fields"] = ",".join(columns)
+    return given | parse_pairs(settings, "--set", example)
+
+
+def parse_names(given: str | None, option: str, example: str) -> tuple[str, ...] | None:
+    """Parse names separated by commas; None if the option is not given.
+
+    Example:
+        >>> parse_names("title, desc", "--text", "title")
+        ('title', 'desc')
+    """
+    if given is None:
+        return None
+    names = tuple(name.strip() for name in given.split(",") if name.strip())
+    if not names:
+        raise InputError(f"{option} is {given!r}; expected names separated by commas, for example {example}")
+    return names
 
 
 def parse_presets(given: Iterable[str] | None, default: str = "best") -> tuple[str, ...]:

@@ -88,6 +88,7 @@ def study(
         bool, typer.Option("--search", help="Search the settings of every system, as table1 always does.")
     ] = False,
     jobs: Annotated[int, typer.Option(metavar="N", help="Number of runs at a time, one process each.")] = 1,
+    text: options.Text = None,
     text_encoder: options.TextEncoder = None,
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
@@ -115,7 +116,7 @@ def study(
       alterrec study sweep --data my_sessions --over window.last=0.1,0.3 --over optim.lr=0.001,0.01
       alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
-    overrides = options.parse_overrides(text_encoder, settings, "run.threads=1")
+    overrides = options.parse_overrides(text_encoder, settings, "run.threads=1", text=text)
     columns = options.parse_columns(column)
     from alterrec.studies.study import run_study
 
@@ -177,6 +178,7 @@ def tune(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search and of every run.")] = 0,
     preset: options.Presets = None,
+    text: options.Text = None,
     text_encoder: options.TextEncoder = None,
     settings: options.Settings = None,
     column: options.Columns = None,
@@ -198,7 +200,7 @@ def tune(
       alterrec tune id_only --data my_sessions --search model.dim=32,64,128 --trials 50
       alterrec tune --data my_sessions --search window.last=0.02..0.5:log --search schedule.gap=1..4
     """
-    overrides = options.parse_overrides(text_encoder, settings)
+    overrides = options.parse_overrides(text_encoder, settings, text=text)
     from alterrec.studies.search_space import EXAMPLE
     from alterrec.studies.tune import tune as run_search
 

@@ -32,6 +32,7 @@ def train(
     out: Annotated[Path | None, options.folder("Folder of the run; default: a new one under runs/.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers; default 0.")] = None,
     preset: options.Presets = None,
+    text: options.Text = None,
     text_encoder: options.TextEncoder = None,
     settings: options.Settings = None,
     column: options.Columns = None,
@@ -67,7 +68,7 @@ def train(
       alterrec train --data my_sessions --out runs/mine --resume
     """
     overrides = {"run.memory_budget": memory_budget} if memory_budget else {}
-    overrides |= options.parse_overrides(text_encoder, settings)
+    overrides |= options.parse_overrides(text_encoder, settings, text=text)
     columns = options.parse_columns(column)
     presets = options.parse_presets(preset)
     # Names and values are checked before torch is imported, which takes seconds.

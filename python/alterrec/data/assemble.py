@@ -6,7 +6,6 @@ and split the sessions, and note what was dropped or cut.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,9 @@ import polars as pl
 
 from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
 from alterrec.data.events import COLUMNS, Events, check_columns, read_events, with_integer_times
-from alterrec.data.tables import ROW, DataFile, find_column, id_column, is_text, read_data_file, text_column
+from alterrec.data.html_text import clean_texts
+from alterrec.data.tables import ROW, DataFile, find_column, id_column, read_data_file, text_column
+from alterrec.data.text_columns import choose_text_columns
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError, nearest
 from alterrec.sessions import SessionStore
@@ -204,47 +205,34 @@ def _vocabulary(items: DataFile, columns: Mapping[str, str]) -> Vocabulary:
     return Vocabulary(tuple(ids))
 
 
-# What pandas calls an index that it writes as a column.
-INDEX_COLUMN = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
-
-
 def _text(items: DataFile, options: ReadOptions) -> tuple[ItemText | None, list[str]]:
-    """The text columns, and a sentence about the columns that are not read as text."""
-    item_column = find_column(items, "item_id", options.columns, required=True)
-    known = [column for column in items.columns if column not in (item_column, "item_id")]
-    if options.text_fields is not None:
-        chosen = [name for name in options.text_fields if name in known]
-        missing = [name for name in options.text_fields if name not in known]
+    """The text columns without HTML, and sentences about what is not read as text or was changed."""
+    item_column = find_column(items, "item_id", options.columns, required=True) or "item_id"
+    chosen, notes = choose_text_columns(
+        items.frame,
+        options.text_fields,
+        name=items.path,
+        skip=(item_column, "item_id"),
         # Vectors replace the text, so that a preset may name columns that are not there.
-        if missing and options.vectors is None:
-            raise InputError(
-                f"{items.path}: text field {missing[0]!r} is missing; its text columns are "
-                f"{', '.join(map(repr, known)) or 'none'}{nearest(missing[0], known)}"
-            )
-        left_out = [f"{name!r} (missing)" for name in missing]
-    else:
-        reasons = {name: _why_no_text(name, items.frame.schema[name]) for name in known}
-        chosen = [name for name, reason in reasons.items() if not reason]
-        left_out = [f"{name!r} ({reason})" for name, reason in reasons.items() if reason]
-    remarks = []
-    if left_out:
-        read = ", ".join(map(repr, chosen)) or "none"
-        remarks.append(f"{items.path.name}: columns read as text: {read}; not read: {', '.join(left_out)}")
+        may_be_missing=options.vectors is not None,
+    )
+    remarks = list(notes)
     if not chosen:
         return None, remarks
-    text = ItemText({name: text_column(items, name).str.strip_chars().to_list() for name in chosen})
+    fields, changed = {}, 0
+    for name in chosen:
+        written = text_column(items, name).str.strip_chars()
+        cleaned = clean_texts(written)
+        changed += int((cleaned != written).sum())
+        fields[name] = cleaned.to_list()
+    if changed:
+        remarks.append(f"{items.path.name}: texts from which HTML tags or entities were removed: {changed}")
+    text = ItemText(fields)
     if len(set(text.joined_texts()) - {""}) == 1 and options.vectors is None:
         remarks.append(
             f"{items.path.name}: all texts are alike ({text.joined(0)[:40]!r}), so they tell nothing"
         )
     return text, remarks
-
-
-def _why_no_text(name: str, kind: pl.DataType) -> str:
-    if INDEX_COLUMN.fullmatch(name):
-        return "an index"
-    # The type without its fields, which may be many.
-    return "" if is_text(kind) else str(kind).split("(")[0].lower()
 
 
 def _split(

@@ -11,11 +11,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from alterrec.data.text_names import CATEGORY_COLUMNS, find_text_column
 from alterrec.errors import InputError, nearest
 from alterrec.sessions import SessionStore
 
 SPLITS = ("train", "valid", "test")
-CATEGORY_COLUMNS = ("category", "categories", "brand", "taxonomy")
 
 
 @dataclass(frozen=True)
@@ -218,19 +218,22 @@ def category_ids(text: ItemText, fields: Sequence[str] = ()) -> NDArray[np.int64
         >>> category_ids(text).tolist()
         [[[1, 2]], [[0, -1]]]
     """
+    chosen = []
     for name in fields:
-        if name not in text.fields:
+        column = find_text_column(name, text.fields)
+        if column is None:
             raise InputError(
                 f"data.categories: column {name!r} is missing; choose among {', '.join(text.fields)}"
                 f"{nearest(name, text.fields)}"
             )
-    chosen = fields or [name for name in text.fields if name.lower() in CATEGORY_COLUMNS]
+        chosen.append(column)
+    chosen = chosen or [name for name in text.fields if name.lower() in CATEGORY_COLUMNS]
     columns = []
     for name in chosen:
-        column = [sorted({value.strip() for value in cell.split(",")} - {""}) for cell in text.fields[name]]
-        if any(column):
-            columns.append(column)
-        elif name in fields:
+        cells = [sorted({value.strip() for value in cell.split(",")} - {""}) for cell in text.fields[name]]
+        if any(cells):
+            columns.append(cells)
+        elif fields:
             raise InputError(
                 f"data.categories: column {name!r} is empty; expected values separated by commas"
             )
@@ -238,8 +241,8 @@ def category_ids(text: ItemText, fields: Sequence[str] = ()) -> NDArray[np.int64
         return None
     width = max(len(values) for column in columns for values in column)
     ids_VCK = np.full((len(text), len(columns), width), -1, dtype=np.int64)
-    for field, column in enumerate(columns):
-        numbers = {value: id for id, value in enumerate(sorted(set().union(*column)))}
-        for item, values in enumerate(column):
+    for field, cells in enumerate(columns):
+        numbers = {value: id for id, value in enumerate(sorted(set().union(*cells)))}
+        for item, values in enumerate(cells):
             ids_VCK[item, field, : len(values)] = [numbers[value] for value in values]
     return ids_VCK

@@ -162,7 +162,8 @@ def load_dataset(
         format: a name from ``alterrec list formats``; None recognises it.
         columns: our column name -> the file's, for any of session_id, item_id, timestamp, user_id.
         drop_unknown: drop rows whose item is not in ``items`` (the notes count them) instead of raising.
-        text_fields: text columns to keep, in this order; None keeps all columns except item_id.
+        text_fields: text columns to keep, in this order, by name or alias; None chooses them by their names
+            and content (:func:`~alterrec.data.text_columns.choose_text_columns`).
         vectors: a file of vectors that replace the text (:func:`~alterrec.data.vectors.load_vectors`).
         valid_share, test_share: shares of the sessions that are split off where a split is missing.
 

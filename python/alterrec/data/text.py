@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alterrec.data.dataset import ItemText
 from alterrec.data.lsa import lsa_vectors
+from alterrec.data.text_names import find_text_column
 from alterrec.errors import InputError, nearest
 from alterrec.files import atomic_write
 
@@ -142,13 +143,16 @@ def text_vectors(
 
 
 def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]]:
-    for name in wanted or ():
-        if name not in text.fields:
+    chosen = {}
+    for name in wanted or text.fields:
+        column = find_text_column(name, text.fields)
+        if column is None:
             raise InputError(
                 f"text field {name!r} is missing; choose among {', '.join(text.fields)}"
                 f"{nearest(name, text.fields)}"
             )
-    return {name: text.fields[name] for name in wanted or text.fields}
+        chosen[column] = text.fields[column]
+    return chosen
 
 
 def _source(encoder: str) -> str | Path:
