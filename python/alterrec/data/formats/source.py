@@ -68,6 +68,9 @@ class PrepareOptions:
         text: item columns to keep as text, in this order; None chooses them.
         seed: of splits and samples that are drawn.
         choices: how events become sessions.
+        times: how times are written where their values leave it open: ``s``, ``ms``, ``us`` or ``ns``
+            (numbers since 1970), ``excel`` (days since 1900), ``day-first`` or ``month-first``
+            (01/02/2024); None decides by the whole column.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +78,7 @@ class PrepareOptions:
     text: tuple[str, ...] | None = None
     seed: int = 0
     choices: Choices = Choices()
+    times: Literal["s", "ms", "us", "ns", "excel", "day-first", "month-first"] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,12 @@ class Format(NamedTuple):
         files: the names of its files, for the same list and for messages.
         read: returns the tables of the data at a path.
         recognises: whether a path has this format, by a look at file names or a first line.
-        reads: which of the options ``columns`` and ``locale`` its reader reads; the others are refused.
+        reads: which of the options ``columns``, ``locale`` and ``times`` its reader reads; the others are
+            refused.
     """
 
     summary: str
     files: str
     read: Callable[[Path, PrepareOptions], Source]
     recognises: Callable[[Path], bool]
-    reads: tuple[Literal["columns", "locale"], ...] = ()
+    reads: tuple[Literal["columns", "locale", "times"], ...] = ()
