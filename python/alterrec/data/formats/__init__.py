@@ -7,7 +7,7 @@ A format is one function that returns a :class:`~alterrec.data.formats.source.So
 
 from __future__ import annotations
 
-from alterrec.data.formats import amazon_m2, otto
+from alterrec.data.formats import amazon_m2, otto, recbole
 from alterrec.data.formats.source import Format
 
 FORMATS: dict[str, Format] = {
@@ -16,11 +16,19 @@ FORMATS: dict[str, Format] = {
         amazon_m2.FILES,
         amazon_m2.read_amazon_m2,
         amazon_m2.recognises_amazon_m2,
+        reads=("locale",),
     ),
     "otto": Format(
         "OTTO (Kaggle 2022): clicks, carts and orders as JSON lines, without texts",
         otto.FILES,
         otto.read_otto,
         otto.recognises_otto,
+    ),
+    "recbole": Format(
+        "atomic files of RecBole, whole or in benchmark splits",
+        recbole.FILES,
+        recbole.read_recbole,
+        recbole.recognises_recbole,
+        reads=("columns",),
     ),
 }
