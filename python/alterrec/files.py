@@ -106,6 +106,48 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path`` when the block ends without an error.
+
+    Until then nothing is at ``path``, so a process that is killed leaves nothing that looks whole. What
+    killed processes left beside ``path`` is removed.
+
+    Raises:
+        InputError: the folder cannot be written.
+        FileExistsError: there is a folder at ``path`` meanwhile, which is not empty.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "data"
+        >>> with atomic_folder(target) as new:
+        ...     _ = (new / "a.txt").write_text("1")
+        >>> [path.name for path in target.parent.iterdir()], [path.name for path in target.iterdir()]
+        (['data'], ['a.txt'])
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    sweep(path.parent)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        os.rename(temporary, path)
+    except Exception as error:
+        code = _error_number(error, path.parent)
+        if code in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(code, "is there already", str(path)) from error
+        reason = (_REASONS | _MORE_REASONS).get(code or 0)
+        if reason is None or isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be written: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def make_folder(path: str | Path, *, exist_ok: bool = True) -> Path:
     """Create a folder and its parents, and return its path.
 

@@ -32,3 +32,5 @@ FORMATS: dict[str, Format] = {
         reads=("columns",),
     ),
 }
+# Reads whatever has the columns; it is chosen only where no other format recognises the files.
+GENERAL = "log"

@@ -1,0 +1,293 @@
+"""Prepare a data set: from the files of a published format to a folder that every command reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alterrec import __version__
+from alterrec.data.catalogue import build_catalogue
+from alterrec.data.choices import ChoiceRecord, resolve_choices
+from alterrec.data.dataset import SPLITS
+from alterrec.data.event_table import read_event_table
+from alterrec.data.filters import collapsed, filter_held_out, filter_training
+from alterrec.data.formats import FORMATS, GENERAL
+from alterrec.data.formats.source import Choices, Format, PrepareOptions, Source
+from alterrec.data.prepared import (
+    RECORD,
+    FileRecord,
+    PreparedRecord,
+    StepSizes,
+    file_record,
+    is_prepared,
+    preparation_key,
+    read_record,
+)
+from alterrec.data.prepared_files import NUMBERED, write_sessions
+from alterrec.data.sessionize import SessionTable, sessionize
+from alterrec.data.splitting import last_share, split_sessions
+from alterrec.data.text import default_cache_dir
+from alterrec.errors import InputError, nearest
+from alterrec.files import atomic_folder, write_json
+from alterrec.record_json import to_json
+
+Listen = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PreparedFolder:
+    """A folder of prepared data.
+
+    Attributes:
+        path: the folder.
+        record: the content of its ``dataset.json``.
+        was_there: whether it had been prepared before, so that nothing was done.
+    """
+
+    path: Path
+    record: PreparedRecord
+    was_there: bool = False
+
+
+def find_format(path: Path, format: str | None = None) -> str:
+    """Return the published format that is named, or else the one that recognises a path.
+
+    The general format is chosen only if no other one recognises the path.
+
+    Raises:
+        InputError: no such path or format, no format recognises the path, or several do.
+
+    Example:
+        >>> find_format(Path("."), "yoochose")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: unknown data format 'yoochose'; `alterrec list formats` shows all
+    """
+    if format is not None and format not in FORMATS:
+        raise InputError(
+            f"unknown data format {format!r}{nearest(format, FORMATS)}; `alterrec list formats` shows all"
+        )
+    if not path.exists():
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such file or folder{nearest(path.name, siblings)}")
+    if format is not None:
+        return format
+    found = recognised(path)
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: several data formats fit: {', '.join(found)}; choose one with --format NAME (in "
+            "Python, format=NAME)"
+        )
+    if not found:
+        known = "; ".join(f"{name}: {entry.files}" for name, entry in FORMATS.items())
+        raise InputError(f"{path}: no data format recognises it; choose one with --format NAME ({known})")
+    return found[0]
+
+
+def recognised(path: Path) -> list[str]:
+    """The published formats that recognise a path; the general one only if it is the only one."""
+    found = [name for name, entry in FORMATS.items() if entry.recognises(path)]
+    return [name for name in found if name != GENERAL] or found
+
+
+def prepare_folder(
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    format: str | None = None,
+    options: PrepareOptions | None = None,
+    seed: int | None = None,
+    listen: Listen = lambda line: None,
+) -> PreparedFolder:
+    """Prepare a data set from files of a published format.
+
+    Args:
+        path: the file or folder.
+        out: the new folder; None for one in the cache, which is named by what it is made from.
+        format: name of the format; None recognises it.
+        options: columns, locale, text and choices.
+        seed: seed of a split by seed, default 0; refused with other splits.
+        listen: called with a line before each long step.
+
+    Raises:
+        InputError: the files, an option or a choice is wrong, or ``out`` is a folder with other content.
+    """
+    path, options = Path(path), options or PrepareOptions()
+    name = find_format(path, format)
+    listen(f"{path}: read as {name}{'' if format else ', recognised by its files'}")
+    _check_options(name, FORMATS[name], options)
+    options = replace(options, seed=seed or 0)
+    source = FORMATS[name].read(path, options)
+    choices, made = resolve_choices(options.choices, source.choices, tuple(source.events))
+    if seed is not None and choices.split != "seed":
+        raise InputError(f"seed is not read, because split is {choices.split!r}; leave out --seed")
+    arguments = _arguments(options, choices)
+    _check_out(out)
+    files = _hash_files(path, source)
+    key = preparation_key(name, files, arguments, made)
+    folder = Path(out) if out is not None else default_cache_dir() / "prepared" / key
+    known = _existing(folder, key)
+    if known is not None:
+        return known
+    sizes = [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
+    try:
+        with atomic_folder(folder) as new:
+            record = replace(
+                _write(new, source, choices, options, listen),
+                name=_name(path, options),
+                format=name,
+                sources=files,
+                arguments=arguments,
+                choices=made,
+            )
+            for file, size, changed in sizes:
+                if (file.stat().st_size, file.stat().st_mtime_ns) != (size, changed):
+                    raise InputError(f"{file}: has changed while it was read; prepare it again")
+            write_json(new / RECORD, to_json(record))
+    except FileExistsError:
+        # Another process has prepared the same meanwhile.
+        known = _existing(folder, key)
+        if known is None:
+            raise
+        return known
+    return PreparedFolder(folder, record)
+
+
+def _check_options(name: str, format: Format, options: PrepareOptions) -> None:
+    for option, given in (("columns", options.columns), ("locale", options.locale)):
+        if given and option not in format.reads:
+            others = ", ".join(other for other, entry in FORMATS.items() if option in entry.reads)
+            flag = {"columns": "--column", "locale": "--locale"}[option]
+            raise InputError(f"format {name} does not read {flag}; leave it out ({others or 'none'} read it)")
+
+
+def _arguments(options: PrepareOptions, choices: Choices) -> dict[str, Any]:
+    """The options that were given, for the record."""
+    found: dict[str, Any] = {}
+    if options.columns:
+        found["columns"] = dict(options.columns)
+    if options.locale is not None:
+        found["locale"] = options.locale
+    if options.text is not None:
+        found["text"] = list(options.text)
+    if choices.split == "seed":
+        found["seed"] = options.seed
+    return found
+
+
+def _name(path: Path, options: PrepareOptions) -> str:
+    name = path.resolve().name
+    return f"{name}-{options.locale}" if options.locale else name
+
+
+def _hash_files(path: Path, source: Source) -> list[FileRecord]:
+    def name(file: Path) -> str:
+        return file.relative_to(path).as_posix() if file.is_relative_to(path) and file != path else file.name
+
+    return [file_record(file, name(file)) for file in source.files]
+
+
+def _check_out(out: str | Path | None) -> None:
+    """Refuse a folder with other content, before files are read."""
+    if out is None:
+        return
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose a new folder")
+    if out.is_dir() and any(out.iterdir()) and not is_prepared(out):
+        raise InputError(f"{out} is not empty; choose a new folder")
+
+
+def _existing(folder: Path, key: str) -> PreparedFolder | None:
+    """The folder, if it was prepared from the same sources by the same choices; None if it is not there."""
+    if not is_prepared(folder):
+        return None
+    record = read_record(folder)
+    if record.key != key:
+        raise InputError(
+            f"{folder} was prepared from other files or by other choices ({record.format}, version "
+            f"{record.version}); choose a new folder, or delete it"
+        )
+    return PreparedFolder(folder, record, was_there=True)
+
+
+def _write(
+    folder: Path, source: Source, choices: Choices, options: PrepareOptions, listen: Listen
+) -> PreparedRecord:
+    """Write the tables and stores of a source; return what is known of them."""
+    listen("reading the events")
+    table, rows = read_event_table(source, choices)
+    steps = [StepSizes("rows read", rows.rows), StepSizes("rows used", rows.used)]
+    notes = list(source.notes)
+
+    def step(name: str, *parts: SessionTable) -> None:
+        items = np.zeros(len(table.item_ids), np.bool_)
+        for part in parts:
+            items[part.item] = True
+        events, sessions = sum(part.num_events for part in parts), sum(len(part) for part in parts)
+        steps.append(StepSizes(name, events, sessions, int(items.sum())))
+
+    listen("making sessions")
+    sessions, several = sessionize(table, choices, source.per_second)
+    if several:
+        notes.append(f"sessions with several users, which count as unknown: {several}")
+    step("sessions", sessions)
+    if choices.collapse:
+        sessions = collapsed(sessions)
+        step("repeats collapsed", sessions)
+    split, remarks = split_sessions(sessions, tuple(source.events), choices, source.per_second, options.seed)
+    del sessions
+    notes += remarks
+    for name in SPLITS:
+        step(f"split: {name}", split[name])
+    listen("filtering items and sessions")
+    split["train"], rounds = filter_training(split["train"], choices, len(table.item_ids))
+    counts = np.bincount(split["train"].item, minlength=len(table.item_ids))
+    if rounds:
+        step(f"filters: train ({rounds} {'rounds' if rounds > 1 else 'round'})", split["train"])
+    if choices.fraction and choices.fraction > 1:
+        split["train"] = last_share(split["train"], choices.fraction)
+        step(f"last 1/{choices.fraction}: train", split["train"])
+    _check_sessions("train", split["train"])
+    catalogue = build_catalogue(
+        source, table, split["train"], counts, choices.min_item_count or 0, options.text
+    )
+    for name in SPLITS[1:]:
+        split[name] = filter_held_out(split[name], choices, catalogue.number >= 0)
+        step(f"items and lengths: {name}", split[name])
+        _check_sessions(name, split[name])
+    listen("writing")
+    counted = write_sessions(folder, table, split, catalogue, choices)
+    step("prepared", *split.values())
+    return PreparedRecord(
+        schema=PreparedRecord.LATEST_SCHEMA,
+        name="",
+        version=__version__,
+        format="",
+        sources=[],
+        arguments={},
+        choices=dict[str, ChoiceRecord](),
+        per_second=source.per_second,
+        rows=rows.rows,
+        dropped=rows.dropped,
+        kinds=rows.kinds,
+        steps=steps,
+        expected=dict(source.expected),
+        counts=counted,
+        text=catalogue.items.columns[1:],
+        notes=[*notes, *catalogue.notes],
+        numbered=choices.sessions in NUMBERED,
+        files=[file_record(path, path.name) for path in sorted(folder.iterdir())],
+    )
+
+
+def _check_sessions(name: str, sessions: SessionTable) -> None:
+    if not (sessions.lengths >= 2).any():
+        raise InputError(
+            f"no session of {name} has 2 or more events, so there is nothing to predict; use weaker filters, "
+            "longer sessions or another split"
+        )
