@@ -26,8 +26,8 @@ from alterrec.data.text import text_vectors
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError
 from alterrec.recipe import resolve
-from alterrec.training.candidates import check_catalogue
 from alterrec.training.schedule import phases
+from alterrec.training.windows import check_catalogue
 
 QUICK = {"run.baselines": False, "run.report": False}
 HEADER = "session_id,item_id,timestamp,user_id\n"

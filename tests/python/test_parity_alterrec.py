@@ -17,7 +17,7 @@ from alterrec.nn.losses import candidate_cross_entropy
 from alterrec.ranking import rank_window
 from alterrec.recipe import resolve
 from alterrec.recipe_settings import WindowSettings
-from alterrec.training.candidates import WindowRanks
+from alterrec.training.windows import WindowRanks
 
 FILES = parity.files("alterrec")
 

@@ -26,8 +26,7 @@ from alterrec.models.s3rec import (
 )
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
-from alterrec.training.schedule import phases
-from alterrec.training.step import check_loss
+from alterrec.training.schedule import check_loss, phases
 
 SMALL = {"model.dim": 8, "model.max_len": 6, "model.dropout": 0.0}
 CATEGORIES = torch.arange(NUM_ITEMS).remainder(5)[:, None, None]

@@ -27,8 +27,7 @@ from alterrec.runs import build as runs_build
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.saved_model import protocol_of
 from alterrec.sessions import SessionStore
-from alterrec.training.schedule import check_freeze, phases
-from alterrec.training.step import check_loss
+from alterrec.training.schedule import check_freeze, check_loss, phases
 from alterrec.training.trainer import INITIALISATION, Trainer, TrainingState, _learning_rate, torch_seed
 
 TINY = {"model.dim": 8, "model.max_len": 6, "optim.batch_size": 64, "window.last": 0.4}

@@ -19,8 +19,8 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
 from alterrec.training import step as step_module
-from alterrec.training.schedule import Phase
-from alterrec.training.step import Clock, NoClock, Step, check_loss, without_repeated_targets
+from alterrec.training.schedule import Phase, check_loss
+from alterrec.training.step import Clock, NoClock, Step, without_repeated_targets
 
 EXACT = {
     "model.dim": 8,

@@ -18,17 +18,9 @@ from alterrec.recipe import recipe_names, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.record_json import from_json, to_json
 from alterrec.studies import table1
+from alterrec.studies.estimates import START_SECONDS, DataSizes, epoch_operations, estimate_seconds
 from alterrec.studies.plan import PAPER_GRID, QUICK, StudyOptions, failure_of, plan_of, plan_row
-from alterrec.studies.queue import (
-    START_SECONDS,
-    DataSizes,
-    Failure,
-    RunQueue,
-    describe,
-    epoch_operations,
-    estimate_seconds,
-    seconds_left,
-)
+from alterrec.studies.queue import Failure, RunQueue, describe, seconds_left
 from alterrec.studies.study import find_study, run_study
 from alterrec.studies.study_result import row_result, study_result
 from alterrec.study_records import StudyResult

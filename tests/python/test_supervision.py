@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from alterrec.errors import InputError
+from alterrec.models.catalogue import MODELS
+from alterrec.recipe import resolve
 from alterrec.recipe_settings import PositivesSettings, WindowSettings
-from alterrec.training.candidates import Supervision, WindowRanks, supervise
+from alterrec.training.candidates import Supervision, supervise
+from alterrec.training.schedule import Phase, phases
+from alterrec.training.windows import WindowRanks, candidate_counts, check_catalogue, shortened_window
 
 SCORES = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0], [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]])
 TARGETS = torch.tensor([1, 0])
@@ -159,3 +163,32 @@ def test_room_is_left_for_items_of_the_prefix() -> None:
     assert WindowRanks.on(WindowSettings(first=1, last=3), 6, seen=2) == (0, 3)
     with pytest.raises(InputError, match="of 2 candidates"):
         WindowRanks.on(WindowSettings(first=1, last=3), 6, seen=3)
+
+
+def test_random_negatives_end_where_the_catalogue_does() -> None:
+    """The preset amazon-m2 has ranks up to 20,000; a system without hard negatives draws fewer items."""
+    window = WindowSettings(first=20, last=20_000)
+    random = [Phase("training", "model", 1, "random")]
+    check_catalogue(window, random, num_items=3000)
+    assert candidate_counts("random", window, WindowRanks.on(window, 3000, negatives="random")) == (2980, 0)
+    assert shortened_window(window, random, 3000).endswith("3000 items: 2980 random negatives per sample")
+    assert shortened_window(window, random, 30_000) == ""
+    # As many as the window has, as before.
+    assert WindowRanks.on(window, 30_000, negatives="random") == WindowRanks.on(window, 30_000)
+    sampled = WindowSettings(first=5000, last=20_000, sample=100)
+    check_catalogue(sampled, random, num_items=3000)
+    for plan in (random, [Phase("training", "model", 1, "window", "id")]):
+        with pytest.raises(InputError, match=r"window\.first is 5000"):
+            check_catalogue(WindowSettings(first=5000, last=20_000), plan, num_items=3000)
+
+
+def test_no_system_is_refused_for_a_window_that_it_does_not_rank() -> None:
+    def refused(model: str) -> bool:
+        recipe = resolve(model, ["paper", "amazon-m2"])
+        try:
+            check_catalogue(recipe.window, phases(recipe), num_items=3000)
+        except InputError:
+            return True
+        return False
+
+    assert {model for model in MODELS if refused(model)} == {"alterrec", "alterrec_aug"}

@@ -126,17 +126,9 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     from alterrec.nn.layers import initialise
 
     entry = lookup(recipe.model_name)
-    if reads_text(recipe) and inputs.vectors_VF is None:
-        what = "model" if entry.reads_text else f"id.start={recipe.id.start} of model"
-        raise InputError(
-            f"{what} {recipe.model_name!r} reads item text, but the data has none; give text columns in "
-            "items or --set data.vectors=FILE, or choose a model without text such as id_only"
-        )
-    if entry.reads_users and not _has_known_users(inputs.train):
-        raise InputError(
-            f"model {recipe.model_name!r} requires user ids, but the data has none (the paper prints N/A "
-            "here); give a column user_id in sessions, or choose a model without users such as srgnn"
-        )
+    missing = missing_input(recipe, text=inputs.vectors_VF is not None, users=has_known_users(inputs.train))
+    if missing:
+        raise InputError(missing)
     model = entry.build(recipe, inputs)
     _check_objectives(model, recipe)
     _check_queries(model, recipe)
@@ -145,7 +137,36 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     return model
 
 
-def _has_known_users(train: SessionStore | None) -> bool:
+def missing_input(recipe: Recipe, *, text: bool, users: bool) -> str:
+    """Return what the data lacks for a system, as a message; empty if it lacks nothing.
+
+    Args:
+        recipe: the recipe of the system.
+        text: whether the data has texts or vectors of items.
+        users: whether training sessions have known users.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> missing_input(resolve("text_only"), text=False, users=False)[:50]
+        "model 'text_only' reads item text, but the data ha"
+    """
+    entry = lookup(recipe.model_name)
+    if reads_text(recipe) and not text:
+        what = "model" if entry.reads_text else f"id.start={recipe.id.start} of model"
+        return (
+            f"{what} {recipe.model_name!r} reads item text, but the data has none; give text columns in "
+            "items or --set data.vectors=FILE, or choose a model without text such as id_only"
+        )
+    if entry.reads_users and not users:
+        return (
+            f"model {recipe.model_name!r} requires user ids, but the data has none (the paper prints N/A "
+            "here); give a column user_id in sessions, or choose a model without users such as srgnn"
+        )
+    return ""
+
+
+def has_known_users(train: SessionStore | None) -> bool:
+    """Return whether any training session has a user."""
     users = None if train is None else train.users
     return users is not None and bool((users >= 0).any())
 

@@ -42,11 +42,11 @@ from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
 from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
-from alterrec.training.candidates import check_catalogue
 from alterrec.training.checkpoint import TrainingState
-from alterrec.training.schedule import Phase, check_freeze, describe, phases
-from alterrec.training.step import Clock, NoClock, check_loss
+from alterrec.training.schedule import Phase, check_freeze, check_loss, describe, phases
+from alterrec.training.step import Clock, NoClock
 from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
+from alterrec.training.windows import check_catalogue, shortened_window
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,8 @@ def fit(
     longest = int(dataset.train.lengths.max(initial=1))
     excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
     check_catalogue(recipe.window, plan, dataset.num_items, excluded)
-    for note in filter(None, (*dataset.notes, start.note)):
+    shortened = shortened_window(recipe.window, plan, dataset.num_items)
+    for note in filter(None, (*dataset.notes, start.note, shortened)):
         progress(Event("notice", note))
     if start.is_done and start.path is not None:
         progress(Event("notice", f"the run in {start.path} has finished already; nothing changes"))

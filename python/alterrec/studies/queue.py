@@ -11,16 +11,11 @@ import statistics
 import subprocess
 import sys
 import time
-import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.errors import WRONG_INPUT
 from alterrec.locks import LockFile, is_held
@@ -30,17 +25,13 @@ from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, first_release_digest, recipe_digest, resolve
 from alterrec.report.tables import duration
 from alterrec.results import CHECKPOINT, RUN_LOCK, RunFolder, read_run
+from alterrec.studies.estimates import DataSizes, estimate_seconds
 
 Settings = Mapping[str, Any]
 
 # A study compares rows itself and writes one report; 200 runs would each write a report of their own.
 EVERY_RUN = {"run.baselines": False, "run.report": False}
 
-# Losses, norms, optimiser and start-up take about as long as the matrix products that are counted. On two
-# data sets with SASRec and AlterRec the estimate was within a factor of two; methods that read a sample
-# several times take longer.
-OVERHEAD = 2.0
-START_SECONDS = 6.0
 POLL_SECONDS = 0.25
 
 
@@ -86,25 +77,6 @@ class Plan(NamedTuple):
 
     runs: list[StudyRun]
     later: list[str]
-
-
-class DataSizes(NamedTuple):
-    """The sizes of a data set on which the time of a run depends.
-
-    Attributes:
-        items: number of items in the catalogue.
-        lengths: lengths of the training sessions.
-        targets: number of validation targets.
-    """
-
-    items: int
-    lengths: np.ndarray
-    targets: int
-
-    @classmethod
-    def of(cls, data: Dataset) -> DataSizes:
-        """Return the sizes of a data set."""
-        return cls(data.num_items, np.asarray(data.train.lengths), data.valid.num_sessions)
 
 
 @dataclass
@@ -170,15 +142,18 @@ class RunQueue:
 
     def command(self, run: StudyRun) -> list[str]:
         """Return the command line that starts or resumes a run in a separate process."""
-        given = {**self.settings, **EVERY_RUN, **run.settings, "run.seed": run.recipe.run.seed}
-        pairs = settings_read(run.recipe.model_name, self.presets, given)
         return [
             *(sys.executable, "-m", "alterrec.worker", "train", run.recipe.model_name),
             *(f"--out={self.path(run)}", f"--preset={','.join(self.presets)}"),
             *self.source.arguments(),
-            *(f"--set={key}={setting_text(value)}" for key, value in pairs.items()),
+            *(f"--set={key}={setting_text(value)}" for key, value in self.settings_of(run).items()),
             *(["--resume"] if self._resumes(run) else []),
         ]
+
+    def settings_of(self, run: StudyRun) -> dict[str, Any]:
+        """Return the settings of a run, without those that it does not read."""
+        given = {**self.settings, **EVERY_RUN, **run.settings, "run.seed": run.recipe.run.seed}
+        return settings_read(run.recipe.model_name, self.presets, given)
 
     def clear(self, run: StudyRun) -> None:
         """Delete the checkpoint of a finished run, and a run that was killed in its first epoch.
@@ -223,38 +198,6 @@ def setting_text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ",".join(value)
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def estimate_seconds(recipe: Recipe, sizes: DataSizes) -> float:
-    """Estimate the seconds of a run from its matrix products and the speed of this machine."""
-    epochs = (recipe.schedule.epochs + recipe.schedule.pretrain) if recipe.schedule.regime != "none" else 0
-    return START_SECONDS + OVERHEAD * epochs * epoch_operations(recipe, sizes) / _operations_per_second()
-
-
-def epoch_operations(recipe: Recipe, sizes: DataSizes) -> float:
-    """Count multiplications and additions in an epoch: scores and session encoder, with their gradients.
-
-    Example:
-        Two samples, 10 items and width 4 give 2 * 10 * 4 * 6 for the scores. Three positions and two
-        Transformer layers of 24 * 4 * 4 each count three times, because of the gradients.
-
-        >>> from alterrec.recipe import resolve
-        >>> recipe = resolve("sasrec", ["paper"], {"model.dim": 4})
-        >>> epoch_operations(recipe, DataSizes(10, np.array([3]), 0))
-        7392.0
-    """
-    width, cap = recipe.model.dim, recipe.data.prefixes or None
-    samples = np.minimum(np.maximum(sizes.lengths - 1, 0), cap or np.inf).sum()
-    positions = np.minimum(sizes.lengths, recipe.model.max_len).sum()
-    scores = (6 * samples + 2 * sizes.targets) * sizes.items * width
-    return float(scores + 3 * positions * recipe.model.layers * 24 * width**2)
-
-
-@cache
-def _operations_per_second() -> float:
-    """Return the speed of float32 matrix products on this machine, the best of five."""
-    left, right = np.ones((512, 64), np.float32), np.ones((64, 4096), np.float32)
-    return 2 * 512 * 64 * 4096 / min(timeit.repeat(lambda: left @ right, number=1, repeat=5))
 
 
 @dataclass

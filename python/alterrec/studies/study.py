@@ -20,8 +20,9 @@ from alterrec.record_json import to_json
 from alterrec.report.presentation import Presentation, Report
 from alterrec.results import DataSummary
 from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
+from alterrec.studies.estimates import DataSizes
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, check_name, plan_of
-from alterrec.studies.queue import DataSizes, Failure, RunQueue, run_plan
+from alterrec.studies.queue import Failure, RunQueue, run_plan
 from alterrec.studies.study_result import study_result
 from alterrec.study_records import read_study
 

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.errors import InputError
 from alterrec.nn.layers import on_device
 from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
 from alterrec.recipe_settings import PositivesSettings, WindowSettings
-from alterrec.training.schedule import Phase
+from alterrec.training.windows import WindowRanks, candidate_counts
 
 Teacher: TypeAlias = Callable[[slice], Tensor]
 
@@ -34,88 +33,6 @@ class Supervision(NamedTuple):
     positives: Tensor
     weights: Tensor
     candidates: Tensor | None
-
-
-class WindowRanks(NamedTuple):
-    """A rank window over one catalogue: 0-based ranks ``start`` to ``stop - 1``.
-
-    Example:
-        >>> WindowRanks.on(WindowSettings(first=6, last=0.1), num_items=1000)
-        WindowRanks(start=5, stop=100)
-    """
-
-    start: int
-    stop: int
-
-    @classmethod
-    def on(cls, window: WindowSettings, num_items: int, seen: int = 0) -> WindowRanks:
-        """Return the ranks of a recipe's window.
-
-        Args:
-            window: the window, as ranks or as fractions of the catalogue.
-            num_items: size of the catalogue.
-            seen: most items of a session that are excluded.
-
-        Raises:
-            InputError: the window does not fit into the candidates.
-        """
-        first, last = (
-            int(value) if value >= 1 else max(1, round(value * num_items))
-            for value in (window.first, window.last)
-        )
-        ranks = cls(first - 1, last)
-        candidates = num_items - window.exclude_target - seen
-        if not ranks.start < ranks.stop <= candidates:
-            raise InputError(
-                f"window.first is {window.first} and window.last is {window.last}, which are the ranks "
-                f"{ranks.start + 1}.."
-                f"{ranks.stop} of {candidates} candidates; use 1 <= first <= last <= {candidates}, or "
-                "fractions such as --set window.last=0.1"
-            )
-        return ranks
-
-
-def check_catalogue(window: WindowSettings, plan: Sequence[Phase], num_items: int, seen: int = 0) -> None:
-    """Check the numbers of a recipe that depend on the catalogue, before anything is trained.
-
-    Args:
-        window: the recipe's window.
-        plan: the phases of the training.
-        num_items: size of the catalogue.
-        seen: most items of a prefix that are excluded.
-
-    Raises:
-        InputError: a rank window, its sample or the further positives do not fit into the candidates.
-
-    Example:
-        >>> from alterrec.training.schedule import phases
-        >>> from alterrec.recipe import resolve
-        >>> recipe = resolve("alterrec_aug", overrides={"positives.top": 30})
-        >>> check_catalogue(recipe.window, phases(recipe), num_items=30)  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        alterrec.errors.InputError: positives.top is 30, but besides the target there are only 29 ...
-    """
-    sampled = [phase for phase in plan if phase.negatives != "full"]
-    if sampled:
-        ranks = WindowRanks.on(window, num_items, seen)
-        for phase in sampled:
-            drawn, hard = _counts(phase.negatives, window, ranks)
-            most = ranks.stop - ranks.start
-            if hard > most or drawn >= num_items:
-                raise InputError(
-                    f"window.sample is {window.sample}, of which {hard} are drawn from the {most} ranks "
-                    f"of the window and {drawn} from the other {num_items - 1} items; use a smaller "
-                    "number, or 0 for as many as the window has"
-                )
-    candidates = num_items - 1 - seen
-    positives = max((phase.positives for phase in plan), default=0)
-    if positives > candidates:
-        raise InputError(
-            f"positives.top is {positives}, but besides the target there are only {candidates} "
-            f"candidates (a catalogue of {num_items} items, of which a prefix has seen up to {seen}); use at "
-            f"most {candidates}"
-        )
 
 
 def supervise(
@@ -155,7 +72,7 @@ def supervise(
         chunks: slices of the samples that teachers score at a time.
     """
     device = str(targets_N.device)
-    drawn, hard = _counts(negatives, window, ranks)
+    drawn, hard = candidate_counts(negatives, window, ranks)
     positives_NP, candidates = [], []
     for chunk in chunks if positive_teacher or hard else ():
         target_N1 = targets_N[chunk, None]
@@ -221,7 +138,7 @@ def query_candidates(
         ... )  # items 2 and 1 are bits 2 and 1
         tensor([[6]], dtype=torch.uint8)
     """
-    drawn, hard = _counts(negatives, window, ranks)
+    drawn, hard = candidate_counts(negatives, window, ranks)
     parts = []
     if drawn:
         parts.append(on_device(uniform_items(rows, drawn, num_items, seed=seed), device))
@@ -234,13 +151,6 @@ def query_candidates(
         ]
         parts.append(torch.cat(found))
     return torch.cat(parts, 1) if parts else None
-
-
-def _counts(negatives: str, window: WindowSettings, ranks: WindowRanks) -> tuple[int, int]:
-    """Return the number of drawn candidates and of candidates from the window."""
-    total = window.sample or ranks.stop - ranks.start
-    drawn = {"full": 0, "random": total, "window": round(total * window.random_share)}[negatives]
-    return drawn, total - drawn if negatives == "window" else 0
 
 
 def _window(

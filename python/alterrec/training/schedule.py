@@ -143,6 +143,25 @@ def check_freeze(recipe: Recipe) -> None:
         )
 
 
+def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
+    """Raise InputError if the recipe's loss needs sampled candidates and a phase has none.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> recipe = resolve("id_only", overrides={"loss.name": "gbce", "schedule.negatives": "random"})
+        >>> check_loss(recipe, phases(recipe)[1:])
+    """
+    whole = not recipe.window.sample and not recipe.window.random_share
+    for phase in plan if recipe.loss.name == "gbce" else ():
+        full = phase.negatives == "full"
+        if not phase.is_pretraining and (full or (phase.negatives == "window" and whole)):
+            raise InputError(
+                f"loss.name is 'gbce', which needs sampled negatives, but phase {phase.name!r} uses "
+                f"the whole {'catalogue' if full else 'window'}; set schedule.negatives=random, "
+                "schedule.warmup_negatives=random or window.sample=256"
+            )
+
+
 def describe(plan: Sequence[Phase]) -> list[str]:
     """Return one line per phase, with epochs counted from 1.
 

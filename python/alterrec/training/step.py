@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alterrec.errors import InputError
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy, generalised_bce
@@ -22,8 +20,9 @@ from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch
-from alterrec.training.candidates import Supervision, Teacher, WindowRanks, query_candidates, supervise
+from alterrec.training.candidates import Supervision, Teacher, query_candidates, supervise
 from alterrec.training.schedule import Phase
+from alterrec.training.windows import WindowRanks
 
 
 class Clock:
@@ -144,9 +143,7 @@ class Step:
         self.network = self.model.network(phase.train).train()
         for name, value in self.network.named_parameters():
             value.requires_grad_(not name.startswith(phase.freeze))
-        self.ranks = WindowRanks(0, 0)
-        if phase.negatives != "full":
-            self.ranks = WindowRanks.on(recipe.window, self.num_items)
+        self.ranks = WindowRanks.on(recipe.window, self.num_items, negatives=phase.negatives)
         self.negative_teacher = phase.teacher if phase.negatives == "window" else None
         positive_teacher = {"id": "id", "other": phase.teacher}[recipe.positives.teacher]
         self.positive_teacher = positive_teacher if phase.positives else None
@@ -311,26 +308,6 @@ def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
         return num_items
     each = drawn + recipe.model.max_len + 1 + phase.positives
     return min(num_items, recipe.optim.batch_size * each)
-
-
-def check_loss(recipe: Recipe, plan: Sequence[Phase]) -> None:
-    """Raise InputError if the recipe's loss needs sampled candidates and a phase has none.
-
-    Example:
-        >>> from alterrec.recipe import resolve
-        >>> from alterrec.training.schedule import phases
-        >>> recipe = resolve("id_only", overrides={"loss.name": "gbce", "schedule.negatives": "random"})
-        >>> check_loss(recipe, phases(recipe)[1:])
-    """
-    whole = not recipe.window.sample and not recipe.window.random_share
-    for phase in plan if recipe.loss.name == "gbce" else ():
-        full = phase.negatives == "full"
-        if not phase.is_pretraining and (full or (phase.negatives == "window" and whole)):
-            raise InputError(
-                f"loss.name is 'gbce', which needs sampled negatives, but phase {phase.name!r} uses "
-                f"the whole {'catalogue' if full else 'window'}; set schedule.negatives=random, "
-                "schedule.warmup_negatives=random or window.sample=256"
-            )
 
 
 def restrict_to_step_items(
