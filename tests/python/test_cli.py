@@ -49,6 +49,7 @@ SURFACE = {
     },
     "evaluate": {"run", "--data", "--format", "--column", "--drop-unknown", "--json"},
     "verify": {"run", "--json"},
+    "export": {"source", "--to", "--out", "--format", "--column", "--drop-unknown"},
     "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
     "study": {
         "name",

@@ -1,0 +1,51 @@
+"""The command `alterrec export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from alterrec.cli import options
+from alterrec.cli.application import DONE, app, guarded
+from alterrec.console import print_line, warn
+from alterrec.errors import InputError
+
+RECIPE = "recipe.toml"  # every run folder has it
+
+
+@app.command()
+@guarded
+def export(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file of a data set.")],
+    to: Annotated[Literal["recbole"], typer.Option(help="What to write.")],
+    out: Annotated[Path | None, options.folder("Folder of the files; default: recbole/NAME.")] = None,
+    format: options.Format = None,
+    column: options.Columns = None,
+    drop_unknown: options.DropUnknown = False,
+) -> int:
+    """Write a data set in the format of another library.
+
+    recbole: atomic files with the same splits, in both shapes that RecBole reads: one event per row
+    (NAME.train_events.inter, ...), and one target per row with the items before it (NAME.train.inter, ...);
+    NAME.item with the texts; and recbole.yaml, the settings that read them. NAME is the name of the folder.
+
+    \b
+    Examples:
+      alterrec export my_sessions --to recbole
+      alterrec export my_sessions --to recbole --out dataset/shop
+    """
+    from alterrec.data.readers import load_dataset
+    from alterrec.data.recbole_files import write_recbole
+
+    if (source / RECIPE).is_file():
+        raise InputError(f"{source} is a run, which has no sessions; give the data that it was trained on")
+    columns = options.parse_columns(column)
+    data = load_dataset(source, format=format, columns=columns, drop_unknown=drop_unknown)
+    folder = out or Path(to) / data.name
+    for note in (*data.notes, *write_recbole(data, folder)):
+        warn(note)
+    for file in sorted(folder.iterdir()):
+        print_line(f"{file}  {file.stat().st_size:,} bytes")
+    return DONE
