@@ -76,7 +76,7 @@ def test_test_sessions_end_with_their_next_item(tmp_path: Path) -> None:
         "gt_task2.csv",
     }
     assert source.notes == ()
-    assert source.choices.split == "seed"
+    assert (source.choices.split, source.choices.min_item_count) == ("seed", 0)
     assert source.expected == {"items": 40_258, "train": 96_245, "valid": 10_507, "test": 8_981}
 
 

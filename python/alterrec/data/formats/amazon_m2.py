@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from alterrec.data.formats.published import USUAL, first_problem
 from alterrec.data.formats.source import PROBLEM, Choices, PrepareOptions, Source
 from alterrec.data.formats.text_tables import ADVICE, id_text, scan_text
 from alterrec.errors import InputError
@@ -20,18 +21,9 @@ from alterrec.files import reading
 FILES = "sessions_train.csv, products_train.csv, sessions_test_*.csv with gt_*.csv"
 TRAIN, PRODUCTS, TEST, TRUTH = "sessions_train.csv", "products_train.csv", "sessions_test_", "gt_"
 ALL_LOCALES = "all"
-CHOICES = Choices(
-    sessions="given",
-    gap=1800,
-    events=(),
-    collapse=False,
-    min_item_count=1,
-    min_session=2,
-    split="seed",
-    valid=0.1,
-    test=0.1,
-    fraction=1,
-)
+# All products of the locale are candidates, as in the competition: some test sessions ask for one that has no
+# training session.
+CHOICES = Choices(min_item_count=0, split="seed", valid=0.1, test=0.1).over(USUAL)
 # Table 3 of the paper. It does not say which sessions and items of a locale it leaves out.
 TABLE_3: Mapping[str, Mapping[str, int]] = {
     "ES": {"items": 38_888, "train": 75_098, "valid": 7_900, "test": 6_237},
@@ -211,16 +203,16 @@ def _events(sessions: pl.LazyFrame, label: str, locale: str) -> pl.LazyFrame:
     quoted = pl.col(_LIST).str.extract_all(_QUOTED)
     outside = pl.col(_LIST).str.replace_all(_QUOTED, "").str.strip_chars()
     target = id_text(_NEXT)
-    problem = (
-        pl.when(target.is_null())
-        .then(pl.lit("next_item is empty"))
-        .when(outside.str.contains("...", literal=True))
-        .then(pl.lit("prev_items was shortened by numpy to '...'"))
-        .when(~outside.fill_null("").str.contains(r"^\[[\s,]*\]$"))
-        .then(pl.lit("prev_items is not a list of quoted ids in brackets"))
+    problem = first_problem(
+        (target.is_null(), "next_item is empty"),
+        (outside.str.contains("...", literal=True), "prev_items was shortened by numpy to '...'"),
+        (
+            ~outside.fill_null("").str.contains(r"^\[[\s,]*\]$"),
+            "prev_items is not a list of quoted ids in brackets",
+        ),
     )
     rows = (
-        sessions.with_columns(problem.alias(PROBLEM))
+        sessions.with_columns(problem)
         .select(
             pl.format("{}-{}", pl.lit(label), _ROW).alias("session_id"),
             pl.when(pl.col(PROBLEM).is_null())

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from alterrec.data.formats.source import INTERACTIONS, PROBLEM, Choices, PrepareOptions, Source
+from alterrec.data.formats.published import USUAL, first_line, first_problem, scan_json
+from alterrec.data.formats.source import INTERACTIONS, Choices, PrepareOptions, Source
 from alterrec.errors import InputError
 
 FILES = "otto-recsys-train.jsonl, otto-recsys-test.jsonl"
@@ -15,34 +16,18 @@ NAMES = {
     "train": ("otto-recsys-train.jsonl", "train.jsonl", "train_sessions.jsonl"),
     "test": ("otto-recsys-test.jsonl", "test_sessions_full.jsonl", "test.jsonl", "test_sessions.jsonl"),
 }
-CHOICES = Choices(
-    sessions="given",
-    gap=1800,
-    # A cart or an order mostly repeats the item that was clicked before it.
-    events=("clicks",),
-    collapse=False,
-    min_item_count=1,
-    min_session=2,
-    split="days",
-    # The file for testing is the week after the four weeks of training.
-    valid=7,
-    test=7,
-    fraction=1,
-)
-SCHEMA = pl.Schema(
-    {
-        "session": pl.Int64(),
-        "events": pl.List(pl.Struct({"aid": pl.Int64(), "ts": pl.Int64(), "type": pl.String()})),
-    }
-)
+# A cart or an order mostly repeats the item that was clicked before it. The file for testing is the week
+# after the four weeks of training.
+CHOICES = Choices(events=("clicks",), min_item_count=0, valid=7, test=7).over(USUAL)
+SCHEMA = {
+    "session": pl.Int64(),
+    "events": pl.List(pl.Struct({"aid": pl.Int64(), "ts": pl.Int64(), "type": pl.String()})),
+}
 
 
 def recognises_otto(path: Path) -> bool:
     """Whether a path is a file of sessions with events, or a folder with one under a usual name."""
-    try:
-        return any(_has_events(file) for file in _files(path).values())
-    except OSError:
-        return False
+    return any(_has_events(file) for file in _files(path).values())
 
 
 def read_otto(path: Path, options: PrepareOptions) -> Source:
@@ -109,26 +94,22 @@ def _files(path: Path) -> dict[str, Path]:
 
 
 def _has_events(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(256)
-    return start.startswith(b"{") and b'"session"' in start and b'"events"' in start
+    start = first_line(path)
+    return start.startswith("{") and '"session"' in start and '"events"' in start
 
 
 def _events(path: Path, options: PrepareOptions) -> pl.LazyFrame:
     name = "session_id" if options.choices.sessions in (None, "given") else "user_id"
-    rows = pl.scan_ndjson(path, schema=SCHEMA).explode("events").unnest("events")
-    problem = (
-        pl.when(pl.col("session").is_null())
-        .then(pl.lit("session is missing"))
-        .when(pl.col("aid").is_null())
-        .then(pl.lit("aid is missing"))
-        .when(pl.col("ts").is_null())
-        .then(pl.lit("ts is missing"))
+    rows = scan_json(path, SCHEMA).explode("events").unnest("events")
+    problem = first_problem(
+        (pl.col("session").is_null(), "session is missing"),
+        (pl.col("aid").is_null(), "aid is missing"),
+        (pl.col("ts").is_null(), "ts is missing"),
     )
     return rows.select(
         pl.col("session").cast(pl.String).alias(name),
         pl.col("aid").cast(pl.String).alias("item_id"),
         pl.col("ts").alias("timestamp"),
         pl.col("type").alias("event"),
-        problem.alias(PROBLEM),
+        problem,
     )

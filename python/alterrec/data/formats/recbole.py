@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from alterrec.data.formats.published import USUAL, scan_lines
 from alterrec.data.formats.source import INTERACTIONS, PROBLEM, Choices, PrepareOptions, Source
 from alterrec.data.formats.text_tables import ADVICE, id_text
 from alterrec.errors import InputError, nearest
@@ -27,18 +28,8 @@ LIST_SUFFIX = "_list"
 COLUMNS = ("session_id", "user_id", "item_id", "timestamp")
 # Other atomic files, which have no meaning for sessions.
 UNREAD = (".user", ".kg", ".link", ".net")
-CHOICES = Choices(
-    sessions="given",
-    gap=1800,
-    events=(),
-    collapse=False,
-    min_item_count=1,
-    min_session=2,
-    split="time",
-    valid=0.1,
-    test=0.1,
-    fraction=1,
-)
+# Nothing is filtered: the files are usually what the filters of another program left.
+CHOICES = Choices(min_item_count=0, split="time", valid=0.1, test=0.1).over(USUAL)
 _TYPE = re.compile(r":(token_seq|float_seq|token|float)(?!\w)")
 SEPARATORS = "\t ,;|^~&:"
 _LIST_SEPARATORS = (" ", ",", "|", ";", "^")
@@ -207,32 +198,26 @@ def _quote(path: Path, separator: str, width: int) -> str | None:
     RecBole writes cells as they are, so that a quotation mark in a title is a character. pandas puts cells
     with separators or line breaks in quotes.
     """
-    lines = pl.scan_csv(
-        path,
-        separator="\x01",
-        quote_char=None,
-        has_header=False,
-        skip_rows=1,
-        new_columns=["line"],
-        glob=False,
-    )
-    line = pl.col("line").cast(pl.String)
-    wrong = line.str.count_matches(separator, literal=True) != width - 1
+    line = pl.col("line")
+    wrong = (line.str.count_matches(separator, literal=True) != width - 1).fill_null(False)
     with reading(path, ADVICE):
-        try:
-            found = (
-                lines.with_row_index("row")
-                .filter(wrong.fill_null(False))
-                .select(pl.len(), pl.col("row").first(), line.str.contains('"', literal=True).any())
-                .collect()
-                .row(0)
+        rows, count, first, quoted = (
+            scan_lines(path)
+            .with_row_index("row")
+            .select(
+                pl.len().alias("rows"),
+                wrong.sum().alias("wrong"),
+                pl.col("row").filter(wrong).first(),
+                line.filter(wrong).str.contains('"', literal=True).any(),
             )
-        except pl.exceptions.NoDataError:
-            raise InputError(f"{path}: has a header but no rows; expected at least one row") from None
-    count, row, quoted = found
+            .collect()
+            .row(0)
+        )
+    if rows < 2:
+        raise InputError(f"{path}: has a header but no rows; expected at least one row")
     if count and not quoted:
         raise InputError(
-            f"{path}, line {row + 2}: has another number of cells than the header, which has {width} "
+            f"{path}, line {first + 1}: has another number of cells than the header, which has {width} "
             f"({count} such lines). Separate the cells by {separator!r}"
         )
     return '"' if count else None
