@@ -10,15 +10,23 @@ use std::thread::available_parallelism;
 /// pools.
 static POOLS: Mutex<BTreeMap<(u32, usize), Arc<ThreadPool>>> = Mutex::new(BTreeMap::new());
 
+/// Pools with this many threads are built even where there are fewer cores, so that tests on a small machine
+/// meet several threads.
+const ALWAYS: usize = 8;
+
 /// The number of threads; `None` means one per core.
+///
+/// More threads than cores do not change the result. They only take memory for as long as the process lives,
+/// so there are never more than cores, or [`ALWAYS`].
 ///
 /// # Errors
 /// `Value` if `threads` is 0.
 fn count(threads: Option<usize>) -> Result<usize> {
+    let cores = available_parallelism().map_or(1, usize::from);
     match threads {
         Some(0) => Err(Error::Value("threads is 0; expected 1 or more, or None for all cores".into())),
-        Some(count) => Ok(count),
-        None => Ok(available_parallelism().map_or(1, usize::from)),
+        Some(count) => Ok(count.min(cores.max(ALWAYS))),
+        None => Ok(cores),
     }
 }
 
@@ -121,6 +129,13 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_limited_by_the_cores() {
+        let most = with_threads(Some(usize::MAX), rayon::current_num_threads).unwrap();
+        assert_eq!(most, available_parallelism().map_or(1, usize::from).max(ALWAYS));
+        assert_eq!(with_threads(Some(3), rayon::current_num_threads), Ok(3));
+    }
 
     #[test]
     fn the_first_error_wins_for_any_thread_count() {
