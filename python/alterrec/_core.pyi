@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "EpochPlan",
+    "IdNumbers",
     "ItemNeighbours",
     "SessionNeighbours",
     "SessionStore",
     "__version__",
     "cross_entropy",
+    "cut_sessions",
     "derive_seed",
     "fused_target_counts",
     "instruction_sets",
@@ -195,6 +197,24 @@ class SessionNeighbours:
     ) -> SessionNeighbours: ...
     def scores(self, items: ArrayLike, lengths: ArrayLike) -> NDArray[np.float32]:
         """Return scores (B, V) of right-padded prefixes: items (B, L), lengths (B,)."""
+
+# Logs.
+
+@final
+class IdNumbers:
+    """Numbers from 0 for ids that are texts, in the order in which they first appear."""
+
+    def __init__(self) -> None: ...
+    def number(
+        self, text: bytes, lengths: NDArray[np.uint32]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the number of each id, and the places of ids that had no number before."""
+    def __len__(self) -> int: ...
+
+def cut_sessions(
+    users: ArrayLike, timestamps: ArrayLike | None, gap: int | None, threads: int | None
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Return the rows of all sessions, session after session, and the offsets of the sessions."""
 
 # Graphs.
 

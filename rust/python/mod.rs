@@ -2,7 +2,9 @@
 //! core.
 
 mod error;
+mod events;
 mod graphs;
+mod ids;
 mod integers;
 mod neighbours;
 mod prefixes;
@@ -19,5 +21,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     sessions::register(m)?;
     neighbours::register(m)?;
     graphs::register(m)?;
+    events::register(m)?;
+    ids::register(m)?;
     Ok(())
 }

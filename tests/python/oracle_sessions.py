@@ -20,6 +20,19 @@ def grouped(session_ids, item_ids, timestamps=None, user_ids=None):
     return groups
 
 
+def cut(users, timestamps, gap):
+    """Sessions as lists of rows: by user, by time, and as they stand where times are equal."""
+    sessions = []
+    for row in sorted(range(len(users)), key=lambda row: (users[row], timestamps[row] if timestamps else 0)):
+        last = sessions[-1][-1] if sessions else None
+        again = last is not None and users[last] == users[row]
+        if again and (timestamps is None or gap is None or timestamps[row] - timestamps[last] <= gap):
+            sessions[-1].append(row)
+        else:
+            sessions.append([row])
+    return sessions
+
+
 def prefixes(sessions, targets):
     pairs = [(s, end) for s, items in enumerate(sessions) for end in range(1, len(items))]
     return [(s, end) for s, end in pairs if targets == "every" or end == len(sessions[s]) - 1]

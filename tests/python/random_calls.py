@@ -11,6 +11,7 @@ import torch
 
 from alterrec import metrics, ranking
 from alterrec.graphs import session_graphs, transition_graph
+from alterrec.logs import IdNumbers, cut_sessions
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
 
 Rng = np.random.Generator
@@ -254,6 +255,16 @@ class Calls:
             pad=lambda: self.number(3),
         )
         return list(PrefixBatches(self.store(), self.number(9), self.number(9), **more))
+
+    def call_id_numbers(self) -> Any:
+        lengths = self.rng.integers(0, 3, 4).astype(np.uint32)
+        return IdNumbers().number(b"lamp", lengths)
+
+    def call_cut_sessions(self) -> Any:
+        size = int(self.rng.integers(0, 9))
+        column = lambda: ids(self.rng, (size,), 0, 5)  # noqa: E731
+        more = self.keywords(timestamps=column, gap=lambda: self.number(9), threads=lambda: self.number(2))
+        return cut_sessions(column(), **more)
 
     def call_derive_seed(self) -> Any:
         return derive_seed(self.number(9), *[self.number(9) for _ in range(self.rng.integers(0, 3))])

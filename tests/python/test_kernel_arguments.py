@@ -15,18 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_calls import NAMES, Calls
 
-from alterrec import graphs, metrics, ranking, sessions
+from alterrec import graphs, logs, metrics, ranking, sessions
 
 FINE = np.zeros((2, 3), np.float32)
 
 
 def test_every_public_function_is_called() -> None:
-    public = {*ranking.__all__, *graphs.__all__, *sessions.__all__, *metrics.__all__}
-    called = {"from_arrays": "SessionStore", "prefix_batches": "PrefixBatches"}
+    public = {*ranking.__all__, *graphs.__all__, *logs.__all__, *sessions.__all__, *metrics.__all__}
+    called = {"from_arrays": "SessionStore", "prefix_batches": "PrefixBatches", "id_numbers": "IdNumbers"}
     results = {
         "Adjacency",
         "Batch",
         "SeenCounts",
+        "SessionCut",
         "SessionGraphs",
         "Metric",
         "Ties",

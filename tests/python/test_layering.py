@@ -31,6 +31,7 @@ LAYERS = {
     "ranking": 2,
     "recipe_settings": 2,
     "record_json": 2,
+    "logs": 2,
     "sessions": 2,
     "stored": 2,
     "manifest": 3,
@@ -59,6 +60,7 @@ CORE_USERS = {
     "_ranking_seen.py",
     "graphs.py",
     "ranking.py",
+    "logs.py",
     "sessions.py",
     "models/neighbours.py",
 }
@@ -114,7 +116,7 @@ def test_reports_metrics_and_recipes_never_import_torch(file: str) -> None:
 @pytest.mark.parametrize(
     "modules",
     [
-        "alterrec.ranking, alterrec.sessions, alterrec.graphs, alterrec.metrics",
+        "alterrec.ranking, alterrec.sessions, alterrec.graphs, alterrec.logs, alterrec.metrics",
         "alterrec.cli",
         "alterrec.studies.tune",
         "alterrec.analyses.run_page",

@@ -96,6 +96,9 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("ItemNeighbours.from_arrays", ITEMS, (5, *ITEMS.arrays())),
     ("ItemNeighbours.scores", ITEMS, ([[1]], [1], 0.5)),
     ("SessionNeighbours.scores", SESSIONS, ([[1]], [1])),
+    ("cut_sessions", _core, (np.array([1, 0, 1], np.uint32), IDS, 9, 1)),
+    ("IdNumbers.number", _core.IdNumbers(), (b"aba", np.array([1, 1, 1], np.uint32))),
+    ("cut_sessions", _core, ([1, 0, 1], None, None, None)),
     ("session_graphs", _core, ([[1, 2]], [2], 3)),
     ("transition_graph", _core, (STORE, 2)),
 ]
@@ -137,7 +140,7 @@ def conforms(value: Any, hint: Any) -> bool:
 def other_dtypes(value: Any, hint: Any) -> list[Any]:
     """The value with one of its arrays in another dtype, where the type says which dtype it has."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if hint == ArrayLike:
+    if hint in (ArrayLike, ArrayLike | None):
         return []
     if dtype_of(hint) is not None:
         assert conforms(value, hint), value

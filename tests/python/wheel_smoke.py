@@ -41,7 +41,7 @@ import oracle  # noqa: E402
 from alterrec import _core, ranking  # noqa: E402
 from alterrec.sessions import SessionStore  # noqa: E402
 
-MODULES = ("alterrec.graphs", "alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
+MODULES = ("alterrec.graphs", "alterrec.logs", "alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
 
 
 def check_tag() -> None:
