@@ -107,7 +107,7 @@ def read_movielens(path: Path, options: PrepareOptions) -> Source:
         files=(ratings, movies),
         choices=CHOICES,
         text=("title", "genres"),
-        notes=("every rating is an event, whose kind is the rating; --event 4 --event 5 keeps high ones",),
+        notes=("every rating is an event, whose kind is the rating; --events 4,5 keeps high ones",),
         expected=dict(zip(("events", "users", "items"), counts, strict=False)),
     )
 

@@ -116,7 +116,18 @@ def first_problem(*cases: tuple[pl.Expr, str]) -> pl.Expr:
 
 
 def iso_milliseconds(column: str) -> pl.Expr:
-    """The milliseconds since 1970 of ISO times in UTC such as ``2014-04-07T10:51:09.277Z``."""
+    """The milliseconds since 1970 of ISO times in UTC, with milliseconds or without.
+
+    Example:
+        >>> frame = pl.DataFrame({"time": ["1970-01-01T00:00:01.277Z", "1970-01-01T00:01:00Z", "yesterday"]})
+        >>> frame.select(iso_milliseconds("time"))["time"].to_list()
+        [1277, 60000, None]
+    """
+    text = pl.col(column)
+    # polars needs three times as long for a format with a fraction.
+    seconds = text.str.head(19).str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="ms", strict=False)
+    rest = text.str.slice(19)
+    fraction = pl.when((rest.str.len_bytes() == 5) & rest.str.ends_with("Z")).then(rest.str.slice(1, 3))
     return (
-        pl.col(column).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ms", strict=False).cast(pl.Int64)
-    )
+        seconds.cast(pl.Int64) + pl.when(rest == "Z").then(0).otherwise(fraction.cast(pl.Int64, strict=False))
+    ).alias(column)
