@@ -13,6 +13,7 @@ from alterrec.data.formats import (
     diginetica,
     hm,
     lastfm,
+    log,
     mind,
     movielens,
     otto,
@@ -91,6 +92,13 @@ FORMATS: dict[str, Format] = {
         recbole.read_recbole,
         recbole.recognises_recbole,
         reads=("columns",),
+    ),
+    "log": Format(
+        "any log of events with users or sessions, items and times, whatever its columns are called",
+        log.FILES,
+        log.read_log,
+        log.recognises_log,
+        reads=("columns", "times"),
     ),
 }
 # Reads whatever has the columns; it is chosen only where no other format recognises the files.
