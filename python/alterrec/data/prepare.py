@@ -12,6 +12,7 @@ import numpy as np
 from alterrec import __version__
 from alterrec.data.catalogue import build_catalogue
 from alterrec.data.choices import ChoiceRecord, resolve_choices
+from alterrec.data.damaged_sources import reading_sources
 from alterrec.data.dataset import SPLITS
 from alterrec.data.event_table import read_event_table
 from alterrec.data.filters import collapsed, filter_held_out, filter_training
@@ -220,7 +221,8 @@ def _write(
 ) -> PreparedRecord:
     """Write the tables and stores of a source; return what is known of them."""
     listen("reading the events")
-    table, rows = read_event_table(source, choices)
+    with reading_sources(source.files):
+        table, rows = read_event_table(source, choices)
     steps = [StepSizes("rows read", rows.rows), StepSizes("rows used", rows.used)]
     notes = list(source.notes)
 
@@ -253,9 +255,10 @@ def _write(
         split["train"] = last_share(split["train"], choices.fraction)
         step(f"last 1/{choices.fraction}: train", split["train"])
     _check_sessions("train", split["train"])
-    catalogue = build_catalogue(
-        source, table, split["train"], counts, choices.min_item_count or 0, options.text
-    )
+    with reading_sources(source.files):
+        catalogue = build_catalogue(
+            source, table, split["train"], counts, choices.min_item_count or 0, options.text
+        )
     for name in SPLITS[1:]:
         split[name] = filter_held_out(split[name], choices, catalogue.number >= 0)
         step(f"items and lengths: {name}", split[name])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from alterrec.data.damaged_sources import reading_sources
 from alterrec.data.formats.published import (
     USUAL,
     find_published,
@@ -78,15 +79,7 @@ def read_movielens(path: Path, options: PrepareOptions) -> Source:
         titles = _movies_dat(movies)
     else:
         rows, movies = scan_text(ratings, COLUMNS), required_file(folder, "movies.csv")
-        titles = (
-            scan_text(movies, ("movieId", "title", "genres"))
-            .select(
-                pl.col("movieId").alias("item_id"),
-                "title",
-                pl.col("genres").str.replace_all("|", ", ", literal=True),
-            )
-            .collect()
-        )
+        titles = _movies_csv(movies)
     titles = titles.with_columns(pl.when(~pl.col("genres").is_in(NO_GENRES)).then("genres").alias("genres"))
     time = pl.col("timestamp").cast(pl.Int64, strict=False)
     events = rows.select(
@@ -146,6 +139,13 @@ def _movies_dat(path: Path) -> pl.DataFrame:
             raise InputError(f"{path}, line {number}: is not as 1::Toy Story (1995)::Animation|Comedy")
         rows.append((movie, title, genres.replace("|", ", ")))
     return _frame(rows)
+
+
+def _movies_csv(path: Path) -> pl.DataFrame:
+    genres = pl.col("genres").str.replace_all("|", ", ", literal=True)
+    table = scan_text(path, ("movieId", "title", "genres"))
+    with reading_sources([path]):
+        return table.select(pl.col("movieId").alias("item_id"), "title", genres).collect()
 
 
 def _frame(rows: list[tuple[str, str, str]]) -> pl.DataFrame:

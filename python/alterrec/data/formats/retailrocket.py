@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from alterrec.data.damaged_sources import reading_sources
 from alterrec.data.formats.published import (
     USUAL,
     find_published,
@@ -117,7 +118,8 @@ def _with_parents(tree: Path | None) -> dict[str, str]:
     """Each category of the tree -> its name, followed by the names of the categories above it."""
     if tree is None:
         return {}
-    table = scan_text(tree, ("categoryid", "parentid")).collect()
+    with reading_sources([tree]):
+        table = scan_text(tree, ("categoryid", "parentid")).collect()
     parents = dict(table.drop_nulls().iter_rows())
     named = {}
     for category in table["categoryid"].drop_nulls():
