@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from alterrec import cli, signals
-from alterrec.data.text import VectorCache
+from alterrec.data.vector_cache import VectorCache
 
 # What commands import when they need it, which would take longer than the small runs of the children.
 PRELOADED = (

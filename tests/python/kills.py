@@ -31,7 +31,7 @@ from run_files import comparable_files
 from shop import write_shop
 
 import alterrec
-from alterrec.data.text import VectorCache
+from alterrec.data.vector_cache import VectorCache
 from alterrec.errors import InputError
 from alterrec.results import CHECKPOINT
 from alterrec.runs.saved_model import load

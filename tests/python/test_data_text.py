@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from alterrec.data import text as text_module
 from alterrec.data.dataset import ItemText
-from alterrec.data.text import VectorCache, default_cache_dir, standardise, text_vectors, without_words
+from alterrec.data.text import standardise, text_vectors, without_words
+from alterrec.data.vector_cache import VectorCache, default_cache_dir
 from alterrec.errors import InputError
 
 GOODS = ItemText(
@@ -42,7 +43,7 @@ class Letters:
 def letters(monkeypatch: pytest.MonkeyPatch) -> Letters:
     """Replaces every sentence-transformers model."""
     encoder = Letters()
-    monkeypatch.setattr(text_module, "_load", lambda source, device, truncate_dim: encoder)
+    monkeypatch.setattr(text_module, "load_encoder", lambda name, source, device, truncate_dim: encoder)
     return encoder
 
 
@@ -234,7 +235,7 @@ def test_a_full_disk_leaves_no_partial_file(
 
     cache = VectorCache(tmp_path, "letters")
     with monkeypatch.context() as full:
-        full.setattr("alterrec.data.text.np.save", fill)
+        full.setattr("alterrec.data.vector_cache.np.save", fill)
         with pytest.raises(InputError, match="cannot be written: the disk is full; free some space"):
             cache.vectors(["tent"], letters.encode)
     assert list(cache.folder.iterdir()) == []

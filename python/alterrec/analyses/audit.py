@@ -300,7 +300,7 @@ def _vectors(dataset: Dataset, encoder: str, progress: Callable[[str], None]) ->
     if dataset.text is None or not any(map(any, dataset.text.fields.values())):
         return None
     progress(f"encoding item text with {encoder}")
-    return text_vectors(dataset.text, encoder)
+    return text_vectors(dataset.text, encoder, say=progress)
 
 
 def _by_seen(ranks: Ranks) -> dict[SeenItems, Metrics]:

@@ -102,7 +102,7 @@ def audit(
     out: Annotated[Path | None, options.folder("Folder of the page; default: audit-DATA.")] = None,
     text: options.Text = None,
     text_encoder: Annotated[
-        str, typer.Option(metavar="NAME", help="lsa or a sentence-transformers model, by name or path.")
+        str, typer.Option(metavar="NAME", help="lsa, a name of `alterrec list encoders`, or a folder.")
     ] = "lsa",
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,

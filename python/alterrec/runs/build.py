@@ -126,6 +126,7 @@ def _encode(
         truncate_dim=recipe.text.truncate_dim or None,
         of=of,
         progress=report,
+        say=lambda sentence: progress(Event("notice", sentence)),
     )
     if recipe.text.truncate_dim > vectors.shape[1]:
         raise InputError(
