@@ -15,12 +15,24 @@ if TYPE_CHECKING:
     from alterrec.analyses.audit import audit
     from alterrec.analyses.balance import balance
     from alterrec.analyses.compare import compare
+    from alterrec.analyses.preparation import prepare
     from alterrec.analyses.run_page import result
     from alterrec.runs.fit import fit
     from alterrec.runs.saved_model import load
     from alterrec.studies.study import load_study, run_study
 
-__all__ = ["__version__", "audit", "balance", "compare", "fit", "load", "load_study", "result", "run_study"]
+__all__ = [
+    "__version__",
+    "audit",
+    "balance",
+    "compare",
+    "fit",
+    "load",
+    "load_study",
+    "prepare",
+    "result",
+    "run_study",
+]
 
 _MODULES = {
     "balance": "alterrec.analyses.balance",
@@ -30,6 +42,7 @@ _MODULES = {
     "load": "alterrec.runs.saved_model",
     "load_study": "alterrec.studies.study",
     "run_study": "alterrec.studies.study",
+    "prepare": "alterrec.analyses.preparation",
     "result": "alterrec.analyses.run_page",
 }
 

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 from alterrec import __version__, cli
 from alterrec.cli import listings
-from alterrec.data.readers import READERS
+from alterrec.data.readers import PREPARED, READERS
 from alterrec.recipe import recipe_fields, recipe_names
 
 Command = Callable[..., Outcome]
@@ -31,10 +31,33 @@ Command = Callable[..., Outcome]
 NO_REPORT = "--set=run.report=false"
 
 SURFACE = {
+    "prepare": {
+        "source",
+        "--out",
+        "--format",
+        "--locale",
+        "--all-locales",
+        "--column",
+        "--times",
+        "--text",
+        "--sessions",
+        "--gap",
+        "--events",
+        "--collapse",
+        "--min-item-count",
+        "--min-session",
+        "--split",
+        "--valid",
+        "--test",
+        "--fraction",
+        "--seed",
+        "--json",
+    },
     "train": {
         "model",
         "--data",
         "--format",
+        "--locale",
         "--out",
         "--seed",
         "--preset",
@@ -47,7 +70,7 @@ SURFACE = {
         "--memory-budget",
         "--profile",
     },
-    "evaluate": {"run", "--data", "--format", "--column", "--drop-unknown", "--json"},
+    "evaluate": {"run", "--data", "--format", "--locale", "--column", "--drop-unknown", "--json"},
     "verify": {"run", "--json"},
     "export": {"source", "--to", "--out", "--format", "--column", "--drop-unknown"},
     "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
@@ -55,6 +78,7 @@ SURFACE = {
         "name",
         "--data",
         "--format",
+        "--locale",
         "--out",
         "--runs",
         "--quick",
@@ -77,6 +101,7 @@ SURFACE = {
         "--search",
         "--data",
         "--format",
+        "--locale",
         "--trials",
         "--out",
         "--seed",
@@ -92,6 +117,7 @@ SURFACE = {
     "audit": {
         "--data",
         "--format",
+        "--locale",
         "--out",
         "--text",
         "--text-encoder",
@@ -303,7 +329,7 @@ def test_lists_are_complete_in_json_and_in_print(alterrec: Command) -> None:
     encoders = json.loads(alterrec("list", "encoders", "--json").out)["encoders"]
     assert {row["name"] for row in encoders} >= {"lsa", "all-MiniLM-L6-v2"}
     formats = json.loads(alterrec("list", "formats", "--json").out)["formats"]
-    assert [row["name"] for row in formats] == list(READERS)
+    assert [row["name"] for row in formats] == [*READERS, PREPARED]
     for what, listing in (
         ("models", models),
         ("recipes", recipes["keys"]),

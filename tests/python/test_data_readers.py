@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from alterrec.data.assemble import RawData, ReadOptions, load_sessions
 from alterrec.data.dataset import Vocabulary
-from alterrec.data.readers import READERS, DataSource, Reader, load_dataset
+from alterrec.data.formats import FORMATS
+from alterrec.data.readers import PREPARED, READERS, DataSource, Reader, load_dataset
 from alterrec.data.tables import DataFile
 from alterrec.errors import InputError
 from alterrec.recipe import resolve
@@ -300,7 +301,7 @@ def test_a_format_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytes
 
 def test_an_unknown_format(folder: Path) -> None:
     assert message(lambda: load_dataset(folder, format="spits")) == (
-        f"unknown data format 'spits'; choose one of {', '.join(READERS)}; did you mean 'splits'?"
+        f"unknown data format 'spits'; choose one of {', '.join([*READERS, PREPARED, *FORMATS])}; did you mean 'splits'?"
     )
     assert "interactions.csv or interactions.parquet is missing" in message(
         lambda: load_dataset(folder, format="interactions")

@@ -63,6 +63,7 @@ def audit(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     format: str | None = None,
+    locale: str | None = None,
     command: str = "",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Audit:
@@ -79,6 +80,7 @@ def audit(
         columns: our column name -> the files'.
         drop_unknown: drop session rows of items that are not in ``items``.
         format: format of the data, a name from ``alterrec list formats``; None recognises it.
+        locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``.
         command: the command that makes the audit, shown on its page.
         progress: called with a line before each step.
 
@@ -93,8 +95,9 @@ def audit(
         >>> list(found.baselines)[4:]
         ['co-visitation', 'V-SKNN', 'text neighbours', 'item-kNN + text']
     """
-    source = DataSource(data, columns or {}, drop_unknown, format)
-    dataset = source.read(resolve(UNTRAINED[0], overrides={"data.text_fields": tuple(text or ())}))
+    source = DataSource(data, columns or {}, drop_unknown, format, locale)
+    recipe = resolve(UNTRAINED[0], overrides={"data.text_fields": tuple(text or ())})
+    dataset = source.read(recipe, progress)
     progress("checking sessions, timestamps and texts")
     found = check_data(dataset)
     seen, repeats = seen_items("auto", dataset.train, dataset.valid, "last")

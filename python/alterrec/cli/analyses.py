@@ -99,6 +99,7 @@ def balance(
 def audit(
     data: options.Data = None,
     format: options.Format = None,
+    locale: options.Locale = None,
     out: Annotated[Path | None, options.folder("Folder of the page; default: audit-DATA.")] = None,
     text: options.Text = None,
     text_encoder: Annotated[
@@ -131,6 +132,7 @@ def audit(
         text=options.parse_names(text, "--text", "title,description"),
         text_encoder=text_encoder,
         format=format,
+        locale=locale,
         columns=columns,
         drop_unknown=drop_unknown,
         command=command_line(),

@@ -108,9 +108,15 @@ def _studies() -> Rows:
 
 
 def _formats() -> Rows:
-    from alterrec.data.readers import READERS
+    from alterrec.data.formats import FORMATS
+    from alterrec.data.readers import PREPARED, READERS
 
-    return {"formats": [{"name": name, "summary": entry.summary} for name, entry in READERS.items()]}
+    own = [{"name": name, "summary": entry.summary} for name, entry in READERS.items()]
+    own.append({"name": PREPARED, "summary": "a folder made by alterrec prepare, with dataset.json"})
+    published = [
+        {"name": name, "files": entry.files, "summary": entry.summary} for name, entry in FORMATS.items()
+    ]
+    return {"formats": own, "published formats": published}
 
 
 def _first_comment(kind: str, name: str) -> str:

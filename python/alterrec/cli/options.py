@@ -18,13 +18,24 @@ def folder(help: str) -> Any:
 
 
 Data = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="Folder with items and sessions; default: built-in data.")
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Folder with items and sessions, one made by `alterrec prepare`, or files of a published "
+        "format; default: built-in data.",
+    ),
 ]
 Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="Data format; `alterrec list formats` shows all. Default: detected from the files.",
+    ),
+]
+Locale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Part of a multilingual data format to read, e.g. FR, or all for all parts."
     ),
 ]
 Columns = Annotated[
@@ -34,6 +45,15 @@ Columns = Annotated[
         metavar="OURS=THEIRS",
         help="Read a column of your files under our name: session_id, item_id, timestamp or user_id, e.g. "
         "item_id=sku. Repeatable.",
+    ),
+]
+PrepareColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="Read a column of your files under our name: session_id, item_id, timestamp, user_id or event, "
+        "e.g. item_id=sku. Repeatable.",
     ),
 ]
 DropUnknown = Annotated[

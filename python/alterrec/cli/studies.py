@@ -27,6 +27,7 @@ def study(
     ],
     data: options.Data = None,
     format: options.Format = None,
+    locale: options.Locale = None,
     out: Annotated[Path | None, options.folder("Folder of the study; default: studies/NAME-DATA.")] = None,
     runs: Annotated[
         Path | None,
@@ -137,6 +138,7 @@ def study(
             quick=quick,
             jobs=jobs,
             format=format,
+            locale=locale,
             columns=columns,
             drop_unknown=drop_unknown,
             command=command_line(),
@@ -170,6 +172,7 @@ def tune(
     ] = None,
     data: options.Data = None,
     format: options.Format = None,
+    locale: options.Locale = None,
     trials: Annotated[
         int, typer.Option(metavar="N", help="Number of trials in total, including those already in --out.")
     ] = 30,
@@ -215,6 +218,7 @@ def tune(
             overrides=overrides,
             seed=seed,
             format=format,
+            locale=locale,
             columns=options.parse_columns(column),
             drop_unknown=drop_unknown,
             command=command_line(),

@@ -29,6 +29,7 @@ def train(
     model: options.ModelName = "alterrec",
     data: options.Data = None,
     format: options.Format = None,
+    locale: options.Locale = None,
     out: Annotated[Path | None, options.folder("Folder of the run; default: a new one under runs/.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers; default 0.")] = None,
     preset: options.Presets = None,
@@ -85,6 +86,7 @@ def train(
             seed=seed,
             resume=resume,
             format=format,
+            locale=locale,
             columns=columns,
             drop_unknown=drop_unknown,
             profile=profile,
@@ -146,6 +148,7 @@ def evaluate(
         ),
     ] = None,
     format: options.Format = None,
+    locale: options.Locale = None,
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
     as_json: options.Json = False,
@@ -163,7 +166,15 @@ def evaluate(
     columns = options.parse_columns(column)
     from alterrec.runs.fit import evaluate_run
 
-    numbers = evaluate_run(run, data, format=format, columns=columns, drop_unknown=drop_unknown)
+    numbers = evaluate_run(
+        run,
+        data,
+        format=format,
+        locale=locale,
+        columns=columns,
+        drop_unknown=drop_unknown,
+        listen=warn,
+    )
     if as_json:
         print_line(json.dumps(numbers, indent=2))
     else:

@@ -219,20 +219,26 @@ def _text(items: DataFile, options: ReadOptions) -> tuple[ItemText | None, list[
     remarks = list(notes)
     if not chosen:
         return None, remarks
-    fields, changed = {}, 0
-    for name in chosen:
-        written = text_column(items, name).str.strip_chars()
-        cleaned = clean_texts(written)
-        changed += int((cleaned != written).sum())
-        fields[name] = cleaned.to_list()
-    if changed:
-        remarks.append(f"{items.path.name}: texts from which HTML tags or entities were removed: {changed}")
-    text = ItemText(fields)
+    columns, cleaned = read_texts(items, chosen)
+    remarks += cleaned
+    text = ItemText({name: column.to_list() for name, column in columns.items()})
     if len(set(text.joined_texts()) - {""}) == 1 and options.vectors is None:
         remarks.append(
             f"{items.path.name}: all texts are alike ({text.joined(0)[:40]!r}), so they tell nothing"
         )
     return text, remarks
+
+
+def read_texts(items: DataFile, names: Sequence[str]) -> tuple[dict[str, pl.Series], list[str]]:
+    """Columns as text without HTML, and a sentence about what was removed; empty cells are empty strings."""
+    columns, changed = {}, 0
+    for name in names:
+        written = text_column(items, name).str.strip_chars()
+        columns[name] = clean_texts(written)
+        changed += int((columns[name] != written).sum())
+    if not changed:
+        return columns, []
+    return columns, [f"{items.path.name}: texts from which HTML tags or entities were removed: {changed}"]
 
 
 def _split(

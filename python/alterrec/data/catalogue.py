@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alterrec.data.assemble import read_texts
 from alterrec.data.event_table import EVENT_COLUMNS, ROW, EventTable, all_rows, collect
 from alterrec.data.formats.source import Source
 from alterrec.data.sessionize import SessionTable
+from alterrec.data.tables import DataFile
+from alterrec.data.text_columns import choose_text_columns
 from alterrec.errors import InputError, nearest
 
 NEW = "alterrec number"
@@ -137,7 +141,7 @@ def _most_frequent(
     found = ids.to_frame()
     for column in columns:
         values = rows.select("item_id", column, ROW).drop_nulls(column)
-        if source_type(rows, column) == pl.String:
+        if rows.collect_schema()[column] == pl.String:
             values = values.filter(pl.col(column) != "")
         counted = collect(values.group_by("item_id", column).agg(count=pl.len(), first=pl.col(ROW).min()))
         best = counted.sort("count", "first", descending=[True, False]).unique(
@@ -147,28 +151,9 @@ def _most_frequent(
     return found.drop("item_id")
 
 
-def source_type(rows: pl.LazyFrame, column: str) -> pl.DataType:
-    return rows.collect_schema()[column]
-
-
 def _with_text(frame: pl.DataFrame, wanted: Sequence[str] | None) -> tuple[pl.DataFrame, list[str]]:
-    """The columns item_id and those of text, as text."""
-    known = [name for name in frame.columns if name != "item_id"]
-    for name in wanted or ():
-        if name not in known:
-            raise InputError(
-                f"text column {name!r} is missing; the items have {', '.join(map(repr, known)) or 'none'}"
-                f"{nearest(name, known)}"
-            )
-    texts = (pl.String, pl.List(pl.String))
-    chosen = list(wanted) if wanted is not None else [n for n in known if frame.schema[n] in texts]
-    left_out = [name for name in known if name not in chosen]
-    notes = [f"item columns that are not read as text: {', '.join(left_out)}"] if left_out else []
-    columns = [
-        pl.col(name).list.join(" ", ignore_nulls=True)
-        if frame.schema[name] == pl.List(pl.String)
-        else pl.col(name)
-        for name in chosen
-    ]
-    texts_of = [column.cast(pl.String).fill_null("").str.strip_chars() for column in columns]
-    return frame.select("item_id", *texts_of), notes
+    """The columns item_id and those of text, without HTML; a sentence about what is not read as text."""
+    chosen, notes = choose_text_columns(frame, wanted)
+    columns, remarks = read_texts(DataFile(Path("items"), frame), chosen)
+    texts = [column.alias(name) for name, column in columns.items()]
+    return frame.select("item_id", *texts), [*notes, *remarks]

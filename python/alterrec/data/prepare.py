@@ -31,6 +31,7 @@ from alterrec.data.prepared import (
 from alterrec.data.prepared_files import NUMBERED, write_sessions
 from alterrec.data.sessionize import SessionTable, sessionize
 from alterrec.data.splitting import last_share, split_sessions
+from alterrec.data.tables import find_file
 from alterrec.data.vector_cache import default_cache_dir
 from alterrec.errors import InputError, nearest
 from alterrec.files import atomic_folder, write_json
@@ -77,7 +78,14 @@ def find_format(path: Path, format: str | None = None) -> str:
         raise InputError(f"{path}: no such file or folder{nearest(path.name, siblings)}")
     if format is not None:
         return format
+    if is_prepared(path):
+        raise InputError(f"{path}: is prepared already; give it to other commands as --data")
     found = recognised(path)
+    if found in ([], [GENERAL]) and path.is_dir() and find_file(path, "items"):
+        raise InputError(
+            f"{path}: has an items file, as data folders have that need no preparation; give it to other "
+            "commands as --data, or name its format with --format NAME"
+        )
     if len(found) > 1:
         raise InputError(
             f"{path}: several data formats fit: {', '.join(found)}; choose one with --format NAME (in "
@@ -159,11 +167,14 @@ def prepare_folder(
 
 
 def _check_options(name: str, format: Format, options: PrepareOptions) -> None:
-    for option, given in (("columns", options.columns), ("locale", options.locale)):
-        if given and option not in format.reads:
-            others = ", ".join(other for other, entry in FORMATS.items() if option in entry.reads)
-            flag = {"columns": "--column", "locale": "--locale"}[option]
-            raise InputError(f"format {name} does not read {flag}; leave it out ({others or 'none'} read it)")
+    flags = {"columns": "--column", "locale": "--locale", "times": "--times"}
+    for option, flag in flags.items():
+        if getattr(options, option) and option not in format.reads:
+            others = [other for other, entry in FORMATS.items() if option in entry.reads]
+            raise InputError(
+                f"format {name} does not read {flag}; leave it out (formats that read it: "
+                f"{', '.join(others) or 'none'})"
+            )
 
 
 def _arguments(options: PrepareOptions, choices: Choices) -> dict[str, Any]:
@@ -171,8 +182,9 @@ def _arguments(options: PrepareOptions, choices: Choices) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if options.columns:
         found["columns"] = dict(options.columns)
-    if options.locale is not None:
-        found["locale"] = options.locale
+    for option in ("locale", "times"):
+        if getattr(options, option) is not None:
+            found[option] = getattr(options, option)
     if options.text is not None:
         found["text"] = list(options.text)
     if choices.split == "seed":

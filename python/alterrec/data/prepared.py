@@ -16,8 +16,9 @@ from pydantic import Field
 from alterrec.data.choices import ChoiceRecord
 from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
 from alterrec.data.parquet_files import read_parquet
+from alterrec.data.text_columns import choose_text_columns
 from alterrec.data.vectors import load_vectors
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError
 from alterrec.files import read_text, reading
 from alterrec.record_json import from_json, to_json
 from alterrec.sessions import SessionStore
@@ -161,7 +162,7 @@ def load_prepared(
 
     Args:
         folder: the folder.
-        text_fields: text columns to keep, in this order; None keeps all.
+        text_fields: text columns to keep, in this order, by name or alias; None keeps all.
         vectors: a file of vectors that replace the text.
         name: name of the data set; None for that of the folder.
 
@@ -172,15 +173,14 @@ def load_prepared(
     record = read_record(folder)
     items = read_parquet(folder / "items.parquet")
     vocabulary = Vocabulary(tuple(items["item_id"]))
-    chosen = list(text_fields) if text_fields is not None else record.text
-    for field in chosen:
-        if field not in items.columns and vectors is None:
-            raise InputError(
-                f"{folder / 'items.parquet'}: text field {field!r} is missing; its text columns are "
-                f"{', '.join(map(repr, record.text)) or 'none'}{nearest(field, record.text)}"
-            )
-    chosen = [field for field in chosen if field in items.columns]
-    notes = list(record.notes)
+    chosen, remarks = choose_text_columns(
+        items,
+        record.text if text_fields is None else text_fields,
+        name=folder / "items.parquet",
+        # Vectors replace the text, so that a preset may name columns that are not there.
+        may_be_missing=vectors is not None,
+    )
+    notes = [*record.notes, *remarks]
     given = None if vectors is None else load_vectors(vectors, vocabulary, notes=notes)
     stores = {}
     for split in SPLITS:

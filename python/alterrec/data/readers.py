@@ -6,16 +6,21 @@ A format is one function that returns the tables of a data set, and one row of :
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alterrec.data.assemble import INTERACTIONS, RawData, ReadOptions, assemble
 from alterrec.data.dataset import SPLITS, Dataset
+from alterrec.data.formats import FORMATS, GENERAL
+from alterrec.data.formats.source import Choices, PrepareOptions
 from alterrec.data.frames import Frames
+from alterrec.data.prepare import prepare_folder, recognised
+from alterrec.data.prepared import is_prepared, load_prepared
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.data.tables import find_file, read_data_file
+from alterrec.data.text_names import find_text_column
 from alterrec.errors import InputError, nearest
 from alterrec.recipe import Recipe
 
@@ -124,6 +129,10 @@ READERS: dict[str, Reader] = {
 }
 
 
+# A folder that `alterrec prepare` has made.
+PREPARED = "prepared"
+
+
 def load_dataset(
     path: str | Path | None = None,
     *,
@@ -137,8 +146,10 @@ def load_dataset(
     drop_unknown: bool = False,
     text_fields: Sequence[str] | None = None,
     vectors: str | Path | None = None,
-    valid_share: float = 0.1,
-    test_share: float = 0.1,
+    valid_share: float | None = None,
+    test_share: float | None = None,
+    locale: str | None = None,
+    listen: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Read a data set.
 
@@ -149,6 +160,9 @@ def load_dataset(
     adjacent. A session is ordered by timestamp; equal timestamps, and files without any, keep the order of
     their rows. ``interactions``, and ``train`` where ``valid`` or ``test`` is missing, are split by the time
     of each session's last interaction.
+
+    A published format (``alterrec list formats``) is prepared by its usual choices into the cache, as
+    :func:`alterrec.prepare` does it, and read from there. A folder that was prepared is read as it is.
 
     Tables that are in memory are given instead of a path: the arguments ``items`` to ``test`` take DataFrames
     and LazyFrames of polars, DataFrames of pandas and Arrow tables with the columns of these files.
@@ -165,7 +179,10 @@ def load_dataset(
         text_fields: text columns to keep, in this order, by name or alias; None chooses them by their names
             and content (:func:`~alterrec.data.text_columns.choose_text_columns`).
         vectors: a file of vectors that replace the text (:func:`~alterrec.data.vectors.load_vectors`).
-        valid_share, test_share: shares of the sessions that are split off where a split is missing.
+        valid_share, test_share: shares of the sessions that are split off where a split is missing; default
+            0.1, or that of the published format.
+        locale: the part of a multilingual published format to read, such as ``"FR"``, or ``"all"``.
+        listen: called with a line before each long step.
 
     Raises:
         InputError: anything wrong with the files; the message names the file, the line or column, the
@@ -187,17 +204,89 @@ def load_dataset(
     frames = Frames(items, interactions, train, valid, test)
     if path is not None and frames:
         raise InputError("a path and tables are given; give the path, or the tables alone")
-    options = ReadOptions(dict(columns or {}), drop_unknown, text_fields, vectors, valid_share, test_share)
-    options.check()
-    if path is None:
-        return assemble("frames", frames.read(options.columns), options)
-    if not isinstance(path, str | PathLike):
+    if path is not None and not isinstance(path, str | PathLike):
         raise InputError(
             f"the data is {type(path).__name__}; expected a path. Tables in memory are given as items=, and "
             "interactions= or train="
         )
-    path = Path(path)
+    shares = Choices(valid=valid_share, test=test_share)
+    path = None if path is None else Path(path)
+    if path is not None and (format == PREPARED or (format is None and is_prepared(path))):
+        _refuse("a prepared folder", columns, drop_unknown, locale, shares)
+        return load_prepared(path, text_fields=text_fields, vectors=vectors)
+    if path is not None and _is_published(path, format):
+        _refuse("a published format", None, drop_unknown, None, Choices())
+        wanted = PrepareOptions(dict(columns or {}), locale, choices=shares)
+        return _load_published(path, format, wanted, text_fields, vectors, listen)
+    _refuse("a folder with items and sessions", None, False, locale, Choices())
+    default = ReadOptions({})
+    options = ReadOptions(
+        dict(columns or {}),
+        drop_unknown,
+        text_fields,
+        vectors,
+        default.valid_share if valid_share is None else valid_share,
+        default.test_share if test_share is None else test_share,
+    )
+    options.check()
+    if path is None:
+        return assemble("frames", frames.read(options.columns), options)
     return assemble(path.resolve().name, find_reader(path, format).read(path, options), options)
+
+
+def _refuse(
+    what: str, columns: Mapping[str, str] | None, drop_unknown: bool, locale: str | None, shares: Choices
+) -> None:
+    """Refuse options that are not read."""
+    unread = {
+        "--column": columns,
+        "--drop-unknown": drop_unknown,
+        "--locale": locale,
+        "valid_share": shares.valid,
+        "test_share": shares.test,
+    }
+    for name, value in unread.items():
+        if value:
+            raise InputError(f"{name} is not read with {what}; leave it out")
+
+
+def _is_published(path: Path, format: str | None) -> bool:
+    """Whether a published format is named, or recognises a path that has not our own layout.
+
+    Raises:
+        InputError: the path has our own layout and that of a published format.
+    """
+    if format is not None:
+        return format in FORMATS
+    if not path.exists():
+        return False
+    ours = [name for name, reader in READERS.items() if reader.recognises(path)]
+    published = recognised(path)
+    if ours and published not in ([], [GENERAL]):
+        raise InputError(
+            f"{path}: several data formats fit: {', '.join([*ours, *published])}; choose one with --format "
+            "NAME (in Python, format=NAME)"
+        )
+    # Where a folder has an items file, our own reader says what is missing.
+    return bool(published) and not ours and find_file(path, "items") is None
+
+
+def _load_published(
+    path: Path,
+    format: str | None,
+    options: PrepareOptions,
+    text_fields: Sequence[str] | None,
+    vectors: str | Path | None,
+    listen: Callable[[str], None],
+) -> Dataset:
+    """Prepare a published format into the cache, and read it from there."""
+    made = prepare_folder(path, format=format, options=options, listen=listen)
+    missing = [name for name in text_fields or () if find_text_column(name, made.record.text) is None]
+    if missing and vectors is None:
+        # The usual texts are kept in one place, whatever part of them a recipe asks for.
+        options = replace(options, text=tuple(text_fields or ()))
+        made = prepare_folder(path, format=made.record.format, options=options, listen=listen)
+    return load_prepared(made.path, text_fields=text_fields, vectors=vectors, name=made.record.name)
 
 
 def find_reader(path: Path, format: str | None = None) -> Reader:
@@ -213,8 +302,9 @@ def find_reader(path: Path, format: str | None = None) -> Reader:
         alterrec.errors.InputError: unknown data format 'split'; choose one of splits, ...
     """
     if format is not None and format not in READERS:
+        known = [*READERS, PREPARED, *FORMATS]
         raise InputError(
-            f"unknown data format {format!r}; choose one of {', '.join(READERS)}{nearest(format, READERS)}"
+            f"unknown data format {format!r}; choose one of {', '.join(known)}{nearest(format, known)}"
         )
     if not path.exists():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -241,7 +331,7 @@ class DataSource:
 
     Attributes:
         data: a path, a data set, tables in memory, or None for the built-in catalogue.
-        columns, drop_unknown, format: as for :func:`load_dataset`.
+        columns, drop_unknown, format, locale: as for :func:`load_dataset`.
 
     Example:
         >>> DataSource("my_shop", {"item_id": "sku"}, drop_unknown=True).arguments()
@@ -252,9 +342,15 @@ class DataSource:
     columns: Mapping[str, str] = field(default_factory=dict)
     drop_unknown: bool = False
     format: str | None = None
+    locale: str | None = None
 
-    def read(self, recipe: Recipe) -> Dataset:
-        """Return the data with the text columns or vectors that a recipe asks for."""
+    def read(self, recipe: Recipe, listen: Callable[[str], None] = lambda line: None) -> Dataset:
+        """Return the data with the text columns or vectors that a recipe asks for.
+
+        Args:
+            recipe: the recipe.
+            listen: called with a line before each long step.
+        """
         if isinstance(self.data, Dataset):
             return self.data
         if self.data is None:
@@ -269,6 +365,8 @@ class DataSource:
             drop_unknown=self.drop_unknown,
             text_fields=tuple(dict.fromkeys((*fields, *recipe.data.categories))) if fields else None,
             vectors=recipe.data.vectors or None,
+            locale=self.locale,
+            listen=listen,
         )
 
     def arguments(self) -> list[str]:
@@ -276,6 +374,7 @@ class DataSource:
         return [
             *([f"--data={self.data}"] if isinstance(self.data, str | Path) else []),
             *([f"--format={self.format}"] if self.format else []),
+            *([f"--locale={self.locale}"] if self.locale else []),
             *(f"--column={ours}={theirs}" for ours, theirs in self.columns.items()),
             *(["--drop-unknown"] if self.drop_unknown else []),
         ]

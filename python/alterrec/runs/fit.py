@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +95,7 @@ def fit(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     format: str | None = None,
+    locale: str | None = None,
     profile: bool = False,
     progress: Listener = ignore,
 ) -> FittedRun:
@@ -116,6 +117,7 @@ def fit(
         columns: our column name -> the name in the files.
         drop_unknown: drop session rows of items that are not in ``items``.
         format: format of the data, a name from ``alterrec list formats``; None recognises it.
+        locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``.
         profile: measure the seconds of each part of a training step, in ``result["profile"]``.
         progress: called with every :class:`~alterrec.progress.Event`.
 
@@ -137,8 +139,8 @@ def fit(
     plan = phases(recipe)
     check_loss(recipe, plan)
     check_freeze(recipe)
-    source = DataSource(frames or data, columns or {}, drop_unknown, format)
-    dataset = source.read(recipe)
+    source = DataSource(frames or data, columns or {}, drop_unknown, format, locale)
+    dataset = source.read(recipe, lambda line: progress(Event("notice", line)))
     start.check_data(dataset, sum(phase.epochs for phase in plan))
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
@@ -308,6 +310,8 @@ def evaluate_run(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     format: str | None = None,
+    locale: str | None = None,
+    listen: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure a saved run on a data set with the same catalogue.
 
@@ -324,7 +328,8 @@ def evaluate_run(
     check_manifest(Path(run), contents=True)
     saved = saved_model.load(run)
     _set_up(saved.recipe)
-    dataset = DataSource(data, columns or {}, drop_unknown, format).read(saved.recipe)
+    source = DataSource(data, columns or {}, drop_unknown, format, locale)
+    dataset = source.read(saved.recipe, listen)
     if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
         raise InputError(
             f"{run} was trained on {len(saved.vocabulary)} items, but the data has {dataset.num_items} items "

@@ -51,7 +51,7 @@ class StudyOptions:
         search: search the settings of every system; the study ``table1`` always does.
         quick: get a coarse answer in minutes, from the settings ``QUICK`` without a search.
         jobs: number of runs at a time.
-        format, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
+        format, locale, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
         command: command line that repeats the study, printed in its report.
     """
 
@@ -68,6 +68,7 @@ class StudyOptions:
     quick: bool = False
     jobs: int = 1
     format: str | None = None
+    locale: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     drop_unknown: bool = False
     command: str = ""

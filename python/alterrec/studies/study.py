@@ -90,8 +90,8 @@ def run_study(
     models = options.only or ALL_SYSTEMS
     check_settings(models, options.presets, options.settings)
     recipe = resolve(models[0], options.presets, options.fixed)
-    source = DataSource(data or None, options.columns, options.drop_unknown, options.format)
-    read = source.read(recipe)
+    source = DataSource(data or None, options.columns, options.drop_unknown, options.format, options.locale)
+    read = source.read(recipe, lambda line: listen(Event("notice", line)))
     suffix = "-quick" if options.quick else ""
     path = Path(options.out or Path("studies") / f"{name}-{file_name(read.name)}{suffix}")
     folder = Path(options.runs or path.parent / "study-runs")

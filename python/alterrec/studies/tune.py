@@ -45,6 +45,7 @@ def tune(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     format: str | None = None,
+    locale: str | None = None,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     command: str = "",
@@ -61,7 +62,7 @@ def tune(
         out: folder of the search; default ``studies/tune-MODEL-DATA``.
         presets, overrides: presets and recipe keys of every trial.
         seed: seed of the search and of every trial.
-        format, columns, drop_unknown: as for :func:`~alterrec.fit`.
+        format, locale, columns, drop_unknown: as for :func:`~alterrec.fit`.
         command: the command line, which is written to ``study.json``.
         listen: called with progress events.
 
@@ -84,8 +85,8 @@ def tune(
     if recipe.schedule.regime == "none":
         raise InputError(f"{model} has nothing to train; choose a system that trains")
     spaces = read_search(model, presets, fixed, search or {})
-    source = DataSource(data, columns or {}, drop_unknown, format)
-    dataset = source.read(recipe)
+    source = DataSource(data, columns or {}, drop_unknown, format, locale)
+    dataset = source.read(recipe, lambda line: listen(Event("notice", line)))
     if not dataset.valid.num_sessions:
         raise InputError(f"{dataset.name} has no validation sessions; a search needs some to rank its trials")
     path = Path(out or Path("studies") / f"tune-{model}-{file_name(dataset.name)}")
