@@ -300,8 +300,9 @@ def test_a_format_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_unknown_format(folder: Path) -> None:
+    known = ", ".join([*READERS, PREPARED, *FORMATS])
     assert message(lambda: load_dataset(folder, format="spits")) == (
-        f"unknown data format 'spits'; choose one of {', '.join([*READERS, PREPARED, *FORMATS])}; did you mean 'splits'?"
+        f"unknown data format 'spits'; choose one of {known}; did you mean 'splits'?"
     )
     assert "interactions.csv or interactions.parquet is missing" in message(
         lambda: load_dataset(folder, format="interactions")
