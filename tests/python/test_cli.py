@@ -72,7 +72,7 @@ SURFACE = {
     },
     "evaluate": {"run", "--data", "--format", "--locale", "--column", "--drop-unknown", "--json"},
     "verify": {"run", "--json"},
-    "export": {"source", "--to", "--out", "--format", "--column", "--drop-unknown"},
+    "export": {"source", "--to", "--out", "--format", "--locale", "--column", "--drop-unknown"},
     "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
     "study": {
         "name",

@@ -22,6 +22,7 @@ def export(
     to: Annotated[Literal["recbole"], typer.Option(help="What to write.")],
     out: Annotated[Path | None, options.folder("Folder of the files; default: recbole/NAME.")] = None,
     format: options.Format = None,
+    locale: options.Locale = None,
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
 ) -> int:
@@ -42,7 +43,9 @@ def export(
     if (source / RECIPE).is_file():
         raise InputError(f"{source} is a run, which has no sessions; give the data that it was trained on")
     columns = options.parse_columns(column)
-    data = load_dataset(source, format=format, columns=columns, drop_unknown=drop_unknown)
+    data = load_dataset(
+        source, format=format, locale=locale, columns=columns, drop_unknown=drop_unknown, listen=warn
+    )
     folder = out or Path(to) / data.name
     for note in (*data.notes, *write_recbole(data, folder)):
         warn(note)
