@@ -120,8 +120,8 @@ def _number_first() -> Iterator[DateForm]:
 
 def _named_month() -> Iterator[DateForm]:
     """``01-Dec-2010 08:26``, ``Dec 1, 2010 8:26 AM``, and what mail and web servers write."""
-    days = ("%d-%b-%Y", "%d %b %Y", "%d/%b/%Y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y", "%d. %b %Y")
-    for day in days:
+    short = ("%d-%b-%Y", "%d %b %Y", "%d/%b/%Y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y", "%d. %b %Y")
+    for day in (*short, *(form.replace("%b", "%B") for form in short[:2] + short[4:])):
         yield DateForm(day, "named month")
         for between in (" ", ", "):
             for clock in ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S%.f %p", "%I:%M %p"):

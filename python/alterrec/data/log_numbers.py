@@ -148,8 +148,9 @@ def _decimal_text(column: str) -> _Numbers:
     places = parts.struct.field("field_1").str.strip_chars_end("0")
     # A number before the comma without a sign: below zero, nothing is a time.
     whole = parts.struct.field("field_0").cast(pl.UInt64, strict=False).cast(pl.Int64, strict=False)
-    digits = (pl.lit("1") + places.str.pad_end(9, "0")).cast(pl.Int64, strict=False) - 10**9
-    digits = pl.when((places.str.len_bytes() <= 9) & (digits >= 0)).then(digits)
+    digits = (pl.lit("1") + places.str.slice(0, 9).str.pad_end(9, "0")).cast(pl.Int64, strict=False) - 10**9
+    # Excel has 12 places of a day, which is more than it means.
+    digits = pl.when(((places.str.len_bytes() <= 9) | (whole < 10**6)) & (digits >= 0)).then(digits)
     power = text.cast(pl.Float64, strict=False)
     exact = text.str.contains("[eE]") & (power == power.round()) & (power.abs() <= 2.0**53)
     is_decimal = plain.is_null() & whole.is_not_null() & digits.is_not_null()
@@ -228,7 +229,7 @@ def _first_date(cells: pl.Series) -> str | None:
 def _excel(facts: Facts, column: str, numbers: _Numbers, notes: list[str]) -> LogTimes:
     # Excel's floats are exact to some microseconds; what it shows has milliseconds.
     days = (numbers.whole - EXCEL_1970) * (DAY * 1000)
-    millis = days + (numbers.billionths * (DAY // 100) / 10**4 / 10).round().cast(pl.Int64)
+    millis = days + (numbers.billionths * 864 / 10**4).round().cast(pl.Int64)
     fine = facts.now({"excel_millis": (millis % 1000 != 0).any()})["excel_millis"]
     notes.append(f"{column}: numbers, read as {NAMES['excel']}, to the {'millisecond' if fine else 'second'}")
     return LogTimes(millis if fine else millis // 1000, 1000 if fine else 1, True, tuple(notes))

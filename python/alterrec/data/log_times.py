@@ -168,7 +168,9 @@ def _first_readings(facts: Facts, column: str, sample: pl.Series, said: str | No
     ).row(0)
     if not any(read):
         raise _no_dates(facts, column, sample[0], said)
-    return [best_forms(sample, each) for each, count in zip(forms, read, strict=True) if count == max(read)]
+    best = [each for each, count in zip(forms, read, strict=True) if count == max(read)]
+    orders = [each[0].order for each in best]
+    return [best_forms(sample, each) for each in best[: 2 if orders == ["day first", "month first"] else 1]]
 
 
 def _no_dates(facts: Facts, column: str, cell: str, said: str | None = None) -> InputError:
