@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alterrec.data.formats import FORMATS
+from alterrec.data.formats import FORMATS, GENERAL
 from alterrec.data.formats.source import INTERACTIONS, Choices, PrepareOptions, Source
 
 
 def read_format(name: str, path: Path, **options: Any) -> Source:
-    """The tables of a path, whose format is recognised and by no other row of the table."""
-    assert [each for each, format in FORMATS.items() if format.recognises(path)] == [name]
+    """The tables of a path, which no other format recognises, apart from the general one."""
+    found = [each for each, format in FORMATS.items() if format.recognises(path)]
+    assert [each for each in found if each != GENERAL] == [name]
     source = FORMATS[name].read(path, PrepareOptions(**options))
     assert all(file.is_file() for file in source.files)
     assert None not in vars(source.choices).values()
