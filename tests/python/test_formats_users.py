@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from published_files import columns, items, problems, read_format
 
+from alterrec.data.formats import FORMATS
+from alterrec.data.formats.source import PrepareOptions
 from alterrec.errors import InputError
 
 
@@ -277,6 +279,17 @@ def test_movielens_csv(tmp_path: Path) -> None:
         "296": {"title": "American President, The (1995)", "genres": "Comedy, Drama"},
         "7": {"title": '"Great Performances" Cats (1998)', "genres": "Musical"},
     }
+
+
+def test_the_file_that_is_given_is_read_where_a_folder_has_several_versions(tmp_path: Path) -> None:
+    write(tmp_path / "u.data", "196\t242\t3\t881250949\n")
+    write(tmp_path / "movies.csv", "movieId,title,genres\n296,Pulp,Crime\n")
+    ratings = write(tmp_path / "ratings.csv", "userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n")
+    assert columns(read_format("movielens", ratings), "item_id") == [("296",)]
+    # Another file of the data set stands for its folder.
+    (tmp_path / "u.data").unlink()
+    source = FORMATS["movielens"].read(tmp_path / "movies.csv", PrepareOptions())
+    assert columns(source, "item_id") == [("296",)]
 
 
 def test_movielens_movies_of_another_layout_are_refused(tmp_path: Path) -> None:

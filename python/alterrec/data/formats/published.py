@@ -50,7 +50,9 @@ def required_file(path: Path, *names: str) -> Path:
     Raises:
         InputError: there is none; the message names the files of the folder.
     """
-    found = find_published(path.parent if path.is_file() else path, *names)
+    found = find_published(path, *names)
+    if found is None and path.is_file():
+        found = find_published(path.parent, *names)
     if found is None:
         raise missing(path, " or ".join(names))
     return found
