@@ -3,27 +3,39 @@
 use crate::error::{Error, Result};
 
 const EMPTY: u32 = u32::MAX;
+/// Bytes of an id that are kept in its slot, so that a short one is compared without another read of memory.
+const START: usize = 16;
 
-/// A place of the table: the hash of an id, and its number or `EMPTY`.
+/// An id as it is looked up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Key {
+    /// Its first bytes, and zeros behind a shorter one.
+    start: [u64; START / 8],
+    bytes: u32,
+}
+
+/// A place of the table: an id, and its number or `EMPTY`.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    hash: u64,
+    key: Key,
     number: u32,
 }
+
+const FREE: Slot = Slot { key: Key { start: [0; START / 8], bytes: 0 }, number: EMPTY };
 
 /// The numbers of all ids that have been seen.
 #[derive(Debug)]
 pub struct IdNumbers {
     /// Open addressing with linear probing, at most half full; its length is a power of two.
     slots: Vec<Slot>,
-    /// The ids, one after the other, and where each ends.
-    bytes: Vec<u8>,
+    /// What slots lack of long ids, one after the other, and for each id where it ends.
+    rests: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Default for IdNumbers {
     fn default() -> Self {
-        Self { slots: vec![Slot { hash: 0, number: EMPTY }; 16], bytes: Vec::new(), ends: Vec::new() }
+        Self { slots: vec![FREE; 16], rests: Vec::new(), ends: Vec::new() }
     }
 }
 
@@ -51,12 +63,12 @@ impl IdNumbers {
         }
         let mut numbers = Vec::with_capacity(lengths.len());
         let mut new = Vec::new();
-        let mut rest = text;
+        let mut text = text;
         for (place, &length) in (0_u32..).zip(lengths) {
-            let (id, after) = rest.split_at(length as usize);
-            rest = after;
+            let (id, after) = text.split_at(length as usize);
+            text = after;
             let known = self.len();
-            let number = self.find_or_add(id)?;
+            let number = self.find_or_add(id, length)?;
             if number as usize == known {
                 new.push(place);
             }
@@ -77,37 +89,38 @@ impl IdNumbers {
         self.ends.is_empty()
     }
 
-    fn id(&self, number: u32) -> &[u8] {
-        let number = number as usize;
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.bytes[start..self.ends[number]]
-    }
-
-    fn find_or_add(&mut self, id: &[u8]) -> Result<u32> {
-        let hash = hash(id);
-        let mut place = self.first_place(hash);
+    fn find_or_add(&mut self, id: &[u8], bytes: u32) -> Result<u32> {
+        let (start, rest) = id.split_at(id.len().min(START));
+        let key = Key { start: words(start), bytes };
+        let mut place = self.first_place(key, rest);
         loop {
             let slot = self.slots[place];
             if slot.number == EMPTY {
-                return self.add(id, hash, place);
+                return self.add(key, rest, place);
             }
-            if slot.hash == hash && self.id(slot.number) == id {
+            if slot.key == key && (rest.is_empty() || self.rest(slot.number) == rest) {
                 return Ok(slot.number);
             }
             place = (place + 1) & (self.slots.len() - 1);
         }
     }
 
-    fn first_place(&self, hash: u64) -> usize {
-        hash as usize & (self.slots.len() - 1)
+    fn first_place(&self, key: Key, rest: &[u8]) -> usize {
+        hash(key, rest) as usize & (self.slots.len() - 1)
     }
 
-    fn add(&mut self, id: &[u8], hash: u64, place: usize) -> Result<u32> {
+    fn rest(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.rests[start..self.ends[number]]
+    }
+
+    fn add(&mut self, key: Key, rest: &[u8], place: usize) -> Result<u32> {
         let number = u32::try_from(self.len()).ok().filter(|&number| number != EMPTY);
         let number = number.ok_or_else(|| Error::Value(format!("more than {EMPTY} different ids")))?;
-        self.slots[place] = Slot { hash, number };
-        self.bytes.extend_from_slice(id);
-        self.ends.push(self.bytes.len());
+        self.slots[place] = Slot { key, number };
+        self.rests.extend_from_slice(rest);
+        self.ends.push(self.rests.len());
         if self.len() * 2 > self.slots.len() {
             self.grow();
         }
@@ -115,10 +128,10 @@ impl IdNumbers {
     }
 
     fn grow(&mut self) {
-        let larger = vec![Slot { hash: 0, number: EMPTY }; self.slots.len() * 2];
+        let larger = vec![FREE; self.slots.len() * 2];
         let slots = std::mem::replace(&mut self.slots, larger);
         for slot in slots.into_iter().filter(|slot| slot.number != EMPTY) {
-            let mut place = self.first_place(slot.hash);
+            let mut place = self.first_place(slot.key, self.rest(slot.number));
             while self.slots[place].number != EMPTY {
                 place = (place + 1) & (self.slots.len() - 1);
             }
@@ -127,20 +140,25 @@ impl IdNumbers {
     }
 }
 
+/// At most `8 * N` bytes as words, with zeros behind them.
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+        let mut padded = [0; 8];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        *word = u64::from_le_bytes(padded);
+    }
+    words
+}
+
 /// Mixes the words of an id by multiplications whose two halves are folded together.
-fn hash(id: &[u8]) -> u64 {
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        product as u64 ^ (product >> 64) as u64
+fn hash(key: Key, rest: &[u8]) -> u64 {
+    let mix = |state: u64, word: u64| {
+        let product = u128::from(state ^ word) * 0xA076_1D64_78BD_642F;
+        (product as u64 ^ (product >> 64) as u64).rotate_left(23)
     };
-    let (words, tail) = id.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    let start = 0x9E37_79B9_7F4A_7C15 ^ id.len() as u64;
-    let mixed = words.iter().fold(start, |state, word| {
-        fold(state ^ u64::from_le_bytes(*word), 0xA076_1D64_78BD_642F).rotate_left(23)
-    });
-    fold(mixed ^ u64::from_le_bytes(last), 0xE703_7ED1_A0B4_28DB)
+    let first = key.start.into_iter().fold(0x9E37_79B9_7F4A_7C15 ^ u64::from(key.bytes), mix);
+    rest.chunks(8).map(|bytes| words::<1>(bytes)[0]).fold(first, mix)
 }
 
 #[cfg(test)]
@@ -151,7 +169,10 @@ mod tests {
     #[test]
     fn many_ids_keep_their_numbers_while_the_table_grows() {
         let mut ids = IdNumbers::default();
-        let names: Vec<String> = (0..5000).map(|number| format!("item {}", number * 7)).collect();
+        // Short ones, and long ones of which only the end differs.
+        let name =
+            |number| format!("{} {number}", if number % 2 == 0 { "item" } else { "an item with a long id" });
+        let names: Vec<String> = (0..5000).map(name).collect();
         let (text, lengths) =
             (names.concat(), names.iter().map(|name| name.len() as u32).collect::<Vec<_>>());
         for again in [false, true] {

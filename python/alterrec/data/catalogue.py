@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alterrec.data.assemble import read_texts
-from alterrec.data.event_table import EVENT_COLUMNS, ROW, EventTable, all_rows, collect
+from alterrec.data.event_table import EVENT_COLUMNS, ROW, EventIds, all_rows, collect
 from alterrec.data.formats.source import Source
 from alterrec.data.sessionize import SessionTable
 from alterrec.data.tables import DataFile
@@ -38,7 +38,7 @@ class Catalogue:
 
 def build_catalogue(
     source: Source,
-    table: EventTable,
+    table: EventIds,
     training: SessionTable,
     counts: NDArray[np.int64],
     min_item_count: int,
@@ -48,7 +48,7 @@ def build_catalogue(
 
     Args:
         source: the source.
-        table: its events.
+        table: the ids of its events.
         training: the training sessions that are kept.
         counts: (V,) events of each item of the table in all training sessions, before a fraction of them was
             taken.
@@ -84,7 +84,7 @@ def build_catalogue(
 
 def _with_items(
     items: pl.LazyFrame,
-    table: EventTable,
+    table: EventIds,
     trained: NDArray[np.int64],
     counts: NDArray[np.int64],
     min_item_count: int,

@@ -234,19 +234,20 @@ def _write(
     """Write the tables and stores of a source; return what is known of them."""
     listen("reading the events")
     with reading_sources(source.files):
-        table, rows = read_event_table(source, choices)
+        events, ids, rows = read_event_table(source, choices)
     steps = [StepSizes("rows read", rows.rows), StepSizes("rows used", rows.used)]
     notes = list(source.notes)
 
     def step(name: str, *parts: SessionTable) -> None:
-        items = np.zeros(len(table.item_ids), np.bool_)
+        items = np.zeros(len(ids.item_ids), np.bool_)
         for part in parts:
             items[part.item] = True
         events, sessions = sum(part.num_events for part in parts), sum(len(part) for part in parts)
         steps.append(StepSizes(name, events, sessions, int(items.sum())))
 
     listen("making sessions")
-    sessions, several = sessionize(table, choices, source.per_second)
+    sessions, several = sessionize(events, choices, source.per_second)
+    del events
     if several:
         notes.append(f"sessions with several users, which count as unknown: {several}")
     step("sessions", sessions)
@@ -259,8 +260,8 @@ def _write(
     for name in SPLITS:
         step(f"split: {name}", split[name])
     listen("filtering items and sessions")
-    split["train"], rounds = filter_training(split["train"], choices, len(table.item_ids))
-    counts = np.bincount(split["train"].item, minlength=len(table.item_ids))
+    split["train"], rounds = filter_training(split["train"], choices, len(ids.item_ids))
+    counts = np.bincount(split["train"].item, minlength=len(ids.item_ids))
     if rounds:
         step(f"filters: train ({rounds} {'rounds' if rounds > 1 else 'round'})", split["train"])
     if choices.fraction and choices.fraction > 1:
@@ -269,14 +270,14 @@ def _write(
     _check_sessions("train", split["train"])
     with reading_sources(source.files):
         catalogue = build_catalogue(
-            source, table, split["train"], counts, choices.min_item_count or 0, options.text
+            source, ids, split["train"], counts, choices.min_item_count or 0, options.text
         )
     for name in SPLITS[1:]:
         split[name] = filter_held_out(split[name], choices, catalogue.number >= 0)
         step(f"items and lengths: {name}", split[name])
         _check_sessions(name, split[name])
     listen("writing")
-    counted = write_sessions(folder, table, split, catalogue, choices)
+    counted = write_sessions(folder, ids, split, catalogue, choices)
     step("prepared", *split.values())
     return PreparedRecord(
         schema=PreparedRecord.LATEST_SCHEMA,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from alterrec.data.catalogue import Catalogue
 from alterrec.data.dataset import SPLITS
-from alterrec.data.event_table import EventTable
+from alterrec.data.event_table import EventIds
 from alterrec.data.formats.source import Choices
 from alterrec.data.sessionize import SessionTable
 from alterrec.sessions import SessionStore
@@ -22,7 +23,7 @@ NUMBERED = ("gap", "day")
 
 def write_sessions(
     folder: Path,
-    table: EventTable,
+    table: EventIds,
     split: Mapping[str, SessionTable],
     catalogue: Catalogue,
     choices: Choices,
@@ -55,19 +56,11 @@ def write_sessions(
             ids = table.user_ids.gather(sessions.user)
         else:
             ids = pl.Series(numbers) if names is None else names.gather(_places(table, sessions))
-        # HOT SPOT: the texts of all ids at once.
-        of_event = np.repeat(np.arange(len(sessions)), sessions.lengths)
-        columns = {
-            "session_id": ids.gather(of_event),
-            "item_id": catalogue.items["item_id"].gather(item),
-        }
-        if sessions.time is not None:
-            columns["timestamp"] = pl.Series(sessions.time)
+        texts = {"session_id": ids, "item_id": catalogue.items["item_id"]}
         if users is not None and user is not None:
             guest = pl.Series("user_id", [None], dtype=pl.String)
-            known = np.where(user < 0, len(users), user)
-            columns["user_id"] = pl.concat([users, guest]).gather(known[of_event])
-        pl.DataFrame(columns).write_parquet(folder / f"{name}.parquet")
+            texts["user_id"] = pl.concat([users, guest]).gather(np.where(user < 0, len(users), user))
+        _write_table(folder / f"{name}.parquet", sessions, item, texts)
         counts |= {name: len(sessions), f"{name}_events": sessions.num_events}
         first += len(sessions)
     counts["sessions"] = sum(counts[name] for name in SPLITS)
@@ -75,8 +68,32 @@ def write_sessions(
     return counts
 
 
+def _write_table(
+    path: Path, sessions: SessionTable, item: NDArray[np.uint32], texts: Mapping[str, pl.Series]
+) -> None:
+    """Write a row for each event, with the texts of its numbers, a part of the rows at a time.
+
+    Args:
+        path: the Parquet file.
+        sessions: the sessions.
+        item: (N,) number of the item of each event.
+        texts: ``item_id`` has the text of each item, other columns have that of each session.
+    """
+    of_event = np.repeat(np.arange(len(sessions), dtype=np.uint32), sessions.lengths)
+    columns: dict[str, NDArray[Any]] = {name: item if name == "item_id" else of_event for name in texts}
+    if sessions.time is not None:
+        columns["timestamp"] = sessions.time
+    order = [name for name in ("session_id", "item_id", "timestamp", "user_id") if name in columns]
+    frame = pl.DataFrame({name: columns[name] for name in order}).lazy()
+    given = [
+        pl.col(name).map_batches(values.gather, values.dtype, is_elementwise=True)
+        for name, values in texts.items()
+    ]
+    frame.with_columns(given).sink_parquet(path, compression="zstd", compression_level=1)
+
+
 def _users(
-    table: EventTable, ordered: Mapping[str, SessionTable]
+    table: EventIds, ordered: Mapping[str, SessionTable]
 ) -> tuple[pl.Series | None, NDArray[np.int64]]:
     """The ids of the users of the sessions, and the number of each user of the table, at the end of -1."""
     if table.user_ids is None:
@@ -91,7 +108,7 @@ def _users(
     return (ids, number) if len(users) else (None, number)
 
 
-def _given_names(table: EventTable, ordered: Mapping[str, SessionTable]) -> pl.Series | None:
+def _given_names(table: EventIds, ordered: Mapping[str, SessionTable]) -> pl.Series | None:
     """The names of given sessions, with that of their part where parts share ids; see :func:`_places`."""
     if table.session_ids is None:
         return None
@@ -104,7 +121,7 @@ def _given_names(table: EventTable, ordered: Mapping[str, SessionTable]) -> pl.S
     return pl.concat([prefix + table.session_ids for prefix in prefixes])
 
 
-def _places(table: EventTable, sessions: SessionTable) -> NDArray[np.int64]:
+def _places(table: EventIds, sessions: SessionTable) -> NDArray[np.int64]:
     """The places of the names of sessions in :func:`_given_names`."""
     assert sessions.name is not None
     assert table.session_ids is not None

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from alterrec.data.event_table import EventTable
 from alterrec.data.formats.source import Choices
+from alterrec.logs import cut_sessions
 
 # Splits that treat the parts of a source as one.
 POOLED = ("time", "days", "last-item")
 DAY = 86_400
+# Sessions whose events are copied at once.
+BLOCK = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -75,30 +78,46 @@ class SessionTable:
 
     def take(self, sessions: NDArray[np.int64]) -> SessionTable:
         """The sessions with these numbers, in this order."""
+        if np.array_equal(sessions, np.arange(len(self))):
+            return self
         lengths = self.lengths[sessions]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        # HOT SPOT: an index of all events.
-        events = np.repeat(self.offsets[sessions] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return self._rebuilt(offsets, events, sessions)
+        shift = self.offsets[sessions] - offsets[:-1]
+        item, row = np.empty(offsets[-1], np.uint32), np.empty(offsets[-1], np.uint32)
+        time = None if self.time is None else np.empty(offsets[-1], np.int64)
+        for start in range(0, len(sessions), BLOCK):
+            stop = min(start + BLOCK, len(sessions))
+            place = slice(offsets[start], offsets[stop])
+            events = np.repeat(shift[start:stop], lengths[start:stop]) + np.arange(place.start, place.stop)
+            item[place], row[place] = self.item[events], self.row[events]
+            if time is not None and self.time is not None:
+                time[place] = self.time[events]
+        return self._with(sessions, offsets, item, row, time)
 
     def keep(self, kept: NDArray[np.bool_]) -> SessionTable:
         """The sessions with only the events of a mask (N,); sessions without any are left out."""
         if kept.all():
             return self
-        before = np.concatenate([[0], np.cumsum(kept)])
-        lengths = np.diff(before[self.offsets])
+        lengths = np.add.reduceat(kept, self.offsets[:-1], dtype=np.int64)
         sessions = np.flatnonzero(lengths)
         offsets = np.concatenate([[0], np.cumsum(lengths[sessions])])
-        return self._rebuilt(offsets, np.flatnonzero(kept), sessions)
+        time = None if self.time is None else self.time[kept]
+        return self._with(sessions, offsets, self.item[kept], self.row[kept], time)
 
-    def _rebuilt(
-        self, offsets: NDArray[np.int64], events: NDArray[np.int64], sessions: NDArray[np.int64]
+    def _with(
+        self,
+        sessions: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        item: NDArray[np.uint32],
+        row: NDArray[np.uint32],
+        time: NDArray[np.int64] | None,
     ) -> SessionTable:
+        """The sessions with these numbers, with other events."""
         return SessionTable(
             offsets=offsets,
-            item=self.item[events],
-            row=self.row[events],
-            time=None if self.time is None else self.time[events],
+            item=item,
+            row=row,
+            time=time,
             user=None if self.user is None else self.user[sessions],
             name=None if self.name is None else self.name[sessions],
             part=self.part[sessions],
@@ -116,31 +135,19 @@ def sessionize(table: EventTable, choices: Choices, per_second: int) -> tuple[Se
         The sessions in no particular order, and how many of them have several users; their user is unknown.
     """
     given = choices.sessions == "given"
-    key = table.session if given else table.user
-    assert key is not None
-    pooled = choices.split in POOLED and not given
-    keys = [table.row, *([] if table.time is None else [table.time]), key, *([] if pooled else [table.part])]
-    # HOT SPOT: a comparison sort of all events.
-    order = np.lexsort(keys)
-    key, row = key[order], table.row[order]
-    time = None if table.time is None else table.time[order]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = key[1:] != key[:-1]
-    if not pooled:
-        part = table.part[order]
-        first[1:] |= part[1:] != part[:-1]
+    key, gap = _keys(table, choices), None
     if choices.sessions == "gap":
-        assert time is not None
         assert choices.gap is not None
-        # Times of one user ascend, so the difference fits into 64 bits without a sign.
-        passed = time.view(np.uint64)[1:] - time.view(np.uint64)[:-1]
-        first[1:] |= passed > np.uint64(choices.gap * per_second)
-    elif choices.sessions == "day":
+        gap = min(int(choices.gap * per_second), np.iinfo(np.int64).max)
+    order, offsets = cut_sessions(key, table.time, gap)
+    time = None if table.time is None else table.time[order]
+    if choices.sessions == "day":
         assert time is not None
-        day = time // (DAY * per_second)
-        first[1:] |= day[1:] != day[:-1]
-    starts = np.flatnonzero(first)
-    offsets = np.append(starts, len(order))
+        offsets = _cut_by_day(offsets, time // (DAY * per_second))
+    starts = offsets[:-1]
+    first = order[starts]
+    # Where all rows are used, their numbers are their places.
+    row = order if table.row[-1] == len(order) - 1 else table.row[order]
     user, several = _users(table, order, starts, given)
     return (
         SessionTable(
@@ -149,22 +156,44 @@ def sessionize(table: EventTable, choices: Choices, per_second: int) -> tuple[Se
             row=row,
             time=time,
             user=user,
-            name=key[starts].astype(np.uint32) if given else None,
-            part=table.part[order][starts],
+            name=None if table.session is None else table.session[first],
+            part=table.part[first],
             first_row=np.minimum.reduceat(row, starts),
         ),
         several,
     )
 
 
+def _keys(table: EventTable, choices: Choices) -> NDArray[np.uint32] | NDArray[np.int64]:
+    """The number of the user or session of each event, another one for each part unless they are pooled."""
+    given = choices.sessions == "given"
+    key = table.session if given else table.user
+    assert key is not None
+    # Rows without a user are not used if sessions are those of users.
+    key = key.view(np.uint32)
+    parts = int(table.part.max(initial=0)) + 1
+    if parts == 1 or (choices.split in POOLED and not given):
+        return key
+    size = int(key.max(initial=0)) + 1
+    by_part: NDArray[np.int64] = table.part.astype(np.int64) * size + key
+    return by_part.astype(np.uint32) if parts * size < 2**32 else by_part
+
+
+def _cut_by_day(offsets: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
+    first = np.zeros(len(day), np.bool_)
+    first[offsets[:-1]] = True
+    first[1:] |= day[1:] != day[:-1]
+    return np.append(np.flatnonzero(first), len(day))
+
+
 def _users(
-    table: EventTable, order: NDArray[np.int64], starts: NDArray[np.int64], given: bool
+    table: EventTable, order: NDArray[np.uint32], starts: NDArray[np.int64], given: bool
 ) -> tuple[NDArray[np.int32] | None, int]:
     if table.user is None:
         return None, 0
-    user = table.user[order]
     if not given:
-        return user[starts], 0
+        return table.user[order[starts]], 0
+    user = table.user[order]
     most = np.maximum.reduceat(user, starts)
     # Guests are -1; rows of a session without a user get that of the others.
     least = np.minimum.reduceat(np.where(user < 0, np.iinfo(np.int32).max, user), starts)
