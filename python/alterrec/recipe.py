@@ -452,13 +452,19 @@ def _parse_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
             )
         table, field = key.split(".")
         tables.setdefault(table, {})[field] = (
-            _value(value, fields[key][1]) if isinstance(value, str) else _builtin(value)
+            _value(value, fields[key][1]) if isinstance(value, str) else plain_number(value)
         )
     return tables
 
 
-def _builtin(value: Any) -> Any:
-    """A number of numpy as that of Python, which the types of a recipe ask for."""
+def plain_number(value: Any) -> Any:
+    """Return a number of numpy as that of Python, which recipes and JSON ask for.
+
+    Example:
+        >>> import numpy as np
+        >>> plain_number(np.int64(3)), plain_number("a")
+        (3, 'a')
+    """
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
 
 

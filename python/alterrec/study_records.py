@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -157,6 +159,33 @@ class StudyResult:
     def row(self, label: str) -> RowResult | None:
         """Return the row of that label, None if it has no numbers."""
         return next((row for row in self.rows if row.label == label and row.runs), None)
+
+
+@dataclass(frozen=True)
+class JointStudy:
+    """``study.json`` of a study of several data sets: for each what a study of it alone has."""
+
+    LATEST_SCHEMA: ClassVar[int] = SCHEMA
+
+    schema: Schema
+    study: str
+    command: str
+    parts: list[StudyResult]
+
+
+def read_studies(folder: Path) -> list[StudyResult]:
+    """Read and check the ``study.json`` of a folder, which has one result or one for each data set.
+
+    Raises:
+        InputError: as :func:`read_study`.
+    """
+    path = folder / "study.json"
+    text = read_text(path)
+    with suppress(ValueError, RecursionError):
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("parts"):
+            return from_json(JointStudy, text, str(path)).parts
+    return [from_json(StudyResult, text, str(path))]
 
 
 def read_study(folder: Path) -> StudyResult:

@@ -84,6 +84,8 @@ SURFACE = {
         "--quick",
         "--seeds",
         "--only",
+        "--skip",
+        "--check",
         "--over",
         "--metric",
         "--preset",

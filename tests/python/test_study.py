@@ -95,19 +95,21 @@ def test_what_cannot_work_on_the_data_is_not_applicable(
     rows = (shop / "items.csv").read_text("utf-8").splitlines()
     (shop / "items.csv").write_text("\n".join(line.split(",")[0] for line in rows) + "\n", "utf-8")
     code, out, _ = alterrec(
-        *("study", "table1", "--data", shop, "--out", tmp_path / "out", "--quick", *SMALL),
-        *("--only=text_only", "--only=popularity"),
+        *("study", "imbalance", "--data", shop, "--out", tmp_path / "out", "--quick", *SMALL),
     )
     assert code == 0
-    assert "text_only, seed 0: refused: model 'text_only' reads item text, but the data has none" in out
-    table = (tmp_path / "out" / "table1.md").read_text("utf-8")
-    assert "| text_only (a) | N/A | N/A |" in table
-    assert "(a) text_only: model 'text_only' reads item text" in table
+    assert lines(out, ": started") == ["id_only, seed 0"]
+    assert "N/A: model 'text_only' reads item text, but the data has none" in out
+    rows = {
+        row["model"]: row for row in json.loads((tmp_path / "out" / "study.json").read_text("utf-8"))["rows"]
+    }
+    assert rows["text_only"]["refused"]
+    assert rows["text_only"]["reason"].startswith("model 'text_only' reads item text")
     alone = alterrec(
         "study", "table1", "--data", shop, "--out", tmp_path / "none", "--only=text_only", *FIXED
     )
     assert alone.code == 2
-    assert "error: model 'text_only' reads item text" in alone.err
+    assert "text_only: model 'text_only' reads item text" in alone.err
 
 
 def test_a_run_that_breaks_stops_no_other(

@@ -248,7 +248,7 @@ def test_failures_in_words(
 def test_the_time_left_by_hand(runs: RunQueue) -> None:
     rows = [plan_row(model, runs, {}, 2) for model in ("id_only", "text_only", "itemknn")]
     plan = plan_of(rows)
-    assert describe(plan, runs, 1) == "5 runs, 0 finished; 5 to go, the time is not known yet"
+    assert describe([(plan, runs)], 1) == "5 runs, 0 finished; 5 to go, the time is not known yet"
     (knn,) = rows[2].seeds
     finish(runs, knn, seconds=1.0)
     assert seconds_left(plan, runs, 1, {}) is None
@@ -260,7 +260,7 @@ def test_the_time_left_by_hand(runs: RunQueue) -> None:
     assert seconds_left(plan, runs, 2, {rows[0].seeds[1]: 30.0, rows[1].seeds[0]: 99.0}) == (10 + 0 + 40) / 2
     finish(runs, rows[1].seeds[0], seconds=10.0)
     assert seconds_left(plan, runs, 1, {}) == 50.0
-    assert describe(plan, runs, 1) == "5 runs, 3 finished; 2 to go, about 50.0 s"
+    assert describe([(plan, runs)], 1) == "5 runs, 3 finished; 2 to go, about 50.0 s"
 
 
 def test_settings_not_chosen_yet_are_counted(runs: RunQueue) -> None:
@@ -268,7 +268,7 @@ def test_settings_not_chosen_yet_are_counted(runs: RunQueue) -> None:
     for run in row.tried[:3]:
         finish(runs, run, seconds=10.0)
     plan = plan_of([plan_row("sasrec", runs, GRID, 3)])
-    assert describe(plan, runs, 1) == "6 runs, 3 finished; 3 to go, about 30.0 s"
+    assert describe([(plan, runs)], 1) == "6 runs, 3 finished; 3 to go, about 30.0 s"
 
 
 def options(*models: str, seeds: int = 1) -> StudyOptions:
@@ -363,7 +363,7 @@ def test_help_describes_quick(capsys: pytest.CaptureFixture[str]) -> None:
 def test_before_any_run_the_time_is_estimated_from_the_size_of_the_data(runs: RunQueue) -> None:
     runs.sizes = DataSizes(2_000, np.full(1_000, 4), 100)
     small = plan_of([plan_row("id_only", runs, {}, 1)])
-    assert "1 to go, roughly" in describe(small, runs, 1)
+    assert "1 to go, roughly" in describe([(small, runs)], 1)
     recipe = small.runs[0].recipe
     wider = resolve("id_only", ["paper"], {"model.dim": 2 * recipe.model.dim})
     assert epoch_operations(wider, runs.sizes) > 2 * epoch_operations(recipe, runs.sizes)

@@ -113,6 +113,29 @@ def parse_pairs(given: Iterable[str] | None, option: str, example: str) -> dict[
     return pairs
 
 
+def parse_data(given: Iterable[str] | None) -> str | list[str] | dict[str, str] | None:
+    """Parse ``--data`` of a study: nothing, one path, or several ones, which may have names.
+
+    Example:
+        >>> parse_data(["my_shop"]), parse_data(["HD=shop", "music"])
+        ('my_shop', {'HD': 'shop', 'music': 'music'})
+    """
+    found: list[tuple[str, str]] = []
+    for text in given or ():
+        name, equals, path = text.partition("=")
+        named = equals and name and path and not Path(text).exists()
+        found.append((name, path) if named else ("", text))
+    if len(found) < 2 and not any(name for name, _ in found):
+        return found[0][1] if found else None
+    if not any(name for name, _ in found):
+        return [path for _, path in found]
+    names = [name or Path(path).resolve().name for name, path in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two data sets are called {twice!r}; give each one its own name, --data NAME=PATH")
+    return dict(zip(names, (path for _, path in found), strict=True))
+
+
 def parse_columns(given: Iterable[str] | None) -> dict[str, str]:
     return parse_pairs(given, "--column", "session_id=visit")
 

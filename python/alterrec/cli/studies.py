@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from alterrec.errors import WRONG_INPUT
 from alterrec.models.catalogue import MODELS
 from alterrec.report.tables import show
 
+if TYPE_CHECKING:
+    from alterrec.studies.study import PlannedStudy
+
 STOPPED = "stopped; run the same command again to resume"
 
 
@@ -25,7 +28,15 @@ def study(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the study; `alterrec list studies` shows all.")
     ],
-    data: options.Data = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="[NAME=]PATH",
+            help="Folder with items and sessions; default: built-in data. Repeatable in table1, ablation and "
+            "fusion: each data set is a group of columns.",
+        ),
+    ] = None,
     format: options.Format = None,
     locale: options.Locale = None,
     out: Annotated[Path | None, options.folder("Folder of the study; default: studies/NAME-DATA.")] = None,
@@ -52,6 +63,15 @@ def study(
             help="Run only this system. Repeatable. A sweep needs one system, which can be any.",
         ),
     ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Leave out this system. Repeatable.")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only print what each row needs and what is in the way, and run nothing."
+        ),
+    ] = False,
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,35 +122,40 @@ def study(
     writes report.html, NAME.md, the tables as .csv and .tex, the figures as PNG and SVG, and study.json
     with all numbers to --out.
 
+    Before the first run, every row is checked: settings against the catalogue, texts and users, the text
+    encoder, memory. If a row cannot run, the study asks on a terminal whether to leave it out, and stops
+    elsewhere. A system that needs users or texts which the data do not have is N/A, unless --only names it.
+
     Finished runs are kept in --runs by recipe and data, so studies reuse each other's runs. Ctrl-C stops;
     the same command resumes. Several such commands, on one or more machines that share the folders, divide
-    the work. A system that cannot use the data is N/A in the table. A failed run does not stop the others,
-    but the exit code is then 1.
+    the work. A failed run does not stop the others, but the exit code is then 1.
 
     \b
     Examples:
       alterrec study table1 --data my_sessions --quick
       alterrec study table1 --data my_sessions --out studies/mine --jobs 2 --set run.threads=1
       alterrec study table1 --data my_sessions --only alterrec --only sasrec --seeds 5
+      alterrec study table1 --data my_sessions --check
+      alterrec study table1 --data shop --data Music=my_music --quick
       alterrec study fusion --data my_sessions --quick
       alterrec study longtail --data my_sessions --reference sasrec
       alterrec study sweep --data my_sessions --over window.last=0.1,0.3 --over optim.lr=0.001,0.01
       alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
     overrides = options.parse_overrides(text_encoder, settings, "run.threads=1", text=text)
-    columns = options.parse_columns(column)
-    from alterrec.studies.study import run_study
+    from alterrec.studies.study import carry_out, plan_study
 
-    with Watcher(live=sys.stdout.isatty()) as watch:
-        done = run_study(
+    def planned_without(*left_out: str) -> PlannedStudy:
+        return plan_study(
             name,
-            data,
+            options.parse_data(data),
             out=out,
             runs=runs,
             presets=options.parse_presets(preset, "paper"),
             settings=overrides,
             seeds=seeds,
             only=only or (),
+            skip=(*(skip or ()), *left_out),
             over=[options.parse_axes(text) for text in over or ()],
             metric=metric or "",
             reference=reference or "",
@@ -139,11 +164,22 @@ def study(
             jobs=jobs,
             format=format,
             locale=locale,
-            columns=columns,
+            columns=options.parse_columns(column),
             drop_unknown=drop_unknown,
             command=command_line(),
-            listen=watch,
+            listen=lambda event: print_line(event.message),
         )
+
+    planned = planned_without()
+    if (check or planned.stopping) and planned.table().rows:
+        show(planned.table())
+    if planned.stopping and not check and _agrees(f"Leave out {', '.join(planned.stopping)} and go on?"):
+        planned = planned_without(*planned.stopping)
+    planned.require()
+    if check:
+        return DONE
+    with Watcher(live=sys.stdout.isatty()) as watch:
+        done = carry_out(planned, watch)
     findings = done.shown.findings if done.shown else []
     for line in findings:
         print_line(line)
@@ -156,6 +192,11 @@ def study(
         print_line(str(done.path))
     broken = any(failure.code != WRONG_INPUT for failure in done.failed.values())
     return signals.exit_code() if done.stopped else INTERNAL_ERROR if broken else DONE
+
+
+def _agrees(question: str) -> bool:
+    """Ask on a terminal; elsewhere nobody would answer."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and typer.confirm(question)
 
 
 @app.command()

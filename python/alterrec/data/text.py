@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from alterrec.data.lsa import LsaSpace, lsa_vectors, parts, unspaced
 from alterrec.data.text_names import find_text_column
 from alterrec.data.vector_cache import PART, VectorCache, default_cache_dir, digest, mapped_table
 from alterrec.errors import InputError, nearest
+from alterrec.files import first_line
 
 LSA_DIM = 128
 LSA_SAMPLE = 100_000  # texts to which lsa is fitted; larger catalogues are sampled
 LSA_VERSION = "lsa 1"  # of tables in the cache
 WORD_SHARE = 0.15  # share of words removed for UniSRec's pretraining, as in its public code
 SEGMENT = 2048  # texts encoded per write to the cache
+HUB_SECONDS = 10  # the hub of models answers sooner, or cannot be reached
 
 
 def without_words(text: ItemText, share: float = WORD_SHARE) -> ItemText:
@@ -190,3 +193,48 @@ def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]
             )
         chosen[column] = text.fields[column]
     return chosen
+
+
+def missing_encoder(
+    encoder: str, texts: Iterable[str] = (), *, prompt: str | None = None, truncate_dim: int | None = None
+) -> str:
+    """Return why an encoder cannot encode texts, as a message; empty if nothing is known to be in the way.
+
+    It is neither loaded nor downloaded. Its folder, its package and its files in the cache of the hub are
+    looked for, then its name on the hub.
+
+    Args:
+        encoder, prompt, truncate_dim: as for :func:`text_vectors`.
+        texts: the texts to encode; if all of them have vectors in the cache, the model is not needed.
+
+    Example:
+        >>> missing_encoder("lsa")
+        ''
+    """
+    if encoder == "lsa":
+        return ""
+    try:
+        source = find_encoder(encoder)
+    except InputError as error:
+        return str(error)
+    if isinstance(source, Path):
+        return ""
+    identity = f"{encoder_identity(encoder, source)}|{prompt}|{truncate_dim}"
+    wanted = [text for text in texts if text]
+    if wanted and not VectorCache(default_cache_dir(), identity).missing(wanted):
+        return ""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    folder = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    names = [source] if "/" in source else [f"sentence-transformers/{source}", source]
+    try:
+        if any(isinstance(try_to_load_from_cache(name, "config.json", folder), str) for name in names):
+            return ""
+        HfApi().model_info(names[0], timeout=HUB_SECONDS)
+    # Names that are no names, and failures of the network, raise many unrelated exception types.
+    except Exception as error:
+        return (
+            f"text encoder {encoder!r} is not on this machine and cannot be downloaded; use --text-encoder "
+            f"lsa, or the folder of a sentence-transformers model ({first_line(error)})"
+        )
+    return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from alterrec.metrics import metric_name
@@ -122,10 +123,13 @@ class Table:
         strong: indices of emphasised rows.
         best, second: (row, column) of the best and second-best cells of a column.
         rule_before: index of the row before which LaTeX and the page draw a line.
+        groups: names of groups of columns after the first one, and the number of columns of each.
 
     Example:
         >>> Table(("view", "Hits@20"), (("ID alone", "35.0%"),)).columns
         ('view', 'Hits@20')
+        >>> Table(("system", "a", "b"), (), groups=(("HD", 1), ("FR", 1))).headings
+        ('system', 'HD a', 'FR b')
     """
 
     columns: tuple[str, ...]
@@ -136,6 +140,16 @@ class Table:
     best: frozenset[tuple[int, int]] = frozenset()
     second: frozenset[tuple[int, int]] = frozenset()
     rule_before: int | None = None
+    groups: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The headings in one line: those of groups begin with the group's name."""
+        if not self.groups:
+            return self.columns
+        names = [name for name, width in self.groups for _ in range(width)]
+        pairs = zip(names, self.columns[1:], strict=True)
+        return (self.columns[0], *(f"{name} {column}" for name, column in pairs))
 
 
 def metric_table(
@@ -181,7 +195,7 @@ def plain(table: Table) -> str:
         x      1
         long  20
     """
-    lines = (table.columns, *table.rows)
+    lines = (table.headings, *table.rows)
     widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
 
     def aligned(cells: Sequence[str]) -> str:
@@ -191,7 +205,7 @@ def plain(table: Table) -> str:
         )
         return "  ".join(padded).rstrip()
 
-    body = [aligned(table.columns), aligned(["-" * width for width in widths]), *map(aligned, table.rows)]
+    body = [aligned(table.headings), aligned(["-" * width for width in widths]), *map(aligned, table.rows)]
     return "\n".join([table.title, *body] if table.title else body)
 
 
@@ -212,7 +226,7 @@ def markdown(table: Table) -> str:
     rule = "|".join(":--" if place == 0 or table.prose else "--:" for place in range(len(table.columns)))
     body = [line(row, place) for place, row in enumerate(table.rows)]
     heading = [f"**{table.title}**", ""] if table.title else []
-    return "\n".join([*heading, line(table.columns, -1), f"|{rule}|", *body])
+    return "\n".join([*heading, line(table.headings, -1), f"|{rule}|", *body])
 
 
 def latex(table: Table) -> str:
@@ -238,8 +252,19 @@ def latex(table: Table) -> str:
         body += [r"\midrule"] if place == table.rule_before else []
         body.append(line(row, place))
     align = "l" + ("l" if table.prose else "r") * (len(table.columns) - 1)
-    head = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", line(table.columns, -1), r"\midrule"]
+    head = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", *_latex_groups(table)]
+    head += [line(table.columns, -1), r"\midrule"]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"])
+
+
+def _latex_groups(table: Table) -> list[str]:
+    """The names of groups of columns, each above a line as wide as its columns."""
+    if not table.groups:
+        return []
+    names = [rf"\multicolumn{{{width}}}{{c}}{{{tex(name)}}}" for name, width in table.groups]
+    lasts = list(accumulate((width for _, width in table.groups), initial=1))
+    rules = [rf"\cmidrule(lr){{{first + 1}-{last}}}" for first, last in pairwise(lasts)]
+    return [" & ".join(["", *names]).strip() + r" \\", " ".join(rules)]
 
 
 def _emphasised(table: Table, cells: Sequence[str], row: int, bold: str, underlined: str) -> Iterator[str]:
@@ -283,7 +308,7 @@ def show(table: Table, console: Console | None = None) -> None:
     drawn = RichTable(
         title=Text(table.title) if table.title else None, box=box.SIMPLE_HEAD, title_justify="left"
     )
-    for place, name in enumerate(table.columns):
+    for place, name in enumerate(table.headings):
         drawn.add_column(Text(name), justify="left" if place == 0 or table.prose else "right")
     for place, row in enumerate(table.rows):
         drawn.add_row(*(Text(cell) for cell in row), style="bold" if place in table.strong else "")

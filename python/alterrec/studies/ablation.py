@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alterrec.report.presentation import DataTable, Presentation, Section
 from alterrec.report.tables import Table
+from alterrec.studies.joint import joint_section
 from alterrec.studies.own_items import alternation_finding
 from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
@@ -99,4 +100,12 @@ STUDY = Study(
     systems=tuple(VARIANTS),
     report=report,
     baselines=lambda _: named_baselines({WHOLE: tuple(QUESTIONS)}),
+    joint=lambda parts: joint_section(
+        "AlterRec and its variants (Table 2)",
+        "ablation",
+        parts,
+        marks=baseline_marks,
+        against=WHOLE,
+        order=lambda part: part.rows,
+    ),
 )

@@ -12,6 +12,7 @@ from alterrec.report.figures.bars import Bar, BarCluster, clustered_bars
 from alterrec.report.figures.style import Panel
 from alterrec.report.presentation import Plot, Presentation, Section
 from alterrec.report.tables import listed
+from alterrec.studies.joint import joint_section
 from alterrec.studies.plan import Study, named_baselines
 from alterrec.studies.study_report import (
     SEEDS_NOTE,
@@ -158,4 +159,5 @@ STUDY = Study(
     systems=tuple(dict.fromkeys(row for each in FUSIONS for row in (each.fused, each.id, each.text))),
     report=report,
     baselines=lambda _: named_baselines(BASELINES),
+    joint=lambda parts: joint_section("All systems", "rows", parts, order=lambda part: part.rows),
 )

@@ -16,7 +16,7 @@ from alterrec.evaluation.comparisons import Floats
 from alterrec.models.catalogue import MODELS, Kind, lookup
 from alterrec.models.reads import keys_read
 from alterrec.recipe import Recipe
-from alterrec.report.presentation import Presentation
+from alterrec.report.presentation import Presentation, Section
 from alterrec.studies.queue import Failure, Plan, RunQueue, Settings, StudyRun
 from alterrec.study_records import StudyResult
 
@@ -44,6 +44,7 @@ class StudyOptions:
         settings: recipe keys that are the same in every run; they are not searched.
         seeds: number of seeds; default 3, or 1 if ``quick``.
         only: names of the systems to run; default those of the study. A sweep accepts any one system.
+        skip: names of systems to leave out.
         over: recipe keys to sweep and their values, one or two keys in each sweep; default those of the
             paper.
         metric: metric of the studies that show a single one; default ``ndcg@20``.
@@ -53,6 +54,8 @@ class StudyOptions:
         jobs: number of runs at a time.
         format, locale, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
         command: command line that repeats the study, printed in its report.
+        adapted: settings of ``quick`` in place of those of presets that do not fit the data or the machine;
+            the study fills them in.
     """
 
     out: str | Path | None = None
@@ -61,6 +64,7 @@ class StudyOptions:
     settings: Settings = field(default_factory=dict)
     seeds: int | None = None
     only: Sequence[str] = ()
+    skip: Sequence[str] = ()
     over: Sequence[Grid] = ()
     metric: str = ""
     reference: str = ""
@@ -72,6 +76,7 @@ class StudyOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     drop_unknown: bool = False
     command: str = ""
+    adapted: Settings = field(default_factory=dict)
 
     @property
     def num_seeds(self) -> int:
@@ -81,7 +86,8 @@ class StudyOptions:
     @property
     def quick_settings(self) -> dict[str, Any]:
         """The settings that ``quick`` makes, without those that the user has set; else empty."""
-        return {key: value for key, value in QUICK.items() if self.quick and key not in self.settings}
+        made = {**QUICK, **self.adapted} if self.quick else {}
+        return {key: value for key, value in made.items() if key not in self.settings}
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -175,6 +181,7 @@ class Study:
         baselines: the rows with which each row is compared; by default none.
         by_group: whether rows are also compared over the targets of each popularity group.
         extend: adds to ``study.json`` what other studies do not have; by default nothing.
+        joint: makes the table whose column groups are data sets; None if the study has one data set only.
     """
 
     name: str
@@ -188,6 +195,7 @@ class Study:
     baselines: Callable[[StudyOptions], Baselines] | None = None
     by_group: bool = False
     extend: Callable[[StudyResult, RunQueue, Dataset], StudyResult] = lambda result, *_: result
+    joint: Callable[[Sequence[StudyResult]], Section] | None = None
 
 
 def check_name(option: str, name: str, known: Collection[str]) -> None:

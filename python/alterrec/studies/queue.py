@@ -79,6 +79,20 @@ class Plan(NamedTuple):
     later: list[str]
 
 
+class Work(NamedTuple):
+    """The part of one data set in a study: the plan of its runs, which results may extend, and the runs."""
+
+    plan: Callable[[], Plan]
+    runs: RunQueue
+
+    def now(self) -> tuple[Plan, RunQueue]:
+        """Return the runs that are needed as far as they are known now."""
+        return self.plan(), self.runs
+
+
+Planned = Sequence[tuple[Plan, "RunQueue"]]
+
+
 @dataclass
 class RunQueue:
     """The runs in one folder, shared by all studies of the same data.
@@ -91,6 +105,7 @@ class RunQueue:
         settings: settings of every run; those of a single run take precedence.
         sizes: sizes of the data, to estimate the time of runs before any has finished.
         failures: runs that failed in this process. They are not stored, so that a later process tries again.
+        prefix: put before the labels of runs, where a study has several data sets.
     """
 
     folder: Path
@@ -100,6 +115,7 @@ class RunQueue:
     settings: Settings = field(default_factory=dict)
     sizes: DataSizes | None = None
     failures: dict[StudyRun, Failure] = field(default_factory=dict)
+    prefix: str = ""
     _made: dict[str, StudyRun] = field(default_factory=dict)
     _finished: dict[StudyRun, RunFolder] = field(default_factory=dict)
 
@@ -121,7 +137,7 @@ class RunQueue:
                 name = earlier
             short = {name.partition(".")[2]: value for name, value in settings.items()}
             label = ", ".join([model, *(f"{name} {value}" for name, value in short.items()), f"seed {seed}"])
-            self._made[key] = StudyRun(name, recipe, settings, label)
+            self._made[key] = StudyRun(name, recipe, settings, f"{self.prefix}{label}")
         return self._made[key]
 
     def result(self, run: StudyRun) -> RunFolder | None:
@@ -204,18 +220,19 @@ def setting_text(value: Any) -> str:
 class _ActiveRun:
     """A run that this process has started."""
 
+    runs: RunQueue
     lock: LockFile
     process: subprocess.Popen[bytes]
     log: Path
     began: float = field(default_factory=time.monotonic)
 
 
-def run_plan(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen: Listener = ignore) -> None:
-    """Work until every run of the plan is finished or has failed, here or in another process.
+def run_plan(work: Sequence[Work], *, jobs: int = 1, listen: Listener = ignore) -> None:
+    """Work until every run of every plan is finished or has failed, here or in another process.
 
     Args:
-        plan: returns the runs that are needed; called again and again, as results may require more runs.
-        runs: the folder of the runs; failures are recorded in it.
+        work: for each data set the function that returns the runs that are needed, which is called again and
+            again, as results may require more runs; and their queue, in which failures are recorded.
         jobs: number of runs at a time in this process.
         listen: called at every start and end, and several times a second with the current state.
 
@@ -225,46 +242,58 @@ def run_plan(plan: Callable[[], Plan], runs: RunQueue, *, jobs: int = 1, listen:
     active: dict[StudyRun, _ActiveRun] = {}
     announced_wait = False
     try:
-        listen(Event("notice", describe(plan(), runs, jobs)))
+        listen(Event("notice", describe([each.now() for each in work], jobs)))
         while True:
-            wanted = plan()
-            free = [run for run in wanted.runs if run not in active and not runs.ended(run)]
+            wanted = [each.now() for each in work]
+            free = [
+                (run, runs)
+                for plan, runs in wanted
+                for run in plan.runs
+                if run not in active and not runs.ended(run)
+            ]
             if not free and not active:
                 # Processes that were killed just after their run had finished left their locks.
-                for path in (_lock_path(run, runs) for run in wanted.runs):
+                for path in (_lock_path(run, runs) for plan, runs in wanted for run in plan.runs):
                     if path.exists() and (lock := LockFile.try_acquire(path)):
                         lock.release()
                 return
-            for run in free:
+            for run, runs in free:
                 if len(active) < jobs and (started := _start(run, runs)):
                     active[run] = started
-                    listen(_event(f"{run.label}: started", wanted, runs, active))
+                    listen(_event(f"{run.label}: started", wanted, active))
             if free and not active and not announced_wait:
                 announced_wait = True
-                listen(_event(f"waiting for {len(free)} runs of other processes", wanted, runs, active))
+                listen(_event(f"waiting for {len(free)} runs of other processes", wanted, active))
             time.sleep(POLL_SECONDS)
             for run in list(active):
-                line = _ended(run, active[run], runs)
+                line = _ended(run, active[run])
                 if line is not None:
                     del active[run]
-                    wanted = plan()
-                    left = _left(wanted, runs, jobs, active)
-                    listen(_event(f"{run.label}: {line}{left}", wanted, runs, active))
-            listen(_event("", wanted, runs, active))
+                    wanted = [each.now() for each in work]
+                    left = _left(wanted, jobs, active)
+                    listen(_event(f"{run.label}: {line}{left}", wanted, active))
+            listen(_event("", wanted, active))
     finally:
         for each in active.values():
             _stop(each)
 
 
-def describe(plan: Plan, runs: RunQueue, jobs: int) -> str:
+def describe(planned: Planned, jobs: int) -> str:
     """Return how many runs are needed and finished, and about how long the others will take.
 
     A run is expected to take as long as finished runs of its model, else as long as all finished runs; the
     time of a run that trains is not estimated from non-neural baselines.
+
+    Args:
+        planned: for each data set the runs that are needed, and their queue.
+        jobs: number of runs at a time.
     """
-    finished = sum(runs.result(run) is not None for run in plan.runs)
-    needed = len(plan.runs) + len(plan.later)
-    return f"{needed} runs, {finished} finished{_left(plan, runs, jobs, {})}"
+    finished = sum(runs.result(run) is not None for plan, runs in planned for run in plan.runs)
+    return f"{_needed(planned)} runs, {finished} finished{_left(planned, jobs, {})}"
+
+
+def _needed(planned: Planned) -> int:
+    return sum(len(plan.runs) + len(plan.later) for plan, _ in planned)
 
 
 def seconds_left(plan: Plan, runs: RunQueue, jobs: int, elapsed: dict[StudyRun, float]) -> float | None:
@@ -289,8 +318,8 @@ def seconds_left(plan: Plan, runs: RunQueue, jobs: int, elapsed: dict[StudyRun, 
     return sum(guesses) / jobs if len(guesses) == len(to_go) else None
 
 
-def _guess(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
-    """Estimate the seconds left from the size of the data, before any run has finished.
+def guess_seconds(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
+    """Estimate the seconds left from the size of the data, before any run has finished; None without sizes.
 
     A run whose settings are not chosen yet counts as the mean of the other runs of its model.
     """
@@ -305,17 +334,22 @@ def _guess(plan: Plan, runs: RunQueue, jobs: int) -> float | None:
     return (sum(map(sum, known.values())) + later) / jobs
 
 
-def _left(plan: Plan, runs: RunQueue, jobs: int, active: dict[StudyRun, _ActiveRun]) -> str:
-    open_runs = sum(not runs.ended(run) for run in plan.runs) + len(plan.later)
+def _left(planned: Planned, jobs: int, active: dict[StudyRun, _ActiveRun]) -> str:
+    open_runs = sum(sum(not runs.ended(run) for run in plan.runs) + len(plan.later) for plan, runs in planned)
     if not open_runs:
         return ""
     elapsed = {run: time.monotonic() - each.began for run, each in active.items()}
-    left = seconds_left(plan, runs, jobs, elapsed)
+    measured = [seconds_left(plan, runs, jobs, elapsed) for plan, runs in planned]
+    guessed = [
+        guess_seconds(plan, runs, jobs) if left is None else left
+        for left, (plan, runs) in zip(measured, planned, strict=True)
+    ]
+    known = [left for left in guessed if left is not None]
     time_left = "the time is not known yet"
-    if left is not None:
-        time_left = f"about {duration(left)}"
-    elif (rough := _guess(plan, runs, jobs)) is not None:
-        time_left = f"roughly {duration(rough)} (estimated from the size of the data)"
+    if None not in measured:
+        time_left = f"about {duration(sum(known))}"
+    elif len(known) == len(guessed):
+        time_left = f"roughly {duration(sum(known))} (estimated from the size of the data)"
     return f"; {open_runs} to go, {time_left}"
 
 
@@ -339,11 +373,12 @@ def _start(run: StudyRun, runs: RunQueue) -> _ActiveRun | None:
             # Ctrl-C in the terminal goes to the study alone, which then stops its runs.
             start_new_session=True,
         )
-    return _ActiveRun(lock, process, log)
+    return _ActiveRun(runs, lock, process, log)
 
 
-def _ended(run: StudyRun, active: _ActiveRun, runs: RunQueue) -> str | None:
+def _ended(run: StudyRun, active: _ActiveRun) -> str | None:
     """Return a line about how the run ended; None while it is active."""
+    runs = active.runs
     code = active.process.poll()
     if code is None:
         if active.lock.touch():
@@ -376,10 +411,10 @@ def _lock_path(run: StudyRun, runs: RunQueue) -> Path:
     return runs.folder / f"{run.name}.lock"
 
 
-def _event(message: str, plan: Plan, runs: RunQueue, active: dict[StudyRun, _ActiveRun]) -> Event:
-    ended = sum(map(runs.ended, plan.runs))
+def _event(message: str, planned: Planned, active: dict[StudyRun, _ActiveRun]) -> Event:
+    ended = sum(runs.ended(run) for plan, runs in planned for run in plan.runs)
     now = tuple(f"{run.label}: {_last_line(each.log)}" for run, each in active.items())
-    return Event("runs", message, ended, len(plan.runs) + len(plan.later), now)
+    return Event("runs", message, ended, _needed(planned), now)
 
 
 def _last_line(log: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from alterrec.models.catalogue import MODELS
 from alterrec.report.presentation import Presentation, Section
+from alterrec.studies.joint import joint_section
 from alterrec.studies.own_items import alternation_finding
 from alterrec.studies.plan import ALL_SYSTEMS, Study, StudyOptions, best_baseline
 from alterrec.studies.study_report import (
@@ -82,4 +83,7 @@ STUDY = Study(
     report=report,
     complete=complete,
     baselines=lambda _: best_baseline,
+    joint=lambda parts: joint_section(
+        "All systems", "table1", parts, marks=marks, against="the best baseline of the column"
+    ),
 )
