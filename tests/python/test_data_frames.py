@@ -179,3 +179,51 @@ def test_fit_takes_frames_and_numbers_of_numpy(tmp_path: Path) -> None:
         alterrec.fit(tmp_path, train=[["a", "b"]])
     with pytest.raises(InputError, match="a path and tables are given"):
         load_dataset(tmp_path, train=[["a", "b"]])
+
+
+EVENTS_OF_USERS = {
+    "user_id": [user for user in range(12) for _ in range(3)],
+    "item_id": [101, 102, 103] * 12,
+    "timestamp": [1_700_000_000 + 86_400 * user + place for user in range(12) for place in range(3)],
+}
+PRODUCTS = {"item_id": [101, 102, 103], "title": ["Red tent", "Oil lamp", "Wool rug"]}
+
+
+def test_prepare_takes_frames(tmp_path: Path) -> None:
+    pl.DataFrame(EVENTS_OF_USERS).write_csv(tmp_path / "events.csv")
+    pl.DataFrame(PRODUCTS).write_csv(tmp_path / "items.csv")
+    choices = {"min_item_count": 1, "times": "s"}
+    whole = alterrec.prepare(tmp_path / "events.csv", tmp_path / "whole", **choices)
+    for place, (events, items) in enumerate(
+        [
+            (pl.LazyFrame(EVENTS_OF_USERS), pl.DataFrame(PRODUCTS)),
+            (pd.DataFrame(EVENTS_OF_USERS), Stream(PRODUCTS)),
+        ]
+    ):
+        made = alterrec.prepare(events, tmp_path / f"frames{place}", items=items, **choices)
+        assert made.record.name == "frames"
+        assert [source.name for source in made.record.sources] == ["events.parquet", "items.parquet"]
+        one, other = load_dataset(whole.path), load_dataset(made.path)
+        assert other.vocabulary == one.vocabulary
+        assert other.text is not None
+        assert other.text == one.text
+        np.testing.assert_array_equal(other.train.items, one.train.items)
+        assert [len(store) for store in other.splits.values()] == [10, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "parts"),
+    [
+        ({"item_id": [1]}, {}, ["events is dict; expected a DataFrame"]),
+        (pl.LazyFrame({"a": [1]}).select("b"), {}, ["events cannot be read", "b"]),
+        (pl.DataFrame({"user_id": [1], "colour": [2]}), {}, ["events: ", "item_id"]),
+        (pl.DataFrame(EVENTS_OF_USERS), {"items": [1]}, ["items is list; expected a DataFrame"]),
+        (pl.DataFrame(EVENTS_OF_USERS), {"format": "otto"}, ["format is 'otto'", "frames are read as"]),
+        ("nowhere", {"items": pl.DataFrame(PRODUCTS)}, ["a path and items are given"]),
+    ],
+)
+def test_what_prepare_refuses(source: Any, options: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        alterrec.prepare(source, **options)
+    assert all(part in str(caught.value) for part in parts), caught.value
+    assert "/tmp" not in str(caught.value)

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from alterrec.data.choices import ChoiceRecord
 from alterrec.data.dataset import SPLITS, Dataset
 from alterrec.data.formats.source import Choices, PrepareOptions
+from alterrec.data.frames import frames_as_log
 from alterrec.data.prepare import prepare_folder
 from alterrec.data.prepared import PreparedRecord, load_prepared
+from alterrec.errors import InputError
 from alterrec.record_json import to_json
 from alterrec.report.presentation import DataTable, Presentation, Report, Section
 from alterrec.report.tables import Table, count, duration, listed
@@ -74,9 +76,10 @@ class Preparation(Report):
 
 
 def prepare(
-    source: str | Path,
+    source: Any,
     out: str | Path | None = None,
     *,
+    items: Any = None,
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     locale: str | None = None,
@@ -103,8 +106,10 @@ def prepare(
     catalogue are dropped. docs/data.md explains every choice.
 
     Args:
-        source: the file or folder as published.
+        source: the file or folder as published, or the events as a DataFrame or LazyFrame of polars, a
+            DataFrame of pandas or an Arrow table, which are read as the format ``log`` reads its files.
         out: the new folder; None for one in the cache.
+        items: the items, if ``source`` is a frame.
         format: name of the format (``alterrec list formats``); None recognises it.
         columns: our column name -> the file's, for any of session_id, item_id, timestamp, user_id, event.
         locale: the part of a multilingual source, such as ``"FR"``, or ``"all"``.
@@ -131,9 +136,9 @@ def prepare(
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> rows = "".join(f'{{"session": {n}, "events": [{{"aid": 1, "ts": {n}000, "type": "clicks"}}, '
-        ...                f'{{"aid": 2, "ts": {n}001, "type": "clicks"}}]}}\\n' for n in range(10))
+        ...                f'{{"aid": 2, "ts": {n}001, "type": "clicks"}}]}}\\n' for n in range(1, 11))
         >>> _ = (folder / "train.jsonl").write_text(rows)
-        >>> prepare(folder / "train.jsonl", folder / "out", format="otto")  # doctest: +ELLIPSIS
+        >>> prepare(folder / "train.jsonl", folder / "out", format="otto", split="time")  # doctest: +ELLIPSIS
         Preparation('.../out': train 8, valid 1, test 1, items 2)
     """
     choices = Choices(
@@ -150,7 +155,17 @@ def prepare(
     )
     wanted = None if text is None else tuple(text)
     options = PrepareOptions(dict(columns or {}), locale, wanted, choices=choices, times=times)
-    made = prepare_folder(source, out, format=format, options=options, seed=seed, listen=listen)
+    if isinstance(source, str | Path):
+        if items is not None:
+            raise InputError(
+                "a path and items are given; give the path alone, or a frame of events and items"
+            )
+        made = prepare_folder(source, out, format=format, options=options, seed=seed, listen=listen)
+    else:
+        if format not in (None, "log"):
+            raise InputError(f"format is {format!r}, but frames are read as the format log; leave it out")
+        with frames_as_log(source, items, listen) as folder:
+            made = prepare_folder(folder, out, format="log", options=options, seed=seed)
     return Preparation(made.path, made.record, made.was_there)
 
 

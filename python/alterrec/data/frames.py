@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -66,6 +70,50 @@ class Frames:
             notes.append(f"items are those of {source.path.name}, without texts")
             return RawData(_items_of(source, columns), sessions, tuple(notes))
         return RawData(_data_file("items", self.items, notes), sessions, tuple(notes))
+
+
+@contextmanager
+def frames_as_log(events: Any, items: Any, listen: Callable[[str], None]) -> Iterator[Path]:
+    """Write frames to a temporary folder that the format ``log`` reads; messages name the arguments.
+
+    Args:
+        events: the events, any frame that :func:`as_frame` reads; a LazyFrame is written as it is computed.
+        items: the items, likewise, or None.
+        listen: called with a sentence about what is not read.
+
+    Example:
+        >>> with frames_as_log(pl.DataFrame({"item_id": [7]}), None, print) as folder:
+        ...     sorted(path.name for path in folder.iterdir())
+        ['events.parquet']
+    """
+    notes: list[str] = []
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "frames"
+        folder.mkdir()
+        for name, value in (("events", events), ("items", items)):
+            if value is not None:
+                _write(name, value, folder / f"{name}.parquet", notes)
+        for note in notes:
+            listen(note)
+        try:
+            yield folder
+        except InputError as error:
+            message = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "frames")
+            raise InputError(re.sub(r"\b(events|items)\.parquet", r"\1", message)) from None
+
+
+def _write(name: str, value: Any, path: Path, notes: list[str]) -> None:
+    try:
+        if isinstance(value, pl.LazyFrame):
+            value.sink_parquet(path)
+            return
+        frame = as_frame(name, value, notes)
+        odd = [column for column, kind in frame.schema.items() if kind == pl.Object]
+        if odd:
+            notes.append(f"{name}: columns that are not read: {', '.join(odd)}")
+        frame.drop(odd).write_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{name} cannot be read ({first_line(error)}); expected {ACCEPTED}") from None
 
 
 def as_frame(name: str, value: Any, notes: list[str] | None = None) -> pl.DataFrame:
