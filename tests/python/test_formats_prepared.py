@@ -54,7 +54,10 @@ def test_yoochoose_is_filtered_and_split_as_in_the_field(tmp_path: Path) -> None
     # The rare item and the session of one click are dropped; the last 24 hours are test.
     assert all_sessions(whole) == ([("a", "b")] * 6, [("a", "b")], [("b", "a")])
     assert whole.record.dropped == {"the time is not as 2014-04-07T10:51:09.277Z": 1}
-    assert whole.record.expected["sessions"] == 9_249_729
+    # Published counts are those of the files, before anything is dropped.
+    assert whole.record.expected["read_sessions"] == 9_249_729
+    read = {name: whole.record.counts[name] for name in whole.record.expected}
+    assert read == {"rows": 20, "read_sessions": 9, "read_items": 3}
     half = prepare_folder(source, tmp_path / "half", options=PrepareOptions(choices=Choices(fraction=2)))
     assert pl.read_parquet(half.path / "train.parquet")["session_id"].unique(
         maintain_order=True

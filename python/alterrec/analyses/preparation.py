@@ -18,7 +18,9 @@ from alterrec.record_json import to_json
 from alterrec.report.presentation import DataTable, Presentation, Report, Section
 from alterrec.report.tables import Table, count, duration, listed
 
-NAMES = {"events": "events", "items": "items", "sessions": "sessions", "users": "users", "rows": "rows"}
+NAMES = {"events": "events", "items": "items", "sessions": "sessions", "users": "users"}
+NAMES |= {"rows": "rows of the files", "read_sessions": "sessions before splits and filters"}
+NAMES |= {"read_items": "items before filters", "read_users": "users before filters"}
 NAMES |= {split: f"sessions of {split}" for split in SPLITS}
 NAMES |= {f"{split}_events": f"events of {split}" for split in SPLITS}
 ORIGINS = {"user": "you", "format": "the format", "default": "default"}

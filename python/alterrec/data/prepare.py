@@ -251,6 +251,9 @@ def _write(
     if several:
         notes.append(f"sessions with several users, which count as unknown: {several}")
     step("sessions", sessions)
+    read = {"rows": rows.rows, "read_sessions": len(sessions), "read_items": len(ids.item_ids)}
+    if ids.user_ids is not None:
+        read["read_users"] = len(ids.user_ids)
     if choices.collapse:
         sessions = collapsed(sessions)
         step("repeats collapsed", sessions)
@@ -293,7 +296,7 @@ def _write(
         kinds=rows.kinds,
         steps=steps,
         expected=dict(source.expected),
-        counts=counted,
+        counts=counted | read,
         text=catalogue.items.columns[1:],
         notes=[*notes, *catalogue.notes],
         numbered=choices.sessions in NUMBERED,

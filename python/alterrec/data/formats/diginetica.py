@@ -63,7 +63,7 @@ def read_diginetica(path: Path, options: PrepareOptions) -> Source:
         per_second=1000,
         text=tuple(name for name, file in (("name", products), ("category", categories)) if file),
         notes=tuple(f"{name} is missing; items have no text from it" for name in absent),
-        expected={"events": 1_235_380, "sessions": 310_324, "items": 122_993},
+        expected={"rows": 1_235_380, "read_sessions": 310_324, "read_items": 122_993},
     )
 
 

@@ -63,7 +63,7 @@ def read_hm(path: Path, options: PrepareOptions) -> Source:
         choices=CHOICES,
         text=text,
         notes=("transactions have dates without times; the order within a basket is that of the rows",),
-        expected={"events": 31_788_324, "users": 1_362_281, "items": 104_547},
+        expected={"rows": 31_788_324, "read_users": 1_362_281, "read_items": 104_547},
     )
 
 

@@ -72,7 +72,7 @@ def read_lastfm(path: Path, options: PrepareOptions) -> Source:
         per_second=1000,
         text=ITEMS[kind],
         notes=(f"items without {kind} are known by their names",),
-        expected={"events": 19_150_868, "users": 992},
+        expected={"rows": 19_150_868, "read_users": 992},
     )
 
 

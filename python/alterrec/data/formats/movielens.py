@@ -101,7 +101,7 @@ def read_movielens(path: Path, options: PrepareOptions) -> Source:
         choices=CHOICES,
         text=("title", "genres"),
         notes=("every rating is an event, whose kind is the rating; --events 4,5 keeps high ones",),
-        expected=dict(zip(("events", "users", "items"), counts, strict=False)),
+        expected=dict(zip(("rows", "read_users", "read_items"), counts, strict=False)),
     )
 
 

@@ -100,7 +100,9 @@ class Source:
         per_second: how many units of ``timestamp`` are one second.
         text: item columns that are text by default, in this order; None chooses them by their content.
         notes: what the reader left out or changed, one sentence each.
-        expected: published counts to print beside ours, such as ``{"sessions": 117561}``.
+        expected: published counts to print beside ours, such as ``{"sessions": 117561}``: those of the
+            prepared data (items, users, sessions, events, train, valid, test), or of the files before splits
+            and filters (rows, read_sessions, read_items, read_users).
     """
 
     events: Mapping[str, pl.LazyFrame]

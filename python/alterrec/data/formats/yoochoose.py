@@ -59,7 +59,7 @@ def read_yoochoose(path: Path, options: PrepareOptions) -> Source:
             "yoochoose has no texts; --text category reads the most frequent category of each item as one",
             *(f"{name} is not read" for name in unread),
         ),
-        expected={"events": 33_003_944, "sessions": 9_249_729, "items": 52_739},
+        expected={"rows": 33_003_944, "read_sessions": 9_249_729, "read_items": 52_739},
     )
 
 
