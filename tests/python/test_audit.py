@@ -24,6 +24,7 @@ from alterrec.analyses.audit import (
 )
 from alterrec.analyses.audit_page import Audit, TextBenefit, can_text_help, check_findings
 from alterrec.analyses.audit_repeats import auto_rule, own_items_section
+from alterrec.analyses.audit_times import session_times, time_findings
 from alterrec.data.dataset import Dataset, ItemText, Vocabulary
 from alterrec.data.readers import load_dataset
 from alterrec.data.repeats import TargetKind, seen_items
@@ -438,3 +439,94 @@ def test_an_audit_of_data_without_texts(shop: Path) -> None:
     assert found.answer[0] == "no"
     assert "text neighbours" not in str(found)
     assert list(found.draw()) == ["reach", "distributions"]
+
+
+# Times inside sessions.
+
+DAY = 86_400
+START = 1_700_006_400  # midnight
+
+
+def timed(times: Sequence[Sequence[int]], items: Sequence[Sequence[int]] | None = None) -> Dataset:
+    """A data set whose training sessions have these times, and the test sessions of ``TEST`` none of note."""
+    items = items or [range(len(own)) for own in times]
+    rows = np.repeat(np.arange(len(times)), [len(own) for own in times])
+    train = SessionStore.from_arrays(
+        rows, np.concatenate(items), timestamps=np.concatenate(times) + START, num_items=ITEMS
+    )
+    empty = SessionStore.from_arrays([], [], timestamps=[], num_items=ITEMS)
+    return Dataset(
+        "made", train, empty, empty, Vocabulary(tuple(f"i{n}" for n in range(ITEMS))), None, None, {}
+    )
+
+
+def time_severities(found: Dataset) -> dict[str, str]:
+    times = session_times(found)
+    assert times is not None
+    return {each.check.split()[0]: each.severity for each in time_findings(times)}
+
+
+def test_equal_times_by_hand() -> None:
+    # Five steps, of which two are ties; the last step of two of the three longer sessions is one.
+    found = session_times(timed([[0, 5, 5], [7], [3, 3], [1, 2, 4]]))
+    assert found is not None
+    assert (found.steps, found.tied_steps, found.sessions, found.tied_targets) == (5, 2, 3, 2)
+    text = next(time_findings(found)).text
+    assert text.startswith("40.0% of the neighbouring events of a session have equal times")
+    assert "last two events of 66.7% of the sessions" in text
+    assert "the order of the rows decides, also about which item is the target" in text
+    assert time_severities(timed([[0, 5, 5], [7], [3, 3], [1, 2, 4]]))["equal"] == "bad"
+    assert time_severities(timed([[0, 5, 5, 9]] + [[0, 1, 2, 3]] * 20))["equal"] == "look"
+    assert time_severities(timed([[0, 5, 6]]))["equal"] == "fine"
+
+
+def test_days_without_a_time_of_day() -> None:
+    found = session_times(timed([[0, DAY, 2 * DAY]]))
+    assert found is not None
+    assert (found.days_only, found.tied_steps) == (True, 0)
+    assert time_severities(timed([[0, DAY, 2 * DAY]]))["equal"] == "look"
+    assert "days without a time of day" in next(time_findings(found)).text
+    # Without a unit, nobody knows what a day is.
+    small = timed([[-START, 5 - START]])
+    unknown = session_times(small)
+    assert unknown is not None
+    assert (unknown.days_only, unknown.seconds) == (None, {})
+    assert "length" not in time_severities(small)
+
+
+def test_doubled_rows_by_hand() -> None:
+    # The first session has every event twice, the second one of three, the third a repeat at another time.
+    times = [[0, 0, 5, 5], [0, 0, 1], [0, 9]]
+    items = [[1, 1, 2, 2], [3, 3, 4], [5, 5]]
+    found = session_times(timed(times, items))
+    assert found is not None
+    assert (found.events, found.doubled, found.doubled_sessions) == (9, 3, 1)
+    texts = {each.check: each.text for each in time_findings(found)}
+    assert texts["doubled rows"].startswith("3 of 9 events (33.3%) repeat an earlier one")
+    assert time_severities(timed(times, items))["doubled"] == "bad"
+    assert time_severities(timed([[0, 0, *range(1, 12)]], [[0, 0, *range(1, 12)]]))["doubled"] == "look"
+    assert time_severities(timed([[0, 0]]))["doubled"] == "fine"
+
+
+def test_lengths_of_sessions_by_hand() -> None:
+    hour = 3600
+    found = session_times(timed([[0, hour], [0, 2 * hour], [0, 1, 3 * hour], [0, 10 * DAY], [8]]))
+    assert found is not None
+    assert found.seconds["half"] == 2.5 * hour
+    assert found.seconds["all"] == 10 * DAY
+    assert found.over_a_day == 0.25
+    text = [each.text for each in time_findings(found)][-1]
+    assert "half within 2 h 30 min" in text
+    assert "all within 10 days; 25.0% are longer than a day" in text
+    assert time_severities(timed([[0, hour], [0, 10 * DAY]]))["length"] == "look"
+    assert time_severities(timed([[0, 10 * DAY]]))["length"] == "bad"
+    assert time_severities(timed([[0, hour]]))["length"] == "fine"
+    # The unit does not matter.
+    milliseconds = timed([[999 * START, 999 * START + hour * 1000]])
+    assert session_times(milliseconds).seconds["all"] == hour  # type: ignore[union-attr]
+
+
+def test_without_times_there_is_no_check_of_them() -> None:
+    assert session_times(data(TRAIN, VALID, TEST, (None, None, None))) is None
+    assert "doubled rows" not in severities(data(TRAIN, VALID, TEST, (None, None, None)))
+    assert severities(data(TRAIN, VALID, TEST))["equal times in sessions"] == "fine"

@@ -15,16 +15,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import jensenshannon  # type: ignore[import-untyped]
 
-from alterrec.analyses.audit_page import (
-    EXAMPLES,
-    Audit,
-    Checks,
-    Copies,
-    Drift,
-    SimilarTexts,
-    TextBenefit,
-    TimeOrder,
-)
+from alterrec.analyses.audit_page import EXAMPLES, Audit, TextBenefit
+from alterrec.analyses.audit_records import Checks, Copies, Drift, SimilarTexts, TimeOrder
+from alterrec.analyses.audit_times import session_times
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.data.repeats import SeenItems, seen_items
@@ -144,6 +137,7 @@ def check_data(data: Dataset) -> Checks:
     return Checks(
         copies=[copied_sessions(data, earlier, later) for earlier, later in pairs],
         order=time_order(data),
+        times=session_times(data),
         alike=similar_texts(data.text.joined_texts(), targets) if data.text else None,
         drift=[drift(data, split) for split in ("valid", "test") if data.splits[split].num_sessions],
     )

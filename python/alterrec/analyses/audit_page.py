@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from alterrec.analyses.audit_records import SEVERITIES, Checks, Copies, Finding, Severity, severity_of
 from alterrec.analyses.audit_repeats import KINDS, SPLITS, auto_rule, own_items_section, repeats_check
+from alterrec.analyses.audit_times import time_findings
 from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
@@ -20,8 +22,6 @@ from alterrec.report.seen_items import RULES, columns_note, repeated_sentence, s
 from alterrec.report.tables import Table, count, listed, metric_table, percent, points
 from alterrec.results import Group, Metrics
 
-Severity = Literal["fine", "look", "bad"]
-SEVERITIES: tuple[Severity, ...] = ("bad", "look", "fine")
 Answer = Literal["yes", "perhaps", "no"]
 
 EXAMPLES = 3  # sessions or texts shown as examples
@@ -36,93 +36,6 @@ DRIFT = (0.1, 0.3)
 # A share of targets, or a gain, below which text adds practically nothing.
 NEGLIGIBLE = 0.01
 COLD_TARGETS = 0.01
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Sessions of a later split that also occur in an earlier one.
-
-    Attributes:
-        sessions, share: those with the same items in the same order.
-        long: those of them with 4 items or more, which are hardly chance.
-        named: session ids that occur in both splits.
-        examples: ids of some copies, long ones first.
-    """
-
-    earlier: str
-    later: str
-    sessions: int
-    share: float
-    long: int
-    named: int
-    examples: list[str]
-
-
-@dataclass(frozen=True)
-class TimeOrder:
-    """How many sessions of a split end, or begin, no later than training ends."""
-
-    split: str
-    ended: int
-    begun: int
-    ended_share: float
-
-
-@dataclass(frozen=True)
-class SimilarTexts:
-    """Items whose texts a reader, or an encoder, cannot tell from each other.
-
-    Attributes:
-        identical: items with the same text as another item, letter by letter.
-        same_words: items with the same words as another item, in any order, case and punctuation.
-        one_word: items of at least 5 words that differ from another item in one word.
-        targets: share of test targets (last items) among the identical ones; their text scores tie.
-        groups: the largest groups of identical texts: text and number of items.
-        near: examples of texts that differ in one word.
-    """
-
-    identical: int
-    same_words: int
-    one_word: int
-    targets: float
-    groups: list[tuple[str, int]]
-    near: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Drift:
-    """Distance of the item distribution of a split from that of train.
-
-    Attributes:
-        distance: Jensen-Shannon distance, 0 to 1.
-        expected: distance of as many random train sessions from the rest of train, that is without drift.
-    """
-
-    split: str
-    distance: float
-    expected: float
-
-
-@dataclass(frozen=True)
-class Checks:
-    """All checks of a data set; ``order`` is empty without timestamps, ``alike`` None without texts."""
-
-    copies: list[Copies]
-    order: list[TimeOrder]
-    alike: SimilarTexts | None
-    drift: list[Drift]
-
-
-class Finding(NamedTuple):
-    """The result of one check in words."""
-
-    severity: Severity
-    check: str
-    text: str
-
-    def record(self) -> dict[str, str]:
-        """The finding for JSON and CSV."""
-        return {"grade": self.severity, "check": self.check, "says": self.text}
 
 
 @dataclass(frozen=True)
@@ -367,11 +280,12 @@ def check_findings(found: Checks, statistics: Statistics) -> list[Finding]:
     findings = [
         *_copy_findings(found.copies),
         _order_finding(found, statistics),
+        *(time_findings(found.times) if found.times else ()),
         *_target_findings(statistics),
         *_text_findings(found, statistics),
         *(
             Finding(
-                _severity(each.distance - each.expected, *DRIFT),
+                severity_of(each.distance - each.expected, *DRIFT),
                 f"drift to {SPLITS[each.split]}",
                 "The Jensen-Shannon distance (0 to 1) of its item distribution from that of train is "
                 f"{each.distance:.2f}; for as many random train sessions it is {each.expected:.2f}.",
@@ -414,10 +328,6 @@ def can_text_help(text: TextBenefit | None, baselines: Mapping[str, Metrics]) ->
         return "no", f"Can text help here? There is no sign of it. {found} {gain} {reason}"
     outlook = "This plain sum shows no gain, but a trained text network may do better."
     return "perhaps", f"Can text help here? Perhaps. {found} {gain} {outlook}"
-
-
-def _severity(value: float, look: float, bad: float) -> Severity:
-    return "bad" if value > bad else "look" if value > look else "fine"
 
 
 def _copy_findings(found: Sequence[Copies]) -> list[Finding]:
@@ -467,7 +377,7 @@ def _target_findings(statistics: Statistics) -> list[Finding]:
     unseen = f"{percent(test.cold)} of the test targets never occur in train, so only text can rank them."
     return [
         Finding("look" if look else "fine", "repeated targets", repeated),
-        Finding(_severity(test.cold, *UNSEEN), "unseen targets", unseen),
+        Finding(severity_of(test.cold, *UNSEEN), "unseen targets", unseen),
     ]
 
 
