@@ -4,7 +4,7 @@
     python benches/recbole_export.py FOLDER [--shrink S] [--decay D]
 
 Needs the environment of recbole_peer.py. RecBole loads the training events, counts them (Pop) and computes
-the similarities (ItemKNN). It loads the targets from the other shape, NAME.test.inter, and the items of each list
+the similarities (ItemKNN). It loads the targets from the other shape, NAME.test.inter; the items of a list
 add up their similarities, weighted by decay ** distance from the end. All items are ranked, and ties count as
 the mean over their orders, so that the metrics can be compared with those of `alterrec train popularity` and
 `itemknn` with `--set data.exclude_seen=never`. Set --shrink and --decay to what validation chose in our run.
