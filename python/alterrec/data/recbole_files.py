@@ -61,7 +61,7 @@ def write_recbole(data: Dataset, folder: Path) -> tuple[str, ...]:
         >>> import tempfile
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> folder = Path(tempfile.mkdtemp()) / "shop"
-        >>> _ = write_recbole(synthetic_dataset(items=40, sessions=60), folder)
+        >>> _ = write_recbole(synthetic_dataset(items=300, sessions=500), folder)
         >>> (folder / "shop.item").read_text().splitlines()[0].replace(chr(9), " ")
         'item_id:token title:token_seq description:token_seq'
     """
