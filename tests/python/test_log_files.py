@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -416,3 +417,25 @@ def test_a_time_zone_that_polars_does_not_know_is_utc(tmp_path: Path, offset: st
         [sys.executable, "-c", OFFSET, str(path)], capture_output=True, text=True, check=True
     )
     assert (run.stdout, run.stderr) == (f"[{TIME}, {TIME + 1}]\n", "")
+
+
+LOCALE = """
+import sys
+from pathlib import Path
+from alterrec.data.formats.log import read_log
+from alterrec.data.formats.source import PrepareOptions
+from alterrec.errors import InputError
+
+try:
+    read_log(Path(sys.argv[1]), PrepareOptions())
+except InputError as error:
+    print(ascii(str(error)))
+"""
+
+
+def test_a_part_whose_name_is_no_text_in_the_locale_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "part-0-données.csv", FRAME.write_csv())
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", LOCALE, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "its name is not text in the locale's encoding (ascii)" in run.stdout

@@ -80,8 +80,9 @@ def time_findings(found: SessionTimes) -> Iterator[Finding]:
     text += " with the same session, item and time."
     if found.doubled:
         text += (
-            f" In {count(found.doubled_sessions)} sessions every event occurs at least twice. Perhaps rows "
-            "were written twice; `alterrec prepare --collapse` drops repetitions that follow one another."
+            f" In {count(found.doubled_sessions)} sessions every event occurs at least twice. If rows "
+            "were written twice, delete the copies: `alterrec prepare` drops only those that follow one "
+            "another."
         )
     yield Finding(severity_of(doubled, *DOUBLED), "doubled rows", text)
     if found.seconds:

@@ -11,6 +11,8 @@ import polars as pl
 Order = Literal["year first", "day first", "month first", "named month"]
 
 MICRO = 10**6
+# polars reads these four times as fast as with fractions of a second.
+FAST = (" %H:%M:%S", "T%H:%M:%S")
 # Two digits of a year are no year: %Y reads 10 as the year 10.
 YEAR_1000 = -30_610_224_000 * MICRO
 
@@ -41,7 +43,7 @@ class DateForm(NamedTuple):
             text = text.str.replace(",", ".", literal=True)
         with_offset = "%#z" in self.format or "%z" in self.format
         found = text.str.to_datetime(
-            self.format, time_unit="us", time_zone="UTC" if with_offset else None, strict=False
+            self.format, time_unit="us", time_zone="UTC" if with_offset else None, strict=False, cache=False
         )
         if with_offset:
             found = found.dt.replace_time_zone(None)
@@ -89,7 +91,7 @@ def best_forms(cells: pl.Series, forms: Sequence[DateForm]) -> list[DateForm]:
 
 
 def _year_first() -> Iterator[DateForm]:
-    clocks = (" %H:%M:%S%.f", "T%H:%M:%S%.f", " %H:%M", "T%H:%M")
+    clocks = (*FAST, " %H:%M:%S%.f", "T%H:%M:%S%.f", " %H:%M", "T%H:%M")
     for day in ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d"):
         yield DateForm(day, "year first")
         for clock in (*clocks, " %I:%M:%S%.f %p", " %I:%M %p"):
@@ -97,8 +99,8 @@ def _year_first() -> Iterator[DateForm]:
         for clock in clocks:
             for zone in ("Z", " UTC", "%#z", " %#z", " GMT"):
                 yield DateForm(day + clock + zone, "year first", zoned=True)
-        yield DateForm(day + clocks[0], "year first", comma=True)
-        yield DateForm(day + clocks[1] + "%#z", "year first", zoned=True, comma=True)
+        yield DateForm(day + " %H:%M:%S%.f", "year first", comma=True)
+        yield DateForm(day + "T%H:%M:%S%.f%#z", "year first", zoned=True, comma=True)
     yield DateForm("%Y%m%dT%H%M%S", "year first")
     yield DateForm("%Y%m%d %H:%M:%S", "year first")
     yield DateForm("%Y%m%dT%H%M%S%#z", "year first", zoned=True)

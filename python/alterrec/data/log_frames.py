@@ -14,6 +14,7 @@ from alterrec.data.compressed import POLARS_READS, blocks, compression, first_by
 from alterrec.data.dialects import Dialect, guess_dialect
 from alterrec.data.log_files import JSON_SUFFIXES, LogFile, data_suffix
 from alterrec.data.parquet_files import read_parquet
+from alterrec.data.tables import check_name
 from alterrec.data.text_scan import find_damage, scan_text
 from alterrec.errors import InputError
 from alterrec.files import reading
@@ -70,8 +71,10 @@ def open_log(files: Sequence[LogFile], mapped: Mapping[str, str]) -> LogFrame:
     Raises:
         InputError: a file cannot be read, or the files have different columns.
     """
+    for file in files:
+        check_name(file.path)
     by_position = bool(mapped) and all(_is_position(name) for name in mapped.values())
-    opened, dialects, notes = [], {}, []
+    opened, dialects = [], {}
     kinds = {file.path: _kind(file.path) for file in files}
     json_types = _json_types([path for path, kind in kinds.items() if kind == "json"])
     for file in files:
@@ -93,7 +96,7 @@ def open_log(files: Sequence[LogFile], mapped: Mapping[str, str]) -> LogFrame:
         opened[place] = opened[place].with_columns(
             pl.lit(value, pl.String).alias(name) for name, value in extra.items()
         )
-    frame = _joined(files, opened, kinds)
+    frame = _joined(opened)
     names = tuple(name for name in frame.collect_schema().names() if name != SPLIT)
     return LogFrame(frame, tuple(files), names, tuple(notes), dialects)
 
@@ -250,8 +253,6 @@ def _refuse_types(files: Sequence[LogFile], schemas: Sequence[pl.Schema], name: 
     )
 
 
-def _joined(files: Sequence[LogFile], opened: list[pl.LazyFrame], kinds: Mapping[Path, Kind]) -> pl.LazyFrame:
-    if len(opened) == 1:
-        return opened[0]
+def _joined(opened: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
     names = opened[0].collect_schema().names()
-    return pl.concat([frame.select(names) for frame in opened])
+    return opened[0] if len(opened) == 1 else pl.concat([frame.select(names) for frame in opened])

@@ -56,12 +56,15 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
-def _is_text(path: Path) -> bool:
+def check_name(path: Path) -> None:
+    """Raise InputError if a name is not text in the locale's encoding; polars cannot open such a file."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise InputError(
+            f"{str(path)!r}: its name is not text in the locale's encoding ({sys.getfilesystemencoding()}); "
+            "set PYTHONUTF8=1, or rename it"
+        ) from None
 
 
 def read_data_file(path: Path) -> DataFile:
@@ -71,11 +74,7 @@ def read_data_file(path: Path) -> DataFile:
         InputError: no such file, an unknown suffix, an empty, damaged or non-UTF-8 file, a column
             named twice, or no rows.
     """
-    if not _is_text(path):
-        raise InputError(
-            f"{str(path)!r}: its name is not text in the locale's encoding ({sys.getfilesystemencoding()}); "
-            "set PYTHONUTF8=1, or rename it"
-        )
+    check_name(path)
     if not path.is_file():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file{nearest(path.name, others)}")

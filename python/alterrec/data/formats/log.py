@@ -34,6 +34,7 @@ CHOICES = Choices(
     fraction=1,
 )
 SessionKind = Literal["given", "gap", "user"]
+TIME = "alterrec time"  # a column name that no file has
 IDS = ("session_id", "user_id", "item_id", "event")
 
 
@@ -149,16 +150,18 @@ def _events(
     )
     problems.insert(0, pl.when(user.is_null() & session.is_null()).then(pl.lit("no user and no session")))
     if times is not None:
-        columns = {**columns, "timestamp": times.value}
+        columns = {**columns, "timestamp": pl.col(TIME)}
         blank = pl.col(found["timestamp"]).is_null()
         if log.frame.collect_schema()[found["timestamp"]] == pl.String:
             blank = blank | (pl.col(found["timestamp"]).str.strip_chars() == "")
-        problems.append(pl.when(times.value.is_null() & blank).then(pl.lit("no time")))
-        problems.append(pl.when(times.value.is_null()).then(pl.lit("unreadable time")))
+        problems.append(pl.when(pl.col(TIME).is_null() & blank).then(pl.lit("no time")))
+        problems.append(pl.when(pl.col(TIME).is_null()).then(pl.lit("unreadable time")))
     further = [name for name in log.names if name not in found.values()]
     lost = [name for name in further if name in (*OURS, PROBLEM)]
     order = [ours for ours in ("session_id", "item_id", "user_id", "timestamp", "event") if ours in columns]
-    frame = log.frame.select(
+    # Computed once, for the times and for their problems.
+    timed = log.frame.with_columns(times.value.alias(TIME)) if times else log.frame
+    frame = timed.select(
         *(columns[ours].alias(ours) for ours in order),
         pl.coalesce(problems).alias(PROBLEM),
         *(pl.col(name) for name in further if name not in lost),
