@@ -29,7 +29,13 @@ from alterrec.data.vector_cache import VectorCache
 
 # What commands import when they need it, which would take longer than the small runs of the children.
 PRELOADED = (
-    *("alterrec.runs.fit", "alterrec.studies.study", "alterrec.studies.tune", "torch._dynamo"),
+    *(
+        "alterrec.analyses.preparation",
+        "alterrec.runs.fit",
+        "alterrec.studies.study",
+        "alterrec.studies.tune",
+        "torch._dynamo",
+    ),
     *("sklearn.decomposition", "sklearn.feature_extraction.text"),
     *("optuna.samplers", "optuna.storages.journal"),
 )

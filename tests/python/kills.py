@@ -323,6 +323,44 @@ class Harness:
             self.report.different.append("cache: a vector")
         known[0] = len(cache)
 
+    def prepare(self, kills: int) -> None:
+        """Kill a preparation, repeat it, and compare all files; nothing is there before it is whole."""
+        source = self.write_log()
+        arguments = ["prepare", str(source), "--min-item-count=1"]
+        whole = self.new_folder() / "out"
+        seconds = self.measured(run=[*arguments, f"--out={whole}"])
+        expected = {path.name: path.read_bytes() for path in whole.iterdir()}
+        done = 0
+        while done < kills:
+            out = self.new_folder() / "out"
+            job = [*arguments, f"--out={out}"]
+            for _ in range(min(self.chance.randint(1, MOST), kills - done)):
+                done += self.kill(
+                    "prepare", seconds, lambda out=out: self.check_prepared(out, expected), run=job
+                )
+            self.finish("prepare", job)
+            self.check_prepared(out, expected)
+            left = sorted(path.name for path in out.parent.iterdir())
+            if left != ["out"]:
+                self.report.wrong.append(f"prepare leaves {', '.join(left)}")
+            shutil.rmtree(out.parent)
+
+    def check_prepared(self, out: Path, expected: dict[str, bytes]) -> None:
+        """Check that a folder is whole, if it is there."""
+        if out.exists() and {path.name: path.read_bytes() for path in out.iterdir()} != expected:
+            self.report.different.append(f"prepare: {out}")
+
+    def write_log(self) -> Path:
+        """Write a log of users and times."""
+        lines = ["user_id,item_id,timestamp"]
+        lines += [
+            f"u{self.chance.randrange(3000)},i{self.chance.randrange(900)},{1_700_000_000 + 37 * row}"
+            for row in range(60_000)
+        ]
+        path = self.folder / "log.csv"
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+        return path
+
 
 def _trials(out: Path) -> list[Any]:
     rows = json.loads((out / "study.json").read_text("utf-8"))["trials"]
@@ -343,13 +381,14 @@ def torture(folder: Path, kills: int, seed: int) -> Report:
     with server(folder) as started:
         harness = Harness(started, folder, data, random.Random(seed))
         studies = kills // 25
-        tunes, caches = kills // 5, kills // 5
+        tunes, caches, preparations = kills // 10, kills // 5, kills // 5
         models = ("alterrec", "bert4rec")
-        trainings = kills - studies - tunes - caches
+        trainings = kills - studies - tunes - caches - preparations
         for place, model in enumerate(models):
             harness.train(model, trainings // 2 if place else trainings - trainings // 2)
         harness.tune(tunes)
         harness.cache(caches)
+        harness.prepare(preparations)
         if studies:
             harness.study(studies)
     return harness.report

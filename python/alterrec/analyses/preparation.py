@@ -59,7 +59,8 @@ class Preparation(Report):
         record = self.record
         sizes = [f"{count(record.counts[split])} sessions in {split}" for split in SPLITS]
         events = f"{count(record.counts['events'])} events of {count(record.counts['items'])} items"
-        findings = [f"{listed(sizes)}: {events}."]
+        text = f"Text of the items: {listed(record.text)}." if record.text else "The items have no text."
+        findings = [f"{listed(sizes)}: {events}.", text]
         if self.was_there:
             findings.append("The folder was prepared before from the same files by the same choices.")
         return Presentation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from alterrec.data.prepared import (
     StepSizes,
     file_record,
     is_prepared,
+    parts_of_key,
     preparation_key,
     read_record,
 )
@@ -34,7 +35,7 @@ from alterrec.data.splitting import last_share, split_sessions
 from alterrec.data.tables import find_file
 from alterrec.data.vector_cache import default_cache_dir
 from alterrec.errors import InputError, nearest
-from alterrec.files import atomic_folder, write_json
+from alterrec.files import atomic_folder, reading, write_json
 from alterrec.record_json import to_json
 
 Listen = Callable[[str], None]
@@ -129,20 +130,20 @@ def prepare_folder(
     name = find_format(path, format)
     listen(f"{path}: read as {name}{'' if format else ', recognised by its files'}")
     _check_options(name, FORMATS[name], options)
+    _check_out(out)
     options = replace(options, seed=seed or 0)
     source = FORMATS[name].read(path, options)
     choices, made = resolve_choices(options.choices, source.choices, tuple(source.events))
     if seed is not None and choices.split != "seed":
         raise InputError(f"seed is not read, because split is {choices.split!r}; leave out --seed")
     arguments = _arguments(options, choices)
-    _check_out(out)
+    before = [_state(file) for file in source.files]
     files = _hash_files(path, source)
-    key = preparation_key(name, files, arguments, made)
-    folder = Path(out) if out is not None else default_cache_dir() / "prepared" / key
-    known = _existing(folder, key)
+    wanted = parts_of_key(__version__, name, files, arguments, made)
+    folder = Path(out) if out is not None else default_cache_dir() / "prepared" / preparation_key(wanted)
+    known = _existing(folder, wanted)
     if known is not None:
         return known
-    sizes = [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
     try:
         with atomic_folder(folder) as new:
             record = replace(
@@ -153,15 +154,15 @@ def prepare_folder(
                 arguments=arguments,
                 choices=made,
             )
-            for file, size, changed in sizes:
-                if (file.stat().st_size, file.stat().st_mtime_ns) != (size, changed):
+            for file, state in zip(source.files, before, strict=True):
+                if _state(file) != state:
                     raise InputError(f"{file}: has changed while it was read; prepare it again")
             write_json(new / RECORD, to_json(record))
     except FileExistsError:
         # Another process has prepared the same meanwhile.
-        known = _existing(folder, key)
+        known = _existing(folder, wanted)
         if known is None:
-            raise
+            raise InputError(f"{folder} is not empty; choose a new folder") from None
         return known
     return PreparedFolder(folder, record)
 
@@ -193,8 +194,18 @@ def _arguments(options: PrepareOptions, choices: Choices) -> dict[str, Any]:
 
 
 def _name(path: Path, options: PrepareOptions) -> str:
+    """The name of the folder, or of the file without its suffixes, and the locale."""
     name = path.resolve().name
+    if path.is_file():
+        name = name.split(".")[0] or name
     return f"{name}-{options.locale}" if options.locale else name
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """Size and time of the last change, which tell whether a file has changed."""
+    with reading(file, "check the file"):
+        status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _hash_files(path: Path, source: Source) -> list[FileRecord]:
@@ -215,15 +226,21 @@ def _check_out(out: str | Path | None) -> None:
         raise InputError(f"{out} is not empty; choose a new folder")
 
 
-def _existing(folder: Path, key: str) -> PreparedFolder | None:
-    """The folder, if it was prepared from the same sources by the same choices; None if it is not there."""
+def _existing(folder: Path, wanted: Mapping[str, Any]) -> PreparedFolder | None:
+    """The folder, if it was prepared from the same sources by the same choices; None if there is none.
+
+    Raises:
+        InputError: it was prepared from others, or is damaged.
+    """
     if not is_prepared(folder):
         return None
     record = read_record(folder)
-    if record.key != key:
+    there = parts_of_key(record.version, record.format, record.sources, record.arguments, record.choices)
+    if there != wanted:
+        names = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
         raise InputError(
-            f"{folder} was prepared from other files or by other choices ({record.format}, version "
-            f"{record.version}); choose a new folder, or delete it"
+            f"{folder} was prepared from other files or by other choices; what differs: {', '.join(names)}. "
+            "Choose a new folder, or delete this one"
         )
     return PreparedFolder(folder, record, was_there=True)
 

@@ -24,7 +24,7 @@ from alterrec.record_json import from_json, to_json
 from alterrec.sessions import SessionStore
 
 RECORD = "dataset.json"
-ADVICE = "prepare it again, in a new folder"
+ADVICE = "delete the folder and prepare it again"
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -93,28 +93,29 @@ class PreparedRecord:
     numbered: bool
     files: list[FileRecord]
 
-    @property
-    def key(self) -> str:
-        """A digest of the sources and of everything that was chosen."""
-        return preparation_key(self.format, self.sources, self.arguments, self.choices)
 
-
-def preparation_key(
+def parts_of_key(
+    version: str,
     format: str,
     sources: Sequence[FileRecord],
     arguments: Mapping[str, Any],
     choices: Mapping[str, ChoiceRecord],
-) -> str:
-    """Return a digest of what a preparation is made from."""
-    content = {
+) -> dict[str, Any]:
+    """Return what a preparation is made from, by name: version, format, files, arguments and choices."""
+    return {
         "schema": PreparedRecord.LATEST_SCHEMA,
+        "version": version,
         "format": format,
-        "sources": [to_json(file) for file in sources],
-        "arguments": dict(arguments),
+        "files": [to_json(file) for file in sources],
+        **arguments,
         # Whose a choice was changes nothing.
-        "choices": {name: choice.value for name, choice in choices.items()},
+        **{name: choice.value for name, choice in choices.items()},
     }
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
+def preparation_key(parts: Mapping[str, Any]) -> str:
+    """Return a digest of what :func:`parts_of_key` returns."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
