@@ -172,6 +172,24 @@ def test_the_severity_of_identical_texts_depends_on_targets() -> None:
     assert severities(data(TRAIN, VALID, TEST, texts=[TEXTS[0], *[""] * 11]))["items without text"] == "bad"
 
 
+@pytest.mark.parametrize(
+    ("texts", "severity", "told"),
+    [
+        (TEXTS, "fine", "title (0.0% empty, 3.0 words on average). There are 12 different texts; 0.0% are"),
+        (["mug", "red mug", *["tent"] * 10], "look", "3 different texts; 91.7% are a single word"),
+        (["mug"] * 11 + [""], "bad", "title (8.3% empty, 1.0 words on average). All texts are alike"),
+        (["赤いマグ", "青いマグ"] * 6, "fine", "2.0 words on average"),
+    ],
+)  # fmt: skip
+def test_what_was_read_as_text_is_told(texts: list[str], severity: str, told: str) -> None:
+    made = data(TRAIN, VALID, TEST, texts=texts)
+    (found,) = (
+        each for each in check_findings(check_data(made), statistics(made)) if each.check == "text columns"
+    )
+    assert found.severity == severity
+    assert told in found.text
+
+
 def test_jensen_shannon_by_hand() -> None:
     # Halves and quarters: middle (5/8, 3/8); divergence in bits.
     middle = 0.5 * (0.5 * np.log2(0.5 / 0.625) + 0.5 * np.log2(0.5 / 0.375))

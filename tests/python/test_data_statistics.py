@@ -105,8 +105,8 @@ def test_a_long_curve_is_thinned_but_keeps_both_ends() -> None:
 def test_texts_by_hand() -> None:
     text = ItemText({"title": ["red tent", "lamp", "", ""], "brand": ["Fernhill of Oak", "", "", " "]})
     found = statistics(dataset(text))
-    assert found.fields == {"title": Texts(0.5, 1.5), "brand": Texts(0.25, 3.0)}
-    assert found.text == Texts(0.5, 3.0)
+    assert found.fields == {"title": Texts(0.5, 1.5, 0.5, 2), "brand": Texts(0.25, 3.0, 0.0, 1)}
+    assert found.text == Texts(0.5, 3.0, 0.5, 2)
     assert statistics(dataset(ItemText({"title": [""] * 4}))).text == Texts(0.0, 0.0)
 
 
@@ -121,7 +121,7 @@ def test_a_folder_without_timestamps(tmp_path: Path) -> None:
         (tmp_path / f"{split}.csv").write_text(f"session_id,item_id\n{session},a\n{session},b\n", "utf-8")
     found = statistics(load_dataset(tmp_path))
     assert (found.splits["test"].first_time, found.splits["test"].last_time) == (None, None)
-    assert found.text == Texts(0.5, 2.0)
+    assert found.text == Texts(0.5, 2.0, 0.0, 1)
 
 
 @pytest.mark.parametrize("unit", [1, 1000, 1_000_000])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from alterrec.analyses.audit_records import SEVERITIES, Checks, Copies, Finding, Severity, severity_of
 from alterrec.analyses.audit_repeats import KINDS, SPLITS, auto_rule, own_items_section, repeats_check
+from alterrec.analyses.audit_texts import columns_check
 from alterrec.analyses.audit_times import time_findings
 from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.repeats import SeenItems
@@ -394,4 +395,9 @@ def _text_findings(found: Checks, statistics: Statistics) -> list[Finding]:
     ties: Severity = "bad" if alike.targets > TIED else "look" if alike.identical else "fine"
     missing = f"{percent(share)} of the items have a text, of {statistics.text.words:.1f} words on average."
     severity: Severity = "bad" if share < WITHOUT_TEXT else "look" if share < 0.99 else "fine"
-    return [Finding(ties, "identical texts", similar), Finding(severity, "items without text", missing)]
+    columns = columns_check(statistics, statistics.text)
+    return [
+        Finding(columns[0], "text columns", columns[1]),
+        Finding(ties, "identical texts", similar),
+        Finding(severity, "items without text", missing),
+    ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.dataset import Dataset
+from alterrec.data.lsa import parts
 from alterrec.data.repeats import TargetKind, bin_names, count_repeats, target_places
 from alterrec.sessions import SessionStore
 
@@ -76,10 +77,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Texts:
-    """A text field, or all joined: share of items that have it, and their mean number of words."""
+    """A text field, or all joined.
+
+    Attributes:
+        share: share of items that have a text.
+        words: words of a text on average; in scripts without spaces, two characters count as a word.
+        one_word: share of the texts that are a single word.
+        distinct: number of different texts.
+    """
 
     share: float
     words: float
+    one_word: float = 0.0
+    distinct: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,8 +233,14 @@ def _by_bin(values: Sequence[T], counts_B: NDArray[np.int64]) -> dict[str, T]:
 
 
 def _texts(texts: Sequence[str]) -> Texts:
-    words = np.array([len(text.split()) for text in texts])
-    return Texts(_share(words > 0), float(words[words > 0].mean()) if words.any() else 0.0)
+    words = np.array([len(parts(text)) for text in texts])
+    filled = words[words > 0]
+    return Texts(
+        share=_share(words > 0),
+        words=float(filled.mean()) if len(filled) else 0.0,
+        one_word=_share(filled == 1),
+        distinct=len({text for text in texts if text.strip()}),
+    )
 
 
 def _share(which: NDArray[np.bool_]) -> float:
