@@ -184,7 +184,11 @@ def _kind(rng: Rng, frame: pl.DataFrame) -> pl.DataFrame:
     through = frame[name].cast(pl.Int64, strict=False) if frame[name].dtype == pl.String else frame[name]
     if kind == pl.List(pl.String):
         return frame.with_columns(as_text(frame[name]).str.split(""))
-    return frame.with_columns(through.cast(kind, strict=False))
+    try:
+        return frame.with_columns(through.cast(kind, strict=False))
+    except pl.exceptions.PanicException:
+        # polars has no text for dates that are too far away.
+        return frame
 
 
 def _large(rng: Rng, frame: pl.DataFrame) -> pl.DataFrame:
