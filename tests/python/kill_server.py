@@ -96,6 +96,9 @@ def child(job: dict[str, Any], output: int) -> int:
 
 def main() -> None:
     end_with_parent()
+    # Whoever started the tests in the background may have ignored these.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name in PRELOADED:
         # A search is not killed where Optuna is missing.
         with suppress(ImportError):

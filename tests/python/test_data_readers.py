@@ -319,7 +319,9 @@ def test_wrong_path(folder: Path) -> None:
     found = message(lambda: load_dataset(typo))
     assert found.startswith(f"{typo}: no such folder; expected a folder with items and train or interactions")
     assert f"did you mean {folder.name!r}?" in found
-    assert "is a file" in message(lambda: load_dataset(folder / "items.csv"))
+    # A single file is a log.
+    found = message(lambda: load_dataset(folder / "items.csv"))
+    assert found.startswith(f"{folder / 'items.csv'}: no column is known as the session or the user")
     assert "no such folder" in message(lambda: load_dataset(folder / "no" / "where"))
 
 

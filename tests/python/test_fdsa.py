@@ -40,5 +40,5 @@ def test_a_run_on_attributes_comes_back_from_its_folder(tmp_path: Path) -> None:
 def test_attributes_need_categories(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the items have no categories; .*data.categories=COLUMN"):
         fit(films(), "fdsa", out=tmp_path, overrides=SMALL)
-    with pytest.raises(InputError, match=r"column 'genres' is missing; .*did you mean 'genre'"):
-        fit(films(), "fdsa", out=tmp_path, overrides=SMALL | {"data.categories": ("genres",)})
+    with pytest.raises(InputError, match=r"column 'gener' is missing; .*did you mean 'genre'"):
+        fit(films(), "fdsa", out=tmp_path, overrides=SMALL | {"data.categories": ("gener",)})

@@ -201,7 +201,10 @@ def test_blocks_end_anywhere(tmp_path: Path, block: int, monkeypatch: pytest.Mon
     assert events(read(path))["title"].to_list() == ['a\r\n"b", ü', "\\", "☕"]
 
 
-CELLS = st.text(st.characters(exclude_characters="\x00\x1f", exclude_categories=["Cs"]), max_size=6)
+# Python takes the separators of ASCII (1c to 1f) for white space, Unicode does not.
+CELLS = st.text(
+    st.characters(exclude_characters="\x00\x1c\x1d\x1e\x1f", exclude_categories=["Cs"]), max_size=6
+)
 
 
 @settings(max_examples=40, deadline=None)

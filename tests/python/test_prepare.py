@@ -249,6 +249,7 @@ def test_the_record_has_sources_choices_counts_and_steps(tmp_path: Path) -> None
     assert record["counts"] == {
         **{"items": 2, "users": 10, "sessions": 10, "events": 20},
         **{"train": 8, "train_events": 16, "valid": 1, "valid_events": 2, "test": 1, "test_events": 2},
+        **{"rows": 22, "read_items": 2, "read_sessions": 10, "read_users": 10},
     }
     for file in record["files"]:
         path = made.path / file["name"]

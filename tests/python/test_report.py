@@ -242,7 +242,7 @@ def test_other_runs_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: P
         ("curves.jsonl", b'{"epoch": 1}\n', r"curves\.jsonl line 1 is damaged: phase: Field required"),
         ("curves.jsonl", b"{", r"curves\.jsonl line 1 is damaged"),
         ("examples.json", b"{}", r"examples\.json is damaged"),
-        ("recipe.toml", b"[a", r"recipe\.toml: it is not TOML"),
+        ("recipe.toml", b"[a", r"recipe\.toml is damaged: it is not TOML"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:

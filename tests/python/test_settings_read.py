@@ -157,7 +157,9 @@ def observed(recipe: Recipe) -> list[Any]:
     kinds = {(each.train, each.negatives, each.objective, each.teacher): each for each in reversed(plan)}
     for phase in reversed(kinds.values()):
         torch.manual_seed(7)
-        found.append(trainer._train_epoch(phase, trainer._optimiser(phase.train), ScoreBuffer(512), 1, 9))
+        optimisers = {phase.train: trainer._optimiser(phase.train)}
+        loss, samples, _ = trainer._train_epoch(phase, optimisers, ScoreBuffer(512), TrainingState(""), 9)
+        found.append((loss, samples))
     found.append([value.numpy().tobytes() for value in model.state_dict().values()])
     return found
 

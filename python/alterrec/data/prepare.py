@@ -65,15 +65,14 @@ def find_format(path: Path, format: str | None = None) -> str:
         InputError: no such path or format, no format recognises the path, or several do.
 
     Example:
-        >>> find_format(Path("."), "yoochose")
+        >>> find_format(Path("."), "yoochose")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        alterrec.errors.InputError: unknown data format 'yoochose'; `alterrec list formats` shows all
+        alterrec.errors.InputError: unknown data format 'yoochose'; did you mean 'yoochoose'? `...
     """
     if format is not None and format not in FORMATS:
-        raise InputError(
-            f"unknown data format {format!r}{nearest(format, FORMATS)}; `alterrec list formats` shows all"
-        )
+        hint = nearest(format, FORMATS) or ";"
+        raise InputError(f"unknown data format {format!r}{hint} `alterrec list formats` shows all")
     if not path.exists():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file or folder{nearest(path.name, siblings)}")

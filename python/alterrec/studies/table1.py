@@ -61,8 +61,10 @@ def findings(study: StudyResult) -> list[str]:
             f"Is {row.label} better than {baselines}? {answer(comparisons)}. Difference from the best "
             f"baseline in each metric, in percentage points with 95% intervals: {by_metric}."
         )
-    best = max((row for row in study.rows if row.runs), key=lambda row: row.mean("ndcg@20") or 0.0)
-    lines.append(f"{best.label} has the highest NDCG@20, {100 * (best.mean('ndcg@20') or 0.0):.2f}%.")
+    means = {row.label: row.mean("ndcg@20") or 0.0 for row in study.rows if row.runs}
+    if means:
+        best = max(means, key=means.__getitem__)
+        lines.append(f"{best} has the highest NDCG@20, {100 * means[best]:.2f}%.")
     return [*lines, *alternation_finding(study)]
 
 
