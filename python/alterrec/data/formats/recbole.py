@@ -185,7 +185,6 @@ def _table(path: Path) -> _Table:
         quote_char=_quote(path, separator, len(fields)),
         has_header=False,
         skip_rows=1,
-        new_columns=fields,
         schema=dict.fromkeys(fields, pl.String),
         glob=False,
     )
