@@ -23,7 +23,7 @@ SALES = "t_dat,customer_id,article_id\n" + "".join(
 )
 MOVIES = "movieId,title,genres\n1,Caf\u00e9,War\n"
 TREE = "categoryid,parentid\n1,\u00e9\n"
-COMPRESSED = gzip.compress(REVIEWS.encode())
+COMPRESSED = gzip.compress(REVIEWS.encode(), mtime=0)
 
 
 @pytest.mark.parametrize(

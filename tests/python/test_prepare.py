@@ -186,6 +186,18 @@ def test_the_text_of_an_item_is_its_most_frequent_one_in_training(tmp_path: Path
     assert text.fields == {"title": ["Red lamp", "Oil pan"]}
 
 
+def test_a_column_with_one_value_for_most_items_is_no_text_of_them(tmp_path: Path) -> None:
+    events = [(f"u{n // 6}", f"i{n % 10}", n, "v") for n in range(60)]
+    titles = [f"Lamp {n % 10} of oak" for n in range(60)]
+    countries = ["Chile" if n % 10 == 7 else "France" for n in range(60)]
+    log = write_log(tmp_path / "log.csv", events, title=titles, country=countries)
+    made = prepare(log, tmp_path / "out", min_item_count=1)
+    assert pl.read_parquet(made.path / "items.parquet").columns == ["item_id", "title"]
+    assert "one value for most of the items, which are not read as text: 'country'" in str(made)
+    chosen = prepare(log, tmp_path / "chosen", min_item_count=1, text=["title", "country"])
+    assert pl.read_parquet(chosen.path / "items.parquet").columns == ["item_id", "title", "country"]
+
+
 def test_the_last_fraction_of_training_is_taken_after_the_filters(tmp_path: Path) -> None:
     events = [*visits(3, "xy"), *[(f"v{u}", i, t + 3 * DAY, k) for u, i, t, k in visits(13, "ab")]]
     made = prepared(tmp_path, events, min_item_count=3, fraction=4)

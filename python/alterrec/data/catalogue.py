@@ -19,6 +19,9 @@ from alterrec.data.text_columns import choose_text_columns
 from alterrec.errors import InputError, nearest
 
 NEW = "alterrec number"
+# A column of a log tells nothing about its items if this share of them has one value, such as the country
+# of most customers.
+SAME = 0.9
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ def build_catalogue(
         frame = ids.to_frame()
         if columns:
             described = _most_frequent(source, training, ids, columns)
+            if text is None and source.text is None:
+                described, notes = _telling(described)
             frame = pl.concat([frame, described], how="horizontal")
     else:
         frame, notes = _with_items(source.items, table, trained, counts, min_item_count)
@@ -149,6 +154,18 @@ def _most_frequent(
         )
         found = found.join(best.select("item_id", column), on="item_id", how="left", maintain_order="left")
     return found.drop("item_id")
+
+
+def _telling(described: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The columns of a log that differ between its items, and a note about the others."""
+    most = {column.name: max(column.drop_nulls().unique_counts(), default=0) for column in described}
+    same = [name for name, count in most.items() if count >= SAME * len(described)]
+    if not same:
+        return described, []
+    return described.drop(same), [
+        f"columns that have one value for most of the items, which are not read as text: "
+        f"{', '.join(map(repr, same))}; --text NAME,... chooses columns"
+    ]
 
 
 def _with_text(frame: pl.DataFrame, wanted: Sequence[str] | None) -> tuple[pl.DataFrame, list[str]]:
