@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from typing import overload
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from alterrec.data.text_names import CATEGORY_COLUMNS, find_text_column
@@ -16,6 +19,8 @@ from alterrec.errors import InputError, nearest
 from alterrec.sessions import SessionStore
 
 SPLITS = ("train", "valid", "test")
+# Ids that are turned into Python strings at once.
+NAMES_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,49 @@ class Vocabulary:
         return nearest(unknown, islice(candidates, 5000))
 
 
+class Names(Sequence[str]):
+    """External ids of sessions, which become Python strings only when they are read.
+
+    Args:
+        ids: strings, or integers.
+
+    Example:
+        >>> names = Names(pl.Series([7, 8, 9]))
+        >>> names[0], names[-2:], len(names), "8" in names, names == ["7", "8", "9"]
+        ('7', ['8', '9'], 3, True, True)
+    """
+
+    def __init__(self, ids: pl.Series) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            texts: list[str] = self._ids[index].cast(pl.String).to_list()
+            return texts
+        return str(self._ids[operator.index(index)])
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), NAMES_AT_ONCE):
+            yield from self[start : start + NAMES_AT_ONCE]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 @dataclass(frozen=True)
 class ItemText:
     """Text fields of the catalogue: field name -> one text per item, an empty string if it has none.
@@ -115,7 +163,7 @@ class Dataset:
     vocabulary: Vocabulary
     text: ItemText | None
     vectors: NDArray[np.floating] | None
-    session_names: dict[str, list[str]]
+    session_names: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
     users: Vocabulary | None = None
 
@@ -152,7 +200,7 @@ class Dataset:
         for split, store in self.splits.items():
             _feed(digest, self.session_names[split])
             for array in (store.offsets, store.items, store.timestamps, store.users):
-                digest.update(b"-" if array is None else array.tobytes())
+                digest.update(b"-" if array is None else array.data)
         return digest.hexdigest()
 
     def with_users(self, users: Vocabulary) -> Dataset:

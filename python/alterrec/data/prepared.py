@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
 from alterrec.data.choices import ChoiceRecord
-from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import SPLITS, Dataset, ItemText, Names, Vocabulary
 from alterrec.data.parquet_files import read_parquet
 from alterrec.data.text_columns import choose_text_columns
 from alterrec.data.vectors import load_vectors
@@ -204,16 +203,23 @@ def load_prepared(
 
 def _session_names(
     folder: Path, record: PreparedRecord, stores: Mapping[str, SessionStore]
-) -> dict[str, list[str]]:
+) -> dict[str, Sequence[str]]:
     """The external ids of the sessions of each split."""
-    names: dict[str, list[str]] = {}
+    names: dict[str, Sequence[str]] = {}
     for split, store in stores.items():
         if record.numbered:
             first = int(store.session_ids[0]) if len(store) else 0
-            names[split] = [str(number) for number in range(first, first + len(store))]
+            names[split] = Names(pl.int_range(first, first + len(store), eager=True))
             continue
         path = folder / f"{split}.parquet"
         with reading(path, ADVICE):
-            column = pl.scan_parquet(path).select("session_id").collect(engine="streaming")["session_id"]
-            names[split] = column.gather(np.asarray(store.offsets[:-1])).to_list()
+            names[split] = Names(
+                pl.scan_parquet(path)
+                .select(pl.col("session_id").unique(maintain_order=True))
+                .collect(engine="streaming")["session_id"]
+            )
+        if len(names[split]) != len(store):
+            raise InputError(
+                f"{path} has {len(names[split])} sessions, but {split}.store has {len(store)}; {ADVICE}"
+            )
     return names
