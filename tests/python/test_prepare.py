@@ -17,7 +17,7 @@ from made_amazon_m2 import write_amazon_m2
 import alterrec as package
 from alterrec.analyses.preparation import Preparation, prepare
 from alterrec.cli.preparing import parse_gap
-from alterrec.data.dataset import Dataset
+from alterrec.data.dataset import Dataset, Names
 from alterrec.data.readers import DataSource, load_dataset
 from alterrec.errors import InputError
 from alterrec.processes import process_tag
@@ -269,6 +269,25 @@ def test_the_record_has_sources_choices_counts_and_steps(tmp_path: Path) -> None
     assert {path.name for path in made.path.iterdir()} - {"dataset.json"} == {
         f["name"] for f in record["files"]
     }
+
+
+def test_names_are_a_sequence_of_strings() -> None:
+    known = [str(number) for number in range(5, 12)]
+    for names in (Names(pl.Series(range(5, 12))), Names(pl.Series(known))):
+        assert names == known
+        assert names != [*known[:-1], "12"]
+        assert names != known[:-1]
+        assert names != "5"
+        assert (len(names), list(names), names[-1], names[1:-1:2]) == (7, known, "11", known[1:-1:2])
+        assert (names.index("7"), "7" in names, 7 in names, list(reversed(names))) == (
+            2,
+            True,
+            False,
+            known[::-1],
+        )
+        assert pl.Series(names).to_list() == known
+        with pytest.raises(IndexError):
+            names[7]
 
 
 def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path: Path) -> None:

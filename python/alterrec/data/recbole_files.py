@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def write_recbole(data: Dataset, folder: Path) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_ids(kind: str, ids: tuple[str, ...] | list[str], forbidden: str) -> None:
+def _check_ids(kind: str, ids: Sequence[str], forbidden: str) -> None:
     series = pl.Series(ids, dtype=pl.String)
     wrong = series.str.contains(forbidden) | series.str.starts_with('"')
     if wrong.any():
