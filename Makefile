@@ -101,6 +101,7 @@ bench: $(INSTALLED)  ## time the kernels against the usual alternatives, after a
 	$(BIN)/python -m pip install --quiet '.[bench]'
 	$(BIN)/python benches/ranking.py
 	$(BIN)/python benches/batches.py
+	$(BIN)/python benches/prepare.py
 	TQDM_DISABLE=1 $(BIN)/python benches/embedding.py
 	cargo bench --bench core
 
