@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 # Exit code of the command line for an InputError.
 WRONG_INPUT = 2
@@ -31,3 +33,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a path in front of the message of an InputError that does not contain it.
+
+    Raises:
+        InputError: the block raised one.
+
+    Example:
+        >>> with naming(Path("shop")):
+        ...     raise InputError("gap is 0; expected a number above 0")
+        Traceback (most recent call last):
+            ...
+        alterrec.errors.InputError: shop: gap is 0; expected a number above 0
+    """
+    try:
+        yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error.__cause__

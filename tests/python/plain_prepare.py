@@ -261,12 +261,12 @@ def catalogue_of(
 
 
 def named(splits: dict[str, list[Session]], choices: Choices) -> dict[str, list[Session]]:
-    """Numbers are the names of sessions that were made; given ids that several parts share are prefixed."""
+    """Numbers are the names of sessions that were made; ids that several parts share are prefixed."""
     everything = [session for part in splits.values() for session in part]
     if choices.sessions in ("gap", "day"):
         for number, session in enumerate(everything):
             session.name = str(number)
-    if choices.sessions == "given":
+    else:
         of_name: dict[str, set[str]] = {}
         for session in everything:
             of_name.setdefault(session.name, set()).add(session.part)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mutated_data import base_folder, load, mutate
 
@@ -49,6 +49,8 @@ def outcome(seed: int) -> str:
 
 @settings(max_examples=100)
 @given(st.integers(0, 2**40))
+# Options that a published format does not read.
+@example(2**50 + 356)
 def test_mutated_folders_are_read_or_refused(seed: int) -> None:
     outcome(seed)
 

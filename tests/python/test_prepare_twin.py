@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from plain_prepare import RefusedError, Row, prepare_plainly
 
@@ -161,6 +161,9 @@ def check(case: Case) -> None:
 
 @settings(max_examples=25)
 @given(st.integers(0, 2**40))
+# A user with sessions in several parts, from which validation is drawn.
+@example(243)
+@example(131072)
 def test_the_preparation_is_that_of_its_twin(number: int) -> None:
     check(made_case(number))
 

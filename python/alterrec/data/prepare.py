@@ -34,7 +34,7 @@ from alterrec.data.sessionize import SessionTable, sessionize
 from alterrec.data.splitting import last_share, split_sessions
 from alterrec.data.tables import find_file
 from alterrec.data.vector_cache import default_cache_dir
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, naming, nearest
 from alterrec.files import atomic_folder, reading, write_json
 from alterrec.record_json import to_json
 
@@ -125,7 +125,19 @@ def prepare_folder(
     Raises:
         InputError: the files, an option or a choice is wrong, or ``out`` is a folder with other content.
     """
-    path, options = Path(path), options or PrepareOptions()
+    path = Path(path)
+    with naming(path):
+        return _prepare(path, out, format, options or PrepareOptions(), seed, listen)
+
+
+def _prepare(
+    path: Path,
+    out: str | Path | None,
+    format: str | None,
+    options: PrepareOptions,
+    seed: int | None,
+    listen: Listen,
+) -> PreparedFolder:
     name = find_format(path, format)
     listen(f"{path}: read as {name}{'' if format else ', recognised by its files'}")
     _check_options(name, FORMATS[name], options)

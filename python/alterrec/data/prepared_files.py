@@ -40,7 +40,7 @@ def write_sessions(
     if users is not None:
         users.to_frame().write_parquet(folder / "users.parquet")
         counts["users"] = len(users)
-    names = _given_names(table, ordered)
+    names = None if choices.sessions in NUMBERED else _session_names(table, ordered, choices)
     first = 0
     for name, sessions in ordered.items():
         user = None if users is None or sessions.user is None else number_of_user[sessions.user]
@@ -50,13 +50,10 @@ def write_sessions(
             len(catalogue.items), sessions.offsets, item, numbers, sessions.time, user
         )
         store.save(folder / f"{name}.store")
-        if choices.sessions == "user":
-            assert table.user_ids is not None
-            assert sessions.user is not None
-            ids = table.user_ids.gather(sessions.user)
-        else:
-            ids = pl.Series(numbers) if names is None else names.gather(_places(table, sessions))
-        texts = {"session_id": ids, "item_id": catalogue.items["item_id"]}
+        texts = {
+            "session_id": pl.Series(numbers) if names is None else names[name],
+            "item_id": catalogue.items["item_id"],
+        }
         if users is not None and user is not None:
             guest = pl.Series("user_id", [None], dtype=pl.String)
             texts["user_id"] = pl.concat([users, guest]).gather(np.where(user < 0, len(users), user))
@@ -108,21 +105,21 @@ def _users(
     return (ids, number) if len(users) else (None, number)
 
 
-def _given_names(table: EventIds, ordered: Mapping[str, SessionTable]) -> pl.Series | None:
-    """The names of given sessions, with that of their part where parts share ids; see :func:`_places`."""
-    if table.session_ids is None:
-        return None
-    seen = np.zeros((len(table.parts), len(table.session_ids)), np.bool_)
-    for sessions in ordered.values():
-        assert sessions.name is not None
-        seen[sessions.part, sessions.name] = True
-    shared = (seen.sum(axis=0) > 1).any()
-    prefixes = [f"{part}/" if shared else "" for part in table.parts]
-    return pl.concat([prefix + table.session_ids for prefix in prefixes])
-
-
-def _places(table: EventIds, sessions: SessionTable) -> NDArray[np.int64]:
-    """The places of the names of sessions in :func:`_given_names`."""
-    assert sessions.name is not None
-    assert table.session_ids is not None
-    return sessions.part.astype(np.int64) * len(table.session_ids) + sessions.name
+def _session_names(
+    table: EventIds, ordered: Mapping[str, SessionTable], choices: Choices
+) -> dict[str, pl.Series]:
+    """The ids of given sessions or of users for each split, with the part before it where parts share ids."""
+    given = choices.sessions == "given"
+    ids = table.session_ids if given else table.user_ids
+    assert ids is not None
+    seen = np.zeros((len(table.parts), len(ids)), np.bool_)
+    numbers: dict[str, NDArray[Any]] = {}
+    for name, sessions in ordered.items():
+        chosen = sessions.name if given else sessions.user
+        assert chosen is not None
+        numbers[name] = chosen
+        seen[sessions.part, chosen] = True
+    if not (seen.sum(axis=0) > 1).any():
+        return {name: ids.gather(chosen) for name, chosen in numbers.items()}
+    before = pl.Series([f"{part}/" for part in table.parts])
+    return {name: before.gather(ordered[name].part) + ids.gather(chosen) for name, chosen in numbers.items()}

@@ -21,7 +21,7 @@ from alterrec.data.prepared import is_prepared, load_prepared
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.data.tables import find_file, read_data_file
 from alterrec.data.text_names import find_text_column
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, naming, nearest
 from alterrec.recipe import Recipe
 
 
@@ -212,10 +212,12 @@ def load_dataset(
     shares = Choices(valid=valid_share, test=test_share)
     path = None if path is None else Path(path)
     if path is not None and (format == PREPARED or (format is None and is_prepared(path))):
-        _refuse("a prepared folder", columns, drop_unknown, locale, shares)
+        with naming(path):
+            _refuse("a prepared folder", columns, drop_unknown, locale, shares)
         return load_prepared(path, text_fields=text_fields, vectors=vectors)
     if path is not None and _is_published(path, format):
-        _refuse("a published format", None, drop_unknown, None, Choices())
+        with naming(path):
+            _refuse("a published format", None, drop_unknown, None, Choices())
         wanted = PrepareOptions(dict(columns or {}), locale, choices=shares)
         return _load_published(path, format, wanted, text_fields, vectors, listen)
     _refuse("a folder with items and sessions", None, False, locale, Choices())
