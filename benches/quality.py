@@ -17,8 +17,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# The Transformers train better with a lower learning rate that decays more slowly.
-TRANSFORMER = ("optim.lr=0.001", "optim.decay=0.9", "schedule.epochs=20")
+# The Transformers train better with a lower learning rate that decays more slowly, and with more steps.
+TRANSFORMER = ("optim.lr=0.001", "optim.decay=0.9", "schedule.epochs=20", "optim.batch_size=256")
 # Systems with the settings that they have in addition to those of the command line.
 TRAINED: dict[str, tuple[str, ...]] = {
     "alterrec": (),
