@@ -158,6 +158,19 @@ pub(crate) fn prefetch(values: &[f32]) {
     let _ = values;
 }
 
+/// Asks the processor to fetch the cache line in which bytes begin; they are needed soon.
+#[inline(always)]
+pub(crate) fn prefetch_line(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: this instruction exists on every x86-64 processor, and it reads no value.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::passes::{STRETCH, collect_tail, expand_word, split_tail};

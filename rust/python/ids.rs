@@ -22,7 +22,6 @@ type Pair<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u32>>);
 /// >>> len(ids)
 /// 3
 #[pyclass(frozen, module = "alterrec._core")]
-#[derive(Default)]
 pub(super) struct IdNumbers(Mutex<ids::IdNumbers>);
 
 impl IdNumbers {
@@ -34,8 +33,8 @@ impl IdNumbers {
 #[pymethods]
 impl IdNumbers {
     #[new]
-    fn new() -> Self {
-        Self::default()
+    fn new() -> PyResult<Self> {
+        Ok(Self(Mutex::new(ids::IdNumbers::new()?)))
     }
 
     /// Return the number of each id of a batch, and the places of ids that had no number before.
