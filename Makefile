@@ -21,7 +21,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install '.[test]'
+	$(BIN)/python -m pip install '.[test,docs]'
 	touch $@
 
 format: $(INSTALLED)  ## format Rust and Python
@@ -105,9 +105,10 @@ bench: $(INSTALLED)  ## time the kernels against the usual alternatives, after a
 	TQDM_DISABLE=1 $(BIN)/python benches/embedding.py
 	cargo bench --bench core
 
-docs: $(INSTALLED)  ## build the Rust documentation and run the examples of all documentation
+docs: $(INSTALLED)  ## build the site with its tutorials into docs/_build/html, and the Rust documentation
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
-	$(BIN)/pytest tests/python/test_docs.py
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16

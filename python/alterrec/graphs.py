@@ -7,14 +7,16 @@ mean over neighbours is ``embedding_bag(ids, states, offsets, mode="mean", inclu
 This format was chosen for its speed: forward and backward passes at width 64 take, in milliseconds on one
 thread of a 2-core CPU:
 
-| edges as | 512 prefixes of 1 to 20 items | of 1 to 50 | 40,000 nodes, 1,040,000 edges |
-|---|---|---|---|
-| dense matrices (N, M, M) | 9 | 26 | - |
-| pairs, ``index_add`` | 8 | 24 | 580 |
-| ``segment_reduce`` | - | - | 1270 |
-| bags | 7 | 16 | 105 |
-| bags, gradient by bags of the transposed edges | 6 | 10 | 14 |
-| the same without padded nodes | 1 | 7 | - |
+======================================  ==========================  ==========  =============================
+edges as                                512 prefixes of 1-20 items  of 1-50     40,000 nodes, 1,040,000 edges
+======================================  ==========================  ==========  =============================
+dense matrices (N, M, M)                9                           26          -
+pairs, ``index_add``                    8                           24          580
+``segment_reduce``                      -                           -           1270
+bags                                    7                           16          105
+bags, gradient by bags of transposed    6                           10          14
+the same without padded nodes           1                           7           -
+======================================  ==========================  ==========  =============================
 """
 
 from __future__ import annotations

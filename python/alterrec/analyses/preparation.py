@@ -28,7 +28,7 @@ ORIGINS = {"user": "you", "format": "the format", "default": "default"}
 
 @dataclass(frozen=True, repr=False)
 class Preparation(Report):
-    """What :func:`prepare` has done.
+    """What :func:`alterrec.prepare` has done.
 
     Attributes:
         path: the folder.

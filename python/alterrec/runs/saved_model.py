@@ -44,7 +44,7 @@ class Recommendation(NamedTuple):
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A trained system with its catalogue, as :func:`load` returns it; it needs no training data.
+    """A trained system with its catalogue, as :func:`alterrec.load` returns it; it needs no training data.
 
     Attributes:
         trained: (V,) whether each item occurs in training.
