@@ -93,7 +93,14 @@ def metrics(
 def metric_values(
     greater: ArrayLike, tied: ArrayLike, name: str, ties: Ties = "expected"
 ) -> NDArray[np.float64]:
-    """Return one metric for each sample; the arguments are those of :func:`metrics`.
+    """Return one metric for each sample.
+
+    Args:
+        greater: (N,) integers, number of items that score above the target.
+        tied: (N,) integers, number of items that score the same as the target, including itself; 0 means that
+            it is not a candidate.
+        name: name of the metric, as in :func:`metrics`.
+        ties: rank of the target among tied items, as in :func:`metrics`; default their mean.
 
     Returns:
         Values (N,), float64, fractions between 0 and 1.

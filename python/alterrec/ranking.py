@@ -165,7 +165,12 @@ def rank_window(
 
 
 def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | None = None) -> ArrayT:
-    """Return for each item whether it is in the rank window; arguments as in :func:`rank_window`.
+    """Return for each item whether it is in the rank window.
+
+    Args:
+        scores: (B, V) matrix of scores.
+        start, stop: ranks, counted from 0, as in :func:`rank_window`.
+        exclude: (B,) or (B, E) integer ids that are not candidates; -1 is padding. Default: none.
 
     Returns:
         Mask (B, V), bool, with ``stop - start`` true values in each row.
@@ -186,6 +191,11 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
 
 def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | None = None) -> ArrayT:
     """Return :func:`rank_window_mask` as bits, in an eighth of its memory.
+
+    Args:
+        scores: (B, V) matrix of scores.
+        start, stop: ranks, counted from 0, as in :func:`rank_window`.
+        exclude: (B,) or (B, E) integer ids that are not candidates; -1 is padding. Default: none.
 
     Returns:
         Bits (B, ceil(V / 8)), uint8: bit ``i % 8`` of byte ``i // 8`` is item i; bits after the last item
