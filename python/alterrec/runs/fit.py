@@ -70,7 +70,10 @@ class FittedRun:
         users: Sequence[str | int | None] | None = None,
         exclude_seen: bool | None = None,
     ) -> list[list[Recommendation]]:
-        """Return the ``k`` best next items of each session; see :meth:`~alterrec.runs.saved_model.SavedModel.recommend`."""
+        """Return the ``k`` best next items of each session.
+
+        The arguments are those of :meth:`alterrec.runs.saved_model.SavedModel.recommend`.
+        """
         return saved_model.load(self.path).recommend(sessions, k, users=users, exclude_seen=exclude_seen)
 
     def show(self) -> RunReport:
