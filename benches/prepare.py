@@ -65,6 +65,7 @@ def with_pandas(log: Path, out: Path) -> None:
     sessions = frame.groupby("session").agg(end=("timestamp", "last")).assign(row=first)
     sessions = sessions.sort_values(["end", "row"])
     sessions["place"] = range(len(sessions))
+    frame["first"] = frame["session"].map(first)
     frame = frame.assign(session=frame["session"].map(sessions["place"])).sort_values(
         "session", kind="stable"
     )
@@ -83,6 +84,9 @@ def with_pandas(log: Path, out: Path) -> None:
     for name in SPLITS[1:]:
         split[name] = long_enough(collapsed(split[name][split[name]["item_id"].isin(known)]))
     for name, part in (split | {"train": train}).items():
+        # In the order of the last events that are left.
+        part = part.assign(end=part.groupby("session")["timestamp"].transform("last"))
+        part = part.sort_values(["end", "first"], kind="stable")
         part[["session", "item_id", "timestamp"]].to_parquet(out / f"{name}.parquet")
 
 
@@ -106,7 +110,7 @@ def with_polars(log: Path, out: Path) -> None:
     first = table.group_by("session").agg(first=row.min())
     table = collapsed(table)
     sessions = table.group_by("session").agg(end=pl.col("timestamp").last()).join(first, on="session")
-    sessions = sessions.sort("end", "first").with_row_index("place").select("session", "place")
+    sessions = sessions.sort("end", "first").with_row_index("place").select("session", "place", "first")
     table = table.join(sessions, on="session", maintain_order="left")
     table = table.with_columns(session="place").sort("session", maintain_order=True)
     held = round(SHARE * len(sessions))
@@ -125,6 +129,9 @@ def with_polars(log: Path, out: Path) -> None:
         rows = split[name].join(known, on="item_id", how="semi", maintain_order="left")
         split[name] = long_enough(collapsed(rows))
     for name, part in (split | {"train": train}).items():
+        # In the order of the last events that are left.
+        part = part.with_columns(end=pl.col("timestamp").last().over("session"))
+        part = part.sort("end", "first", maintain_order=True)
         part.select("session", "item_id", "timestamp").write_parquet(out / f"{name}.parquet")
 
 
