@@ -360,9 +360,10 @@ def _choices(store: SessionStore, targets: TargetKind) -> Iterator[tuple[Counts,
     """Yield for repeated targets the number of distinct items of the prefix by distance, and its own bin."""
     places, lengths = target_places(store, targets)
     distances_T = repeat_distances(store)
+    items_T = store.items  # a copy of all items
     repeated = np.flatnonzero(distances_T[places])
     for target in repeated[np.linspace(0, len(repeated) - 1, min(len(repeated), FITTED_TARGETS)).astype(int)]:
         place, length = int(places[target]), int(lengths[target])
         # The first occurrence in the reversed prefix is the last one.
-        last = np.unique(store.items[place - length : place][::-1], return_index=True)[1]
+        last = np.unique(items_T[place - length : place][::-1], return_index=True)[1]
         yield np.bincount(length_bins(last + 1), minlength=BINS), int(length_bins(distances_T[place]))
