@@ -31,6 +31,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
+smartquotes = False  # it would make a dash of the two hyphens of an option
 nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*")]  # types of attributes, which are not pages of this site
 
@@ -58,6 +59,7 @@ nb_output_stderr = "remove"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

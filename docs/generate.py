@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,8 +94,12 @@ def _names(param: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a sentence of the help as Markdown."""
-    return " ".join(text.split()).replace("<", "\\<")
+    """Return a sentence of the help as Markdown, with the names of options as code."""
+    prose = [
+        re.sub(r"(?<![\w-])--[a-z][\w-]*", r"`\g<0>`", part).replace("<", "\\<") if place % 2 == 0 else part
+        for place, part in enumerate(" ".join(text.split()).split("`"))
+    ]
+    return "`".join(prose)
 
 
 def recipes() -> str:

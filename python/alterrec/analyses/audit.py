@@ -67,15 +67,19 @@ def audit(
     of the neighbour systems are chosen on validation.
 
     Args:
-        data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
-        text: item columns to read as text; None chooses them by their names and content.
-        text_encoder: ``lsa`` or a sentence-transformers model.
-        columns: our column name -> the files'.
-        drop_unknown: drop session rows of items that are not in ``items``.
-        format: format of the data, a name from ``alterrec list formats``; None recognises it.
-        locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``.
-        command: the command that makes the audit, shown on its page.
-        progress: called with a line before each step.
+        data: path of a folder or file (see docs/data.md), or a data set. Default: the built-in catalogue.
+        text: names of the item columns to read as text. Default: chosen by their names and content.
+        text_encoder: name of the text encoder, ``lsa`` (the default) or a sentence-transformers model.
+        columns: our column name -> the name in the files. Default: the names are ours.
+        drop_unknown: whether session rows of items that are not in ``items`` are dropped and counted.
+            Default: they are an error.
+        format: format of the data, a name from ``alterrec list formats``. Default: recognised by the files.
+        locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``. Default: None.
+        command: the command that makes the audit, shown on its page. Default: none.
+        progress: called with a line of text before each step. Default: nothing is called.
+
+    Returns:
+        The checks with their severity, the metrics of untrained rankings, and whether text can help.
 
     Raises:
         InputError: the data cannot be read.

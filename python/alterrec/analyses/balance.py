@@ -39,11 +39,14 @@ def balance(runs: Sequence[str | Path], *, metric: str = "ndcg@20", command: str
     """Measure whether ID or text dominates in runs that fuse both; ``alterrec.balance`` is this function.
 
     Args:
-        runs: folders of finished runs of one recipe, one per seed, whose score is a sum of the parts ``id``
-            and ``text``. In addition, runs of systems that are one part alone on the same data, such as
-            ``id_only`` and ``text_only``: without them a weak part looks like a dominated one.
-        metric: the metric that compares the parts.
-        command: the command that makes the analysis, shown on its page.
+        runs: paths of the folders of finished runs of one recipe, one per seed, whose score is a sum of the
+            parts ``id`` and ``text``. In addition, runs of systems that are one part alone on the same data,
+            such as ``id_only`` and ``text_only``: without them a weak part looks like a dominated one.
+        metric: name of the metric that compares the parts. Default: ``ndcg@20``.
+        command: the command that makes the analysis, shown on its page. Default: none.
+
+    Returns:
+        The indicators, and which part dominates, if any does.
 
     Raises:
         InputError: a folder is not such a run, or the runs cannot be compared.

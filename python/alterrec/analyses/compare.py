@@ -48,10 +48,14 @@ def compare(
     session, and the deviation over seeds is reported separately.
 
     Args:
-        runs: folders of finished runs.
-        views: ``score``, or parts such as ``id`` and ``text``; ``each`` for all that any run has.
-        all_pairs: compare each system with every system before it, not only with the first.
-        command: the command to print on the page.
+        runs: paths of the folders of finished runs, of two systems or more.
+        views: names of what is compared: ``score``, the final score (the default), parts such as ``id`` and
+            ``text``, or ``each`` for all that any run has.
+        all_pairs: whether each system is compared with every system before it. Default: with the first alone.
+        command: the command to print on the page. Default: none.
+
+    Returns:
+        The comparisons, with differences in percentage points, intervals and verdicts.
 
     Raises:
         InputError: fewer than two systems, a run that is not finished, or runs whose test sets differ; the

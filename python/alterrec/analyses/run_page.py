@@ -87,6 +87,12 @@ class RunReport(Report):
 def result(run: str | Path) -> RunReport:
     """Return the results of a run folder as an object, without loading its model.
 
+    Args:
+        run: path of the folder of a finished run.
+
+    Returns:
+        The results: they print as tables, display themselves in a notebook, and are saved as a page.
+
     Raises:
         InputError: the folder is not that of a finished run, or one of its files is damaged.
 

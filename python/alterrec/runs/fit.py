@@ -51,7 +51,14 @@ from alterrec.training.windows import check_catalogue, shortened_window
 
 @dataclass(frozen=True)
 class FittedRun:
-    """A finished run: its folder and the contents of ``recipe.toml`` and ``result.json``."""
+    """A finished run, as :func:`alterrec.fit` returns it.
+
+    Attributes:
+        path: the run folder.
+        recipe: every setting of the run, the content of ``recipe.toml``.
+        result: every number of the run, the content of ``result.json``: metrics are fractions between 0 and
+            1, such as ``result["test"]["score"]["ndcg@20"]``, times are seconds, memory is bytes.
+    """
 
     path: Path
     recipe: Recipe
@@ -59,7 +66,7 @@ class FittedRun:
 
     @property
     def stopped(self) -> str:
-        """``finished``, ``patience`` or ``interrupted``."""
+        """Why training ended: ``finished``, ``patience`` or ``interrupted``."""
         return str(self.result["stopped"])
 
     def recommend(
@@ -105,23 +112,28 @@ def fit(
     """Train a system, choose the weights of its score, measure it and write a report.
 
     Args:
-        data: a folder (see docs/data.md), a data set, or None for the built-in catalogue.
-        model: a name from ``alterrec list models``.
+        data: path of a folder or file (see docs/data.md), or a :class:`~alterrec.data.dataset.Dataset`.
+            Default: the built-in catalogue.
+        model: name of a system, one of ``alterrec list models``. Default: ``alterrec``.
         items, interactions, train, valid, test: tables in memory instead of ``data``: DataFrames and
             LazyFrames of polars, DataFrames of pandas, Arrow tables, or lists of sessions, as for
             :func:`~alterrec.data.readers.load_dataset`.
-        out: folder of the run; default a new folder under ``runs/``.
-        presets: ``best``, ``paper`` or ``authors``, and data presets; later ones take precedence.
-        overrides: recipe key -> value, such as ``{"schedule.gap": 4}``.
-        seed: shorthand for the override ``run.seed``.
+        out: folder of the run. Default: a new folder under ``runs/``.
+        presets: names of presets: ``best`` (the default), ``paper``, ``authors``, ``original`` and those of
+            data sets; later ones take precedence.
+        overrides: recipe key -> value, such as ``{"schedule.gap": 4}``. Default: none.
+        seed: seed of all random numbers, an integer from 0: the override ``run.seed``. Default: 0.
         resume: continue the interrupted run in ``out``, or extend a finished one: the keys of
             :func:`~alterrec.recipe.changeable_keys`, such as ``schedule.epochs``, may have other values. If
-            ``out`` is missing or empty, a new run starts.
-        columns: our column name -> the name in the files.
-        drop_unknown: drop session rows of items that are not in ``items``.
+            ``out`` is missing or empty, a new run starts. Default: False.
+        columns: our column name -> the name in the data, for any of ``session_id``, ``item_id``,
+            ``timestamp`` and ``user_id``. Default: the names are ours.
+        drop_unknown: whether session rows of items that are not in ``items`` are dropped and counted.
+            Default: they are an error.
         format: format of the data, a name from ``alterrec list formats``; None recognises it.
-        locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``.
-        profile: measure the seconds of each part of a training step, in ``result["profile"]``.
+        locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``. Default: None.
+        profile: whether the seconds of each part of a training step are measured and stored in
+            ``result["profile"]``. Default: False.
         progress: called with every :class:`~alterrec.progress.Event`.
 
     Returns:

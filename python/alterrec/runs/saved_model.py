@@ -35,7 +35,13 @@ USERS = "users.parquet"
 
 
 class Recommendation(NamedTuple):
-    """One recommended item: its external id, its score (higher is better) and its text."""
+    """One recommended item.
+
+    Attributes:
+        item_id: its id in your data.
+        score: its score in the session; higher is better. Scores of different sessions cannot be compared.
+        text: its text; empty if the data has none.
+    """
 
     item_id: str
     score: float
@@ -80,12 +86,13 @@ class SavedModel:
         """Return the ``k`` best next items of each session, best first.
 
         Args:
-            sessions: external item ids of each session, oldest first. An integer means its text.
-            k: number of items for each session.
-            users: external user id of each session, None or "" if it is unknown. Users who were not in
-                training are treated as unknown; systems that read no users ignore this argument.
-            drop_unknown: ignore items that are not in the catalogue instead of raising an error.
-            exclude_seen: whether items of a session are never recommended for it. None: as the run was
+            sessions: for each session a list of item ids as in your data, oldest first. An integer means its
+                text.
+            k: number of items for each session, 1 or more. Default: 20.
+            users: one user id for each session, None or "" if it is unknown. Users who were not in training
+                are treated as unknown; systems that read no users ignore this argument. Default: all unknown.
+            drop_unknown: whether items that are not in the catalogue are ignored. Default: they are an error.
+            exclude_seen: whether items of a session are never recommended for it. Default: as the run was
                 evaluated. False: they are candidates, with the counted probability of a repeat if the run has
                 the repeat component, else by their scores.
 
@@ -270,6 +277,12 @@ def _sort_header(path: Path) -> None:
 
 def load(run: str | Path) -> SavedModel:
     """Load the system of a run folder; it needs no training data and unpickles nothing.
+
+    Args:
+        run: path of the folder of a finished run, which training printed last.
+
+    Returns:
+        The system with its catalogue, ready to recommend.
 
     Raises:
         InputError: the folder is not that of a finished run, a file is damaged, or the files are not those of

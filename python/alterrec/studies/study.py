@@ -145,11 +145,11 @@ def run_study(
     ``alterrec.run_study`` is this function.
 
     Args:
-        name: name of the study, a key of ``STUDIES``.
-        data: path of the data (see docs/data.md), or None for the built-in catalogue. Several paths, or a
-            mapping of names to paths, are the column groups of one table.
-        options: the options; default ``StudyOptions()``.
-        listen: called with progress events.
+        name: name of the study, one of ``alterrec list studies``.
+        data: path of the data (see docs/data.md). Several paths, or a mapping of names to paths, are the
+            column groups of one table. Default: the built-in catalogue.
+        options: the options of the study. Default: those of :class:`~alterrec.studies.plan.StudyOptions`.
+        listen: called with every :class:`~alterrec.progress.Event`. Default: nothing is called.
         changes: fields of :class:`~alterrec.studies.plan.StudyOptions` that replace those of ``options``,
             such as ``seeds=5``; None leaves a field unchanged.
 
@@ -297,6 +297,12 @@ def _paths(data: StudyData) -> list[tuple[str, str | Path | None]]:
 
 def load_study(path: str | Path) -> StudyReport:
     """Read a study from the ``study.json`` in its folder; ``alterrec.load_study`` is this function.
+
+    Args:
+        path: path of the folder of a study, which has a ``study.json``.
+
+    Returns:
+        The report: it prints as tables, displays itself in a notebook, and is saved as a page.
 
     Raises:
         InputError: the file is missing or damaged.

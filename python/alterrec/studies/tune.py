@@ -54,14 +54,14 @@ def tune(
     """Search recipe keys for the best validation metric, or resume a search; the test split is never used.
 
     Args:
-        data: as for :func:`~alterrec.fit`.
-        model: name of a system that trains.
+        data: as for :func:`~alterrec.fit`. Default: the built-in catalogue.
+        model: name of a system that trains. Default: ``alterrec``.
         search: recipe key -> space, e.g. ``{"optim.lr": "0.0001..0.01:log", "model.dim": "32,64"}``; see
             :mod:`alterrec.studies.search_space`.
-        trials: number of trials in total, including those already in ``out``.
-        out: folder of the search; default ``studies/tune-MODEL-DATA``.
-        presets, overrides: presets and recipe keys of every trial.
-        seed: seed of the search and of every trial.
+        trials: number of trials in total, including those already in ``out``, 1 or more. Default: 30.
+        out: folder of the search. Default: ``studies/tune-MODEL-DATA``.
+        presets, overrides: presets and recipe keys of every trial. Default: ``best`` and none.
+        seed: seed of the search and of every trial, an integer from 0. Default: 0.
         format, locale, columns, drop_unknown: as for :func:`~alterrec.fit`.
         command: the command line, which is written to ``study.json``.
         listen: called with progress events.
