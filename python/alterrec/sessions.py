@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,6 +68,8 @@ class Batch(NamedTuple):
 
 class PrefixBatches:
     """The batches of one epoch (and shard). Iterating again yields the same batches.
+
+    ``batches[i]`` is batch i, and batches can be pickled together with their store.
 
     The order of the samples and the drawn targets are functions of (seed, epoch), and with ``bucket`` also of
     ``batch_size * world``; they do not depend on threads or on the rank.
@@ -137,6 +140,16 @@ class PrefixBatches:
         rank, world = (_word("shard", part) for part in shard)
         if not -(2**63) <= _integer("pad", pad) < 2**63:
             raise ValueError(f"pad is {pad}; expected an int64 number")
+        self._arguments: tuple[Any, ...] = (store, batch_size, max_len, shuffle, seed, epoch, shard)
+        self._options: dict[str, Any] = {
+            "targets": targets,
+            "per_session": per_session,
+            "samples": samples,
+            "layout": layout,
+            "bucket": bucket,
+            "pad": pad,
+            "reuse": reuse,
+        }
         self.num_items = store.num_items
         self._columns = 5 if store.has_users else 4
         self._layout = layout
@@ -166,11 +179,22 @@ class PrefixBatches:
         """Number of samples at this rank."""
         return self._plan.num_samples
 
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int, int]]:
+        return self._plan.session_sizes() if self._layout == "by_session" else self._plan.sizes()
+
     def __iter__(self) -> Iterator[Batch]:
         buffers: dict[str, Int64] = {}
-        by_session = self._layout == "by_session"
-        for index, size in enumerate(self._plan.session_sizes() if by_session else self._plan.sizes()):
+        for index, size in enumerate(self._sizes):
             yield self._batch(index, size, buffers if self._reuse else None)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return batch ``index`` in arrays of its own; IndexError if there is none."""
+        place = range(len(self))[index]
+        return self._batch(place, self._sizes[place], None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(PrefixBatches, *self._arguments, **self._options), ()
 
     def _batch(self, index: int, size: tuple[int, int, int], buffers: dict[str, Int64] | None) -> Batch:
         samples = size[0]

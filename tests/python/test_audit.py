@@ -25,7 +25,7 @@ from alterrec.analyses.audit import (
 from alterrec.analyses.audit_page import Audit, TextBenefit, can_text_help, check_findings
 from alterrec.analyses.audit_repeats import auto_rule, own_items_section
 from alterrec.analyses.audit_times import session_times, time_findings
-from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.repeats import TargetKind, seen_items
 from alterrec.data.statistics import statistics
@@ -34,6 +34,7 @@ from alterrec.evaluation.evaluate import Ranks, evaluate
 from alterrec.models.catalogue import UNTRAINED
 from alterrec.models.neighbours import Untrained
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 ITEMS = 12
 

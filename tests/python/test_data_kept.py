@@ -19,7 +19,7 @@ from conftest import Outcome
 
 from alterrec import fit, load
 from alterrec.data.assemble import load_sessions
-from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.parquet_files import arrow_schema
 from alterrec.data.readers import DataSource, load_dataset
 from alterrec.data.text import text_vectors
@@ -28,6 +28,7 @@ from alterrec.errors import InputError
 from alterrec.recipe import resolve
 from alterrec.training.schedule import phases
 from alterrec.training.windows import check_catalogue
+from alterrec.vocabulary import Vocabulary
 
 QUICK = {"run.baselines": False, "run.report": False}
 HEADER = "session_id,item_id,timestamp,user_id\n"

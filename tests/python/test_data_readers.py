@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alterrec.data.assemble import RawData, ReadOptions, load_sessions
-from alterrec.data.dataset import Vocabulary
 from alterrec.data.formats import FORMATS
 from alterrec.data.readers import PREPARED, READERS, DataSource, Reader, load_dataset
 from alterrec.data.tables import DataFile
 from alterrec.errors import InputError
 from alterrec.recipe import resolve
+from alterrec.vocabulary import Vocabulary
 
 ITEMS = "item_id,title,brand\ntent,Red tent,Fernhill\nlamp,Oil lamp,\nstove,,\n"
 HEADER = "session_id,item_id,timestamp\n"

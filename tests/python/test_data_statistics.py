@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.repeats import bin_names, repeat_distances
 from alterrec.data.statistics import (
@@ -23,6 +23,7 @@ from alterrec.data.statistics import (
     top_share,
 )
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 
 def store(*sessions: list[int], users: list[int] | None = None, time: int | None = None) -> SessionStore:

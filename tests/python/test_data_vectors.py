@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
-from alterrec.data.dataset import Vocabulary
 from alterrec.data.readers import load_dataset
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError
+from alterrec.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("tent", "lamp", "stove"))
 GIVEN = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -14,12 +14,13 @@ from conftest import Outcome
 from worlds import NUM_ITEMS, small_dataset, with_sessions
 
 from alterrec.data import recbole_files
-from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.formats.recbole import read_recbole
 from alterrec.data.formats.source import PrepareOptions, Source
 from alterrec.data.recbole_files import write_recbole
 from alterrec.errors import InputError
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 
 def read(path: Path) -> Source:

@@ -14,7 +14,7 @@ from conftest import Outcome
 from worlds import NUM_ITEMS, plain_scores, small_dataset
 
 from alterrec import fit, load
-from alterrec.data.dataset import Dataset, Vocabulary
+from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.models.base import Network, Scorer, SessionBatch
@@ -26,6 +26,7 @@ from alterrec.runs import saved_model as run_folder
 from alterrec.runs.fit import FittedRun, evaluate_run
 from alterrec.training.candidates import Supervision
 from alterrec.training.step import restrict_to_step_items
+from alterrec.vocabulary import Vocabulary
 
 USERS = 9
 SMALL = {"model.dim": 8, "schedule.epochs": 2, "run.baselines": False, "run.report": False}

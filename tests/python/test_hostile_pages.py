@@ -14,9 +14,10 @@ from study_folder import row, write_study
 from worlds import NUM_ITEMS, small_dataset
 
 import alterrec
-from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.report.presentation import CONTENT_POLICY
 from alterrec.studies.study import load_study
+from alterrec.vocabulary import Vocabulary
 
 RUN = "document.title='taken'"
 HOSTILE = (

@@ -16,7 +16,17 @@ import pytest
 from conftest import Outcome
 
 import alterrec
-from alterrec import graphs, logs, metrics, ranking, sessions
+from alterrec import (
+    graphs,
+    logs,
+    metrics,
+    ranking,
+    rectools_sampler,
+    sessions,
+    torch_data,
+    torch_ops,
+    vocabulary,
+)
 from alterrec.data.readers import load_dataset
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.recipe import recipe_fields, resolve
@@ -73,7 +83,8 @@ def test_generated_pages_name_every_command_key_and_system(
 
 def public_functions() -> Iterator[Any]:
     """The functions and methods of the reference, from the names that its pages and modules give."""
-    for module in (alterrec, ranking, metrics, sessions, graphs, logs):
+    light = (ranking, metrics, sessions, graphs, logs, vocabulary, torch_data, torch_ops, rectools_sampler)
+    for module in (alterrec, *light):
         for name in module.__all__:
             found = getattr(module, name)
             if inspect.isroutine(found) or (inspect.isclass(found) and not issubclass(found, tuple)):

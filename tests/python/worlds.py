@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alterrec.data.dataset import Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import Dataset, ItemText
 from alterrec.models.base import Network, RepeatScale, SessionBatch, Tables
 from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 NUM_ITEMS = 40
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import SPLITS, Dataset, ItemText
 from alterrec.data.events import COLUMNS, Events, check_columns, read_events, with_integer_times
 from alterrec.data.html_text import clean_texts
 from alterrec.data.tables import ROW, DataFile, find_column, id_column, read_data_file, text_column
@@ -22,6 +22,7 @@ from alterrec.data.text_columns import choose_text_columns
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError, nearest
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 INTERACTIONS = "interactions"
 

@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import overload
 
 import numpy as np
@@ -17,60 +16,11 @@ from numpy.typing import NDArray
 from alterrec.data.text_names import CATEGORY_COLUMNS, find_text_column
 from alterrec.errors import InputError, nearest
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 SPLITS = ("train", "valid", "test")
 # Ids that are turned into Python strings at once.
 NAMES_AT_ONCE = 1 << 16
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """External ids by number: item ``j`` of the catalogue has the id ``item_ids[j]``.
-
-    The ids of users are kept in the same way.
-
-    Example:
-        >>> vocabulary = Vocabulary(("tent", "lamp"))
-        >>> len(vocabulary), vocabulary.index(["lamp", "tent"]), vocabulary.find(["boat"])
-        (2, array([1, 0]), array([-1]))
-    """
-
-    item_ids: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.item_ids)
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {item: number for number, item in enumerate(self.item_ids)}
-
-    def find(self, items: Sequence[str]) -> NDArray[np.int64]:
-        """Item numbers, (N,) int64; -1 for an id that is not in the catalogue."""
-        return np.fromiter((self._numbers.get(item, -1) for item in items), np.int64, len(items))
-
-    def index(self, items: Sequence[str]) -> NDArray[np.int64]:
-        """Item numbers, (N,) int64; InputError with the first unknown id and the most similar known one.
-
-        Example:
-            >>> Vocabulary(("tent", "lamp")).index(["tend"])
-            Traceback (most recent call last):
-                ...
-            alterrec.errors.InputError: item 'tend' is not in the catalogue of 2 items; did you mean 'tent'?
-        """
-        numbers = self.find(items)
-        unknown = np.flatnonzero(numbers < 0)
-        if unknown.size:
-            name = items[unknown[0]]
-            raise InputError(
-                f"item {name!r} is not in the catalogue of {len(self)} items{self.nearest(name)}"
-            )
-        return numbers
-
-    def nearest(self, unknown: str) -> str:
-        """The hint of :func:`alterrec.errors.nearest`, among ids of about the same length."""
-        candidates = (item for item in self.item_ids if abs(len(item) - len(unknown)) <= 1)
-        # The edit distance to all ids of a large catalogue would take minutes.
-        return nearest(unknown, islice(candidates, 5000))
 
 
 class Names(Sequence[str]):

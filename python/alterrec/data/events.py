@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from alterrec.data.dataset import Vocabulary
 from alterrec.data.tables import ROW, DataFile, find_column, id_column
 from alterrec.data.time_columns import Times, time_column
 from alterrec.errors import InputError, nearest
+from alterrec.vocabulary import Vocabulary
 
 COLUMNS = ("session_id", "item_id", "timestamp", "user_id")
 

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from alterrec.data.choices import ChoiceRecord
-from alterrec.data.dataset import SPLITS, Dataset, ItemText, Names, Vocabulary
+from alterrec.data.dataset import SPLITS, Dataset, ItemText, Names
 from alterrec.data.parquet_files import read_parquet
 from alterrec.data.text_columns import choose_text_columns
 from alterrec.data.vectors import load_vectors
@@ -21,6 +21,7 @@ from alterrec.errors import InputError
 from alterrec.files import read_text, reading
 from alterrec.record_json import from_json, to_json
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 RECORD = "dataset.json"
 ADVICE = "delete the folder and prepare it again"

@@ -22,9 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from alterrec.data.dataset import SPLITS, Dataset, ItemText, Vocabulary
+from alterrec.data.dataset import SPLITS, Dataset, ItemText
 from alterrec.errors import InputError
 from alterrec.sessions import SessionStore
+from alterrec.vocabulary import Vocabulary
 
 STEPS = ("start", "complement", "substitute", "popular", "revisit")
 START, COMPLEMENT, SUBSTITUTE, POPULAR, REVISIT = range(len(STEPS))

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alterrec.data.dataset import Vocabulary
 from alterrec.data.tables import ROW, find_column, id_column, read_data_file
 from alterrec.errors import InputError, nearest
+from alterrec.vocabulary import Vocabulary
 
 SUFFIXES = (".npy", ".safetensors", ".parquet")
 

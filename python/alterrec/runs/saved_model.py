@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from alterrec.data.dataset import Dataset, Vocabulary
+from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Counts, Protocol, Ranks, recommend_items
@@ -30,6 +30,7 @@ from alterrec.record_json import to_json
 from alterrec.results import Epoch
 from alterrec.runs.rebuild import GATE_TENSORS, StoredModel, check_device
 from alterrec.stored import read_table, read_tensors
+from alterrec.vocabulary import Vocabulary
 
 USERS = "users.parquet"
 
