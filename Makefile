@@ -13,7 +13,7 @@ KILLS ?= 1000
 PYTEST = $(BIN)/pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: build format lint test torture sanitize fuzz oldest lock audit sbom bench docs help
+.PHONY: build format lint test torture sanitize fuzz oldest lock light audit sbom bench docs help
 
 build: $(INSTALLED)  ## build and install the package with everything that the tests need
 
@@ -66,6 +66,9 @@ fuzz:  ## run RUNS inputs for each fuzz target under AddressSanitizer; needs a C
 		fuzz/target/$(HOST)/release/$$(basename $$target .rs) \
 			-runs=$(RUNS) -seed=1 -max_len=4096 -len_control=0 -verbosity=0 || exit 1; \
 	done
+
+light: | $(BIN)/python  ## build alterrec-core, and test it with numpy alone: the oldest and the newest
+	.ci/light $(BIN)/python
 
 # What the continuous integration installs: .ci/run sets PIP_CONSTRAINT to this file.
 LOCK := .ci/constraints.txt

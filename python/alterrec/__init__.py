@@ -1,11 +1,13 @@
 """Session-based recommenders that combine item IDs and item text so that neither dominates the other.
 
 ``alterrec.ranking``, ``alterrec.sessions`` and ``alterrec.metrics`` need only numpy; everything else is
-imported on first use.
+imported on first use. The distribution alterrec-core has only these modules and what they need.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,29 @@ _MODULES = {
 }
 
 
+def _has(file: str) -> bool:
+    return os.path.exists(os.path.join(os.path.dirname(__file__), file))
+
+
+_IS_LIGHT = _has("_alterrec_core.txt")  # a file of alterrec-core alone; __main__.py is one of alterrec alone
+
+if _IS_LIGHT and _has("__main__.py"):
+    warnings.warn(
+        "alterrec and alterrec-core are both installed. They contain the same files, so removing or "
+        "upgrading one breaks the other. Run `pip uninstall alterrec alterrec-core` and install one of them",
+        stacklevel=2,
+    )
+
+
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'alterrec' has no attribute {name!r}")
+    try:
         return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'alterrec' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if _IS_LIGHT and (error.name or "").startswith("alterrec."):
+            raise ImportError(
+                f"alterrec.{name} is not in alterrec-core, which has only the modules that need numpy "
+                "alone; run `pip uninstall alterrec-core` and install alterrec"
+            ) from None
+        raise

@@ -1,6 +1,7 @@
 """Check an installed wheel on a platform where numpy is the only dependency.
 
     pip install numpy && pip install --no-deps alterrec && python tests/python/wheel_smoke.py
+    pip install alterrec-core && python tests/python/wheel_smoke.py alterrec-core
 
 The numpy-only modules run their examples and are compared with slow versions on every instruction set.
 Any import beyond the standard library and numpy is refused, installed or not.
@@ -41,12 +42,19 @@ import oracle  # noqa: E402
 from alterrec import _core, ranking  # noqa: E402
 from alterrec.sessions import SessionStore  # noqa: E402
 
-MODULES = ("alterrec.graphs", "alterrec.logs", "alterrec.metrics", "alterrec.ranking", "alterrec.sessions")
+MODULES = (
+    "alterrec.graphs",
+    "alterrec.logs",
+    "alterrec.metrics",
+    "alterrec.ranking",
+    "alterrec.sessions",
+    "alterrec.vocabulary",
+)
 
 
-def check_tag() -> None:
+def check_tag(distribution: str) -> None:
     """One wheel for CPython 3.11 and all that follow."""
-    lines = (metadata.distribution("alterrec").read_text("WHEEL") or "").splitlines()
+    lines = (metadata.distribution(distribution).read_text("WHEEL") or "").splitlines()
     tags = [line.removeprefix("Tag: ") for line in lines if line.startswith("Tag: ")]
     assert tags, lines
     assert all(tag.startswith("cp311-abi3-") for tag in tags), tags
@@ -102,7 +110,7 @@ def check_a_saved_store() -> None:
 
 
 if __name__ == "__main__":
-    check_tag()
+    check_tag(*sys.argv[1:] or ["alterrec"])
     check_types()
     check_examples()
     check_ranking()
