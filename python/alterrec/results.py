@@ -17,6 +17,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import SeenItems
 from alterrec.errors import InputError
+from alterrec.evaluation.comparisons import Comparison
 from alterrec.files import read_text
 from alterrec.manifest import check_manifest
 from alterrec.metrics import common_metrics
@@ -189,6 +190,10 @@ class RunResult:
         queries: network -> weights of its queries, where it has several.
         baselines: name -> split -> metrics.
         baselines_by_seen: name -> split -> rule for seen items -> metrics.
+        errors: view or baseline -> metric -> standard error over the test sessions.
+        comparisons: the score, and ID + text without further parts, minus the best baseline of each metric.
+        examples_drawn: whether the sessions of examples.json were drawn at random; earlier versions chose
+            most of them by success.
         profile: seconds of each part of a training step, where they were measured.
         manifest: whether the run has a ``manifest.json``; earlier versions wrote none.
     """
@@ -217,6 +222,9 @@ class RunResult:
     parameters: int | None = None
     baselines: dict[str, dict[str, Metrics]] = field(default_factory=dict)
     baselines_by_seen: dict[str, dict[str, dict[SeenItems, Metrics]]] = field(default_factory=dict)
+    errors: dict[str, Metrics] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    examples_drawn: bool = False
     phases: list[PhaseRecord] = field(default_factory=list)
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     profile: dict[str, float] = field(default_factory=dict)

@@ -31,6 +31,7 @@ class SeedResult:
         groups: test metrics by popularity of the target.
         alphas: metrics of the sum of two networks by the weight of ID.
         curve: the epochs, in studies that draw them.
+        errors: standard errors of the test metrics over sessions.
     """
 
     run: str
@@ -51,6 +52,7 @@ class SeedResult:
     groups: list[Group] = field(default_factory=list)
     alphas: list[AlphaMetrics] = field(default_factory=list)
     curve: list[Epoch] = field(default_factory=list)
+    errors: Metrics = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

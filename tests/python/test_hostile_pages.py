@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import program
 from study_folder import row, write_study
 from worlds import NUM_ITEMS, small_dataset
 
@@ -36,7 +36,7 @@ HOSTILE = (
 )
 INERT = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "h4", "p", "div", "span"}
 INERT |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "b", "u", "aside", "ul", "ol", "li", "dl"}
-INERT |= {"dt", "dd", "section", "details", "summary", "pre", "article", "img"}
+INERT |= {"dt", "dd", "section", "details", "summary", "pre", "article", "img", "code"}
 # Of our figures.
 INERT |= {"svg", "defs", "g", "path", "use", "rect", "text", "tspan", "clippath", "line", "circle", "polygon"}
 
@@ -126,15 +126,10 @@ def test_the_policy_comes_first_and_allows_no_script(pages: dict[str, Path], kin
     assert "script" not in CONTENT_POLICY
 
 
-def browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None)
-
-
 def opened(page: Path, profile: Path) -> str:
     """The title of a page after a browser has run what it runs, and its report of refused content."""
     command = [
-        str(browser()),
+        str(program()),
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *("--virtual-time-budget=2000", f"--user-data-dir={profile}", "--dump-dom", page.as_uri()),
     ]
@@ -144,7 +139,7 @@ def opened(page: Path, profile: Path) -> str:
     return found[1]
 
 
-needs_browser = pytest.mark.skipif(browser() is None, reason="no Chromium on this machine")
+needs_browser = pytest.mark.skipif(program() is None, reason="no Chromium on this machine")
 
 
 @needs_browser

@@ -10,17 +10,20 @@ import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_folder import LEVELS, metrics, result, write_run
+from report_folder import LEVELS, comparison, metrics, result, write_run
 from rich.console import Console
 
+from alterrec.analyses.run_advice import advice_section, reach_section
 from alterrec.analyses.run_page import write_report
-from alterrec.analyses.run_summary import caveats, findings
+from alterrec.analyses.run_sections import training_panels
+from alterrec.analyses.run_summary import caveats, findings, parts_sentences
 from alterrec.errors import InputError
-from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.bars import Bar, SystemBars, bars, system_panels
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel, png, spread_out, svg
@@ -75,20 +78,22 @@ def test_everything_of_a_full_run_is_on_the_page(tmp_path: Path) -> None:
     assert page.headings == [
         "alterrec on online retail",
         "Warnings",
+        "How often the right item is on the first screen",
+        "What it recommends: random test visits",
+        "Visit 1",
+        "Visit 2",
+        "Visit 3",
+        "Visit 1",
+        "What to do next",
         "Caveats",
         "Comparison with baselines and other runs",
         "Training",
         "Metrics by popularity of the target",
-        "Example test sessions",
-        "Session 1",
-        "Session 2",
-        "Session 3",
-        "Session 4",
         "All metrics",
         "The session's own items",
         "Data and cost",
     ]
-    wanted = ["final score", "ID + text", "ID alone", "text alone", "neighbours alone"]
+    wanted = ["final score", "ID + text", "ID alone", "text alone"]
     wanted += ["popularity", "item-kNN", "V-SKNN", "fused validation fell below its start in epoch 6"]
     wanted += ["2 min 13 s", "1.2 GiB", "16,120", "last = 0.1", "negatives: window", "(last 8 of 11 items)"]
     assert [text for text in wanted if text not in page.text] == []
@@ -159,7 +164,7 @@ def test_a_baseline_without_epochs_has_no_curves(tmp_path: Path) -> None:
     (run / "recipe.toml").unlink()
     page = outline(run)
     assert page.headings[-3:] == ["All metrics", "The session's own items", "Data and cost"]
-    assert {"Training", "Example test sessions"}.isdisjoint(page.headings)
+    assert {"Training", "What it recommends: random test visits"}.isdisjoint(page.headings)
     assert not (run / "figures" / "training.png").exists()
 
 
@@ -183,7 +188,7 @@ def test_other_metrics_than_the_usual_are_shown(tmp_path: Path) -> None:
     assert {"Comparison with baselines and other runs", "Metrics by popularity of the target"} <= set(
         page.headings
     )
-    assert "standard error" not in page.text
+    assert "the standard error of" not in page.text
 
 
 def test_no_cold_targets_no_word_about_cold(tmp_path: Path) -> None:
@@ -217,8 +222,9 @@ def test_other_runs_are_grouped_by_recipe_and_the_incomparable_named(tmp_path: P
     beside.append(write_run(tmp_path / "damaged"))
     (tmp_path / "damaged" / "result.json").write_text("{}", "utf-8")
     text = outline(run, *beside).text
-    assert "alterrec (best), 2 seeds" in text
-    assert "nfrec_sum (best) · naive0, 3 seeds" in text
+    # Long names are broken into two lines.
+    assert "alterrec (best), 2" in text
+    assert "naive0, 3 seeds" in text
     assert "nfrec_sum (best) · gap" in text
     assert (
         "Not comparable and left out: cut (interrupted), elsewhere (other data: beauty), "
@@ -289,18 +295,94 @@ def test_keys_of_later_versions_are_ignored(tmp_path: Path) -> None:
 def test_findings_by_hand(tmp_path: Path) -> None:
     views = {"score": 0.40, "fused": 0.36, "id": 0.35, "text": 0.38}
     test = {view: metrics(level) for view, level in views.items()} | {"neighbours": metrics(0.3)}
-    run = read_run(write_run(tmp_path / "run", test=test, baselines={"vsknn": {"test": metrics(0.45)}}))
+    changes = {"test": test, "baselines": {"vsknn": {"test": metrics(0.45)}}}
+    run = read_run(write_run(tmp_path / "run", **changes))
     said = findings(run.result)
     assert said[1] == (
         "On 907 test targets, Hits@20 is 40.0%: in that share of cases the right item is among the first 20 "
         "of 3,204 items. NDCG@20, which also rewards a higher rank, is 24.4%."
     )
-    assert said[2] == (
+    assert said[2:] == [
+        "The final score is not shown to differ from V-SKNN in Hits@20 (+1.7; 95% interval -0.3 to +3.7 "
+        "points) and not shown to differ from V-SKNN in NDCG@20 (+1.7; 95% interval -0.3 to +3.7 points).",
+        "ID + text without item neighbours is 5.6 points below V-SKNN in Hits@20 (95% interval -7.6 to -3.6 "
+        "points) and 5.6 points below V-SKNN in NDCG@20 (95% interval -7.6 to -3.6 points).",
+    ]
+    assert parts_sentences(run.result) == [
         "ID and text combined reach 36.0%: 1.0 points above ID alone (35.0%) "
-        "and 2.0 points below text alone (38.0%)."
+        "and 2.0 points below text alone (38.0%).",
+        "Adding item neighbours to the sum changes this by +4.0 points.",
+    ]
+    earlier = read_run(write_run(tmp_path / "earlier", comparisons=[], **changes))
+    assert findings(earlier.result)[2:] == [
+        "The final score is 5.0 points below the best simple baseline, V-SKNN (45.0%); this run has no test "
+        "whether that is more than chance."
+    ]
+
+
+def test_what_to_do_next_follows_from_the_comparisons(tmp_path: Path) -> None:
+    def steps(name: str, **changes: Any) -> list[str]:
+        return list(advice_section(read_run(write_run(tmp_path / name, **changes)), seeds=1).steps)
+
+    first, *rest = steps("open", stopped="finished", best_epoch=12)
+    assert first.startswith("It is not shown to be better than V-SKNN in Hits@20 and NDCG@20, which needs no")
+    assert [step[:20] for step in rest] == [
+        "Train longer, becaus",
+        "The networks alone a",
+        "Repeat the training ",
+        "Look for faults of t",
+    ]
+    assert "--resume --set schedule.epochs=24" in rest[0]
+    better = steps("better", comparisons=[comparison("alterrec", "score", "ndcg@20", 0.05)])
+    assert better[0] == (
+        "Recommend the next items of your own sessions: `alterrec recommend better --sessions FILE -k 20`."
     )
-    assert said[3] == "Adding item neighbours to the sum changes this by +4.0 points."
-    assert said[4] == "The final score is 5.0 points below the best simple baseline, V-SKNN (45.0%)."
+    worse = steps("worse", comparisons=[comparison("alterrec", "score", "ndcg@20", -0.05)])
+    assert worse[0].startswith(
+        "Do not use this run as it is: without any training, `vsknn` is better in NDCG@20."
+    )
+
+
+def test_for_whom_it_works_is_a_table_of_visits(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run"))
+    (section,) = reach_section(run.result, [Group("1", 500, 500 / 907, {"score": {"hits@20": 0.5}})])
+    rows = section.tables["reach"].table.rows
+    assert rows[1] == ("after 1 item", "500", "55.1%", "50.0%")
+    # Twelve cold targets are few.
+    assert rows[2][:2] == ("next item new: never in training", "12")
+    assert rows[2][3] == "(22.0%)"
+    assert rows[-1][0] == "next item more than 100 times in training"
+    assert "V-SKNN, the best of 3 simple baselines, finds 37.1%." in section.notes[0]
+
+
+def test_visits_that_an_earlier_version_chose_are_said_to_be_chosen(tmp_path: Path) -> None:
+    page = outline(write_run(tmp_path / "run", examples_drawn=False))
+    assert "What it recommends: chosen test visits" in page.headings
+    assert "An earlier version chose these visits" in page.text
+
+
+def test_the_score_during_training_is_not_called_final(tmp_path: Path) -> None:
+    write_report(write_run(tmp_path / "run"))
+    drawn = (tmp_path / "run" / "figures" / "training.svg").read_text("utf-8")
+    assert "all parts" in drawn
+    assert "final score" not in drawn
+    assert [line.label for line in _training_lines(tmp_path / "two", ("score", "id", "text"))] == [
+        "ID + text",
+        "ID",
+        "text",
+    ]
+    assert [line.label for line in _training_lines(tmp_path / "one", ("score",))] == ["alterrec"]
+
+
+def _training_lines(folder: Path, views: tuple[str, ...]) -> list[Line]:
+    return list(training_panels(read_run(write_run(folder, views=views)))[0].marks)
+
+
+def test_neighbours_and_their_baseline_are_one_bar(tmp_path: Path) -> None:
+    write_report(write_run(tmp_path / "run"))
+    drawn = (tmp_path / "run" / "figures" / "systems.svg").read_text("utf-8")
+    assert "item-kNN" in drawn
+    assert "neighbours alone" not in drawn
 
 
 def test_caveats_by_hand(tmp_path: Path) -> None:
@@ -311,7 +393,9 @@ def test_caveats_by_hand(tmp_path: Path) -> None:
     assert caveats(run.result) == [
         "The best epoch is the last one, so more epochs may improve the result.",
         "The final score (20.0%) is below ID alone (36.0%): combining the parts hurts.",
-        "V-SKNN (37.1%), a baseline without a neural network, beats the model.",
+        "V-SKNN (37.1%), a baseline without a neural network, is higher.",
+        "The baseline with the best test mean of each metric is compared, which favours the baselines. Tests "
+        "cover the choice of sessions, not that of training seeds.",
         "With 400 targets, the standard error of Hits@20 is about 2.0 points. To test the difference between "
         "two runs, use alterrec compare.",
         "4 targets (1.0%) never occur in training. This model finds them only by their text.",
@@ -366,6 +450,18 @@ def test_systems_are_sorted_and_seeds_averaged() -> None:
     (axes,) = bars(system_panels(systems, ["hits@20"])).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["high", "seeds", "low"]
     assert [text.get_text() for text in axes.texts] == ["35.0%", "30.0%", "10.0%"]
+
+
+def test_each_panel_is_sorted_by_its_own_metric_and_one_seed_has_the_error_of_sessions() -> None:
+    systems = [
+        SystemBars("a", {"hits@20": [0.2], "ndcg@20": [0.1]}, "score", errors={"hits@20": 0.01}),
+        SystemBars("b", {"hits@20": [0.1], "ndcg@20": [0.2]}, "baseline"),
+    ]
+    hits, ndcg = system_panels(systems)
+    assert [bar.label for bar in hits.marks] == ["a", "b"]
+    assert [bar.label for bar in ndcg.marks] == ["b", "a"]
+    assert [bar.spread for bar in hits.marks] == [0.01, 0.0]
+    assert Bar("two", [0.1, 0.3], "score", error=0.01).spread == pytest.approx(0.02**0.5)
 
 
 def test_systems_that_all_fail_are_drawn() -> None:

@@ -14,7 +14,7 @@ from report_folder import metrics, result, write_run
 
 import alterrec
 from alterrec.analyses.run_page import write_report
-from alterrec.analyses.run_summary import caveats, findings
+from alterrec.analyses.run_summary import caveats
 from alterrec.comparable import reason_not_comparable
 from alterrec.console import show_result
 from alterrec.errors import InputError
@@ -69,14 +69,14 @@ def test_the_figures_of_the_page_are_those_of_the_file(tmp_path: Path) -> None:
 def test_the_page_says_how_many_targets_repeat_and_what_own_items_cost(tmp_path: Path) -> None:
     by_seen = {"test": {rule: {"score": metrics(hits)} for rule, hits in (("kept", 0.3), ("excluded", 0.4))}}
     run = write_run(tmp_path / "run", views=("score",), test=by_seen["test"]["excluded"], by_seen=by_seen)
-    said = findings(read_run(run).result)
-    assert said[-2:] == [
+    shown = page(run)
+    for said in (
         "21 of 907 test targets (2.3%) repeat an item of their session. Where the items of the session are "
         "not candidates, these targets count as not found.",
         "NDCG@20 of the final score is 18.3% if the session's own items are candidates and 24.4% if they are "
         "not.",
-    ]
-    shown = page(run)
+    ):
+        assert said in shown
     assert "All other metrics of this run use the rule excluded (data.exclude_seen = auto)." in shown
     # NDCG@20 is 0.61 times Hits@20: 0.183 and 0.244.
     row = '<th scope="row">final score</th><td>18.3%</td><td>24.4%</td><td>+6.1</td></tr>'
@@ -139,7 +139,7 @@ def test_an_excluded_target_has_no_rank_and_is_not_found(tmp_path: Path) -> None
     assert [example.rank for example in folder.examples] == [{"score": None}] * len(folder.examples) != []
     shown = page(run)
     assert "final score: not a candidate" in shown
-    assert "A next item that repeats an item of its session has no rank" in shown
+    assert "A next item that repeats an item of its visit has no rank" in shown
     assert "6 of 6 test targets (100.0%) repeat an item of their session" in shown
 
 

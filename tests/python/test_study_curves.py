@@ -79,7 +79,8 @@ def fused(tmp_path: Path) -> Presentation:
 def test_share_kept_by_each_part_and_the_dominated_one(fused: Presentation) -> None:
     assert fused.findings == [
         # Text 0.05 of 0.10; ID 0.18 of 0.19 and 0.19 of 0.21, so 94.7 % and 90.5 %.
-        "Text loses more: inside NFRec, text keeps 50 ± 0% of what it reaches alone, ID keeps 93 ± 3%.",
+        "Text loses more: inside NFRec, text keeps 50 ± 0% of what it reaches alone, ID keeps 93 ± 3% "
+        "(validation NDCG@20 at the ringed epochs).",
         "ID in NFRec reaches 18.5% validation NDCG@20 at its best epoch, ID only 20.0%: -1.50 ± 0.71 points.",
         "Text in NFRec reaches 5.0% validation NDCG@20 at its best epoch, text only 10.0%: "
         "-5.00 ± 0.00 points.",

@@ -14,7 +14,7 @@ from study_folder import write_study
 from test_report import Outline
 
 from alterrec.data.statistics import PopularityStatistics, Split, Statistics, TargetStatistics, Texts
-from alterrec.report.figures.distributions import length_shares
+from alterrec.report.figures.distributions import bin_width, length_shares
 from alterrec.studies.dataset import caveats, findings
 from alterrec.studies.study import load_study
 
@@ -108,15 +108,14 @@ def test_what_limits_a_comparison() -> None:
     assert "no timestamps" in caveats(made(start=None))[1]
 
 
-def test_lengths_that_are_near_share_a_bar() -> None:
-    shares = length_shares({1: 1, 6: 1, 7: 1, 100: 2, 101: 4, 500: 1})
-    assert {name: share for name, share in shares.items() if share} == {
-        "1": 0.1,
-        "6-7": 0.2,
-        "51-100": 0.2,
-        ">100": 0.5,
-    }
-    assert sum(length_shares(dict.fromkeys(range(1, 300), 1)).values()) == pytest.approx(1.0)
+def test_bars_of_lengths_are_equally_wide_and_have_nearly_all_sessions() -> None:
+    lengths = {1: 500, 6: 300, 41: 195, 900: 5}
+    assert bin_width(lengths) == 3
+    shares = length_shares(lengths, 3)
+    # Bins end at 3, 6, ..., 42, ..., 60.
+    assert {3 * place: share for place, share in enumerate(shares, 1) if share} == {3: 0.5, 6: 0.3, 42: 0.195}
+    assert len(shares) == 20
+    assert bin_width({}) == 1
 
 
 def test_the_page_of_a_data_set(tmp_path: Path) -> None:

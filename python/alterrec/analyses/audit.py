@@ -25,7 +25,7 @@ from alterrec.data.statistics import statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.choices import choose_scales, choose_system
-from alterrec.evaluation.comparisons import paired_differences
+from alterrec.evaluation.comparisons import paired_differences, standard_error
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
 from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
@@ -116,6 +116,7 @@ def audit(
         checks=found,
         groups=_groups(dataset, ranks),
         by_seen={name: _by_seen(part) for name, part in ranks.items()},
+        errors={name: _errors(part) for name, part in ranks.items()},
         text=None if vectors is None else _text_benefit(dataset, ranks, systems["item-kNN + text"]),
         text_encoder="given vectors" if dataset.vectors is not None else text_encoder,
         seen=seen,
@@ -319,6 +320,12 @@ def _groups(dataset: Dataset, ranks: Mapping[str, Ranks]) -> list[Group]:
         masks, lambda where: {view: part.metrics(where=where) for view, part in views.items()}
     )
     return [Group(**group) for group in groups]
+
+
+def _errors(ranks: Ranks) -> Metrics:
+    """Return metric -> standard error over targets, which are one for each session."""
+    values = {name: metric_values(*ranks.views["score"], name) for name in ranks.names}
+    return {name: standard_error(values_N) for name, values_N in values.items()}
 
 
 def _text_benefit(dataset: Dataset, ranks: Mapping[str, Ranks], blend: Untrained) -> TextBenefit:

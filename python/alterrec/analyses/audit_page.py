@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from alterrec.analyses.audit_records import SEVERITIES, Checks, Copies, Finding, Severity, severity_of
@@ -15,7 +15,7 @@ from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
 from alterrec.evaluation.comparisons import Difference
 from alterrec.metrics import DEFAULT_METRICS
-from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.bars import WHISKERS, SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
@@ -79,6 +79,7 @@ class Audit(Report):
         by_seen: system without training -> rule for the session's own items -> metrics on the test targets.
         text: None where the data has no text.
         seen: the rule that ``data.exclude_seen=auto`` comes to for last items.
+        errors: system without training -> metric -> standard error over sessions.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Audit(Report):
     seen: SeenItems
     notes: tuple[str, ...] = ()
     command: str = ""
+    errors: Mapping[str, Metrics] = field(default_factory=dict)
 
     @property
     def baselines(self) -> dict[str, Metrics]:
@@ -146,9 +148,8 @@ class Audit(Report):
                 Section(
                     "Session length and item popularity",
                     [
-                        "Left: sessions by length (grey bars: train; orange dots: validation; green "
-                        "triangles: test). Right: items by number of interactions in train, on logarithmic "
-                        "axes."
+                        "All bars of lengths are equally wide. Items by number of interactions in train are "
+                        "on logarithmic axes."
                     ],
                     {"distributions": Plot.of(distributions, PANELS, CAPTION, of=self.statistics)},
                 ),
@@ -180,9 +181,10 @@ class Audit(Report):
 
     def _checks_section(self) -> Section:
         found = self.findings
-        rows = tuple((f"{each.severity} · {each.check}", each.text) for each in found)
+        rows = tuple((each.check, each.severity, each.text) for each in found)
         bad = frozenset(place for place, finding in enumerate(found) if finding.severity == "bad")
-        table = Table(("severity and check", "result"), rows, prose=True, strong=bad)
+        labels: dict[str, str] = {severity: severity for severity in SEVERITIES}
+        table = Table(("check", "grade", "result"), rows, prose=True, strong=bad, labels=labels)
         data = DataTable(table, [finding.record() for finding in found])
         return Section("Checks of the data", [CHECKS_NOTE], tables={"checks": data})
 
@@ -194,14 +196,23 @@ class Audit(Report):
                 {metric: [metrics[metric]] for metric in METRICS},
                 kinds.get(name, "baseline"),
                 bold=name == "item-kNN + text",
+                errors=self.errors.get(name, {}),
             )
             for name, metrics in self.baselines.items()
         ]
         best = max(self.baselines, key=lambda name: self.baselines[name]["hits@20"])
+        legend = {
+            "item-kNN + text": "score",
+            "item-kNN": "neighbours",
+            "text alone": "text",
+            "others": "baseline",
+        }
+        kinds_shown = {kinds.get(name, "baseline") for name in self.baselines}
         plot = Plot.of(
             bars,
             system_panels(systems, METRICS),
             f"Bars of Hits@20 and NDCG@20 for {len(systems)} systems without training; {best} is highest.",
+            {name: colour for name, colour in legend.items() if colour in kinds_shown},
         )
         table = metric_table(self.baselines, DEFAULT_METRICS)
         data = DataTable(table, [{"system": name, **metrics} for name, metrics in self.baselines.items()])
@@ -210,7 +221,7 @@ class Audit(Report):
         repeated = repeated_sentence(round(test.repeated * test.count), test.count, "test")
         return Section(
             "Systems without training",
-            [BASELINES_NOTE, f"{RULES[self.seen]}; {OTHER_RULES}"],
+            [f"{BASELINES_NOTE} {WHISKERS}", f"{RULES[self.seen]}; {OTHER_RULES}"],
             {"reach": plot},
             {"reach": data, **seen_tables(rows, ["ndcg@20"])},
             [repeated, columns_note(rows)],

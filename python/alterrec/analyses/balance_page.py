@@ -367,13 +367,15 @@ class Balance(Report):
     def _found_bar(self, place: int, colour: str) -> Bar:
         shares, kept = self._shares(place), self._kept(place)
         also = f", the score finds {100 * statistics.fmean(kept):.0f}% of these" if kept else ""
+        mean = statistics.fmean(shares)
         return Bar(
-            f"{FOUND_BY[place]}: {100 * statistics.fmean(shares):.1f}%{also}",
+            f"{FOUND_BY[place]}: {100 * mean:.1f}%{also}",
             shares,
             colour,
             solid=statistics.fmean(
                 each.shares[place] * (each.kept[place] or 0.0) for each in self.found.values()
             ),
+            error=math.sqrt(mean * (1 - mean) / max(self.targets, 1)),
         )
 
     def _shares(self, place: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -25,6 +24,7 @@ from alterrec.evaluation.comparisons import (
     exclusive_targets,
     pairings,
     sorted_targets,
+    standard_error,
 )
 from alterrec.evaluation.saved import SavedRanks, read_ranks
 from alterrec.metrics import common_metrics
@@ -179,7 +179,7 @@ def _system_result(
             for view, own in values.items()
         },
         errors={
-            view: {metric: _standard_error(np.mean(own, axis=0)[:, k]) for k, metric in enumerate(metrics)}
+            view: {metric: standard_error(np.mean(own, axis=0)[:, k]) for k, metric in enumerate(metrics)}
             for view, own in values.items()
         },
         by_seen={view: [_by_rule(ranks, view, metrics, seen) for ranks in system.ranks] for view in values},
@@ -195,7 +195,3 @@ def _by_rule(ranks: SavedRanks, view: str, metrics: Sequence[str], seen: SeenIte
         "excluded": ranks.metrics(view, metrics, rule="excluded"),
         seen: ranks.metrics(view, metrics),
     }
-
-
-def _standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0

@@ -280,7 +280,16 @@ class ComparisonReport(Report):
 
     def _table(self, comparisons: Sequence[Comparison], *which: str) -> DataTable:
         view = ("view",) if len(self.views) > 1 else ()
-        columns = ("system", "against", *view, *which, "difference", "95% interval", "verdict", "p (Holm)")
+        columns = (
+            "system",
+            "against",
+            *view,
+            *which,
+            "difference",
+            "95% interval",
+            "verdict",
+            "p (adjusted)",
+        )
         table = comparison_table(comparisons, (*columns, "better / equal / worse", "error of seeds"))
         return DataTable(table, comparison_records(comparisons))
 
@@ -316,16 +325,17 @@ SYSTEMS_NOTE = (
 )
 DIFFERENCES_NOTE = (
     "Differences are in percentage points, system minus baseline, over the same sessions. Filled "
-    "markers are differences that are shown at the level 0.05, with p adjusted by Holm's method over all {} "
-    "comparisons of this page. Hollow markers are not shown, which does not mean that the systems are equal: "
-    "the interval bounds their difference."
+    "markers are differences that are shown at the level 0.05, adjusted over all {} comparisons of this "
+    "page: their intervals exclude zero. Hollow markers are not shown, which does not mean that the systems "
+    "are equal: the interval bounds their difference."
 )
 READING = [
     "p: how often a difference at least as large would occur if the two systems were exchanged at random, "
-    "session by session (paired permutation test; Smucker, Allan and Carterette 2007). Holm's correction "
-    "keeps the probability of any false claim among all comparisons below 5%.",
-    "Interval: the middle 95% of the mean difference over sessions drawn with replacement (bootstrap). It is "
-    "not adjusted for multiple comparisons.",
+    "session by session (paired permutation test; Smucker, Allan and Carterette 2007). The adjusted p "
+    "compares with the largest difference among all comparisons of the page (Westfall and Young 1993), which "
+    "keeps the probability of any false claim below 5%.",
+    "Interval: all differences that this test does not reject. All intervals of the page hold together with "
+    "95%, and an interval excludes zero exactly if the verdict is above or below.",
     "Better / equal / worse: number of sessions in which the metric of the system is higher, equal or lower. "
     "With several seeds, means over seeds are compared.",
     "Error of seeds: standard error of the difference over seeds. If it is as large as the difference, train "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from alterrec.analyses.run_advice import advice_section, example_sections, reach_section
 from alterrec.analyses.run_sections import (
     ExtraMetrics,
     extra_sections,
@@ -15,6 +16,7 @@ from alterrec.analyses.run_sections import (
     queries_sections,
     read_extra_metrics,
     seen_items_sections,
+    shown_views,
     systems_section,
     training_section,
 )
@@ -58,9 +60,11 @@ class RunReport(Report):
     beside = renamed("beside", "extra_metrics")
 
     def presentation(self) -> Presentation:
-        """Return metrics by view, training, popularity and session length, examples, data and cost."""
+        """Return first what the owner of a shop asks, then all metrics, training, groups, data and cost."""
         run, result = self.folder, self.folder.result
         seeds = len(seeds_of_recipes([run, *self.others])[0])
+        examples, more_examples = example_sections(run)
+        extra = self.extra_metrics
         return Presentation(
             name="result",
             title=f"{result.model} on {result.data.name}",
@@ -68,13 +72,18 @@ class RunReport(Report):
             warnings=result.warnings,
             findings=findings(result),
             tiles=_tiles(result),
+            leading=[
+                *reach_section(result, extra.lengths if extra else []),
+                *examples,
+                *more_examples,
+                advice_section(run, seeds=seeds),
+            ],
             caveats=caveats(result, seeds=seeds),
             sections=[
                 *systems_section(run, self.others, self.left_out),
                 *training_section(run),
                 *groups_section(run),
-                *extra_sections(run, self.extra_metrics),
-                *_examples(run),
+                *extra_sections(run, extra),
                 Section("All metrics", [seen_sentence(result.data)], tables=_metric_tables(result)),
                 *queries_sections(result),
                 *gate_sections(result),
@@ -153,35 +162,16 @@ def _origin(run: RunFolder) -> str:
 def _tiles(result: RunResult) -> list[Tile]:
     metric = headline(result)
     name = metric_name(metric)
+    views = [view for view in ("score", "id", "text") if metric in views_of(result).get(view, {})]
     tiles = [
         Tile(f"{name}, {VIEW_NAMES.get(view, view)}", percent(views_of(result)[view][metric]), view)
-        for view in ("score", "id", "text")
-        if metric in views_of(result).get(view, {})
+        for view in views
     ]
     baseline = best_baseline(result)
     if baseline:
-        tiles.append(Tile(f"{name}, best baseline: {baseline[0]}", percent(baseline[1]), "baseline"))
+        place = 1 if views[:1] == ["score"] else len(tiles)
+        tiles.insert(place, Tile(f"{name}, best baseline: {baseline[0]}", percent(baseline[1]), "baseline"))
     return tiles
-
-
-def _examples(run: RunFolder) -> list[Section]:
-    if not run.examples:
-        return []
-    note = (
-        "Each card shows a session, the item that came next, and what the model recommends. "
-        "✓ means that the next item is among the first 20 items of the ranking."
-    )
-    if any(rank is None for each in run.examples for rank in each.rank.values()):
-        note += (
-            " A next item that repeats an item of its session has no rank, because the session's own items "
-            "are not candidates; it counts as not found."
-        )
-    views = run.result.views
-    examples = [
-        replace(each, rank={view: each.rank[view] for view in views if view in each.rank})
-        for each in run.examples
-    ]
-    return [Section("Example test sessions", [note], examples=examples)]
 
 
 def _metric_tables(result: RunResult) -> dict[str, DataTable]:
@@ -189,8 +179,9 @@ def _metric_tables(result: RunResult) -> dict[str, DataTable]:
     tables = {}
     for split, title in (("test", "Test"), ("valid", "Validation")):
         values: Views = getattr(result, split)
-        rows = {VIEW_NAMES.get(view, view): values[view] for view in result.views if view in values}
         reported = split == reported_split(result)
+        views = shown_views(result) if reported else result.views
+        rows = {VIEW_NAMES.get(view, view): values[view] for view in views if view in values}
         if reported:
             rows |= baselines_of(result)
         if rows:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from alterrec.analyses.run_summary import baselines_of, repeated_targets, seen_rows, split_name, views_of
+from alterrec.analyses.run_summary import (
+    baselines_of,
+    own_items_cost,
+    parts_sentences,
+    repeated_targets,
+    seen_rows,
+    split_name,
+    views_of,
+)
 from alterrec.comparable import folder_name, seeds_of_recipes, system_label
 from alterrec.evaluation.saved import (
     COLD,
@@ -19,7 +27,7 @@ from alterrec.evaluation.saved import (
     read_top,
 )
 from alterrec.metrics import metric_name
-from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.bars import WHISKERS, SystemBars, bars, system_panels
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel
@@ -33,7 +41,7 @@ from alterrec.report.seen_items import (
     seen_sentence,
     seen_tables,
 )
-from alterrec.report.tables import HEADLINE, VIEW_NAMES, Table, count, listed, percent
+from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, Table, count, listed, percent
 from alterrec.results import FEW_TARGETS, Group, Metrics, RunFolder, RunResult, reported_split
 
 METRICS = ("hits@20", "ndcg@20")
@@ -77,19 +85,15 @@ def systems_section(
     notes = [
         f"Every system ranks all items for the same {split_name(result)} targets.",
         seen_sentence(result.data),
-        "The coloured bars are this run and each of its parts alone."
-        if len(result.views) > 1
-        else "The coloured bar is this run.",
+        WHISKERS,
     ]
-    if result.baselines:
-        notes.append("Light grey bars are baselines without a neural network.")
-    if others:
+    if result.baselines and "neighbours" in result.views:
         notes.append(
-            "Blue-grey bars are other runs. If a system has several seeds, the bar is their mean, the "
-            "whisker one "
-            "standard deviation, and each dot one seed."
+            "The item neighbours of the sum are the better of item-kNN and co-visitation on validation, and "
+            "have no bar of their own."
         )
-    paragraphs = [" ".join(notes)]
+    paragraphs = [" ".join(parts_sentences(result)), " ".join(notes)]
+    paragraphs = [paragraph for paragraph in paragraphs if paragraph]
     if left_out:
         paragraphs.append(f"Not comparable and left out: {', '.join(left_out)}.")
     return [Section("Comparison with baselines and other runs", paragraphs, {"systems": plot})]
@@ -97,7 +101,7 @@ def systems_section(
 
 def training_section(run: RunFolder) -> list[Section]:
     """Return validation metrics by epoch; nothing for a run without training."""
-    panels = _training_panels(run)
+    panels = training_panels(run)
     if not panels:
         return []
     epochs, best = [epoch.epoch for epoch in run.epochs], run.result.best_epoch
@@ -118,8 +122,8 @@ def training_section(run: RunFolder) -> list[Section]:
     at_best = next((epoch for epoch in run.epochs if epoch.epoch == best), None)
     if at_best and at_best.valid.get("score") != run.result.valid.get("score"):
         notes.append(
-            "The weights of the parts are chosen after training, so the final metrics differ from "
-            "these curves."
+            "The weights of the sum and its further parts are chosen after training, so the final score is "
+            "not on these curves."
         )
     return [Section("Training", [" ".join(notes)], {"training": plot})]
 
@@ -160,7 +164,7 @@ def seen_items_sections(result: RunResult) -> list[Section]:
     if tables := seen_tables(rows, plotted_metrics(result), strong=[VIEW_NAMES["score"]]):
         rule = f" (data.exclude_seen = {result.data.seen_rule})" if result.data.seen_rule else ""
         used = f"All other metrics of this run use the rule {result.data.seen}{rule}."
-        notes = [repeated_targets(result), f"{columns_note(rows)} {used}"]
+        notes = [repeated_targets(result), own_items_cost(result), f"{columns_note(rows)} {used}"]
         sections.append(Section(TITLE, [note for note in notes if note], tables=tables))
     if result.repeats:
         tables = repeat_tables(result.repeats)
@@ -224,17 +228,21 @@ def few_targets_note(groups: Sequence[Group]) -> list[str]:
 def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
     metrics = plotted_metrics(run.result)
 
-    def bar(label: str, runs: Sequence[Mapping[str, float]], kind: str, bold: bool = False) -> None:
+    errors = run.result.errors if reported_split(run.result) == "test" else {}
+
+    def bar(
+        label: str, runs: Sequence[Mapping[str, float]], kind: str, bold: bool = False, own: str = ""
+    ) -> None:
         if all(metric in values for values in runs for metric in metrics):
             values = {metric: [values[metric] for values in runs] for metric in metrics}
-            systems.append(SystemBars(label, values, kind, bold))
+            systems.append(SystemBars(label, values, kind, bold, errors.get(own, {})))
 
     systems: list[SystemBars] = []
-    for view, values in views_of(run.result).items():
-        name = run.result.model if view == "score" else VIEW_NAMES.get(view, view)
-        bar(f"this run: {name}", [values], view, bold=view == "score")
-    for name, values in baselines_of(run.result).items():
-        bar(name, [values], "baseline")
+    for view, values in shown_views(run.result).items():
+        bar(VIEW_NAMES.get(view, view), [values], view, bold=view == "score", own=view)
+    for key, name in BASELINE_NAMES.items():
+        if name in baselines_of(run.result):
+            bar(name, [baselines_of(run.result)[name]], "baseline", own=key)
     groups = seeds_of_recipes([run, *others])
     labels = [system_label(group[0]) for group in groups]
     for group, label in zip(groups, labels, strict=True):
@@ -251,10 +259,26 @@ def _systems_plot(run: RunFolder, others: Sequence[RunFolder]) -> Plot | None:
         f"Bars of {listed([panel.title for panel in panels])} on {split_name(run.result)} for {len(systems)} "
         f"systems, best first; the highest is {panels[0].marks[0].label}."
     )
-    return Plot.of(bars, panels, caption)
+    meanings = {
+        "score": f"this run: {run.result.model}",
+        "fused": "ID + text",
+        "id": "ID alone",
+        "text": "text alone",
+        "other": "other runs",
+        "baseline": "simple baselines",
+    }
+    used = {system.colour for system in systems}
+    legend = {meaning: name for name, meaning in meanings.items() if name in used}
+    return Plot.of(bars, panels, caption, legend)
 
 
-def _training_panels(run: RunFolder) -> list[Panel[Line]]:
+def shown_views(result: RunResult) -> Mapping[str, Metrics]:
+    """Return the views without those parts of the sum that are the rankings of baselines of the run."""
+    untrained = ("neighbours", "trend") if result.baselines else ()
+    return {view: values for view, values in views_of(result).items() if view not in untrained}
+
+
+def training_panels(run: RunFolder) -> list[Panel[Line]]:
     panels: list[Panel[Line]] = []
     for metric in plotted_metrics(run.result):
         views = {
@@ -265,8 +289,11 @@ def _training_panels(run: RunFolder) -> list[Panel[Line]]:
         if run.epochs and "score" in views:
             if views.get("fused") == views["score"]:
                 del views["fused"]
+            # The final score exists after training only: its weights and further parts are chosen then.
+            whole = "ID + text" if {"id", "text"} <= set(views) else run.result.model
+            names = {"score": "all parts" if "fused" in views else whole}
             lines = [
-                Line(VIEW_NAMES.get(view, view).removesuffix(" alone"), view, [values])
+                Line(names.get(view, VIEW_NAMES.get(view, view)).removesuffix(" alone"), view, [values])
                 for view, values in views.items()
             ]
             panels.append(Panel(f"{metric_name(metric)} on validation", lines))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from alterrec.comparable import counts_excluded_as_found
+from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.seen_items import ByRule, cost_sentence, repeated_sentence, rows_by_view
 from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, count, listed, percent, points
@@ -67,7 +68,7 @@ def best_baseline(result: RunResult) -> tuple[str, float] | None:
 
 
 def findings(result: RunResult) -> list[str]:
-    """Return what was trained, how good it is, and how the parts and baselines compare, as sentences."""
+    """Return what was trained, how good it is, and how it compares with simple baselines, as sentences."""
     data = result.data
     preset = f" (preset {', '.join(result.presets)})" if result.presets else ""
     sentences = [
@@ -89,26 +90,60 @@ def findings(result: RunResult) -> list[str]:
         f"On {scope}, {metric_name(metric)} is {percent(score)}{meaning if kind == 'hits' else ''}."
         + (f" NDCG@20, which also rewards a higher rank, is {percent(ndcg)}." if ndcg is not None else "")
     )
-    sentences += _parts(views, metric)
-    best = best_baseline(result)
-    if best is not None:
-        name, value = best
-        compared = f"{_relation(score - value)} the best simple baseline, {name} ({percent(value)})"
-        sentences.append(f"The final score is {compared}.")
-    return sentences + _own_items(result)
+    return [*sentences, *against_baselines(result)]
+
+
+def against_baselines(result: RunResult) -> list[str]:
+    """Return how the final score, and the networks without further parts, compare with simple baselines."""
+    if not result.comparisons:
+        best = best_baseline(result)
+        if best is None:
+            return []
+        relation = _relation(views_of(result)["score"][headline(result)] - best[1])
+        return [
+            f"The final score is {relation} the best simple baseline, {best[0]} ({percent(best[1])}); this "
+            "run has no test whether that is more than chance."
+        ]
+    lines = []
+    for view, name in (("score", "The final score"), ("fused", f"ID + text without {_further(result)}")):
+        found = [each for each in result.comparisons if each.view == view]
+        if found:
+            lines.append(f"{name} is {listed([_compared(each) for each in found])}.")
+    return lines
+
+
+def _compared(each: Comparison) -> str:
+    """Return one comparison with a baseline as the end of a sentence."""
+    name = BASELINE_NAMES.get(each.baseline, each.baseline)
+    metric, size = metric_name(each.metric), points(abs(each.mean)).lstrip("+")
+    inside = f"95% interval {points(each.low)} to {points(each.high)} points"
+    if each.verdict == "not shown":
+        return f"not shown to differ from {name} in {metric} ({points(each.mean)}; {inside})"
+    return f"{size} points {each.verdict} {name} in {metric} ({inside})"
+
+
+def _further(result: RunResult) -> str:
+    """Return the names of the parts of the sum besides ID and text."""
+    names = {"neighbours": "item neighbours", "trend": "the trend of popularity"}
+    return listed([name for view, name in names.items() if view in result.views]) or "further parts"
+
+
+def parts_sentences(result: RunResult) -> list[str]:
+    """Return how ID and text combined compare with each of them, and what further parts add."""
+    views, metric = views_of(result), headline(result)
+    return _parts(views, metric) if metric in views.get("score", {}) else []
+
+
+def own_items_cost(result: RunResult) -> str:
+    """Return what the session's own items cost the final score, as a sentence; empty if it is not known."""
+    (by_rule,) = seen_rows(result).get(VIEW_NAMES["score"], [{}])
+    return cost_sentence(by_rule, "ndcg@20" if "ndcg@20" in result.metrics else headline(result))
 
 
 def repeated_targets(result: RunResult) -> str:
     """Return how many targets of the reported split repeat an item of their session, as a sentence."""
     targets = result.targets.get(reported_split(result))
     return repeated_sentence(targets.repeated, targets.count, split_name(result)) if targets else ""
-
-
-def _own_items(result: RunResult) -> list[str]:
-    """Return how many targets repeat an item of their session, and what the session's own items cost."""
-    (by_rule,) = seen_rows(result).get(VIEW_NAMES["score"], [{}])
-    metric = "ndcg@20" if "ndcg@20" in result.metrics else headline(result)
-    return [each for each in (repeated_targets(result), cost_sentence(by_rule, metric)) if each]
 
 
 def _epochs(result: RunResult) -> str:
@@ -192,7 +227,12 @@ def _exceeded_by(result: RunResult) -> list[str]:
     ]
     best = best_baseline(result)
     if best and best[1] > score:
-        found.append(f"{best[0]} ({percent(best[1])}), a baseline without a neural network, beats the model.")
+        found.append(f"{best[0]} ({percent(best[1])}), a baseline without a neural network, is higher.")
+    if result.comparisons:
+        found.append(
+            "The baseline with the best test mean of each metric is compared, which favours the baselines. "
+            "Tests cover the choice of sessions, not that of training seeds."
+        )
     return found
 
 

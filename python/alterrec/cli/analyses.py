@@ -39,10 +39,10 @@ def compare(
 
     Compares each system with the first, target by target, from the ranks saved in the run folders; no model
     is loaded and nothing is trained. Runs whose recipes differ only in run.seed are one system. For each
-    metric it prints the difference, its 95 % interval (bootstrap over sessions), the p-value of a paired
-    permutation test with Holm correction over all tests shown, the numbers of sessions won, tied and lost,
-    and the standard error over seeds. NDCG@20 is also compared by popularity of the target and by session
-    length. Every system is also shown with the session's own items as candidates and without them.
+    metric it prints the difference, its 95 % interval, the p-value of a paired permutation test, the numbers
+    of sessions won, tied and lost, and the standard error over seeds. Intervals and p are adjusted over all
+    tests shown. NDCG@20 is also compared by popularity of the target and by session length. Every system is
+    also shown with the session's own items as candidates and without them.
 
     Runs with different data, different targets or a different rule for items of the session are refused.
 

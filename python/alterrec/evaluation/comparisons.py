@@ -2,9 +2,12 @@
 
 The sign-flip test computes how often a difference at least as large occurs if the two systems are exchanged
 at random in each session (Fisher's paired randomisation test; for rankings: Smucker, Allan and Carterette, "A
-comparison of statistical significance tests for information retrieval evaluation", CIKM 2007). The interval
-is the bootstrap's percentile interval over sessions (Efron and Tibshirani 1993, chapter 13). Both cover the
-choice of sessions; neither covers the choice of training seeds.
+comparison of statistical significance tests for information retrieval evaluation", CIKM 2007). Comparisons of
+a family are adjusted by the maximum of their statistics over the same flips (Westfall and Young 1993), which
+takes into account that metrics and groups of the same sessions are correlated. The interval has all
+differences that this test does not reject. It therefore excludes zero exactly if the adjusted p is at most
+0.05, and all intervals of a family hold together with 95 %. Both cover the choice of sessions; neither covers
+the choice of training seeds.
 
 Legend: N sessions, K metrics.
 """
@@ -26,10 +29,14 @@ from alterrec.metrics import metric_values
 
 Floats = NDArray[np.float64]
 
-# Purposes of random streams: each has its own.
-_FLIPS, _RESAMPLES = range(2)
-# Number of float64 values in a chunk of flips or resamples: 32 MiB.
+# Level of all tests: the probability of any false claim in a family.
+ALPHA = 0.05
+# Random flips of a test.
+FLIPS = 10_000
+# Number of float64 values in a chunk of flips: 32 MiB.
 CHUNK_VALUES = 2**22
+# Statistics that are equal on paper may differ in their last bits.
+TOLERANCE = 1e-12
 
 Verdict = Literal["above", "below", "not shown"]
 
@@ -41,7 +48,7 @@ def verdict(mean: float, p_adjusted: float) -> Verdict:
         >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.2)
         ('above', 'below', 'not shown')
     """
-    if p_adjusted > 0.05:
+    if p_adjusted > ALPHA:
         return "not shown"
     return "above" if mean > 0 else "below"
 
@@ -81,8 +88,19 @@ def seed_error(ours_S: Sequence[float], theirs_S: Sequence[float]) -> float | No
     return float(np.sqrt(sum(np.var(values, ddof=1) / len(values) for values in (ours_S, theirs_S))))
 
 
+def standard_error(values_N: ArrayLike) -> float:
+    """Compute the standard error of a mean; 0 for a single value.
+
+    Example:
+        >>> standard_error([0.0, 1.0]), standard_error([1.0])
+        (0.5, 0.0)
+    """
+    values = np.asarray(values_N, np.float64)
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 class Difference(NamedTuple):
-    """Mean of ours minus theirs, its bootstrap interval, and the two-sided p of the sign-flip test."""
+    """Mean of ours minus theirs, its 95 % interval, and the two-sided p of the sign-flip test."""
 
     mean: float
     low: float
@@ -115,22 +133,15 @@ def session_values(sessions: ArrayLike, greater: ArrayLike, tied: ArrayLike, nam
 
 
 def paired_differences(
-    ours_NK: ArrayLike,
-    theirs_NK: ArrayLike,
-    *,
-    level: float = 0.95,
-    flips: int = 10_000,
-    resamples: int = 10_000,
-    seed: int = 0,
+    ours_NK: ArrayLike, theirs_NK: ArrayLike, *, flips: int = FLIPS, seed: int = 0
 ) -> list[Difference]:
-    """Compute the difference of two systems in each metric.
+    """Compute the difference of two systems in each metric, each metric as a family of its own.
 
     Args:
         ours_NK, theirs_NK: a value for each session and metric, with the same sessions in the same order;
             with several seeds the mean over seeds.
-        level: of the interval.
-        flips, resamples: number of random draws of the test and of the interval.
-        seed: of both; the same seed gives the same result.
+        flips: number of random draws of the test.
+        seed: of these draws; the same seed gives the same result.
 
     Raises:
         ValueError: shapes differ, there are no sessions, or a value is not finite.
@@ -150,69 +161,83 @@ def paired_differences(
     difference_NK = ours - theirs
     if not np.isfinite(difference_NK).all():
         raise ValueError("a value is not finite; expected finite values for every session and metric")
-    p_K = sign_flip_p(difference_NK, flips=flips, seed=seed)
-    low_K, high_K = bootstrap_interval(difference_NK, level=level, resamples=resamples, seed=seed)
-    rows = zip(difference_NK.mean(0), low_K, high_K, p_K, strict=True)
-    return [Difference(*map(float, row)) for row in rows]
+    columns = np.split(difference_NK, difference_NK.shape[1], axis=1)
+    tests = [flip_test(column, flips=flips, seed=seed) for column in columns]
+    return [Difference(*map(float, (*test.mean_K, *test.low_K, *test.high_K, *test.p_K))) for test in tests]
 
 
-def sign_flip_p(difference_NK: Floats, *, flips: int = 10_000, seed: int = 0) -> Floats:
-    """Compute the two-sided p of the mean difference under random signs, (K,).
+class FlipTest(NamedTuple):
+    """The result of :func:`flip_test`, each (K,): ``adjusted_K`` and the interval are those of the family."""
 
-    All 2^N sign vectors are used if they are at most ``flips``; otherwise ``flips`` random ones and the
-    observed one, so that p is never 0 (Phipson and Smyth 2010).
+    mean_K: Floats
+    low_K: Floats
+    high_K: Floats
+    p_K: Floats
+    adjusted_K: Floats
+
+
+def flip_test(
+    difference_NK: Floats, sizes_K: ArrayLike | None = None, *, flips: int = FLIPS, seed: int = 0
+) -> FlipTest:
+    """Test K mean differences of N sessions as one family, by random signs of the sessions.
+
+    The statistic of a column is the size of its sum, divided by the root of its sum of squares, which no sign
+    changes. All 2^N sign vectors are used if they are at most ``flips``; otherwise ``flips`` random ones and
+    the observed one, so that p is never 0 (Phipson and Smyth 2010).
+
+    Args:
+        difference_NK: the difference in each session; 0 in sessions that do not belong to a column.
+        sizes_K: number of sessions of each column; default N.
+        flips, seed: as in :func:`paired_differences`.
 
     Example:
-        >>> sign_flip_p(np.array([[1.0], [1.0], [1.0], [-1.0]]))
+        >>> flip_test(np.array([[1.0], [1.0], [1.0], [-1.0]])).p_K
         array([0.625])
     """
-    # The sign of a zero difference has no effect.
-    nonzero_MK = difference_NK[(difference_NK != 0).any(1)]
-    total_K = nonzero_MK.sum(0)
-    # Sums that are mathematically equal may differ in their last bits.
-    threshold_K = np.abs(total_K) - 1e-12 * np.abs(nonzero_MK).sum(0)
-    exact = len(nonzero_MK) < 63 and 2 ** len(nonzero_MK) <= flips
-    signs = _all_signs(len(nonzero_MK)) if exact else _random_signs(len(nonzero_MK), flips, seed)
-    reached_K = np.zeros(difference_NK.shape[1], np.int64)
+    size_N, num_K = difference_NK.shape
+    sizes = np.full(num_K, size_N) if sizes_K is None else np.asarray(sizes_K)
+    squares_K = (difference_NK**2).sum(0)
+    # Columns without any difference have the statistic 0. The sign of a zero difference has no effect.
+    norm_K = np.sqrt(np.where(squares_K > 0, squares_K, 1.0))
+    moved_MK = (difference_NK / norm_K)[(difference_NK != 0).any(1)]
+    total_K = moved_MK.sum(0)
+    observed_K = np.abs(total_K) * (1 - TOLERANCE) - TOLERANCE
+    exact = len(moved_MK) < 63 and 2 ** len(moved_MK) <= flips
+    signs = _all_signs(len(moved_MK)) if exact else _random_signs(len(moved_MK), flips, seed)
+    reached_K, highest = np.zeros(num_K, np.int64), []
     for flipped_CM in signs:
-        reached_K += (np.abs(total_K - 2 * (flipped_CM @ nonzero_MK)) >= threshold_K).sum(0)
-    return reached_K / 2 ** len(nonzero_MK) if exact else (1 + reached_K) / (1 + flips)
+        sums_CK = np.abs(total_K - 2 * (flipped_CM @ moved_MK))
+        reached_K += (sums_CK >= observed_K).sum(0)
+        highest.append(sums_CK.max(1, initial=0.0))
+    maxima = np.sort(np.concatenate(highest))
+    # The observed signs are one of all exact ones, and one more than the random ones.
+    extra = 0 if exact else 1
+    total = len(maxima) + extra
+    above_K = len(maxima) - np.searchsorted(maxima, observed_K, side="left")
+    mean_K = difference_NK.sum(0) / sizes
+    half_K = _half_widths(maxima, int(ALPHA * total) - extra, squares_K, mean_K, sizes)
+    adjusted_K = (above_K + extra) / total
+    # Where rounding would let the two disagree, the test decides.
+    half_K = np.where(adjusted_K > ALPHA, np.maximum(half_K, np.abs(mean_K)), half_K)
+    # No difference of two metrics is larger than 1.
+    limit_K = np.maximum(np.abs(mean_K), 1.0)
+    low_K, high_K = (np.clip(mean_K + side * half_K, -limit_K, limit_K) for side in (-1, 1))
+    return FlipTest(mean_K, low_K, high_K, (reached_K + extra) / total, adjusted_K)
 
 
-def bootstrap_interval(
-    difference_NK: Floats, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> tuple[Floats, Floats]:
-    """Compute the percentile interval (low, high), each (K,), of the mean over resampled sessions.
+def _half_widths(maxima: Floats, most: int, squares_K: Floats, mean_K: Floats, sizes_K: Floats) -> Floats:
+    """Return half the width of the intervals, (K,): all shifts of a column that are not rejected.
 
-    Example:
-        >>> low, high = bootstrap_interval(np.array([[0.5], [0.5]]))
-        >>> float(low[0]), float(high[0])
-        (0.5, 0.5)
+    A shift is rejected if at most ``most`` of the sorted maxima reach its statistic, which means that it
+    exceeds the next one, c. The shifted statistic is n |x| / sqrt(n v + n x^2) with the distance x from the
+    mean and the variance v, so c is reached at x = c sqrt(v / (n - c^2)).
     """
-    size = len(difference_NK)
-    generator = np.random.Generator(_stream(seed, _RESAMPLES))
-    means = []
-    for rows in _chunks(resamples, size):
-        drawn = generator.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
-        counts_CN = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
-        means.append(counts_CN.astype(np.float64) @ difference_NK / size)
-    low_K, high_K = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low_K, high_K
-
-
-def holm(p: ArrayLike) -> Floats:
-    """Adjust p-values for multiple comparisons by Holm's step-down method (1979).
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        array([0.03, 0.06, 0.06])
-    """
-    values = np.asarray(p, np.float64)
-    order = np.argsort(values, kind="stable")
-    adjusted = np.empty_like(values)
-    steps = values[order] * np.arange(len(values), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
+    critical = float(maxima[len(maxima) - 1 - most]) if 0 <= most < len(maxima) else np.inf
+    variance_K = np.maximum(squares_K / sizes_K - mean_K**2, 0.0)
+    freedom_K = sizes_K - critical**2
+    # Where the sessions are so few that no shift is rejected, the width is infinite.
+    scale_K = np.divide(variance_K, freedom_K, out=np.full(len(mean_K), np.inf), where=freedom_K > TOLERANCE)
+    return np.where(np.isinf(scale_K), np.inf, min(critical, 1e9) * np.sqrt(scale_K))
 
 
 def _all_signs(size: int) -> Iterator[Floats]:
@@ -227,7 +252,7 @@ def _all_signs(size: int) -> Iterator[Floats]:
 def _random_signs(size: int, flips: int, seed: int) -> Iterator[Floats]:
     """Yield ``flips`` random subsets, which do not depend on the size of the chunks."""
     words = -(-size // 64)
-    stream = _stream(seed, _FLIPS)
+    stream = np.random.Philox(key=np.array([seed, 0], np.uint64))
     for rows in _chunks(flips, size):
         raw = stream.random_raw(rows * words).astype("<u8").view(np.uint8).reshape(rows, 8 * words)
         yield np.unpackbits(raw, axis=1, count=size).astype(np.float64)
@@ -239,17 +264,9 @@ def _chunks(total: int, width: int) -> Iterator[int]:
         yield min(most, total - first)
 
 
-def _stream(seed: int, purpose: int) -> np.random.Philox:
-    return np.random.Philox(key=np.array([seed, purpose], np.uint64))
-
-
 KEY = ["session_id", "position", "target_id"]
 # Groups are compared in one metric alone: every further comparison costs all others power.
 GROUPED = "ndcg@20"
-# Flips of the permutation test for each comparison of a family. At the border of Holm's first step,
-# p = 0.05 / family, this makes about 20 flips extreme, so that p is known to about a fifth.
-FLIPS_EACH, FEWEST_FLIPS = 400, 10_000
-
 
 NO_OUTCOMES = Outcomes(0, 0, 0)
 
@@ -262,8 +279,9 @@ class Comparison:
     write there has a default.
 
     Attributes:
-        mean, low, high, p: as in :class:`Difference`.
-        p_adjusted: p after Holm's correction over the family of comparisons.
+        mean, low, high: the difference and its interval; all intervals of the family hold together.
+        p: of this comparison alone.
+        p_adjusted: p adjusted over the family of comparisons.
         group: name of the group of targets; empty for all targets.
         group_kind: what the group is by, ``popularity`` or ``length``.
         view: the ranking that is compared.
@@ -395,26 +413,36 @@ def pairings(
     return found
 
 
-def compare_systems(family: Sequence[Pairing], *, flips: int | None = None) -> list[Comparison]:
-    """Compare all pairings as one family of Holm's correction.
+def compare_systems(family: Sequence[Pairing], *, flips: int = FLIPS) -> list[Comparison]:
+    """Compare all pairings as one family: p and intervals are adjusted over all of their comparisons.
 
-    The value of a session is its mean over seeds, so the test and the interval are over sessions.
+    The value of a session is its mean over seeds, so the test and the interval are over sessions. All systems
+    rank the same targets.
 
     Args:
         family: the pairings.
-        flips: of the permutation test; by default as many as the size of the family requires.
+        flips: number of random draws of the test.
 
     Returns:
         One comparison for each pairing and metric, in their order.
     """
-    if flips is None:
-        flips = max(FEWEST_FLIPS, FLIPS_EACH * sum(len(pairing.metrics) for pairing in family))
-    found = [comparison for pairing in family for comparison in _compare(pairing, flips)]
-    adjusted = holm([each.p for each in found])
-    return [replace(each, p_adjusted=float(p)) for each, p in zip(found, adjusted, strict=True)]
+    found = [each for pairing in family for each in _compare(pairing)]
+    if not found:
+        return []
+    test = flip_test(
+        np.stack([difference_N for _, difference_N in found], axis=1),
+        [each.sessions for each, _ in found],
+        flips=flips,
+    )
+    rows = np.stack(test, axis=1).tolist()
+    return [
+        replace(each, mean=mean, low=low, high=high, p=p, p_adjusted=adjusted)
+        for (each, _), (mean, low, high, p, adjusted) in zip(found, rows, strict=True)
+    ]
 
 
-def _compare(pairing: Pairing, flips: int) -> Iterator[Comparison]:
+def _compare(pairing: Pairing) -> Iterator[tuple[Comparison, Floats]]:
+    """Yield the comparisons of a pairing before their test, each with its differences by session (N,)."""
     system, baselines, metrics, where, view, group_kind, group = pairing
     system_SNK = system.values(view, metrics, where)
     # The values of each baseline, which serves one metric or several.
@@ -422,25 +450,32 @@ def _compare(pairing: Pairing, flips: int) -> Iterator[Comparison]:
     by_name = {name: each.values(view, metrics, where) for name, each in distinct.items()}
     means = {name: np.mean(values, axis=0) for name, values in by_name.items()}
     system_NK = np.mean(system_SNK, axis=0)
-    baseline_NK = np.stack([means[each.name][:, k] for k, each in enumerate(baselines)], axis=1)
-    differences = paired_differences(system_NK, baseline_NK, flips=flips)
-    for k, (metric, baseline, each) in enumerate(zip(metrics, baselines, differences, strict=True)):
-        yield Comparison(
+    sessions = system.sessions
+    inside = np.unique(sessions[where]) - 1
+    for k, (metric, baseline) in enumerate(zip(metrics, baselines, strict=True)):
+        baseline_N = means[baseline.name][:, k]
+        difference_N = np.zeros(int(sessions.max()))
+        difference_N[inside] = system_NK[:, k] - baseline_N
+        compared = Comparison(
             system=system.name,
             metric=metric,
             baseline=baseline.name,
-            **each._asdict(),
-            p_adjusted=each.p,
+            mean=0.0,
+            low=0.0,
+            high=0.0,
+            p=1.0,
+            p_adjusted=1.0,
             group=group,
             group_kind=group_kind,
             view=view,
             system_mean=float(system_NK[:, k].mean()),
-            baseline_mean=float(baseline_NK[:, k].mean()),
+            baseline_mean=float(baseline_N.mean()),
             sessions=len(system_NK),
             targets=int(where.sum()),
-            outcomes=outcomes(system_NK[:, k] - baseline_NK[:, k]),
+            outcomes=outcomes(difference_N[inside]),
             seed_error=seed_error(
                 [float(values[:, k].mean()) for values in system_SNK],
                 [float(values[:, k].mean()) for values in by_name[baseline.name]],
             ),
         )
+        yield compared, difference_N

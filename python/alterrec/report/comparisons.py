@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# The axis of a forest plot has room for the intervals of at least so many sessions.
+FEW_SESSIONS = 30
 # Label, name of a colour, and comparison.
 ForestRow = tuple[str, str, Comparison]
 
@@ -28,7 +30,7 @@ COLUMNS: Mapping[str, Callable[[Comparison], str]] = {
     "difference": lambda each: signed_points(each.mean),
     "95% interval": lambda each: interval(each),
     "p": lambda each: p_value(each.p),
-    "p (Holm)": lambda each: p_value(each.p_adjusted),
+    "p (adjusted)": lambda each: p_value(each.p_adjusted),
     "verdict": lambda each: each.verdict,
     "better / equal / worse": lambda each: " / ".join(map(count, each.outcomes)),
     "error of seeds": lambda each: "-" if each.seed_error is None else f"{100 * each.seed_error:.2f}",
@@ -44,7 +46,7 @@ def comparison_table(comparisons: Sequence[Comparison], columns: Sequence[str]) 
         (('alterrec', 'sasrec', '+1.00', '[+0.20, +2.00]'),)
     """
     rows = tuple(tuple(COLUMNS[column](each) for column in columns) for each in comparisons)
-    return Table(tuple(columns), rows)
+    return Table(tuple(columns), rows, labels={"above": "fine", "below": "bad", "not shown": "muted"})
 
 
 def comparison_records(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -124,6 +126,11 @@ def forest(panels: Sequence[Panel[ForestRow]]) -> Figure:
 
 def _forest_panel(axes: Axes, rows: Sequence[ForestRow]) -> None:
     axes.axvline(0, color=colour("muted"), linewidth=1.2, zorder=1)
+    # Intervals of few sessions may be as wide as all others together; they run out of the panel.
+    many = [each for _, _, each in rows if each.sessions >= FEW_SESSIONS] or [each for _, _, each in rows]
+    low, high = min(0.0, *(each.low for each in many)), max(0.0, *(each.high for each in many))
+    room = 0.04 * (high - low or 0.01)
+    low, high = low - room, high + 5 * room
     for place, (_, name, each) in enumerate(rows):
         own, shown = colour(name), each.verdict != "not shown"
         span: Any = {"color": own, "linewidth": 2.4, "solid_capstyle": "butt", "zorder": 2}
@@ -132,11 +139,10 @@ def _forest_panel(axes: Axes, rows: Sequence[ForestRow]) -> None:
         axes.plot([each.mean], [place], "o", markerfacecolor=own if shown else "white", **point)
         axes.annotate(
             points(each.mean),
-            (each.high, place),
+            (min(each.high, high - 4 * room), place),
             xytext=(7, 0),
             textcoords="offset points",
             va="center",
-            fontsize=9.5,
             fontweight="bold" if shown else "normal",
             zorder=4,
             # Readable where the label crosses the line at zero.
@@ -146,7 +152,6 @@ def _forest_panel(axes: Axes, rows: Sequence[ForestRow]) -> None:
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     for label in axes.get_yticklabels():
         label.set_color(colour("ink"))
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high + 0.12 * (high - low))
+    axes.set_xlim(low, high)
     value_axis(axes, "x", "points")
     axes.set_xlabel("percentage points")

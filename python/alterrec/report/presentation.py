@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -69,16 +70,29 @@ class Plot(NamedTuple):
         whole: all panels in one figure, for files and notebooks.
         panels: one figure per panel, for the page.
         caption: what the figure shows, for screen readers.
+        legend: meaning -> name of its colour in the palette, where the colours are not named in the panels.
     """
 
     whole: Figure
     panels: Sequence[Figure]
     caption: str
+    legend: Mapping[str, str]
 
     @classmethod
-    def of(cls, painter: Callable[..., Figure], panels: Sequence[Any], caption: str, **options: Any) -> Plot:
+    def of(
+        cls,
+        painter: Callable[..., Figure],
+        panels: Sequence[Any],
+        caption: str,
+        legend: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Plot:
         """Draw all panels together, and each one separately, by a painter of ``report.figures``."""
-        return cls(painter(panels, **options), [painter([panel], **options) for panel in panels], caption)
+        from alterrec.report.figures.style import add_legend
+
+        whole = painter(panels, **options)
+        add_legend(whole, legend or {})
+        return cls(whole, [painter([panel], **options) for panel in panels], caption, legend or {})
 
 
 class Tile(NamedTuple):
@@ -100,6 +114,7 @@ class Section:
         folded: whether the page hides the section until a click, and other forms omit its tables.
         text: preformatted text, on the page only.
         examples: test sessions with their recommendations, on the page only.
+        steps: a numbered list below the notes.
     """
 
     title: str
@@ -110,6 +125,7 @@ class Section:
     folded: bool = False
     text: str = ""
     examples: Sequence[Example] = ()
+    steps: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,7 @@ class Presentation:
         meta: one line about its origin.
         findings: what was found, one sentence per entry, the most important first.
         caveats: what to consider before relying on the findings.
+        leading: sections above the caveats, for a reader who wants to use the system rather than study it.
         command: the command that makes the report again.
         warnings: warnings of the runs.
         tiles: the most important numbers.
@@ -132,6 +149,7 @@ class Presentation:
     findings: Sequence[str]
     caveats: Sequence[str]
     sections: Sequence[Section]
+    leading: Sequence[Section] = ()
     command: str = ""
     warnings: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
@@ -147,10 +165,12 @@ class Presentation:
     def markdown(self) -> str:
         """Return the report as Markdown with links to the figures."""
         lines = [f"# {self.title}", self.meta, *self.findings, *self._boxes()]
-        for section in self.sections:
-            if section.text and not section.tables:
+        for section in self._every_section():
+            if (section.text or section.examples) and not section.tables:
                 continue
             lines += [f"## {section.title}", *section.notes]
+            steps = [f"{place}. {step}" for place, step in enumerate(section.steps, start=1)]
+            lines += ["\n".join(steps)] if steps else []
             lines += [f"![{plot.caption}](figures/{name}.png)" for name, plot in section.figures.items()]
             lines += [*(markdown(data.table) for data in section.tables.values()), *section.footnotes]
         if self.command:
@@ -161,11 +181,14 @@ class Presentation:
         """Return findings, caveats and tables as plain lines for a terminal."""
         tables = [
             plain(data.table)
-            for section in self.sections
+            for section in self._every_section()
             if not section.folded
             for data in section.tables.values()
         ]
         return "\n\n".join([self.title, *self.findings, *self._boxes(), *tables])
+
+    def _every_section(self) -> list[Section]:
+        return [*self.leading, *self.sections]
 
     def _boxes(self) -> list[str]:
         boxes = (("Warnings", self.warnings), ("Caveats", self.caveats))
@@ -175,7 +198,7 @@ class Presentation:
 
     def figures(self) -> dict[str, Plot]:
         """Return all figures by name."""
-        return {name: plot for section in self.sections for name, plot in section.figures.items()}
+        return {name: plot for section in self._every_section() for name, plot in section.figures.items()}
 
     def write_page(self, out: Path) -> Path:
         """Write ``figures/*.png``, ``figures/*.svg`` and, last of all, ``report.html``; return its path.
@@ -197,7 +220,7 @@ class Presentation:
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
-        for section in self.sections:
+        for section in self._every_section():
             for name, data in section.tables.items():
                 notes = " ".join([*section.notes, *section.footnotes])
                 head = f"% {self.title}; needs \\usepackage{{booktabs}}\n% {self.command}\n"
@@ -252,7 +275,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.filters |= {"svg": _svg, "png": _png}
+    templates.filters |= {"svg": _svg, "png": _png, "code": _code}
     templates.globals |= {
         "content_policy": CONTENT_POLICY,
         "style": Markup(_style()),
@@ -277,11 +300,29 @@ def _png(figure: Figure) -> str:
     return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
 
 
+def _code(text: str) -> Markup:
+    """Return text with commands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+# Colours of the page alone.
+PAGE_COLOURS = {
+    "page": ("#ffffff", "#0d1117"),
+    "soft": ("#f4f6f8", "#171d25"),
+    "shadow": ("rgb(31 35 40 / 0.3)", "rgb(230 237 243 / 0.3)"),
+    "bad": ("#b42318", "#ff8577"),
+    "look": ("#835700", "#e3b341"),
+    "fine": ("#00703c", "#4cc38a"),
+}
+
+
 def _style() -> str:
     """Return the style sheet with the palette as variables, for light and dark screens."""
     from alterrec.report.figures.style import PALETTE
 
-    palette = {**PALETTE, "page": ("#ffffff", "#0d1117"), "soft": ("#f4f6f8", "#171d25")}
+    palette = PALETTE | PAGE_COLOURS
     light, dark = (
         "".join(f"--{name}: {pair[place]}; " for name, pair in palette.items()) for place in (0, 1)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -124,6 +124,7 @@ class Table:
         best, second: (row, column) of the best and second-best cells of a column.
         rule_before: index of the row before which LaTeX and the page draw a line.
         groups: names of groups of columns after the first one, and the number of columns of each.
+        labels: text of a cell -> name of a colour: the page shows such cells as coloured labels.
 
     Example:
         >>> Table(("view", "Hits@20"), (("ID alone", "35.0%"),)).columns
@@ -141,6 +142,7 @@ class Table:
     second: frozenset[tuple[int, int]] = frozenset()
     rule_before: int | None = None
     groups: tuple[tuple[str, int], ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headings(self) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from alterrec.study_records import StudyResult
 
 BANDS = (
     "Lines are means over seeds in a band of one standard deviation, up to the last epoch that all seeds "
-    "reached. A dotted line leads from a line that ended earlier to its name."
+    "reached. Rings mark the epoch that validation chose for each seed; the findings take their numbers "
+    "there."
 )
 BY_EPOCH = (
     f"{BANDS} The paper plots the test metric by epoch. Here the plot shows validation, and test is measured "
@@ -61,7 +62,8 @@ class Member(NamedTuple):
         seeds = [[measure(epoch, self.view) for epoch in curve.epochs] for curve in self.curves]
         known = [[value for value in seed if value is not None] for seed in seeds]
         whole = all(few and len(few) == len(seed) for few, seed in zip(known, seeds, strict=True))
-        return Line(self.label, self.part, known, self.alone) if known and whole else None
+        best = [curve.best or 0 for curve in self.curves]
+        return Line(self.label, self.part, known, self.alone, best) if known and whole else None
 
     def at_best(self, measure: Measure) -> dict[int, float]:
         """Return seed -> value after the best epoch, for seeds where it is known."""

@@ -262,7 +262,9 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
     top = top_items(fitted, dataset.test, protocol, records.top_size(dataset, protocol))
     examples = records.examples(fitted, dataset, ranks["test"], protocol)
-    measured = records.baseline_metrics(baselines, dataset, protocol)
+    baseline_ranks = records.rank_baselines(baselines, dataset, protocol)
+    measured = records.baseline_metrics(baseline_ranks)
+    on_test = {name: by_split["test"] for name, by_split in baseline_ranks.items()}
     longest = int(dataset.train.lengths.max(initial=1))
     ended = time.perf_counter()
     result = RunResult(
@@ -290,6 +292,9 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
             for name, by_split in measured.items()
         },
         baselines_by_seen=measured,
+        errors=records.session_errors(ranks["test"], on_test),
+        comparisons=records.baseline_comparisons(recipe.model_name, ranks["test"], on_test),
+        examples_drawn=True,
         phases=records.phase_records(job.plan),
         warnings=state.warnings,
         seconds=round(ended - job.began, 3),

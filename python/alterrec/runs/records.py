@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import torch
 
 from alterrec.data.dataset import Dataset
@@ -13,6 +14,14 @@ from alterrec.data.repeats import SeenItems, bin_names, repeated_share
 from alterrec.evaluation import part_losses as part_losses_of
 from alterrec.evaluation import saved
 from alterrec.evaluation.choices import alpha_curves
+from alterrec.evaluation.comparisons import (
+    Comparison,
+    Pairing,
+    System,
+    compare_systems,
+    session_values,
+    standard_error,
+)
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.gate import FEATURES
@@ -34,7 +43,10 @@ from alterrec.training.schedule import Phase, first_epochs
 
 # Length of the item lists that coverage and popularity are computed from.
 TOP = 20
-EXAMPLES = 6
+# Example sessions, drawn with this seed in every run: runs on the same data show the same sessions.
+EXAMPLES, EXAMPLE_SEED = 6, 0
+# The metrics in which a run is compared with its baselines.
+COMPARED = ("hits@20", "ndcg@20")
 
 
 def run_data(recipe: Recipe, dataset: Dataset, protocol: Protocol) -> DataSummary:
@@ -93,15 +105,21 @@ def query_weights(model: Scorer, longest: int) -> dict[str, QueryWeights]:
     return found
 
 
-def baseline_metrics(
+def rank_baselines(
     baselines: Mapping[str, Scorer], dataset: Dataset, protocol: Protocol
-) -> dict[str, dict[str, dict[SeenItems, Metrics]]]:
-    """Measure baselines on both splits: name -> split -> rule for seen items -> metrics."""
+) -> dict[str, dict[str, Ranks]]:
+    """Rank the targets of both splits with each baseline: name -> split -> ranks."""
     splits = {"valid": dataset.valid, "test": dataset.test}
-    ranks = {
+    return {
         name: {split: evaluate(each, store, protocol) for split, store in splits.items()}
         for name, each in baselines.items()
     }
+
+
+def baseline_metrics(
+    ranks: Mapping[str, Mapping[str, Ranks]],
+) -> dict[str, dict[str, dict[SeenItems, Metrics]]]:
+    """Return the metrics of baselines: name -> split -> rule for seen items -> metrics."""
     return {
         name: {
             split: {rule: each.metrics(rule=rule) for rule in each.by_rule}
@@ -109,6 +127,44 @@ def baseline_metrics(
         }
         for name, by_split in ranks.items()
     }
+
+
+def session_errors(ranks: Ranks, baselines: Mapping[str, Ranks]) -> dict[str, Metrics]:
+    """Compute the standard errors over sessions: view or baseline -> metric -> error."""
+    counts = ranks.views | {name: each.views["score"] for name, each in baselines.items()}
+    found = {}
+    for name, (greater, tied) in counts.items():
+        values_NK = session_values(ranks.samples[:, 0], greater, tied, ranks.names)
+        found[name] = dict(zip(ranks.names, map(standard_error, values_NK.T), strict=True))
+    return found
+
+
+def baseline_comparisons(name: str, ranks: Ranks, baselines: Mapping[str, Ranks]) -> list[Comparison]:
+    """Compare the score, and ID + text without further parts, with the best baseline of each metric.
+
+    The best one is chosen on the same targets, which favours the baselines. All comparisons are one family.
+    """
+    if not baselines or not len(ranks.targets):
+        return []
+    metrics = COMPARED if set(COMPARED) <= set(ranks.names) else ranks.names[:2]
+    values = {baseline: each.metrics() for baseline, each in baselines.items()}
+    best = [max(values, key=lambda baseline: values[baseline][metric]) for metric in metrics]
+    systems = {baseline: _as_system(baseline, baselines[baseline]) for baseline in best}
+    views = [view for view in ("score", "fused") if view in ranks.views]
+    family = []
+    for view in views:
+        ours = _as_system(name, ranks, view)
+        family.append(Pairing(ours, [systems[each] for each in best], metrics, ours.all_targets))
+    owners = [view for view in views for _ in metrics]
+    found = zip(compare_systems(family), owners, strict=True)
+    return [replace(each, view=view) for each, view in found]
+
+
+def _as_system(name: str, ranks: Ranks, view: str = "score") -> System:
+    """Return ranks as the only run of a system whose score is the view."""
+    greater, tied = ranks.views[view]
+    columns = {"session_id": ranks.samples[:, 0], "greater_score": greater, "tied_score": tied}
+    return System(name, (saved.SavedRanks(pl.DataFrame(columns)),))
 
 
 def fusion_weights(model: Scorer) -> dict[str, float]:
@@ -161,14 +217,11 @@ def top_size(dataset: Dataset, protocol: Protocol) -> int:
 
 
 def examples(model: Scorer, dataset: Dataset, ranks: Ranks, protocol: Protocol) -> list[Example]:
-    """Pick a few short test sessions: in two thirds the target is among the first 10, in the others not."""
-    if not len(ranks.targets):
+    """Draw a few test targets at random, whatever their ranks."""
+    total = len(ranks.targets)
+    if not total:
         return []
-    greater, tied = ranks.views["score"]
-    found = (greater < 10) & (tied > 0)
-    short = ranks.samples[:, 1] <= 8
-    hits, misses = np.flatnonzero(found & short), np.flatnonzero(~found & short)
-    picks = [*hits[: EXAMPLES * 2 // 3], *misses[: EXAMPLES // 3]]
+    picks = np.random.default_rng(EXAMPLE_SEED).choice(total, min(EXAMPLES, total), replace=False)
     prefixes = [
         dataset.test.session(int(session))[: int(end)].astype(np.int64)
         for session, end in ranks.samples[picks]

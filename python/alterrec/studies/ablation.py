@@ -39,10 +39,12 @@ VARIANTS = {
     "independent": "both networks, each trained on the whole catalogue; their scores are summed afterwards",
 }
 COLOURS = {WHOLE: "score", "alterrec_wo_text": "id", "alterrec_wo_id": "text"}
-COLOURS_NOTE = (
-    f"{SEEDS_NOTE} Blue: alterrec. Orange: ID alone. Green: text alone. "
-    "Grey: both parts, trained differently."
-)
+MEANINGS = {
+    "score": "alterrec",
+    "id": "ID alone",
+    "text": "text alone",
+    "other": "both parts, trained differently",
+}
 GAINS_NOTE = "alterrec minus each variant; right of the line, alterrec is better."
 TWO_CAUSES = (
     "A single network cannot take hard negatives from another, so alterrec_wo_text and alterrec_wo_id have "
@@ -59,7 +61,7 @@ def report(study: StudyResult) -> Presentation:
         for variant in QUESTIONS
         for found in comparisons_for(study, WHOLE, variant)
     ]
-    bars = systems_plot(study.rows, lambda row: COLOURS.get(row.model, "other"))
+    bars = systems_plot(study.rows, lambda row: COLOURS.get(row.model, "other"), MEANINGS)
     return study_report(
         study,
         title=f"Contribution of each part of AlterRec on {study.data.name}",
@@ -75,7 +77,7 @@ def report(study: StudyResult) -> Presentation:
                 },
                 footnotes=notes(study, WHOLE, study.rows),
             ),
-            Section("Metrics by variant", [COLOURS_NOTE], {"systems": bars}),
+            Section("Metrics by variant", [SEEDS_NOTE], {"systems": bars}),
             *gains_section("Contribution of each part", [GAINS_NOTE], gains),
             *comparisons_section(study, "AlterRec minus each variant"),
         ],

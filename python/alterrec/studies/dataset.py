@@ -16,8 +16,8 @@ from alterrec.study_records import StudyResult
 
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 PLOT_NOTE = (
-    "Left: grey bars are training, orange dots validation, green triangles test. Right: both axes are "
-    "logarithmic; the steeper the line falls, the fewer items have most of the interactions."
+    "All bars of lengths are equally wide. Items by popularity are on logarithmic axes; the steeper the line "
+    "falls, the fewer items have most of the interactions."
 )
 TARGETS_NOTE = (
     "A target is an item to be predicted: the last item of each session, or every item but the first. A "

@@ -26,7 +26,7 @@ from alterrec.studies.study_report import (
     notes,
     study_report,
 )
-from alterrec.study_records import StudyResult
+from alterrec.study_records import RowResult, StudyResult
 
 
 class FusedModel(NamedTuple):
@@ -44,10 +44,7 @@ FUSIONS = tuple(FusedModel(name, model, **MODELS[model].parts) for model, name i
 BASELINES: dict[str, tuple[str, ...]] = {each.fused: (each.id, each.text) for each in FUSIONS}
 BASELINES |= {each.text: (each.id,) for each in FUSIONS}
 
-BARS_NOTE = (
-    f"{SEEDS_NOTE} Blue: ID and text fused. Orange: the ID part trained alone. Green: the text part trained "
-    "alone. Encoder, score and loss are the same in all three."
-)
+BARS_NOTE = f"{SEEDS_NOTE} Encoder, score and loss are the same in all three."
 GAINS_NOTE = "The fused model minus each part trained alone; right of the line, fusion is better."
 BETTER_NOTE = (
     "In the findings, the better part is the one with the higher test mean in that metric. Choosing it on "
@@ -112,17 +109,22 @@ def bars(study: StudyResult) -> Plot:
     ]
     metrics, models = listed([*map(metric_name, SHOWN_METRICS)]), listed([each.name for each in known])
     caption = f"Bars of test {metrics}: fused, ID alone and text alone of {models}."
-    return Plot.of(clustered_bars, panels, caption)
+    legend = {"ID and text fused": "score", "ID trained alone": "id", "text trained alone": "text"}
+    return Plot.of(clustered_bars, panels, caption, legend)
 
 
 def _cluster(study: StudyResult, each: FusedModel, metric: str) -> BarCluster:
     parts = (("fused", each.fused, "score"), ("ID", each.id, "id"), ("text", each.text, "text"))
     found = [
-        Bar(name, row.values(metric), colour, bold=name == "fused")
+        Bar(name, row.values(metric), colour, bold=name == "fused", error=_error(row, metric))
         for name, label, colour in parts
-        if (row := study.row(label))
+        if (row := study.row(label)) and row.runs
     ]
     return BarCluster(each.name, found)
+
+
+def _error(row: RowResult, metric: str) -> float | None:
+    return row.runs[0].errors.get(metric) if len(row.runs) == 1 else None
 
 
 def _gains(study: StudyResult) -> list[tuple[str, str, Comparison]]:

@@ -89,7 +89,7 @@ def findings(study: StudyResult) -> list[str]:
                     f"{_capital(inside.label)} reaches {percent(_mean(first))} {name} at its best epoch, "
                     f"{alone.label} {percent(_mean(second))}: {points(gaps)}{_noise(gaps)}."
                 )
-    lines = [*_loses_more(kept), *behind, *_losses(known), *_gain(known, measure, name)]
+    lines = [*_loses_more(kept, name), *behind, *_losses(known), *_gain(known, measure, name)]
     return lines or [f"{FUSION} and its parts alone have no finished runs yet, so nothing can be compared."]
 
 
@@ -98,13 +98,16 @@ def _noise(gaps: Sequence[float]) -> str:
     return ", which is within the variation between seeds" if within else ""
 
 
-def _loses_more(kept: dict[str, dict[int, float]]) -> Iterator[str]:
+def _loses_more(kept: dict[str, dict[int, float]], name: str) -> Iterator[str]:
     """Report which part keeps less of what it reaches alone, if the seeds agree."""
     if len(kept) < 2 or not all(kept.values()):
         return
     less, more = sorted(kept, key=lambda part: _mean(kept[part]))
     shares = {part: mean_and_spread([*values.values()], 0) for part, values in kept.items()}
-    both = f"{PARTS[less]} keeps {shares[less]} of what it reaches alone, {PARTS[more]} keeps {shares[more]}"
+    both = (
+        f"{PARTS[less]} keeps {shares[less]} of what it reaches alone, {PARTS[more]} keeps {shares[more]} "
+        f"({name} at the ringed epochs)"
+    )
     gaps = paired(kept[more], kept[less])
     if _mean(kept[less]) >= 1:
         yield f"Neither part loses performance: inside NFRec, {both}."

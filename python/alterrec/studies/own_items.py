@@ -106,8 +106,8 @@ def _table(rows: Sequence[RowResult], rules: Sequence[SeenItems]) -> DataTable:
         cells.append(tuple(line))
         records.append(record)
     kinds = ("kept", "excluded", "cost", *rules[2:])
-    columns = (f"{metric_name(metric)} {kind}" for metric in METRICS for kind in kinds)
-    return DataTable(Table(("system", *columns), tuple(cells)), records)
+    groups = tuple((metric_name(metric), len(kinds)) for metric in METRICS)
+    return DataTable(Table(("system", *kinds * len(METRICS)), tuple(cells), groups=groups), records)
 
 
 def _spread(rows: Sequence[RowResult]) -> list[str]:

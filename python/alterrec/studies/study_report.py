@@ -12,7 +12,7 @@ from alterrec.comparable import counts_excluded_as_found
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.comparisons import comparison_table, forest_plot, interval
-from alterrec.report.figures.bars import SystemBars, bars, system_panels
+from alterrec.report.figures.bars import WHISKERS, SystemBars, bars, system_panels
 from alterrec.report.figures.lines import epoch_lines
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
 from alterrec.report.seen_items import seen_sentence
@@ -96,7 +96,7 @@ def notes(study: StudyResult, against: str = "", rows: Sequence[RowResult] | Non
     if study.comparisons and against:
         lines.append(
             f"Marks: * significantly above, † significantly below {against}, by a paired permutation test "
-            f"over {count(study.test_targets)} test targets (p < 0.05 after Holm's correction, see below)."
+            f"over {count(study.test_targets)} test targets (adjusted p at most 0.05, see below)."
         )
     reasons = {row.label: row.reason for row in rows}
     for label, letter in _letters(rows).items():
@@ -112,7 +112,7 @@ def _letters(rows: Sequence[RowResult]) -> dict[str, str]:
 def row_comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Return the differences of rows and their baselines, by group of targets if there are groups."""
     by_group = ["targets"] if any(each.group for each in comparisons) else []
-    columns = ("metric", "against", "difference", "95% interval", "p", "p (Holm)", "verdict")
+    columns = ("metric", "against", "difference", "95% interval", "p (adjusted)", "verdict")
     return comparison_table(comparisons, ["system", *by_group, *columns])
 
 
@@ -192,19 +192,17 @@ def _first_and_second(
 # The metrics of figures and of sentences that do not name all metrics.
 SHOWN_METRICS = ("hits@20", "ndcg@20")
 
-SEEDS_NOTE = (
-    "Bars are test means. With several seeds, whiskers are one standard deviation and dots single seeds."
-)
+SEEDS_NOTE = f"Bars are test means. {WHISKERS}"
 INTERVALS_NOTE = (
     "Points are differences in percentage points; lines are their 95% intervals over sessions. Filled "
-    "points are significant at the level 0.05 after Holm's correction, hollow points are not."
+    "points are significant: their intervals exclude zero. Hollow points are not."
 )
 COMPARISONS_NOTE = (
     "Differences are in percentage points. p is from a two-sided paired permutation test on the metrics of "
-    "each session, averaged over seeds. Holm's correction adjusts it for all comparisons of a system; the "
-    "verdict is 'not shown' if the adjusted p is 0.05 or more. The intervals are paired bootstraps over "
-    "sessions without such a correction, so an interval may exclude zero where the verdict is 'not shown'. "
-    "Test and interval describe how the difference would vary with other sessions, not with other seeds."
+    "each session, averaged over seeds, and adjusted for all comparisons of a system. The intervals are "
+    "those of the same test and hold together with 95%: an interval excludes zero exactly if the verdict is "
+    "above or below. Test and interval describe how the difference would vary with other sessions, not with "
+    "other seeds."
 )
 COST_NOTE = (
     "Learning rate and dropout are as chosen on validation or as set by the user. Seconds of training per "
@@ -373,21 +371,32 @@ def run_sections(study: StudyResult) -> list[Section]:
     return sections
 
 
-def systems_plot(rows: Sequence[RowResult], colour: Callable[[RowResult], str]) -> Plot:
-    """Draw a bar for each row that has numbers, best first; ``colour`` returns a name of the palette."""
+def systems_plot(
+    rows: Sequence[RowResult], colour: Callable[[RowResult], str], meanings: Mapping[str, str]
+) -> Plot:
+    """Draw a bar for each row that has numbers, best first in each metric.
+
+    Args:
+        rows: the rows.
+        colour: returns the name of a row's colour in the palette.
+        meanings: name of a colour -> what it means; the legend has those that are used.
+    """
     systems = [
         SystemBars(
             row.label,
             {metric: row.values(metric) for metric in SHOWN_METRICS},
             colour(row),
             row.kind == "ours",
+            row.runs[0].errors if len(row.runs) == 1 else {},
         )
         for row in rows
         if row.runs
     ]
     names = " and ".join(map(metric_name, SHOWN_METRICS))
-    panels = system_panels(systems, SHOWN_METRICS, SHOWN_METRICS[1])
-    return Plot.of(bars, panels, f"Test {names} of {len(systems)} systems, best first.")
+    used = {system.colour for system in systems}
+    legend = {meaning: name for name, meaning in meanings.items() if name in used}
+    panels = system_panels(systems, SHOWN_METRICS)
+    return Plot.of(bars, panels, f"Test {names} of {len(systems)} systems, best first.", legend)
 
 
 def gains_section(

@@ -10,7 +10,6 @@ import numpy as np
 
 from alterrec.data.dataset import Dataset
 from alterrec.evaluation.comparisons import (
-    FEWEST_FLIPS,
     Comparison,
     Pairing,
     System,
@@ -114,7 +113,7 @@ def row_result(row: PlannedRow, queue: RunQueue) -> RowResult:
 def compare_rows(
     rows: Sequence[PlannedRow], queue: RunQueue, baselines: Baselines, *, by_group: bool = False
 ) -> list[Comparison]:
-    """Compare each row with its baselines; all comparisons of a row are one family of Holm's correction.
+    """Compare each row with its baselines; all comparisons of a row are one family, which is tested together.
 
     With ``by_group``, rows are also compared over the targets of each popularity group.
     """
@@ -138,7 +137,7 @@ def compare_rows(
                 systems[label], [systems[each] for each in chosen], metrics, masks[label], group=group
             )
             families.setdefault(label, []).append(pairing)
-    compared = [compare_systems(family, flips=FEWEST_FLIPS) for family in families.values()]
+    compared = [compare_systems(family) for family in families.values()]
     return [comparison for family in compared for comparison in family]
 
 
@@ -174,5 +173,6 @@ def _seed_result(run: StudyRun, queue: RunQueue) -> SeedResult:
         warnings=result.warnings,
         views={"valid": result.valid, "test": result.test},
         groups=result.groups.get("test", []),
+        errors=result.errors.get("score", {}),
         alphas=result.alphas,
     )

@@ -24,7 +24,12 @@ from alterrec.studies.study_report import (
 from alterrec.study_records import RowResult, StudyResult
 
 QUICK_SYSTEMS = tuple(name for name, entry in MODELS.items() if entry.quick)
-COLOURS_NOTE = f"{SEEDS_NOTE} Rows of AlterRec are coloured; systems without training are light grey."
+MEANINGS = {
+    "score": "AlterRec",
+    "id": "AlterRec without a part of it",
+    "other": "other trained systems",
+    "baseline": "systems without training",
+}
 BASELINE_NOTE = (
     "Each row of AlterRec minus the baseline with the best test mean. Choosing the baseline on test favours "
     "the baselines."
@@ -43,7 +48,11 @@ def report(study: StudyResult) -> Presentation:
                 tables={"table1": metric_data(study, marks(study))},
                 footnotes=notes(study, "the best baseline of the column"),
             ),
-            Section("Metrics of all systems", [COLOURS_NOTE], {"systems": systems_plot(study.rows, _colour)}),
+            Section(
+                "Metrics of all systems",
+                [SEEDS_NOTE],
+                {"systems": systems_plot(study.rows, _colour, MEANINGS)},
+            ),
             *comparisons_section(study, "Comparison with the best baseline", BASELINE_NOTE),
         ],
     )

@@ -1,9 +1,11 @@
-"""Bars: horizontal ones with a label each, and clusters of upright ones."""
+"""Horizontal bars with a label each: one per system, thin ones below long labels, and clusters."""
 
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alterrec.metrics import metric_name
@@ -15,13 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALE = 0.28
+# Longer labels are broken into two lines.
+LONGEST_LABEL = 22
+# What a whisker is, for the notes of figures.
+WHISKERS = (
+    "Whiskers are one standard deviation over seeds, with a dot for each seed; where there is one seed, they "
+    "are one standard error over sessions."
+)
 
 
 class Bar(NamedTuple):
     """A bar from zero to the mean of its values, one fraction per seed.
 
     ``colour`` is a name in the palette. ``solid`` is the part of the bar in full colour, the rest is pale; by
-    default the whole bar is in full colour.
+    default the whole bar is in full colour. ``error`` is the standard error over sessions, if it is known.
     """
 
     label: str
@@ -29,46 +38,54 @@ class Bar(NamedTuple):
     colour: str
     bold: bool = False
     solid: float | None = None
+    error: float | None = None
 
     @property
     def mean(self) -> float:
         return statistics.fmean(self.values)
 
+    @property
+    def spread(self) -> float:
+        """Half the length of the whisker: the deviation over seeds, or the error over sessions for one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else self.error or 0.0
+
 
 class BarCluster(NamedTuple):
-    """Bars next to each other with one name below them."""
+    """Bars below each other with one name on their left."""
 
     label: str
     bars: Sequence[Bar]
 
 
-class SystemBars(NamedTuple):
-    """A system in several metrics: metric -> one fraction per seed."""
+@dataclass(frozen=True)
+class SystemBars:
+    """A system in several metrics: metric -> one fraction per seed, and metric -> error over sessions."""
 
     label: str
     values: Mapping[str, Sequence[float]]
     colour: str
     bold: bool = False
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 def system_panels(
-    systems: Sequence[SystemBars], metrics: Sequence[str] = ("hits@20", "ndcg@20"), order: str = ""
+    systems: Sequence[SystemBars], metrics: Sequence[str] = ("hits@20", "ndcg@20")
 ) -> list[Panel[Bar]]:
-    """Return one panel per metric, the systems sorted by ``order``, by default the first metric.
+    """Return one panel per metric, each sorted by its own metric.
 
     Example:
         >>> found = system_panels([SystemBars("popularity", {"hits@20": [0.1]}, "baseline")], ["hits@20"])
         >>> found[0].marks
-        [Bar(label='popularity', values=[0.1], colour='baseline', bold=False, solid=None)]
+        [Bar(label='popularity', values=[0.1], colour='baseline', bold=False, solid=None, error=None)]
     """
-    ranked = sorted(systems, key=lambda each: -statistics.fmean(each.values[order or metrics[0]]))
-    return [
-        Panel(
-            metric_name(metric),
-            [Bar(each.label, each.values[metric], each.colour, each.bold) for each in ranked],
-        )
-        for metric in metrics
-    ]
+    panels = []
+    for metric in metrics:
+        drawn = [
+            Bar(each.label, each.values[metric], each.colour, each.bold, error=each.errors.get(metric))
+            for each in systems
+        ]
+        panels.append(Panel(metric_name(metric), sorted(drawn, key=lambda bar: -bar.mean)))
+    return panels
 
 
 def bars(panels: Sequence[Panel[Bar]]) -> Figure:
@@ -80,24 +97,14 @@ def bars(panels: Sequence[Panel[Bar]]) -> Figure:
         >>> len(bars([Panel("Hits@20", [Bar("popularity", [0.1], "baseline")])]).axes)
         1
     """
-    with canvas(len(panels), 0.9 + 0.34 * len(panels[0].marks)) as (figure, rows):
+    wrapped = any("\n" in _wrapped(bar.label) for panel in panels for bar in panel.marks)
+    row = 0.46 if wrapped else 0.32
+    with canvas(len(panels), 0.9 + row * len(panels[0].marks)) as (figure, rows):
         for axes, panel in zip(rows[0], panels, strict=True):
             for place, bar in enumerate(panel.marks):
-                axes.barh(place, bar.mean, height=0.72, color=colour(bar.colour), zorder=2)
-                axes.annotate(
-                    percent(bar.mean),
-                    (_whisker(axes, place, bar.values), place),
-                    xytext=(4 if len(bar.values) == 1 else 8, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontweight="bold" if bar.bold else "normal",
-                )
-            axes.set_yticks(range(len(panel.marks)), [bar.label for bar in panel.marks])
-            for label, bar in zip(axes.get_yticklabels(), panel.marks, strict=True):
-                label.set_color(colour("ink"))
-                label.set_fontweight("bold" if bar.bold else "normal")
-            widest = max((max(bar.values) for bar in panel.marks), default=0.0) or 1.0
-            _frame(axes, panel.title, 1.2 * widest, (len(panel.marks) - 0.4, -0.6))
+                _bar(axes, place, bar, percent(bar.mean), height=0.72)
+            _name(axes, range(len(panel.marks)), panel.marks)
+            _frame(axes, panel.title, 1.28 * _widest(panel.marks), (len(panel.marks) - 0.4, -0.6))
     return figure
 
 
@@ -109,17 +116,17 @@ def labelled_bars(panels: Sequence[Panel[Bar]]) -> Figure:
         >>> len(labelled_bars([Panel("found", [bar])]).axes)
         1
     """
-    with canvas(len(panels), 3.2) as (figure, rows):
+    with canvas(len(panels), 3.4) as (figure, rows):
         for axes, panel in zip(rows[0], panels, strict=True):
             for place, bar in enumerate(panel.marks):
                 solid = bar.mean if bar.solid is None else bar.solid
                 own = colour(bar.colour)
-                axes.barh(place, bar.mean, height=0.4, color=own, alpha=PALE, linewidth=0, zorder=2)
-                axes.barh(place, solid, height=0.4, color=own, linewidth=0, zorder=3)
-                _whisker(axes, place, bar.values, dots=False)
+                axes.barh(place, bar.mean, height=0.36, color=own, alpha=PALE, linewidth=0, zorder=2)
+                axes.barh(place, solid, height=0.36, color=own, linewidth=0, zorder=3)
+                _whisker(axes, place, bar, dots=False)
                 axes.annotate(
                     bar.label,
-                    (0, place - 0.24),
+                    (0, place - 0.22),
                     xytext=(1, 1),
                     textcoords="offset points",
                     va="bottom",
@@ -132,58 +139,77 @@ def labelled_bars(panels: Sequence[Panel[Bar]]) -> Figure:
 
 
 def clustered_bars(panels: Sequence[Panel[BarCluster]]) -> Figure:
-    """Draw clusters of upright bars; several seeds as mean, a whisker of one deviation and a dot each.
+    """Draw clusters of horizontal bars; several seeds as mean, a whisker of one deviation and a dot each.
 
     Example:
         >>> cluster = BarCluster("NFRec-sum", [Bar("fused", [0.3], "score"), Bar("ID", [0.31], "id")])
         >>> len(clustered_bars([Panel("Hits@20 in percent", [cluster])]).axes)
         1
     """
-    with canvas(len(panels), 3.6) as (figure, rows):
+    most = max((len(cluster.bars) for panel in panels for cluster in panel.marks), default=1)
+    number = max(len(panel.marks) for panel in panels)
+    with canvas(len(panels), 0.8 + 0.27 * number * (most + 0.6)) as (figure, rows):
         for axes, panel in zip(rows[0], panels, strict=True):
-            most = max((len(cluster.bars) for cluster in panel.marks), default=1)
             centres = [(most + 0.6) * group for group in range(len(panel.marks))]
-            tops = [0.0]
             for centre, cluster in zip(centres, panel.marks, strict=True):
-                for number, bar in enumerate(cluster.bars):
-                    tops.append(_upright(axes, centre + number - (most - 1) / 2, bar))
-            axes.set_xticks(centres, [cluster.label for cluster in panel.marks])
-            axes.tick_params(axis="x", length=0, pad=16, labelcolor=colour("ink"))
-            axes.set_ylim(0, (max(tops) or 1.0) * 1.1)
-            axes.set_yticks([])
-            axes.set_title(panel.title)
+                for place, bar in enumerate(cluster.bars):
+                    _bar(axes, centre + place - (most - 1) / 2, bar, f"{100 * bar.mean:.1f}", height=0.86)
+            _name(axes, centres, panel.marks)
+            every = [bar for cluster in panel.marks for bar in cluster.bars]
+            bottom = (centres[-1] if centres else 0) + most / 2 + 0.2
+            _frame(axes, panel.title, 1.2 * _widest(every), (bottom, -most / 2 - 0.2))
     return figure
 
 
-def _upright(axes: Axes, place: float, bar: Bar) -> float:
-    """Draw one bar with its name below and its mean above; return the height of all that was drawn."""
-    axes.bar(place, bar.mean, width=0.86, color=colour(bar.colour), zorder=2)
-    top = _whisker(axes, place, bar.values, upright=True)
-    style: Any = {"textcoords": "offset points", "ha": "center", "fontsize": 8.5}
-    weight = "bold" if bar.bold else "normal"
-    axes.annotate(f"{100 * bar.mean:.1f}", (place, top), xytext=(0, 3), fontweight=weight, **style)
-    axes.annotate(bar.label, (place, 0), xytext=(0, -4), va="top", color=colour(bar.colour), **style)
-    return top
+def _bar(axes: Axes, place: float, bar: Bar, value: str, *, height: float) -> None:
+    axes.barh(place, bar.mean, height=height, color=colour(bar.colour), zorder=2)
+    axes.annotate(
+        value,
+        (_whisker(axes, place, bar), place),
+        xytext=(8 if bar.spread else 4, 0),
+        textcoords="offset points",
+        va="center",
+        fontweight="bold" if bar.bold else "normal",
+    )
 
 
-def _whisker(
-    axes: Axes, place: float, values: Sequence[float], *, upright: bool = False, dots: bool = True
-) -> float:
-    """Draw the deviation over seeds and a dot per seed; return where all that was drawn ends."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return mean
-    spread = statistics.stdev(values)
+def _name(axes: Axes, places: Sequence[float], named: Sequence[Bar] | Sequence[BarCluster]) -> None:
+    axes.set_yticks(places, [_wrapped(each.label) for each in named])
+    for label, each in zip(axes.get_yticklabels(), named, strict=True):
+        label.set_color(colour("ink"))
+        label.set_fontweight("bold" if isinstance(each, Bar) and each.bold else "normal")
+
+
+def _wrapped(label: str) -> str:
+    """Return a long label in two lines, which leaves more width for the bars; what is longer is cut off.
+
+    Example:
+        >>> _wrapped("nfrec_sum (best) · naive0, 3 seeds")
+        'nfrec_sum (best) ·\\nnaive0, 3 seeds'
+    """
+    lines = textwrap.wrap(label, LONGEST_LABEL)
+    return "\n".join(lines[:2]) + (" …" if len(lines) > 2 else "")
+
+
+def _widest(drawn: Sequence[Bar]) -> float:
+    return max((max(bar.mean + bar.spread, *bar.values, 0.0) for bar in drawn), default=0.0) or 1.0
+
+
+def _whisker(axes: Axes, place: float, bar: Bar, *, dots: bool = True) -> float:
+    """Draw the whisker of a bar, and a dot per seed if there are several; return where all of it ends."""
+    if not bar.spread and len(bar.values) == 1:
+        return bar.mean
     style: Any = {"color": colour("ink"), "capsize": 3.5, "elinewidth": 1.3, "zorder": 4}
-    dot: Any = {"markersize": 4, "color": "white", "markeredgecolor": colour("ink"), "markeredgewidth": 0.9}
-    places = [place] * len(values)
-    if upright:
-        axes.errorbar(place, mean, yerr=spread, **style)
-    else:
-        axes.errorbar(mean, place, xerr=spread, **style)
-    if dots:
-        axes.plot(*((places, values) if upright else (values, places)), "o", zorder=5, **dot)
-    return max(mean + spread, *values)
+    axes.errorbar(bar.mean, place, xerr=bar.spread, **style)
+    if dots and len(bar.values) > 1:
+        dot: Any = {
+            "markersize": 4,
+            "color": "white",
+            "markeredgecolor": colour("ink"),
+            "markeredgewidth": 0.9,
+        }
+        axes.plot(bar.values, [place] * len(bar.values), "o", zorder=5, **dot)
+    return max(bar.mean + bar.spread, *bar.values)
 
 
 def _frame(axes: Axes, title: str, right: float, heights: tuple[float, float]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alterrec.data.statistics import Statistics
 from alterrec.report.figures.style import canvas, colour, value_axis
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Upper ends of the bars of session lengths.
-LENGTHS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
-# Split -> colour and marker next to the bars of train.
-OTHER_SPLITS = {"valid": ("id", "o"), "test": ("text", "^")}
+# Most bars of session lengths, and the share of the sessions that they have.
+MOST_BARS, SHOWN = 20, 0.99
+# Split -> name, colour and marker on the bars of train.
+OTHER_SPLITS = {"valid": ("validation", "id", "o"), "test": ("test", "text", "^")}
 
 PANELS = ("lengths", "popularity")
 CAPTION = "Share of sessions by length in each split, and interactions of items by popularity."
@@ -37,35 +38,53 @@ def distributions(panels: Sequence[str] = PANELS, *, of: Statistics) -> Figure:
     return figure
 
 
-def length_shares(lengths: Mapping[int, int]) -> dict[str, float]:
-    """Return the share of sessions by length, with neighbouring lengths together.
+def bin_width(lengths: Mapping[int, int]) -> int:
+    """Return the width of at most 20 equal bins of lengths that have 99 % of the sessions.
 
     Example:
-        >>> shares = length_shares({2: 3, 6: 1})
-        >>> {name: share for name, share in shares.items() if share}
-        {'2': 0.75, '6-7': 0.25}
+        >>> bin_width({2: 3, 6: 1}), bin_width({2: 80, 45: 20})
+        (1, 3)
+    """
+    total, below = sum(lengths.values()), 0
+    for length in sorted(lengths):
+        below += lengths[length]
+        if below >= SHOWN * total:
+            return math.ceil(length / MOST_BARS)
+    return 1
+
+
+def length_shares(lengths: Mapping[int, int], width: int) -> list[float]:
+    """Return the share of sessions in each of 20 bins of lengths; longer sessions are in none.
+
+    Example:
+        >>> length_shares({2: 2, 6: 1, 99: 1}, 3)[:3]
+        [0.5, 0.25, 0.0]
     """
     total = sum(lengths.values()) or 1
-    shares = {}
-    for low, high in zip((0, *LENGTHS), (*LENGTHS, None), strict=True):
-        name = f">{low}" if high is None else str(high) if high == low + 1 else f"{low + 1}-{high}"
-        inside = [sessions for length, sessions in lengths.items() if low < length <= (high or length)]
-        shares[name] = sum(inside) / total
-    return shares
+    ends = range(width, width * MOST_BARS + 1, width)
+    return [sum(lengths.get(end - back, 0) for back in range(width)) / total for end in ends]
 
 
 def _lengths(axes: Axes, lengths: Mapping[str, Mapping[int, int]]) -> None:
-    shares = {split: length_shares(own) for split, own in lengths.items()}
-    used = [name for name in shares["train"] if any(own[name] for own in shares.values())]
-    places = range(len(used))
-    axes.bar(places, [shares["train"][name] for name in used], width=0.72, color=colour("baseline"), zorder=1)
-    for split, (own, marker) in OTHER_SPLITS.items():
+    from matplotlib.ticker import MaxNLocator
+
+    width = bin_width(lengths["train"])
+    shares = {split: length_shares(own, width) for split, own in lengths.items()}
+    used = max((place for own in shares.values() for place, share in enumerate(own, 1) if share), default=1)
+    # A bin is drawn around the mean of its lengths.
+    places = [width * place + (width + 1) / 2 for place in range(used)]
+    drawn: Any = {"width": 0.86 * width, "color": colour("baseline"), "zorder": 1, "label": "train"}
+    axes.bar(places, shares["train"][:used], **drawn)
+    for split, (name, own, marker) in OTHER_SPLITS.items():
         if split in shares:
-            heights = [shares[split][name] for name in used]
-            axes.plot(places, heights, marker, color=colour(own), markersize=6, zorder=3)
-    axes.set_xticks(places, used, fontsize=9)
-    axes.set_xlabel("items in a session")
+            style: Any = {"color": colour(own), "markersize": 6, "zorder": 3, "label": name}
+            axes.plot(places, shares[split][:used], marker, **style)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    longer = 1 - sum(shares["train"][:used])
+    beyond = f"\n{percent(longer)} of train are longer" if longer > 0.0005 else ""
+    axes.set_xlabel(f"items in a session{f', in steps of {width}' if width > 1 else ''}{beyond}")
     axes.set_title("Share of sessions by length")
+    axes.legend(loc="upper right")
     value_axis(axes, "y", "percent")
     axes.set_ylim(bottom=0)
 
@@ -83,7 +102,6 @@ def _popularity(axes: Axes, curve: Sequence[tuple[int, int]], top: Mapping[int, 
             (rank, height),
             xytext=(8, 4),
             textcoords="offset points",
-            fontsize=9.5,
         )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -18,7 +18,7 @@ from alterrec.report.figures.style import (
     line,
     value_axis,
 )
-from alterrec.report.tables import VIEW_NAMES, percent
+from alterrec.report.tables import VIEW_NAMES
 from alterrec.results import FEW_TARGETS, VIEWS, Group
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def group_lines(
     cold = [group for group in groups if group.name == "cold"]
     warm = [group for group in groups if group.name != "cold"]
     places = [*([0.0] if cold else []), *(1.35 * bool(cold) + place for place in range(len(warm)))]
-    with canvas(len(panels), 4.2, rows=2, sharex="col", height_ratios=[3.6, 1]) as (figure, rows):
+    with canvas(len(panels), 4.4, rows=2, sharex="col", height_ratios=[3.4, 1]) as (figure, rows):
         for top, bottom, panel in zip(*rows, panels, strict=True):
             _share_bars(bottom, cold + warm, places, of)
             if cold and warm:
@@ -104,12 +104,13 @@ def _lines(
 ) -> None:
     low, high = _limits(groups, lines)
     edge = 0.04 * (high - low)
-    ends = [EndLabel(reference, 0.0, colour("muted"))] if reference else []
+    last = places[-1] if places else 0.0
+    ends = [EndLabel(reference, last, 0.0, colour("muted"))] if reference else []
     for number, each in enumerate(lines):
         own, bold = colour(each.colour, number), each.colour == "score"
         layer = 4 if bold else 3
         aside = number - (len(lines) - 1) / 2
-        joined, end = [], 0.0
+        joined, end, place = [], 0.0, last
         for place, group in zip(places, groups, strict=True):
             if group.name not in each.values:
                 continue
@@ -135,7 +136,7 @@ def _lines(
             at, means, spreads = zip(*joined, strict=True)
             dashes, width = DASHES.get(each.colour, "-"), 2.6 if bold else 1.6
             line(axes, at, means, spreads, own, linestyle=dashes, linewidth=width, zorder=layer)
-        ends.append(EndLabel(each.label, end, own, bold))
+        ends.append(EndLabel(each.label, place, end, own, bold))
     if reference:
         axes.axhline(0, color=colour("muted"), linewidth=1.2, zorder=1)
         axes.set_ylim(low, high)
@@ -160,9 +161,9 @@ def _limits(groups: Sequence[Group], lines: Sequence[GroupLine]) -> tuple[float,
 def _share_bars(axes: Axes, groups: Sequence[Group], places: Sequence[float], of: str) -> None:
     axes.bar(places, [group.share for group in groups], width=0.62, color=colour("grid"), zorder=1)
     for place, group in zip(places, groups, strict=True):
-        axes.text(place, group.share, percent(group.share), ha="center", va="bottom", fontsize=9)
-    axes.set_ylim(0, 1.45 * max((group.share for group in groups), default=1.0) or 1.0)
+        axes.text(place, group.share, f"{100 * group.share:.0f}%", ha="center", va="bottom")
+    axes.set_ylim(0, 1.7 * max((group.share for group in groups), default=1.0) or 1.0)
     axes.set_yticks([])
     axes.set_xticks(places, ["never\n(cold)" if group.name == "cold" else group.name for group in groups])
     axes.set_xlim(-0.5, (places[-1] if places else 0) + 0.5)
-    axes.set_xlabel(f"{of} · bars: share of targets", fontsize=9.5)
+    axes.set_xlabel(f"{of}\nbars: share of targets")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from alterrec.results import Epoch
 
 # Share of a panel's width from which a phase has its name in it.
-NARROWEST_LABELLED = 0.07
+NARROWEST_LABELLED = 0.13
 
 
 class Line(NamedTuple):
@@ -41,12 +41,14 @@ class Line(NamedTuple):
         colour: name in the palette, which also gives marker and line style.
         seeds: for each seed, one value per epoch.
         alone: whether it belongs to a model trained for that part only; such lines are dashed.
+        best: for each seed, the epoch to mark by a ring; 0 for none.
     """
 
     label: str
     colour: str
     seeds: Sequence[Sequence[float]]
     alone: bool = False
+    best: Sequence[int] = ()
 
     @property
     def means(self) -> list[float]:
@@ -118,14 +120,14 @@ def _panel(axes: Axes, panel: Panel[Line], phases: Sequence[Band], best: Sequenc
     last = max(len(each.means) for each in panel.marks)
     colours = [colour(each.colour, place) for place, each in enumerate(panel.marks)]
     for each, own in zip(panel.marks, colours, strict=True):
-        _line(axes, each, own, last)
+        _line(axes, each, own)
     points = [pair for each in panel.marks for pair in zip(each.means, each.spreads, strict=True)]
     low, high = min(mean - spread for mean, spread in points), max(mean + spread for mean, spread in points)
     height = high - low or 0.02
-    room = 0.22 if phases or best else 0.08
+    room = 0.3 if phases or best else 0.08
     axes.set_ylim(max(low - 0.13 * height, 0.0), high + room * height)
     axes.set_xlim(0.5, last + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("epoch")
     value_axis(axes, "y", panel.unit)
     shade(axes, phases)
@@ -135,13 +137,14 @@ def _panel(axes: Axes, panel: Panel[Line], phases: Sequence[Band], best: Sequenc
         _ring(axes, best[0], value, percent(value) if panel.unit == "percent" else f"{value:.2f}")
     else:
         _triangles(axes, best)
-    ends = zip(panel.marks, colours, strict=True)
-    end_labels(
-        axes, [EndLabel(each.label, each.means[-1], own, each.colour == "score") for each, own in ends]
-    )
+    ends = [
+        EndLabel(each.label, len(each.means), each.means[-1], own, each.colour == "score")
+        for each, own in zip(panel.marks, colours, strict=True)
+    ]
+    end_labels(axes, ends)
 
 
-def _line(axes: Axes, each: Line, own: str, last: int) -> None:
+def _line(axes: Axes, each: Line, own: str) -> None:
     epochs = range(1, len(each.means) + 1)
     whole = each.colour == "score"
     line(
@@ -156,10 +159,10 @@ def _line(axes: Axes, each: Line, own: str, last: int) -> None:
         markersize=4.5 if len(epochs) <= 40 else 0,
         zorder=4 if whole else 3,
     )
-    if len(epochs) < last:
-        # From where training ended to the name of the line.
-        places, dots = [epochs[-1], last + 0.5], (0, (1, 3))
-        axes.plot(places, [each.means[-1]] * 2, color=own, linestyle=dots, linewidth=0.9, zorder=1)
+    for best, values in zip(each.best, each.seeds, strict=False):
+        if 0 < best <= len(values):
+            ring: Any = {"markersize": 9, "color": "none", "markeredgecolor": own, "markeredgewidth": 1.6}
+            axes.plot([best], [values[best - 1]], "o", zorder=5, **ring)
 
 
 def shade(axes: Axes, phases: Sequence[Band]) -> None:
@@ -175,7 +178,7 @@ def shade(axes: Axes, phases: Sequence[Band]) -> None:
             share = (stop + 1 - start) / (phases[-1].last + 1 - phases[0].first)
             if share >= NARROWEST_LABELLED or band.trained not in labelled:
                 labelled.add(band.trained)
-                style: Any = {"ha": "center", "va": "top", "fontsize": 8.5, "color": own}
+                style: Any = {"ha": "center", "va": "top", "color": own}
                 name = band.trained.replace("id", "ID")
                 axes.text((start + stop) / 2, 0.975, name, transform=axes.get_xaxis_transform(), **style)
     for before, after in pairwise(phases):
@@ -186,7 +189,6 @@ def shade(axes: Axes, phases: Sequence[Band]) -> None:
                 0.02,
                 f"negatives: {after.negatives} →",
                 transform=axes.get_xaxis_transform(),
-                fontsize=8.5,
                 color=colour("muted"),
             )
 
@@ -211,6 +213,5 @@ def _ring(axes: Axes, best: int, value: float, written: str) -> None:
         textcoords="offset points",
         ha="right" if left else "left",
         fontweight="bold",
-        fontsize=9.5,
         zorder=6,
     )

@@ -10,7 +10,7 @@ import io
 import re
 import statistics
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
@@ -30,7 +30,7 @@ PALETTE = {
     "grid": ("#d8dee4", "#30363d"),
     "score": ("#0072b2", "#5cb8f0"),
     "fused": ("#444c56", "#c3ccd5"),
-    "id": ("#cc5500", "#ff9248"),
+    "id": ("#b84c00", "#ff9248"),
     "text": ("#00855f", "#34cfa2"),
     "neighbours": ("#a1478a", "#e595cd"),
     "trend": ("#8a6d00", "#d9b73c"),
@@ -43,10 +43,17 @@ DASHES: dict[str, Any] = {"fused": DASHED, "neighbours": (0, (1, 1.5))}
 # Colours of names that the palette does not have, in turn.
 SPARE = ("other", "id", "text", "neighbours", "fused")
 
-PANEL_INCHES = 5.4
+# A panel is 450 CSS pixels wide on the page and 358 on a phone, where this size of text is 12 pixels. All
+# text of figures has it.
+PANEL_INCHES = 450 / 96
 STYLE: Any = {
-    "font.size": 10.5,
-    "axes.titlesize": 11.5,
+    "font.size": 11.4,
+    "axes.titlesize": 11.4,
+    "axes.labelsize": 11.4,
+    "xtick.labelsize": 11.4,
+    "ytick.labelsize": 11.4,
+    "legend.fontsize": 11.4,
+    "legend.frameon": False,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -69,6 +76,9 @@ STYLE: Any = {
     "text.parse_math": False,
 }
 
+# Share of the height of a panel from one name at a line end to the next.
+LABEL_GAP = 0.09
+
 # percent: fractions shown in percent; points: differences of fractions shown in percentage points.
 Unit = Literal["percent", "points", "nats", "norm"]
 M = TypeVar("M")
@@ -83,9 +93,10 @@ class Panel(NamedTuple, Generic[M]):
 
 
 class EndLabel(NamedTuple):
-    """The name of a line, and where the line ends."""
+    """The name of a line, and the point where the line ends."""
 
     label: str
+    place: float
     height: float
     colour: str
     bold: bool = False
@@ -96,7 +107,7 @@ def colour(name: str, place: int = 0) -> str:
 
     Example:
         >>> colour("id"), colour("sasrec", 1)
-        ('#cc5500', '#cc5500')
+        ('#b84c00', '#b84c00')
     """
     return PALETTE[name if name in PALETTE else SPARE[place % len(SPARE)]][0]
 
@@ -130,14 +141,14 @@ def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> 
 
 @contextmanager
 def canvas(
-    columns: int, height: float, rows: int = 1, width: float = PANEL_INCHES, **grid: Any
+    columns: int, height: float, rows: int = 1, **grid: Any
 ) -> Iterator[tuple[Figure, list[list[Axes]]]]:
-    """Yield a figure and its axes by row, with our style in force; sizes in inches."""
+    """Yield a figure and its axes by row, with our style in force; the height is in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        figure = Figure(figsize=(PANEL_INCHES * columns, height), layout="constrained")
         yield figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, **grid)]
 
 
@@ -176,21 +187,36 @@ def line(
 
 
 def end_labels(axes: Axes, ends: Sequence[EndLabel]) -> None:
-    """Write the name of each line to the right of the panel where the line ends; names do not overlap."""
+    """Write the name of each line to the right of the panel, with a leader from the end of the line.
+
+    Names do not overlap.
+    """
     low, high = axes.get_ylim()
-    heights = spread_out([end.height for end in ends], (high - low) * 0.075, low, high)
+    heights = spread_out([end.height for end in ends], (high - low) * LABEL_GAP, low, high)
     for end, height in zip(ends, heights, strict=True):
+        leader = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.8, "alpha": 0.7}
         axes.annotate(
             end.label,
-            (1.0, height),
-            xytext=(6, 0),
-            textcoords="offset points",
-            xycoords=("axes fraction", "data"),
+            (end.place, end.height),
+            xytext=(1.05, height),
+            textcoords=("axes fraction", "data"),
+            arrowprops=leader | {"relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 4},
             va="center",
             color=end.colour,
             fontweight="bold" if end.bold else "normal",
             annotation_clip=False,
         )
+
+
+def add_legend(figure: Figure, meanings: Mapping[str, str]) -> None:
+    """Write meaning -> name of a colour above a whole figure; the page has its own legend."""
+    import matplotlib as mpl
+    from matplotlib.patches import Patch
+
+    if meanings:
+        with mpl.rc_context(STYLE):
+            marks = [Patch(color=colour(name), label=meaning) for meaning, name in meanings.items()]
+            figure.legend(handles=marks, loc="outside upper left", ncols=len(marks))
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alterrec.report.figures.style import (
     DASHED,
-    PANEL_INCHES,
     EndLabel,
     canvas,
     colour,
@@ -93,7 +92,7 @@ def sweep_lines(panels: Sequence[SweepPanel]) -> Figure:
     """
     columns = min(len(panels), COLUMNS)
     rows = math.ceil(len(panels) / columns)
-    with canvas(columns, 3.1 * rows, rows, width=PANEL_INCHES * 0.85) as (figure, grid):
+    with canvas(columns, 3.1 * rows, rows) as (figure, grid):
         every = [axes for row in grid for axes in row]
         for axes, panel in zip(every, panels, strict=False):
             _sweep_panel(axes, panel)
@@ -113,7 +112,7 @@ def _sweep_panel(axes: Axes, panel: SweepPanel) -> None:
     for (name, style), seeds in zip(LINES.items(), (panel.test, panel.valid), strict=True):
         means = [statistics.fmean(each) for each in seeds]
         line(axes, places, means, [*map(deviation, seeds)], markersize=5, **style)
-        ends.append(EndLabel(name, means[-1], style["own"]))
+        ends.append(EndLabel(name, places[-1], means[-1], style["own"]))
     low, high = panel.limits or panel.range
     margin = 0.1 * max(high - low, 0.01)
     axes.set_ylim(max(low - margin, 0.0), high + 1.5 * margin)
@@ -132,7 +131,6 @@ def _sweep_panel(axes: Axes, panel: SweepPanel) -> None:
             textcoords="offset points",
             ha="right" if panel.base else "left",
             va="top",
-            fontsize=8.5,
             color=colour("muted"),
         )
     end_labels(axes, ends)
