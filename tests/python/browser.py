@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -102,15 +103,22 @@ def browser(profile: Path) -> Iterator[Browser]:
     assert found, "no Chromium on this machine"
     to_read, commands = os.pipe()
     answers, to_write = os.pipe()
-    # Chromium reads from file descriptor 3 and writes to 4.
-    command = f'exec 3<&{to_read} 4>&{to_write}; exec "$@"'
+    # Copies with high numbers, so that neither end is 3 or 4 before it is meant to be.
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 64) for end in (to_read, to_write)]
+
+    def connect() -> None:
+        """Chromium reads from file descriptor 3 and writes to 4."""
+        os.dup2(ends[0], 3)
+        os.dup2(ends[1], 4)
+
     started = subprocess.Popen(
-        ["sh", "-c", command, "sh", found, *OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
-        pass_fds=(to_read, to_write),
+        [found, *OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
+        pass_fds=(3, 4),
+        preexec_fn=connect,
         stderr=subprocess.DEVNULL,
     )
-    os.close(to_read)
-    os.close(to_write)
+    for end in (to_read, to_write, *ends):
+        os.close(end)
     try:
         yield Browser(commands, answers)
     finally:

@@ -17,8 +17,10 @@ from study_folder import METRICS, difference, row, write_study
 from worlds import small_dataset
 
 import alterrec
-from alterrec.analyses.run_page import write_report
+from alterrec.analyses.run_page import RunReport
 from alterrec.data.statistics import statistics
+from alterrec.report.presentation import Report
+from alterrec.results import read_run
 from alterrec.studies.study import load_study
 
 TARGETS = 120
@@ -27,10 +29,14 @@ LONG_NAME = "a_system_with_a_very_long_name_that_does_not_break"
 
 def write_pages(folder: Path) -> dict[str, Path]:
     """Write all pages and return kind -> path."""
-    return {**_of_runs(folder), **_of_data(folder), **_of_studies(folder)}
+    reports = {**_of_runs(folder), **_of_data(folder), **_of_studies(folder)}
+    pages = {name: folder / f"{name}.html" for name in reports}
+    for name, page in pages.items():
+        page.write_text(reports[name].presentation().page(), "utf-8")
+    return pages
 
 
-def _of_runs(folder: Path) -> dict[str, Path]:
+def _of_runs(folder: Path) -> dict[str, Report]:
     views = ("score", "id", "text")
     runs = [
         _ranked(write_run(folder / "runs" / name, seed, model=model, views=views), seed, views)
@@ -39,9 +45,9 @@ def _of_runs(folder: Path) -> dict[str, Path]:
     whole = write_run(folder / "runs" / "whole")
     _ranked(whole, 7, ("score", "fused", "id", "text", "neighbours"))
     return {
-        "run": write_report(whole, runs),
-        "compare": alterrec.compare(runs, views=["each"]).save(folder / "compare"),
-        "balance": alterrec.balance(runs[:1]).save(folder / "balance"),
+        "run": RunReport(read_run(whole), [read_run(run) for run in runs]),
+        "compare": alterrec.compare(runs, views=["each"]),
+        "balance": alterrec.balance(runs[:1]),
     }
 
 
@@ -68,7 +74,7 @@ def _ranked(run: Path, seed: int, views: tuple[str, ...]) -> Path:
     return run
 
 
-def _of_data(folder: Path) -> dict[str, Path]:
+def _of_data(folder: Path) -> dict[str, Report]:
     data = small_dataset(cold=2)
     source = folder / "log.csv"
     rows = [
@@ -82,13 +88,13 @@ def _of_data(folder: Path) -> dict[str, Path]:
         folder / "dataset", [], study="dataset", statistics=json.loads(json.dumps(asdict(statistics(data))))
     )
     return {
-        "audit": alterrec.audit(data, command="alterrec audit --data shop").save(folder / "audit"),
-        "prepare": prepared.save(folder / "prepare-page"),
-        "dataset": load_study(dataset).save(folder / "dataset-page"),
+        "audit": alterrec.audit(data, command="alterrec audit --data shop"),
+        "prepare": prepared,
+        "dataset": load_study(dataset),
     }
 
 
-def _of_studies(folder: Path) -> dict[str, Path]:
+def _of_studies(folder: Path) -> dict[str, Report]:
     base = test_study_sweep.swept(test_study_sweep.BASE, [20, 22], [21, 23])
     other = test_study_sweep.BASE | {"window.last": 0.05}
     sweep = [base, test_study_sweep.swept(other, [10, 12], [11, 13], label="a")]
@@ -111,8 +117,7 @@ def _of_studies(folder: Path) -> dict[str, Path]:
         "imbalance": (parts, {}),
         "alternation": (turns, {}),
     }
-    pages = {}
-    for name, (rows, changes) in studies.items():
-        written = write_study(folder / name, rows, study=name, **changes)
-        pages[name] = load_study(written).save(folder / f"{name}-page")
-    return pages
+    return {
+        name: load_study(write_study(folder / name, rows, study=name, **changes))
+        for name, (rows, changes) in studies.items()
+    }

@@ -67,7 +67,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     # differ by 1 is sqrt(1 / 2) = 0.71.
     table = section.tables["own_items"].table
     columns = ("NDCG@20 kept", "NDCG@20 excluded", "NDCG@20 cost")
-    assert table.columns == ("system", *columns, "Hits@20 kept", "Hits@20 excluded", "Hits@20 cost")
+    assert table.headings == ("system", *columns, "Hits@20 kept", "Hits@20 excluded", "Hits@20 cost")
     ndcg = {cells[0]: cells[1:4] for cells in table.rows}
     assert ndcg == {
         "independent": ("21.00 ± 1.41", "31.50 ± 0.71", "+10.50 ± 0.71"),
@@ -102,7 +102,7 @@ def test_the_figure_of_the_repeat_component_has_its_own_column(tmp_path: Path) -
     assert REPEATS_NOTE in section.notes
     assert "No test target repeats an item of its session." in section.notes
     table = section.tables["own_items"].table
-    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+    assert dict(zip(table.headings, table.rows[0], strict=True)) == {
         "system": "core",
         "NDCG@20 kept": "30.00",
         "NDCG@20 excluded": "32.00",

@@ -108,7 +108,7 @@ def test_the_page_of_several_data_sets(parts: list[StudyResult], tmp_path: Path)
     text = (tmp_path / "page" / "report.html").read_text("utf-8")
     page = Outline(text)
     assert page.open == []
-    assert text.count('scope="colgroup"') == 2
+    assert text.count('scope="colgroup"') == 6
     written = {path.name for path in (tmp_path / "page").iterdir()}
     assert {"table1.tex", "table1.csv", "table1.md", "HD-comparisons.csv", "FR-own_items.tex"} <= written
     assert "HD-table1.csv" not in written

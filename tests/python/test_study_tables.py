@@ -171,15 +171,15 @@ def test_what_fusing_gives_in_words(fused: StudyResult) -> None:
 
 def test_three_bars_a_model(fused: StudyResult) -> None:
     (panel, _) = fusion.bars(fused).whole.axes
-    heights = [(bar.get_facecolor(), round(bar.get_height(), 9)) for bar in panel.patches]
+    widths = [(bar.get_facecolor(), round(bar.get_width(), 9)) for bar in panel.patches]
     score, item, text = (colour_of(name) for name in ("score", "id", "text"))
-    assert heights == [
+    assert widths == [
         *((score, 0.3), (item, 0.31), (text, 0.2)),
         *((score, 0.32), (item, 0.31), (text, 0.2)),
         (score, 0.25),
         *((score, 0.4), (item, 0.35), (text, 0.38)),
     ]
-    assert [label.get_text() for label in panel.get_xticklabels()] == [each.name for each in fusion.FUSIONS]
+    assert [label.get_text() for label in panel.get_yticklabels()] == [each.name for each in fusion.FUSIONS]
 
 
 def colour_of(name: str) -> tuple[float, ...]:

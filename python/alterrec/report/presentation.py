@@ -165,7 +165,7 @@ class Presentation:
     def markdown(self) -> str:
         """Return the report as Markdown with links to the figures."""
         lines = [f"# {self.title}", self.meta, *self.findings, *self._boxes()]
-        for section in self._every_section():
+        for section in self.every_section():
             if (section.text or section.examples) and not section.tables:
                 continue
             lines += [f"## {section.title}", *section.notes]
@@ -181,13 +181,14 @@ class Presentation:
         """Return findings, caveats and tables as plain lines for a terminal."""
         tables = [
             plain(data.table)
-            for section in self._every_section()
+            for section in self.every_section()
             if not section.folded
             for data in section.tables.values()
         ]
         return "\n\n".join([self.title, *self.findings, *self._boxes(), *tables])
 
-    def _every_section(self) -> list[Section]:
+    def every_section(self) -> list[Section]:
+        """Return the leading sections, then the others."""
         return [*self.leading, *self.sections]
 
     def _boxes(self) -> list[str]:
@@ -198,7 +199,7 @@ class Presentation:
 
     def figures(self) -> dict[str, Plot]:
         """Return all figures by name."""
-        return {name: plot for section in self._every_section() for name, plot in section.figures.items()}
+        return {name: plot for section in self.every_section() for name, plot in section.figures.items()}
 
     def write_page(self, out: Path) -> Path:
         """Write ``figures/*.png``, ``figures/*.svg`` and, last of all, ``report.html``; return its path.
@@ -220,7 +221,7 @@ class Presentation:
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
-        for section in self._every_section():
+        for section in self.every_section():
             for name, data in section.tables.items():
                 notes = " ".join([*section.notes, *section.footnotes])
                 head = f"% {self.title}; needs \\usepackage{{booktabs}}\n% {self.command}\n"
