@@ -108,9 +108,9 @@ class Watcher:
         >>> with Watcher(live=False) as watch:
         ...     watch(Event("epoch_end", done=3, total=12, epoch=3, phase="id taught by text", loss=6.25,
         ...                 valid={"score": {"ndcg@20": 0.2, "hits@20": 0.4}}, seconds_left=75.0))
-        ...     watch(Event("runs", "24 runs, 6 finished; 18 to go, about 12 min 0 s"))
+        ...     watch(Event("runs", "24 runs, 6 finished; 18 to go, about 12 min"))
         epoch 3/12  id taught by text  loss 6.250  validation NDCG@20 20.0%  1 min 15 s left
-        24 runs, 6 finished; 18 to go, about 12 min 0 s
+        24 runs, 6 finished; 18 to go, about 12 min
     """
 
     def __init__(self, live: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,8 +31,38 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("zzz", ["item_id"])
         ''
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return _question(difflib.get_close_matches(name, list(known), n=1))
+
+
+def nearest_key(key: str, known: Collection[str]) -> str:
+    """Return the hint of :func:`nearest` for a recipe key: the same field in another section comes first.
+
+    Example:
+        >>> keys = ["model.dim", "id.lr", "text.lr", "schedule.patience", "optim.batch_size"]
+        >>> nearest_key("dim", keys), nearest_key("schedule.batch_size", keys)
+        ("; did you mean 'model.dim'?", "; did you mean 'optim.batch_size'?")
+        >>> nearest_key("lr", keys), nearest_key("batchsize", keys)
+        ("; did you mean 'id.lr' or 'text.lr'?", "; did you mean 'optim.batch_size'?")
+    """
+
+    def of_field(field: str) -> list[str]:
+        return [each for each in known if each.rpartition(".")[2] == field]
+
+    field = key.rpartition(".")[2]
+    if same := of_field(field):
+        return _question(difflib.get_close_matches(key, same, n=1) or same)
+    if close := difflib.get_close_matches(key, known, n=1):
+        return _question(close)
+    fields = sorted({each.rpartition(".")[2] for each in known})
+    return _question(
+        [each for name in difflib.get_close_matches(field, fields, n=1) for each in of_field(name)]
+    )
+
+
+def _question(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f"; did you mean {' or '.join(filter(None, (', '.join(map(repr, names[:-1])), repr(names[-1]))))}?"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from alterrec import recipe_settings as settings
 from alterrec import recipe_systems as systems
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, nearest, nearest_key
 from alterrec.files import first_line, read_text
 
 # The number of the recipe's schema, raised when a key is renamed or removed, or added with a default that
@@ -447,9 +447,8 @@ def _parse_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
             warnings.warn(f"the recipe key {key} is now {RENAMED[key]}", DeprecationWarning, stacklevel=3)
             key = RENAMED[key]
         if key not in fields:
-            raise InputError(
-                f"recipe key {key!r} is unknown{nearest(key, fields)}; `alterrec list recipes` shows all keys"
-            )
+            hint = nearest_key(key, fields) or ";"
+            raise InputError(f"recipe key {key!r} is unknown{hint} `alterrec list recipes` shows all keys")
         table, field = key.split(".")
         tables.setdefault(table, {})[field] = (
             _value(value, fields[key][1]) if isinstance(value, str) else plain_number(value)

@@ -209,7 +209,7 @@ def test_views_are_chosen(tmp_path: Path) -> None:
     assert held == {("alterrec", "score"), ("alterrec", "text"), ("core", "score")}
     with pytest.raises(InputError, match=r"'text': only sasrec has it; choose .*\(score\), or each"):
         alterrec.compare([base, third], views=["text"])
-    with pytest.raises(InputError, match=r"'txt': no run has it; did you mean 'text'\?"):
+    with pytest.raises(InputError, match=r"'txt': no run has it; choose .* did you mean 'text'\?"):
         alterrec.compare([base, other], views=["txt"])
 
 

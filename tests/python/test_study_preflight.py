@@ -20,7 +20,7 @@ from alterrec.data.text import missing_encoder
 from alterrec.data.vector_cache import VectorCache
 from alterrec.errors import InputError
 from alterrec.recipe import resolve
-from alterrec.studies import preflight
+from alterrec.studies import preflight, study
 from alterrec.studies.estimates import DataSizes
 from alterrec.studies.plan import StudyOptions, plan_row
 from alterrec.studies.preflight import RowCheck, check_quick, check_rows, record_refusals, table_of
@@ -154,6 +154,20 @@ def test_a_quick_study_adapts_what_presets_ask_for_and_nothing_else() -> None:
     assert options.fixed["window.last"] == 0.5
     assert options.fixed["text.encoder"] == "x"
     assert StudyOptions(adapted=made).fixed == {}
+
+
+def test_ctrl_c_before_the_first_run_is_no_wrong_input(
+    alterrec: Command, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_plan", interrupted)
+    # The data have no users, so that hggnn is N/A.
+    asked = ["--data", shop, "--out", tmp_path / "out", "--quick", "--skip=alterrec"]
+    code, out, err = alterrec("study", "table1", *asked)
+    assert (code, err) == (130, "stopped; run the same command again to resume\n")
+    assert "N/A: model 'hggnn' requires user ids" in out
 
 
 def test_a_study_stops_before_anything_is_written(shop: Path, tmp_path: Path) -> None:

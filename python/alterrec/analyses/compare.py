@@ -152,10 +152,10 @@ def _chosen_views(systems: Sequence[System], names: Sequence[str]) -> list[str]:
     for view in names:
         if view not in shared:
             owners = [system.name for system in systems if view in system.views]
-            found = f"only {owners[0]} has it" if owners else f"no run has it{nearest(view, shared)}"
+            found = f"only {owners[0]} has it" if owners else "no run has it"
             raise InputError(
                 f"view {view!r}: {found}; choose a view that at least two systems have "
-                f"({', '.join(shared)}), or {EVERY_VIEW}"
+                f"({', '.join(shared)}), or {EVERY_VIEW}{nearest(view, shared)}"
             )
     return list(dict.fromkeys(names))
 

@@ -111,8 +111,8 @@ def _with_items(
         known = distinct["item_id"].to_list()[:5000]
         raise InputError(
             f"no event has an item of the items file: events have {table.item_ids[0]!r}, items "
-            f"{known[0] if known else 'nothing'!r}{nearest(table.item_ids[0], known)}; ids are compared as "
-            "text"
+            f"{known[0] if known else 'nothing'!r}. Ids are compared as text"
+            f"{nearest(table.item_ids[0], known)}"
         )
     kept = distinct.filter(pl.col("count").fill_null(0) >= min_item_count).drop("count")
     if min_item_count and len(kept) < len(distinct):

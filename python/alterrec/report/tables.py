@@ -70,15 +70,17 @@ def duration(seconds: float) -> str:
     """Format seconds with the units that suit them.
 
     Example:
-        >>> duration(0.42), duration(8.04), duration(133), duration(7380)
-        ('0.4 s', '8.0 s', '2 min 13 s', '2 h 3 min')
+        >>> duration(0.42), duration(8.04), duration(133), duration(1800), duration(7380)
+        ('0.4 s', '8.0 s', '2 min 13 s', '30 min', '2 h 3 min')
     """
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        large, small = f"{whole // 60} min", f" {whole % 60} s"
+    else:
+        large, small = f"{whole // 3600} h", f" {whole % 3600 // 60} min"
+    return large if small.startswith(" 0 ") else large + small
 
 
 def memory(size: float) -> str:

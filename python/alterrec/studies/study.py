@@ -259,7 +259,7 @@ def carry_out(planned: PlannedStudy, listen: Listener = ignore) -> StudyReport:
         if any(part.queue.result(run) is not None for run in plan_of(last[part.name]).runs)
     }
     failures = [failure for part in parts for failure in part.queue.failures.values()]
-    if failures and not finished and all(failure.refused for failure in failures):
+    if failures and not stopped and not finished and all(failure.refused for failure in failures):
         raise InputError(failures[0].reason)
     failed = {
         run.label: failure
