@@ -1,40 +1,28 @@
-"""Terminal output: the progress of a run, a study or a search, and tables of results.
+"""Terminal output: lines, and the progress of a run, a study or a search.
 
 On a terminal progress is a live bar below printed lines; elsewhere only the lines are printed, one per
 epoch. A closed pipe never stops a run.
+
+Importing this module imports little, so that a command can say at once that it has begun.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn, Self
 
+from alterrec import signals
 from alterrec.errors import InputError
-from alterrec.files import system_reason
 from alterrec.progress import Event
-from alterrec.report.seen_items import ByRule, repeated_sentence, rows_by_view, seen_tables
-from alterrec.report.tables import (
-    BASELINE_NAMES,
-    VIEW_NAMES,
-    Table,
-    count,
-    duration,
-    metric_table,
-    percent,
-    show,
-)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 EPOCH_METRIC = "ndcg@20"
-SPLITS = {"valid": "validation", "test": "test"}
-SEEN_TITLE = "NDCG@20 with the session's own items as candidates (kept) and without them (excluded)"
-SEEN_REPEATS = ", and with the counted probability of a repeat (repeats)"
 
 
 def print_line(line: str) -> None:
@@ -63,6 +51,8 @@ def flush() -> None:
 
 
 def _cannot_print(error: OSError) -> NoReturn:
+    from alterrec.files import system_reason
+
     discard_output()
     raise InputError(f"standard output cannot be written: {system_reason(error)}") from None
 
@@ -102,10 +92,11 @@ class Watcher:
     """Show the progress events of :func:`alterrec.fit`, a study or a search.
 
     Args:
-        live: whether to draw a bar below the lines; for terminals.
+        live: whether to draw a bar below the lines; for terminals. It moves also while nothing is counted.
 
     Example:
         >>> with Watcher(live=False) as watch:
+        ...     watch.working("loading torch")
         ...     watch(Event("epoch_end", done=3, total=12, epoch=3, phase="id taught by text", loss=6.25,
         ...                 valid={"score": {"ndcg@20": 0.2, "hits@20": 0.4}}, seconds_left=75.0))
         ...     watch(Event("runs", "24 runs, 6 finished; 18 to go, about 12 min"))
@@ -115,34 +106,52 @@ class Watcher:
 
     def __init__(self, live: bool) -> None:
         self._bar: Progress | None = _bar() if live else None
-        self._task: TaskID | None = None
+        self._counted: TaskID | None = None
+        self._uncounted: TaskID | None = None
         self._time_left = ""
 
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+            signals.HIDDEN_CURSORS.add(1)
+            self.working("starting")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+            signals.HIDDEN_CURSORS.discard(1)
 
     def __call__(self, event: Event) -> None:
         line = _epoch_line(event) if event.kind == "epoch_end" else event.message
-        if line and event.kind != "done":
+        if line and event.kind not in ("done", "work"):
             if self._bar is None:
                 print_line(line)
             else:
                 self._bar.console.print(line, markup=False, highlight=False)
         if self._bar is not None and event.total:
             self._update(self._bar, event)
-        elif self._bar is not None and self._task is not None:
-            # Work after the last epoch has no known length; the next epoch shows the bar again.
-            self._bar.update(self._task, visible=False)
+        elif event.kind in ("work", "epoch_end"):
+            self.working(event.message or "working")
+
+    def working(self, title: str) -> None:
+        """Show on a terminal what is done now, if its length is not known."""
+        bar = self._bar
+        if bar is None:
+            return
+        if self._counted is not None:
+            bar.update(self._counted, visible=False)
+        if self._uncounted is None:
+            self._uncounted = bar.add_task("", total=None, detail="")
+        bar.update(self._uncounted, description=title, visible=True)
 
     def _update(self, bar: Progress, event: Event) -> None:
-        if self._task is None:
-            self._task = bar.add_task("", total=event.total, detail="")
+        from alterrec.report.tables import duration
+
+        if self._counted is None:
+            self._counted = bar.add_task("", total=event.total, detail="")
+        if self._uncounted is not None:
+            bar.update(self._uncounted, visible=False)
         if event.seconds_left is not None:
             self._time_left = f"  {duration(event.seconds_left)} left"
         if event.epoch:
@@ -150,74 +159,39 @@ class Watcher:
         else:
             title, detail = f"{event.done:.0f}/{event.total} {event.kind}", " | ".join(event.now)
         done, total = event.done, event.total
-        bar.update(self._task, completed=done, total=total, description=title, detail=detail, visible=True)
+        bar.update(self._counted, completed=done, total=total, description=title, detail=detail, visible=True)
 
 
-def show_result(result: Mapping[str, Any]) -> None:
-    """Print the metrics of ``result.json`` by view and those of the baselines, on test if the run has one."""
-    split = "test" if result["test"].get("score") else "valid"
-    baselines = {name: splits.get(split, {}) for name, splits in result["baselines"].items()}
-    targets = count(result["targets"][split]["count"])
-    title = f"{result['model']}, {targets} {SPLITS[split]} targets"
-    rows = named(VIEW_NAMES, result[split]) | named(BASELINE_NAMES, baselines)
-    show(metric_table(rows, title=title, strong=[VIEW_NAMES["score"]]))
-    rows_of_baselines: dict[str, list[ByRule]] = {
-        BASELINE_NAMES.get(name, name): [splits[split]]
-        for name, splits in result.get("baselines_by_seen", {}).items()
-        if split in splits
-    }
-    views = rows_by_view(result.get("by_seen", {}).get(split, {}))
-    _show_seen_items(views | rows_of_baselines, result["targets"][split], SPLITS[split])
+@contextmanager
+def working(title: str) -> Iterator[None]:
+    """Show on a terminal that something is done while the block runs, below the lines of :func:`warn`."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _bar(stderr=True) as bar:
+        signals.HIDDEN_CURSORS.add(2)
+        bar.add_task(title, total=None, detail="")
+        try:
+            yield
+        finally:
+            signals.HIDDEN_CURSORS.discard(2)
 
 
-def _show_seen_items(rows: Mapping[str, Sequence[ByRule]], targets: Mapping[str, Any], split: str) -> None:
-    """Print NDCG@20 with the session's own items as candidates and without them, where it was measured."""
-    for data in seen_tables(rows, [EPOCH_METRIC], strong=[VIEW_NAMES["score"]]).values():
-        print_line("")
-        print_line(repeated_sentence(targets["repeated"], targets["count"], split))
-        repeats = SEEN_REPEATS if "repeats" in data.table.columns else ""
-        show(replace(data.table, title=f"{SEEN_TITLE}{repeats}"))
+def terminal_width() -> int | None:
+    """Return the width of the terminal that shows standard output; None if it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def show_profile(seconds: Mapping[str, float]) -> None:
-    """Print the time of each part of the training steps, the longest first."""
-    total = sum(seconds.values()) or 1.0
-    rows = tuple(
-        (part, duration(spent) if spent >= 60 else f"{spent:.2f} s", percent(spent / total))
-        for part, spent in sorted(seconds.items(), key=lambda row: -row[1])
-    )
-    show(Table(("part of a step", "time", "share"), rows))
+def print_wrapped(text: str) -> None:
+    """Print sentences; on a terminal they are broken between words."""
+    from alterrec.report.plain import fill
 
-
-def show_evaluation(numbers: Mapping[str, Any]) -> None:
-    """Print what ``evaluate_run`` returns: metrics by view and by popularity of the target."""
-    from alterrec.analyses.run_sections import group_table
-    from alterrec.results import Group
-
-    for split, spoken in SPLITS.items():
-        targets = numbers["targets"][split]
-        title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
-        show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
-        _show_seen_items(rows_by_view(numbers["by_seen"][split]), targets, spoken)
-        print_line("")
-        groups = [Group(**group) for group in numbers["groups"][split]]
-        show(group_table("times in training", groups, f"{spoken}, by popularity of the target: "))
-        print_line("")
-
-
-def named(
-    names: Mapping[str, str], values: Mapping[str, Mapping[str, float]]
-) -> dict[str, Mapping[str, float]]:
-    """Rename the rows for display and leave out those without numbers.
-
-    Example:
-        >>> named(VIEW_NAMES, {"id": {"hits@20": 0.5}, "text": {}})
-        {'ID alone': {'hits@20': 0.5}}
-    """
-    return {names.get(name, name): metrics for name, metrics in values.items() if metrics}
+    print_line(fill(text, terminal_width()))
 
 
 def _epoch_line(event: Event) -> str:
+    from alterrec.report.tables import duration, percent
+
     facts = [f"epoch {event.epoch}/{event.epochs}", event.phase]
     if event.loss is not None:
         facts.append(f"loss {event.loss:.3f}")
@@ -228,12 +202,17 @@ def _epoch_line(event: Event) -> str:
     return "  ".join(facts)
 
 
-def _bar() -> Progress:
+def _bar(*, stderr: bool = False) -> Progress:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[detail]}", markup=False),
+        console=Console(stderr=stderr),
         transient=True,
+        # What is printed goes above the bar, but not what goes to a file.
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=sys.stderr.isatty(),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["plan", "notice", "epoch_start", "step", "epoch_end", "done", "runs", "trials"]
+Kind = Literal["plan", "notice", "work", "epoch_start", "step", "epoch_end", "done", "runs", "trials"]
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,10 @@ class Event:
     """One progress event.
 
     Attributes:
-        kind: ``plan`` (a line about what will be trained), ``notice``, ``epoch_start``, ``step``,
-            ``epoch_end`` and ``done`` (its message is the run folder) come from a run; ``runs`` from a study
-            and ``trials`` from a search.
+        kind: ``plan`` (a line about what will be trained), ``notice``, ``work`` (its message says what is
+            done from now on, for displays that change), ``epoch_start``, ``step``, ``epoch_end`` and ``done``
+            (its message is the run folder) come from a run; ``runs`` from a study and ``trials`` from a
+            search.
         message: a line to print, or empty.
         done, total: how far the work is, in epochs (with the fraction of the current one), runs or trials.
         now: the last line of each run or trial in progress.

@@ -21,6 +21,10 @@ from typing import Any
 # Containers are killed 10 s after SIGTERM, SLURM waits for 30 s.
 GRACE_SECONDS = 9.0
 
+# Numbers of the streams to a terminal whose cursor a live bar has hidden.
+HIDDEN_CURSORS: set[int] = set()
+_SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
+
 _STARTING, _AT_WORK, _ENDED = range(3)
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _stage = _STARTING
@@ -102,5 +106,7 @@ def _end_in_time() -> None:
 
 def _end(line: str) -> None:
     with suppress(OSError):
+        for number in HIDDEN_CURSORS:
+            os.write(number, _SHOW_CURSOR)
         os.write(2, f"{line}\n".encode() if line else b"")
     os._exit(exit_code())

@@ -295,7 +295,7 @@ def test_a_failure_of_ours_is_one_line_and_1(alterrec: Command, monkeypatch: pyt
     def broken(*_: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(listings, "recipe_names", broken)
+    monkeypatch.setattr(listings, "_recipes", broken)
     code, _, err = alterrec("list", "recipes")
     assert code == 1
     assert err.count("\n") == 1
@@ -338,8 +338,21 @@ def test_lists_are_complete_in_json_and_in_print(alterrec: Command) -> None:
     assert {row["name"] for row in encoders} >= {"lsa", "all-MiniLM-L6-v2"}
     formats = json.loads(alterrec("list", "formats", "--json").out)["formats"]
     assert [row["name"] for row in formats] == [*READERS, PREPARED]
+    systems = json.loads(alterrec("list", "systems", "--json").out)["systems"]
+    assert systems == models
+    assert [row["reads"] for row in systems if row["name"] in ("text_only", "hggnn", "popularity")] == [
+        ["text"],
+        ["ids", "users"],
+        ["ids"],
+    ]
+    presets = json.loads(alterrec("list", "presets", "--json").out)["presets"]
+    assert [row["name"] for row in presets] == [*recipe_names("presets"), *recipe_names("data"), "original"]
+    measured = json.loads(alterrec("list", "metrics", "--json").out)["metrics"]
+    assert {"hits@K", "ndcg, ndcg@K"} <= {row["name"] for row in measured}
     for what, listing in (
         ("models", models),
+        ("presets", presets),
+        ("metrics", measured),
         ("recipes", recipes["keys"]),
         ("encoders", encoders),
         ("formats", formats),

@@ -27,8 +27,9 @@ from alterrec.report.figures.bars import Bar, SystemBars, bars, system_panels
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.figures.lines import Line, bands, epoch_lines
 from alterrec.report.figures.style import Panel, png, spread_out, svg
+from alterrec.report.plain import fill, plain, show
 from alterrec.report.presentation import DataTable, Presentation, Section
-from alterrec.report.tables import Table, markdown, mean_and_spread, metric_table, plain, show
+from alterrec.report.tables import Table, markdown, mean_and_spread, metric_table
 from alterrec.results import Epoch, Group, read_run
 
 
@@ -510,6 +511,47 @@ def test_tables_in_each_form() -> None:
     pipe = io.StringIO()
     show(Table(("a",), (("x",),)), Console(file=pipe))
     assert pipe.getvalue() == "a\n-\nx\n"
+
+
+@given(
+    st.lists(st.lists(st.text("ab -", max_size=30), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.booleans(),
+    st.integers(8, 120),
+)
+def test_a_table_fits_into_a_terminal_and_keeps_its_words(
+    rows: list[list[str]], prose: bool, width: int
+) -> None:
+    table = Table(("name", "n", "text"), tuple(map(tuple, rows)), prose=prose)  # type: ignore[arg-type]
+    shown = plain(table, width)
+    if prose:
+        # A heading and a letter in narrower ones.
+        assert all(len(line) <= max(width, 7) for line in shown.splitlines())
+    letters = "".join(cell for row in rows for cell in row)
+    # The column "name" is repeated; the headings have letters of their own.
+    own = shown if prose else shown.replace("name", "")
+    assert all(own.count(letter) >= letters.count(letter) for letter in "ab")
+
+
+def test_tables_of_words_and_of_numbers_in_narrow_terminals() -> None:
+    words = Table(
+        ("name", "summary"), (("sasrec", "a Transformer over ids"), ("core", "mean of vectors")), prose=True
+    )
+    assert plain(words, 24).splitlines() == [
+        "name    summary",
+        "------  ----------------",
+        "sasrec  a Transformer",
+        "        over ids",
+        "core    mean of vectors",
+    ]
+    # Narrower than the longest words next to one another: a block per row.
+    assert plain(words, 18).splitlines()[:3] == ["name     sasrec", "summary  a", "         Transform"]
+    numbers = Table(("system", "a@20", "b@20"), (("two words", "1.0%", "2.0%"),), title="T")
+    assert plain(numbers, 16).splitlines() == [
+        *("T", "system      a@20", "---------  ----", "two words  1.0%", ""),
+        *("system      b@20", "---------  ----", "two words  2.0%"),
+    ]
+    assert fill("one two three", 7) == "one two\nthree"
+    assert fill("one two three", None) == "one two three"
 
 
 def test_mean_and_sample_deviation_by_hand() -> None:

@@ -15,8 +15,8 @@ from report_folder import metrics, result, write_run
 import alterrec
 from alterrec.analyses.run_page import write_report
 from alterrec.analyses.run_summary import caveats
+from alterrec.cli.run_tables import show_result
 from alterrec.comparable import reason_not_comparable
-from alterrec.console import show_result
 from alterrec.errors import InputError
 from alterrec.record_json import from_json
 from alterrec.report.seen_items import TITLE

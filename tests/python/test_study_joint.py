@@ -15,7 +15,8 @@ from test_report import Outline
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.record_json import to_json
-from alterrec.report.tables import Table, latex, markdown, plain
+from alterrec.report.plain import plain
+from alterrec.report.tables import Table, latex, markdown
 from alterrec.results import SCHEMA
 from alterrec.studies import ablation, fusion, table1
 from alterrec.studies.plan import plan_of, plan_row

@@ -16,7 +16,8 @@ from test_report import Outline
 
 import alterrec
 from alterrec.errors import InputError
-from alterrec.report.tables import Table, latex, markdown, plain
+from alterrec.report.plain import plain
+from alterrec.report.tables import Table, latex, markdown
 from alterrec.studies.study_report import (
     caveats,
     cost_table,

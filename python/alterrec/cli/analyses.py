@@ -10,7 +10,7 @@ import typer
 
 from alterrec.cli import options
 from alterrec.cli.application import DONE, app, command_line, guarded
-from alterrec.console import print_line, warn
+from alterrec.console import print_line, terminal_width, warn, working
 
 if TYPE_CHECKING:
     from alterrec.report.presentation import Report
@@ -51,9 +51,10 @@ def compare(
       alterrec compare runs/sasrec-shop-seed0 runs/alterrec-shop-seed0
       alterrec compare runs/sasrec-* runs/alterrec-* --view score --view text --out compared
     """
-    from alterrec.analyses.compare import compare as compare_runs
+    with working("comparing"):
+        from alterrec.analyses.compare import compare as compare_runs
 
-    found = compare_runs(runs, views=view or ("score",), all_pairs=all_pairs, command=command_line())
+        found = compare_runs(runs, views=view or ("score",), all_pairs=all_pairs, command=command_line())
     _print_or_save(found, found.to_dict(), out, as_json)
     return DONE
 
@@ -87,9 +88,10 @@ def balance(
       alterrec balance runs/nfrec_concat-my_sessions-seed0
       alterrec balance study-runs/nfrec_concat-*/ study-runs/id_only-*/ study-runs/text_only-*/
     """
-    from alterrec.analyses.balance import balance as analyse
+    with working("analysing"):
+        from alterrec.analyses.balance import balance as analyse
 
-    found = analyse(runs, metric=metric, command=command_line())
+        found = analyse(runs, metric=metric, command=command_line())
     _print_or_save(found, found.to_dict(), out or (None if as_json else found.folder), as_json)
     return DONE
 
@@ -125,19 +127,17 @@ def audit(
       alterrec audit --data my_sessions --text-encoder all-MiniLM-L6-v2 --json
     """
     columns = options.parse_columns(column)
-    from alterrec.analyses.audit import audit as analyse
+    names = options.parse_names(text, "--text", "title,description")
+    with working("reading the data"):
+        from alterrec.data.readers import DataSource
+        from alterrec.recipe import resolve
 
-    found = analyse(
-        data,
-        text=options.parse_names(text, "--text", "title,description"),
-        text_encoder=text_encoder,
-        format=format,
-        locale=locale,
-        columns=columns,
-        drop_unknown=drop_unknown,
-        command=command_line(),
-        progress=warn,
-    )
+        source = DataSource(data, columns, drop_unknown, format, locale)
+        dataset = source.read(resolve("popularity", overrides={"data.text_fields": names or ()}), warn)
+    with working("checking"):
+        from alterrec.analyses.audit import audit as analyse
+
+        found = analyse(dataset, text_encoder=text_encoder, command=command_line(), progress=warn)
     page = out or (None if as_json else Path(f"audit-{found.name}"))
     _print_or_save(found, found.to_dict(), page, as_json)
     return DONE
@@ -149,6 +149,6 @@ def _print_or_save(analysis: Report, numbers: dict[str, Any], out: Path | None, 
     if as_json:
         print_line(json.dumps(numbers, indent=2, ensure_ascii=False))
         return
-    print_line(str(analysis))
+    print_line(analysis.presentation().text(terminal_width()))
     if page is not None:
         print_line(f"\nreport: {page}")

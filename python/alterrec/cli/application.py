@@ -16,7 +16,6 @@ import typer
 from alterrec import __version__, signals
 from alterrec.console import discard_output, flush, print_line, warn
 from alterrec.errors import WRONG_INPUT, InputError
-from alterrec.files import first_line, is_panic, system_reason
 
 # Exit codes, with WRONG_INPUT (2) and those of signals: 130 is Ctrl-C, 143 SIGTERM.
 DONE, INTERNAL_ERROR = 0, 1
@@ -84,8 +83,12 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         discard_output()
         code = DONE
+    except SystemExit:
+        raise
     # Rust libraries panic with an exception that Python does not count as an Exception.
     except BaseException as error:
+        from alterrec.files import is_panic
+
         if not isinstance(error, Exception) and not is_panic(error):
             raise
         if os.environ.get("ALTERREC_TRACEBACK") == "1":
@@ -113,6 +116,8 @@ def outside_cause(error: BaseException) -> str:
         >>> outside_cause(KeyError("id"))
         ''
     """
+    from alterrec.files import first_line, system_reason
+
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{system_reason(error)}"

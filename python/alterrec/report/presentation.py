@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alterrec.files import write_text
-from alterrec.report.tables import FIRST_ITEMS, VIEW_NAMES, Table, latex, markdown, plain, tex
+from alterrec.report.plain import fill, plain
+from alterrec.report.tables import FIRST_ITEMS, VIEW_NAMES, Table, latex, markdown, tex
 from alterrec.results import Example
 
 # Pages need their own style sheet and no other file. If markup ever escaped from a title, the browser would
@@ -177,15 +178,16 @@ class Presentation:
             lines += ["## How to reproduce", f"```sh\n{self.command}\n```"]
         return "\n\n".join(lines) + "\n"
 
-    def text(self) -> str:
-        """Return findings, caveats and tables as plain lines for a terminal."""
+    def text(self, width: int | None = None) -> str:
+        """Return findings, caveats and tables as plain lines; ``width`` is the longest line, or None."""
         tables = [
-            plain(data.table)
+            plain(data.table, width)
             for section in self.every_section()
             if not section.folded
             for data in section.tables.values()
         ]
-        return "\n\n".join([self.title, *self.findings, *self._boxes(), *tables])
+        sentences = "\n\n".join([self.title, *self.findings, *self._boxes()])
+        return "\n\n".join([fill(sentences, width), *tables])
 
     def every_section(self) -> list[Section]:
         """Return the leading sections, then the others."""

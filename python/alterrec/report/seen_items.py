@@ -138,7 +138,7 @@ def seen_tables(
     Example:
         >>> rows = {"final score": [{"kept": {"ndcg@20": 0.17}, "excluded": {"ndcg@20": 0.201}}]}
         >>> (table,) = seen_tables(rows).values()
-        >>> from alterrec.report.tables import show
+        >>> from alterrec.report.plain import show
         >>> show(table.table)
         NDCG@20 by rule for the session's own items
         system        kept  excluded  difference

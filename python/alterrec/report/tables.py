@@ -1,4 +1,4 @@
-"""Tables of formatted text for terminal, Markdown and LaTeX, and the formatting of numbers."""
+"""Tables of formatted text, for Markdown and LaTeX too, and the formatting of numbers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
 from alterrec.metrics import metric_name
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 VIEW_NAMES = {
     "score": "final score",
@@ -172,10 +168,8 @@ def metric_table(
         strong: names of the rows to emphasise.
 
     Example:
-        >>> print(plain(metric_table({"ID alone": {"hits@20": 0.35}})))
-        system    Hits@20
-        --------  -------
-        ID alone    35.0%
+        >>> metric_table({"ID alone": {"hits@20": 0.35}}).rows
+        (('ID alone', '35.0%'),)
     """
     metrics = metrics or list(dict.fromkeys(metric for values in rows.values() for metric in values))
     return Table(
@@ -186,31 +180,6 @@ def metric_table(
         title=title,
         strong=frozenset(place for place, name in enumerate(rows) if name in strong),
     )
-
-
-def plain(table: Table) -> str:
-    """Return the table as aligned lines of text, for logs and pipes.
-
-    Example:
-        >>> print(plain(Table(("a", "n"), (("x", "1"), ("long", "20")), title="Two rows")))
-        Two rows
-        a      n
-        ----  --
-        x      1
-        long  20
-    """
-    lines = (table.headings, *table.rows)
-    widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
-
-    def aligned(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) if place == 0 or table.prose else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join(padded).rstrip()
-
-    body = [aligned(table.headings), aligned(["-" * width for width in widths]), *map(aligned, table.rows)]
-    return "\n".join([table.title, *body] if table.title else body)
 
 
 def markdown(table: Table) -> str:
@@ -289,31 +258,3 @@ def tex(text: str) -> str:
     names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     names |= {"±": r"$\pm$", "†": r"$\dagger$", "<": "$<$", ">": "$>$"}
     return "".join(names.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
-
-
-def show(table: Table, console: Console | None = None) -> None:
-    """Print the table, with rich on a terminal and as plain lines elsewhere.
-
-    Example:
-        >>> show(Table(("view", "Hits@20"), (("ID alone", "35.0%"),)))
-        view      Hits@20
-        --------  -------
-        ID alone    35.0%
-    """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console = console or Console()
-    if not console.is_terminal:
-        print(plain(table), file=console.file)
-        return
-    drawn = RichTable(
-        title=Text(table.title) if table.title else None, box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    for place, name in enumerate(table.headings):
-        drawn.add_column(Text(name), justify="left" if place == 0 or table.prose else "right")
-    for place, row in enumerate(table.rows):
-        drawn.add_row(*(Text(cell) for cell in row), style="bold" if place in table.strong else "")
-    console.print(drawn)

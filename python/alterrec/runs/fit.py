@@ -29,7 +29,6 @@ from alterrec.manifest import check_manifest
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import NeighbourLists, Trend
-from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe
@@ -37,13 +36,14 @@ from alterrec.record_json import to_json
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import records, saved_model
 from alterrec.runs.build import build, load_pretrained
-from alterrec.runs.folder import OpenRun, Start, open_run
+from alterrec.runs.folder import OpenRun, open_run
+from alterrec.runs.inputs import RunInputs, read_inputs
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
 from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
 from alterrec.training.checkpoint import TrainingState
-from alterrec.training.schedule import Phase, check_freeze, check_loss, describe, phases
+from alterrec.training.schedule import Phase, describe
 from alterrec.training.step import Clock, NoClock
 from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 from alterrec.training.windows import check_catalogue, shortened_window
@@ -143,19 +143,27 @@ def fit(
         InputError: the input is wrong, or another process is writing in ``out``; nothing is written then.
         KeyboardInterrupt: Ctrl-C before the first epoch had ended; ``resume`` continues.
     """
-    began = time.perf_counter()
     frames = Frames(items, interactions, train, valid, test)
     if data is not None and frames:
         raise InputError("data and tables are given; give data, or the tables alone")
-    overrides = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
-    recipe = resolve_read(model, presets, overrides)
-    start = Start.check(out, recipe, resume)
+    inputs = read_inputs(
+        DataSource(frames or data, columns or {}, drop_unknown, format, locale),
+        model,
+        out=out,
+        presets=presets,
+        overrides=overrides,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+    )
+    return carry_out(inputs, profile=profile, progress=progress)
+
+
+def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = ignore) -> FittedRun:
+    """Train and measure a run whose data are read; as :func:`fit`, which reads them first."""
+    began = time.perf_counter() - inputs.seconds
+    recipe, start, plan, dataset = inputs.recipe, inputs.start, inputs.plan, inputs.dataset
     _set_up(recipe)
-    plan = phases(recipe)
-    check_loss(recipe, plan)
-    check_freeze(recipe)
-    source = DataSource(frames or data, columns or {}, drop_unknown, format, locale)
-    dataset = source.read(recipe, lambda line: progress(Event("notice", line)))
     start.check_data(dataset, sum(phase.epochs for phase in plan))
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
@@ -169,6 +177,7 @@ def fit(
         progress(Event("done", str(start.path)))
         return FittedRun(start.path, recipe, json.loads(read_text(start.path / "result.json")))
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, seen))))
+    progress(Event("work", "preparing the model"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
         network = build(recipe, dataset, progress)
@@ -183,6 +192,7 @@ def fit(
             job = _Job(recipe, dataset, plan, protocol, clock, memory.train_rows, folder, progress, began)
             numbers = _train(job, network, start.resumes)
     if recipe.run.report:
+        progress(Event("work", "writing the report"))
         # The report compares with other finished runs in the same folder.
         others = (other.parent for other in folder.path.parent.glob("*/result.json"))
         write_report(folder.path, sorted(other for other in others if other != folder.path))
@@ -256,6 +266,7 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
     """Choose the weights of the score, measure the system and write all files; return the result."""
     recipe, dataset, protocol, progress = job.recipe, job.dataset, job.protocol, job.progress
     trained_at = time.perf_counter()
+    progress(Event("work", "evaluating"))
     baselines = _baselines(recipe, dataset, protocol, trained, progress, interrupted=stopped == "interrupted")
     fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
     fitted.scales = choose_scales(fitted, dataset.valid, protocol, recipe.schedule.metric)

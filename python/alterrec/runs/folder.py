@@ -27,7 +27,6 @@ from alterrec.manifest import MANIFEST, RESULT, check_manifest, write_manifest
 from alterrec.models.catalogue import lookup
 from alterrec.recipe import Recipe, dump_recipe, recipe_changes
 from alterrec.results import CHECKPOINT, RUN_LOCK
-from alterrec.training.checkpoint import check_checkpoint, check_same_recipe
 
 RECIPE = "recipe.toml"
 # Folder of the runs whose folders are not given.
@@ -115,6 +114,8 @@ class Start:
         if self.path is None or self.kind not in ("unfinished", "finished"):
             return
         if self.resumes and not self.is_done:
+            from alterrec.training.checkpoint import check_checkpoint
+
             check_checkpoint(self.path / CHECKPOINT, self.recipe, dataset, epochs)
             return
         if self._result("data", "fingerprint") != dataset.fingerprint:
@@ -144,6 +145,8 @@ class Start:
         """Check that the recipe in the folder is this one, apart from fields that may change."""
         if not (path / RECIPE).exists():
             return
+        from alterrec.training.checkpoint import check_same_recipe
+
         try:
             check_same_recipe(read_text(path / RECIPE), dump_recipe(self.recipe), path / RECIPE)
         except InputError:

@@ -19,20 +19,17 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Counts, Protocol, Ranks, recommend_items
-from alterrec.evaluation.saved import read_items
 from alterrec.files import atomic_write, reading, write_text
-from alterrec.manifest import check_manifest
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import Untrained
-from alterrec.recipe import Recipe, load_recipe
+from alterrec.recipe import Recipe
 from alterrec.record_json import to_json
 from alterrec.results import Epoch
+from alterrec.runs.inputs import USERS, RunCatalogue, read_catalogue
 from alterrec.runs.rebuild import GATE_TENSORS, StoredModel, check_device
-from alterrec.stored import read_table, read_tensors
+from alterrec.stored import read_tensors
 from alterrec.vocabulary import Vocabulary
-
-USERS = "users.parquet"
 
 
 class Recommendation(NamedTuple):
@@ -295,30 +292,21 @@ def load(run: str | Path) -> SavedModel:
             ...
         alterrec.errors.InputError: no/such/run has no recipe.toml; give the folder of a finished run
     """
-    run = Path(run)
-    if not (run / "recipe.toml").exists():
-        raise InputError(f"{run} has no recipe.toml; give the folder of a finished run")
-    check_manifest(run)
-    recipe = load_recipe(run / "recipe.toml")
-    if not (run / "model.safetensors").exists():
-        raise InputError(f"{run} is not a finished run; train again, or finish it with --resume")
-    check_device(recipe.run.device)
-    vocabulary = read_items(run)
-    names = tuple(read_table(run / USERS, {"user_id": "text"})["user_id"]) if (run / USERS).exists() else None
-    stored = StoredModel(run / "model.safetensors", *read_tensors(run / "model.safetensors"))
+    return load_model(read_catalogue(run))
+
+
+def load_model(known: RunCatalogue) -> SavedModel:
+    """Load the system of a run whose catalogue is read already; as :func:`load`."""
+    check_device(known.recipe.run.device)
+    file = known.path / "model.safetensors"
+    stored = StoredModel(file, *read_tensors(file))
     # What fails from here on fails because the files do not belong together.
-    with reading(run):
-        trained = vocabulary["trained"].to_numpy()
+    with reading(known.path):
         loaded = SavedModel(
-            path=run,
-            recipe=recipe,
-            vocabulary=Vocabulary(tuple(vocabulary["item_id"])),
-            texts=vocabulary["text"].to_list(),
-            trained=trained,
+            **known._asdict(),
             seen=stored.seen(),
             repeats=stored.repeats(),
-            model=stored.model(recipe, trained),
-            users=None if names is None else Vocabulary(names),
+            model=stored.model(known.recipe, known.trained),
         )
         # Scores of one item show what no check of shapes does, such as ids outside of a table.
         loaded.recommend_numbers([np.zeros(1, np.int64)], 1, exclude_seen=False)

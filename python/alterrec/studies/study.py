@@ -19,8 +19,9 @@ from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import plain_number, resolve
 from alterrec.record_json import to_json
+from alterrec.report.plain import plain
 from alterrec.report.presentation import Presentation, Report
-from alterrec.report.tables import Table, listed, plain
+from alterrec.report.tables import Table, listed
 from alterrec.results import SCHEMA, DataSummary
 from alterrec.studies import ablation, alternation, dataset, fusion, imbalance, longtail, sweep, table1
 from alterrec.studies.estimates import DataSizes
@@ -67,6 +68,12 @@ class StudyReport(Report):
         if self.shown is None:
             raise InputError(f"no run of {self.name} has finished yet; start the study again to resume it")
         return self.shown
+
+    def first_tables(self) -> list[Table]:
+        """Return the tables of the first section that has any; none if no run has finished."""
+        sections = self.shown.sections if self.shown is not None else ()
+        tables = next((section.tables for section in sections if section.tables and not section.folded), {})
+        return [data.table for data in tables.values()]
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,8 @@ def run_study(
     """
     planned = plan_study(name, data, options, listen=listen, **changes)
     planned.require()
+    if planned.table().rows:
+        listen(Event("notice", plain(planned.table())))
     return carry_out(planned, listen)
 
 
@@ -240,8 +249,6 @@ def carry_out(planned: PlannedStudy, listen: Listener = ignore) -> StudyReport:
         if part.options.adapted:
             made = ", ".join(f"{key} = {value}" for key, value in part.options.adapted.items())
             listen(Event("notice", f"{part.name}: --quick sets {made}, as those of the presets do not fit"))
-    if rows:
-        listen(Event("notice", plain(planned.table())))
     if options.jobs > 1 and not options.fixed.get("run.threads"):
         advice = "use all cores each; --set run.threads=1 gives each one core"
         listen(Event("notice", f"{options.jobs} runs at a time {advice}"))

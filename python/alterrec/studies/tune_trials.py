@@ -26,7 +26,8 @@ from alterrec.metrics import metric_name
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe, resolve
-from alterrec.report.tables import Table, duration, plain
+from alterrec.report.plain import plain
+from alterrec.report.tables import Table, duration
 from alterrec.results import CHECKPOINT, RUN_LOCK
 from alterrec.sessions import SessionStore, derive_seed
 from alterrec.studies.queue import setting_text
