@@ -358,10 +358,50 @@ def test_missing_column(folder: Path, suffix: str) -> None:
     if suffix == "parquet":
         path = as_parquet(path)
     assert message(lambda: load_dataset(folder)) == (
-        f"{path}: column 'item_id' is missing; its columns are 'session_id', 'itemid', 'timestamp'; did you "
-        "mean 'itemid'? Rename one, or map it with --column item_id=NAME (in Python, "
-        "columns={'item_id': 'NAME'})"
+        f"{path}: column 'item_id' is missing; its columns are 'session_id', 'itemid', 'timestamp'. Rename a "
+        "column, or map it with --column item_id=itemid (in Python, columns={'item_id': 'itemid'})"
     )
+
+
+def test_all_missing_columns_are_named_at_once(folder: Path) -> None:
+    for name, old, new in (
+        ("items.csv", "item_id,", "SKU,"),
+        ("train.csv", "session_id,item_id", "basket id,article"),
+        ("test.csv", "session_id,item_id", "x,item_id"),
+    ):
+        text = (folder / name).read_text("utf-8")
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1), "utf-8")
+    found = message(lambda: load_dataset(folder))
+    assert found == (
+        f"{folder / 'items.csv'}: column 'item_id' is missing; its columns are 'SKU', 'title', 'brand'. "
+        f"{folder / 'train.csv'}: columns 'session_id' and 'item_id' are missing; its columns are "
+        "'basket id', 'article', 'timestamp'. "
+        f"{folder / 'test.csv'}: column 'session_id' is missing; its columns are 'x', 'item_id', "
+        "'timestamp'. Rename columns, or map them with --column item_id=SKU --column session_id='basket id' (in Python, "
+        "columns={'item_id': 'SKU', 'session_id': 'basket id'})"
+    )
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_read(folder: Path, separator: str) -> None:
+    expected = load_dataset(folder)
+    for name in ("items.csv", "train.csv", "valid.csv", "test.csv"):
+        with (folder / name).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=separator).writerows(rows)
+    assert load_dataset(folder).fingerprint == expected.fingerprint
+    append(folder / "test.csv", separator.join(["s9", "lamp", "8", "more"]) + "\n")
+    assert f"test.csv, line {len(rows) + 1}: has 4 cells but the header has 3" in message(
+        lambda: load_dataset(folder)
+    )
+
+
+def test_a_file_with_a_likely_name_is_suggested(folder: Path) -> None:
+    (folder / "items.csv").rename(folder / "products.csv")
+    found = message(lambda: load_dataset(folder))
+    assert found.endswith("test.csv, train.csv, valid.csv; rename products.csv if it has the items")
 
 
 def test_wrong_column_mapping(folder: Path) -> None:

@@ -17,7 +17,15 @@ import polars as pl
 from alterrec.data.dataset import SPLITS, Dataset, ItemText
 from alterrec.data.events import COLUMNS, Events, check_columns, read_events, with_integer_times
 from alterrec.data.html_text import clean_texts
-from alterrec.data.tables import ROW, DataFile, find_column, id_column, read_data_file, text_column
+from alterrec.data.tables import (
+    ROW,
+    DataFile,
+    check_required,
+    find_column,
+    id_column,
+    read_data_file,
+    text_column,
+)
 from alterrec.data.text_columns import choose_text_columns
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError, nearest
@@ -82,6 +90,9 @@ def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
         InputError: a column is missing or has a wrong value, or a split has no session with a target.
     """
     _check_mapping([raw.items, *raw.sessions.values()], options.columns)
+    check_required(
+        [(raw.items, ["item_id"]), *((file, COLUMNS[:2]) for file in raw.sessions.values())], options.columns
+    )
     vocabulary = _vocabulary(raw.items, options.columns)
     text, remarks = _text(raw.items, options)
     notes = [*raw.notes, *remarks]
@@ -157,6 +168,7 @@ def load_sessions(
     check_columns(columns)
     file = read_data_file(Path(path))
     _check_mapping([file], columns)
+    check_required([(file, COLUMNS[:2])], columns)
     read = COLUMNS if users else COLUMNS[:-1]
     events, notes = read_events(
         file,

@@ -24,10 +24,28 @@ UTF_16 = "UTF-16 text; convert it with `iconv -f utf-16 -t utf-8`, or save it as
 # backslash may be the last character of a cell.
 ESCAPED = re.compile(rb'\\"(?![,\r\n"]|\Z)')
 BLOCK = 2**24
+# Separators that a header line without commas may have, in place of them.
+OTHER_SEPARATORS = ";\t|"
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+
+
+def separator_of(path: Path) -> str:
+    """Return what separates the cells of a CSV file: the comma unless the header has none but another mark.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "items.csv"
+        >>> _ = path.write_text("item_id;title\\ntent;Red tent, for two\\n")
+        >>> separator_of(path)
+        ';'
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline(2**16)
+    return "," if "," in header else next((mark for mark in OTHER_SEPARATORS if mark in header), ",")
 
 
 def read_csv(path: Path) -> pl.DataFrame:
-    """Read a CSV file; all cells are text.
+    """Read a CSV file; all cells are text. Its separator is that of :func:`separator_of`.
 
     Raises:
         InputError: the file is empty or damaged, is no UTF-8 text, has a column twice, escapes quotation
@@ -36,10 +54,11 @@ def read_csv(path: Path) -> pl.DataFrame:
     try:
         with path.open("rb") as raw:
             _check_format(path, raw.read(4096))
+        separator = separator_of(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
+            header = next(csv.reader(file, delimiter=separator), [])
         # As text, so that a message about a wrong cell can quote it.
-        frame = pl.read_csv(path, infer_schema=False, glob=False)
+        frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
         _check_escapes(path)
     except pl.exceptions.NoDataError:
         raise InputError(f"{path}: is empty; expected a header line and at least one row") from None
@@ -61,7 +80,7 @@ def read_csv(path: Path) -> pl.DataFrame:
 def line_of(path: Path, row: int) -> int:
     """The line on which a row begins; a cell may contain line breaks, so rows are not lines."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, delimiter=separator_of(path))
         line = 1
         for index, _ in enumerate(reader, -1):
             if index == row:
@@ -105,7 +124,7 @@ def _check_end(path: Path, frame: pl.DataFrame) -> None:
         last = file.read().rsplit(b"\n", 1)[-1]
     if not last.strip():
         return
-    cells = next(csv.reader([last.decode("utf-8", "replace")]), [])
+    cells = next(csv.reader([last.decode("utf-8", "replace")], delimiter=separator_of(path)), [])
     if len(cells) < frame.width:
         raise InputError(
             f"{path}: ends inside a row: its last line has {len(cells)} cells but the header has "
@@ -131,13 +150,14 @@ def _damaged_csv(path: Path, reason: str) -> InputError:
     """Find the fault that stopped polars by reading the file again line by line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            separator = separator_of(path)
+            reader = csv.reader(file, delimiter=separator)
             width = len(next(reader))
             for cells in reader:
                 if len(cells) > width:
                     return InputError(
                         f"{path}, line {reader.line_num}: has {len(cells)} cells but the header has {width}; "
-                        "quote a cell that contains a comma"
+                        f"quote a cell that contains a {NAMES[separator]}"
                     )
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -46,6 +47,18 @@ def plain_name(name: str) -> str:
         ('customerid', 'invoicedate')
     """
     return re.sub(r"[\W_]", "", name).lower()
+
+
+def likely_column(ours: str, names: Sequence[str]) -> str:
+    """The column that probably is one of ours, by a usual or a similar name; empty if there is none.
+
+    Example:
+        >>> likely_column("item_id", ["SKU", "title"]), likely_column("session_id", ["sesion_id"])
+        ('SKU', 'sesion_id')
+    """
+    usual = [name for name in names if plain_name(name) in USUAL_NAMES[ours]]
+    usual += ["id"] if ours == "item_id" and "id" in names else []
+    return next(iter([*usual, *difflib.get_close_matches(ours, names, n=1)]), "")
 
 
 def find_columns(
@@ -117,7 +130,7 @@ def _find(ours: str, names: Sequence[str], mapped: Mapping[str, str], where: str
     if len(candidates) > 1:
         raise InputError(
             f"{where}: several columns may be {ours}: {', '.join(map(repr, candidates))}; choose one with "
-            f"--column {ours}={_quoted(candidates[0])} (in Python, columns={{{ours!r}: "
+            f"--column {ours}={quoted(candidates[0])} (in Python, columns={{{ours!r}: "
             f"{candidates[0]!r}}})"
         )
     return (candidates[0] if candidates else None), ""
@@ -164,5 +177,5 @@ def _choice(ours: str, chosen: str, others: Sequence[str]) -> str:
     )
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return f"'{name}'" if re.search(r"\W", name) else name

@@ -73,6 +73,22 @@ DATA_SUFFIXES = (
     ".zip",
     ".zst",
 )
+# Names of files that probably are our items or interactions.
+LIKELY_NAMES = {
+    "items": (
+        "products",
+        "product",
+        "articles",
+        "catalog",
+        "catalogue",
+        "movies",
+        "books",
+        "metadata",
+        "meta",
+    ),
+    "train": ("training", "sessions", "interactions"),
+    INTERACTIONS: ("events", "clicks", "sessions", "ratings", "reviews", "transactions", "orders", "views"),
+}
 OTHER_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "eval": "valid", "testing": "test"}
 
 
@@ -108,9 +124,11 @@ def _required(folder: Path, stem: str, alternative: str = "") -> Path:
     file = find_file(folder, stem)
     if file is None:
         present = [other.name for other in sorted(folder.iterdir())]
+        likely = next((name for name in present if name.lower().split(".")[0] in LIKELY_NAMES[stem]), "")
+        hint = f"; rename {likely} if it has the {stem}" if likely else nearest(f"{stem}.csv", present)
         raise InputError(
             f"{folder}: {stem}.csv or {stem}.parquet{alternative} is missing; the folder has "
-            f"{', '.join(present) or 'nothing'}{nearest(f'{stem}.csv', present)}"
+            f"{', '.join(present) or 'nothing'}{hint}"
         )
     return file
 

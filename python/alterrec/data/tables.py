@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from alterrec.data.csv_files import line_of, read_csv
+from alterrec.data.log_columns import likely_column, quoted
 from alterrec.data.parquet_files import read_parquet
 from alterrec.errors import InputError, nearest
 from alterrec.files import reading
@@ -100,13 +101,39 @@ def find_column(file: DataFile, name: str, columns: Mapping[str, str], *, requir
     for candidate in (columns.get(name, name), name):
         if candidate in file.columns:
             return candidate
-    if not required:
-        return None
-    raise InputError(
-        f"{file.path}: column {name!r} is missing; its columns are "
-        f"{', '.join(map(repr, file.columns))}{nearest(name, file.columns) or '.'} "
-        f"Rename one, or map it with --column {name}=NAME (in Python, columns={{{name!r}: 'NAME'}})"
-    )
+    if required:
+        check_required([(file, [name])], columns)
+    return None
+
+
+def check_required(needed: Sequence[tuple[DataFile, Sequence[str]]], columns: Mapping[str, str]) -> None:
+    """Check that files have the columns that they need.
+
+    Args:
+        needed: files, and our names of the columns that each one needs.
+        columns: our column name -> the files'.
+
+    Raises:
+        InputError: columns are missing; the message names all of them, and a likely column for each.
+    """
+    sentences: list[str] = []
+    likely: dict[str, str] = {}
+    for file, names in needed:
+        missing = [name for name in names if find_column(file, name, columns, required=False) is None]
+        if not missing:
+            continue
+        which = f"{'columns' if len(missing) > 1 else 'column'} {' and '.join(map(repr, missing))}"
+        verb = "are" if len(missing) > 1 else "is"
+        sentences.append(
+            f"{file.path}: {which} {verb} missing; its columns are {', '.join(map(repr, file.columns))}"
+        )
+        for name in missing:
+            likely[name] = likely.get(name) or likely_column(name, file.columns)
+    if sentences:
+        options = " ".join(f"--column {name}={quoted(theirs or 'NAME')}" for name, theirs in likely.items())
+        mapping = {name: theirs or "NAME" for name, theirs in likely.items()}
+        how = "Rename columns, or map them" if len(likely) > 1 else "Rename a column, or map it"
+        raise InputError(f"{'. '.join(sentences)}. {how} with {options} (in Python, columns={mapping})")
 
 
 def is_text(kind: pl.DataType) -> bool:
