@@ -378,8 +378,8 @@ def test_all_missing_columns_are_named_at_once(folder: Path) -> None:
         f"{folder / 'train.csv'}: columns 'session_id' and 'item_id' are missing; its columns are "
         "'basket id', 'article', 'timestamp'. "
         f"{folder / 'test.csv'}: column 'session_id' is missing; its columns are 'x', 'item_id', "
-        "'timestamp'. Rename columns, or map them with --column item_id=SKU --column session_id='basket id' (in Python, "
-        "columns={'item_id': 'SKU', 'session_id': 'basket id'})"
+        "'timestamp'. Rename columns, or map them with --column item_id=SKU --column session_id='basket id' "
+        "(in Python, columns={'item_id': 'SKU', 'session_id': 'basket id'})"
     )
 
 
