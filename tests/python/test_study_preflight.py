@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Outcome
+from made_amazon_m2 import write_amazon_m2
 from study_folder import finish
 from worlds import small_dataset
 
@@ -109,8 +110,12 @@ def test_memory_against_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     reason = checked(tmp_path, data, "id_only")["id_only"].reason
     assert reason.startswith("a run takes about 7")
     assert "but this machine has 512 MiB; set run.memory_budget" in reason
-    limited = checked(tmp_path, data, "id_only", run__memory_budget="400MiB")["id_only"]
+    limited = checked(tmp_path, data, "id_only", run__memory_budget="450MiB")["id_only"]
     assert limited.reason == ""
+    too_low = checked(tmp_path, data, "id_only", run__memory_budget="100MiB")["id_only"].reason
+    assert too_low.startswith(
+        "run.memory_budget is 100 MiB, but id_only on 40 items needs at least 400 MiB; "
+    )
     beyond = checked(tmp_path, data, "id_only", run__memory_budget="1GiB")["id_only"].reason
     assert beyond == "run.memory_budget is 1.0 GiB, but this machine has 512 MiB; lower it"
     monkeypatch.setattr(preflight, "machine_memory", lambda: 2**30)
@@ -118,6 +123,32 @@ def test_memory_against_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = [plan_row("id_only", queue, {}, 1)]
     assert check_rows(rows, queue, data).obstacles == []
     assert ", 2 at a time" in check_rows(rows, queue, data, jobs=2).obstacles[0].reason
+
+
+def test_a_device_and_weights_that_are_not_there(tmp_path: Path) -> None:
+    data = small_dataset()
+    reason = checked(tmp_path, data, "id_only", run__device="nowhere")["id_only"].reason
+    assert reason.startswith("run.device is 'nowhere', which cannot be used")
+    absent = str(tmp_path / "weights.pth")
+    reason = checked(tmp_path, data, "unisrec", model__init_from=absent)["unisrec"].reason
+    assert reason.startswith(f"model.init_from is {absent!r}: no such file or run folder")
+
+
+def test_locales_are_given_once_or_for_each_data_set(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_amazon_m2(tmp_path / "m2")
+
+    def locales(data: dict[str, Path], locale: str | list[str]) -> list[str | None]:
+        planned = plan_study("table1", data, only=("popularity",), locale=locale, out=tmp_path / "out")
+        return [part.queue.source.locale for part in planned.parts]
+
+    assert locales({"one": folder, "two": folder}, ["FR", "ES"]) == ["FR", "ES"]
+    assert locales({"one": folder, "two": folder}, "FR") == ["FR", "FR"]
+    assert locales({"one": folder, "two": shop}, ["FR", ""]) == ["FR", None]
+    with pytest.raises(InputError, match="--locale is given 3 times for 2 data sets; give it once for all"):
+        locales({"one": folder, "two": folder}, ["FR", "ES", "JP"])
 
 
 def test_finished_runs_are_measured_and_not_checked(tmp_path: Path) -> None:

@@ -36,7 +36,14 @@ def study(
         ),
     ] = None,
     format: options.Format = None,
-    locale: options.Locale = None,
+    locale: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Part of a multilingual data format to read, e.g. FR, or all for all parts. Once for all "
+            "data sets, or once for each --data in their order ('' for one without parts).",
+        ),
+    ] = None,
     out: Annotated[Path | None, options.folder("Folder of the study; default: studies/NAME-DATA.")] = None,
     runs: Annotated[
         Path | None,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from alterrec.data.dataset import Dataset, Vocabulary
+from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import read_items
@@ -23,6 +23,7 @@ from alterrec.recipe import Recipe, load_recipe
 from alterrec.runs.folder import Start
 from alterrec.stored import read_table
 from alterrec.training.schedule import Phase, check_freeze, check_loss, phases
+from alterrec.vocabulary import Vocabulary
 
 USERS = "users.parquet"
 

@@ -72,6 +72,22 @@ def start_from(path: str, model: Recommender, recipe: Recipe) -> None:
             value.copy_(source.tensors[name][: len(value)] if name == PLACES else source.tensors[name])
 
 
+def check_source(recipe: Recipe) -> None:
+    """Check ``model.init_from`` of a recipe as far as that is possible before its model is built.
+
+    Raises:
+        InputError: as :func:`start_from`.
+    """
+    path = recipe.model.init_from
+    source = _read(Path(path))
+    _check_names(path, source.tensors, (GATES, PLACES, INNER))
+    wanted = {key: recipe.value(key) for key in ("model.dim", "model.layers", "text.experts")}
+    for key, size in _sizes(source.tensors).items():
+        if key in wanted and size != wanted[key]:
+            raise InputError(f"{path} has {key} {size}, but this run has {wanted[key]}; set {key}={size}")
+    _check_text(path, source, recipe)
+
+
 def _by_common_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the session encoder and of the mixture of a network."""
     found = {name: value for name, value in tensors.items() if name.startswith("session.")}

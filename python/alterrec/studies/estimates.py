@@ -23,6 +23,8 @@ START_SECONDS = 6.0
 
 # A process with torch that has read small data and drawn a page; measured 600 to 900 MiB.
 PROCESS_BYTES = 750 * 2**20
+# Less than any process with torch takes; measured on small data: 840 MiB with the reserve of runs/memory.py.
+LEAST_PROCESS = 400 * 2**20
 # As in runs/memory.py, which plans a run exactly but needs torch and the network: tables of V x D during a
 # step, matrices of scores for a sample with several queries, and what evaluation takes for scores at most.
 STEP_TABLES, QUERY_MATRICES, EVALUATION_BYTES = 6, 5, 2**30
@@ -108,6 +110,25 @@ def estimate_memory(recipe: Recipe, sizes: DataSizes) -> int:
         + (vectors if reads_text(recipe) else 0)
         + max(STEP_TABLES * table + step, 2 * table * len(entry.networks) + scores)
     )
+
+
+def least_memory(recipe: Recipe, sizes: DataSizes) -> int:
+    """Return a memory budget in bytes below which a run certainly refuses to start.
+
+    It counts what no chunks of scores make smaller: the process, the text vectors, the weights and the item
+    table of a step.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> least_memory(resolve("id_only"), DataSizes(1000, np.array([4]), 10)) // 2**20
+        402
+    """
+    table = 4 * sizes.items * recipe.model.dim
+    entry = lookup(recipe.model_name)
+    weights = table * entry.items.count("id")
+    step = STEP_TABLES * table if entry.trains else 0
+    vectors = 4 * sizes.items * min(LSA_DIM, sizes.items) if reads_text(recipe) else 0
+    return LEAST_PROCESS + 4 * weights + vectors + step
 
 
 def machine_memory() -> int | None:

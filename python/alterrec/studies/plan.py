@@ -52,7 +52,9 @@ class StudyOptions:
         search: search the settings of every system; the study ``table1`` always does.
         quick: get a coarse answer in minutes, from the settings ``QUICK`` without a search.
         jobs: number of runs at a time.
-        format, locale, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
+        format, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
+        locale: the part of a multilingual format to read; of several data sets one for all, or one for each,
+            empty where there is none.
         command: command line that repeats the study, printed in its report.
         adapted: settings of ``quick`` in place of those of presets that do not fit the data or the machine;
             the study fills them in.
@@ -72,7 +74,7 @@ class StudyOptions:
     quick: bool = False
     jobs: int = 1
     format: str | None = None
-    locale: str | None = None
+    locale: str | Sequence[str] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     drop_unknown: bool = False
     command: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from alterrec.models.reads import resolve_read
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import parse_bytes
 from alterrec.report.tables import Table, duration, memory
-from alterrec.studies.estimates import DataSizes, estimate_memory, machine_memory
+from alterrec.studies.estimates import DataSizes, estimate_memory, least_memory, machine_memory
 from alterrec.studies.plan import PlannedRow, plan_of
 from alterrec.studies.queue import Failure, RunQueue, StudyRun, guess_seconds, seconds_left
 from alterrec.training.schedule import check_freeze, check_loss, phases
@@ -147,6 +147,7 @@ class _Facts:
         self.text = data.vectors is not None or any(any(values) for values in texts)
         self._excluded: dict[tuple[str, str], bool] = {}
         self._encoders: dict[tuple[object, ...], str] = {}
+        self._devices: dict[str, str] = {}
 
     @cached_property
     def sizes(self) -> DataSizes:
@@ -206,10 +207,14 @@ class _Facts:
         limit = parse_bytes(recipe.run.memory_budget) if recipe.run.memory_budget else None
         if machine is None:
             return ""
+        if limit is not None and limit > machine:
+            return f"run.memory_budget is {memory(limit)}, but this machine has {memory(machine)}; lower it"
         if limit is not None:
+            least = least_memory(recipe, self.sizes)
             return (
-                f"run.memory_budget is {memory(limit)}, but this machine has {memory(machine)}; lower it"
-                if limit > machine
+                f"run.memory_budget is {memory(limit)}, but {recipe.model_name} on {self.sizes.items} items "
+                f"needs at least {memory(least)}; raise it, or lower model.dim"
+                if limit < least
                 else ""
             )
         if needed * self.jobs <= machine:
@@ -221,12 +226,40 @@ class _Facts:
             "optim.batch_size or --jobs"
         )
 
+    def wrong_device(self, recipe: Recipe) -> str:
+        """Return why the device of a run cannot be used; torch is imported for other devices than the CPU."""
+        name = recipe.run.device
+        if name == "cpu":
+            return ""
+        if name not in self._devices:
+            from alterrec.runs.rebuild import check_device
+
+            self._devices[name] = _refusal(lambda: check_device(name))
+        return self._devices[name]
+
+    def wrong_start(self, recipe: Recipe) -> str:
+        """Return why a run cannot start from the weights of ``model.init_from``."""
+        if not recipe.model.init_from:
+            return ""
+        from alterrec.runs.pretrained import check_source
+
+        return _refusal(lambda: check_source(recipe))
+
     def _excludes(self, recipe: Recipe) -> bool:
         key = (recipe.data.exclude_seen, recipe.data.targets)
         if key not in self._excluded:
             seen, _ = seen_items(key[0], self.data.train, self.data.valid, recipe.data.targets)
             self._excluded[key] = seen != "kept"
         return self._excluded[key]
+
+
+def _refusal(check: Callable[[], None]) -> str:
+    """Return the message of the InputError that a check raises; empty if it raises none."""
+    try:
+        check()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _check(row: PlannedRow, queue: RunQueue, facts: _Facts) -> RowCheck:
@@ -244,7 +277,13 @@ def _check(row: PlannedRow, queue: RunQueue, facts: _Facts) -> RowCheck:
         if reason := facts.lacks(run.recipe):
             return made._replace(reason=reason, refused=True)
         recipe = run.recipe
-        checks = (facts.wrong_settings(run), facts.wrong_window(recipe), facts.wrong_encoder(recipe))
+        checks = (
+            facts.wrong_settings(run),
+            facts.wrong_window(recipe),
+            facts.wrong_encoder(recipe),
+            facts.wrong_device(recipe),
+            facts.wrong_start(recipe),
+        )
         if reason := next(filter(None, (*checks, facts.wrong_memory(recipe, needed))), ""):
             return made._replace(reason=reason)
     return made

@@ -192,8 +192,8 @@ def plan_study(
         raise InputError(f"study {name} takes one --data; several are for {others}")
     recipe = resolve(models[0], options.presets, options.fixed)
     sources = [
-        DataSource(path, options.columns, options.drop_unknown, options.format, options.locale)
-        for _, path in paths
+        DataSource(path, options.columns, options.drop_unknown, options.format, locale)
+        for (_, path), locale in zip(paths, _locales(options, len(paths)), strict=True)
     ]
     read = [source.read(recipe, lambda line: listen(Event("notice", line))) for source in sources]
     names = [given or data.name for (given, _), data in zip(paths, read, strict=True)]
@@ -300,6 +300,19 @@ def _paths(data: StudyData) -> list[tuple[str, str | Path | None]]:
     if not found:
         raise InputError("no data is given; give a path, or several")
     return found
+
+
+def _locales(options: StudyOptions, count: int) -> list[str | None]:
+    """Return the locale of each of ``count`` data sets."""
+    given = [options.locale] if options.locale is None or isinstance(options.locale, str) else options.locale
+    if len(given) == 1:
+        return [*given] * count
+    if len(given) != count:
+        raise InputError(
+            f"--locale is given {len(given)} times for {count} data set{'s' if count > 1 else ''}; give it "
+            "once for all, or once for each in the order of --data ('' where there is none)"
+        )
+    return [locale or None for locale in given]
 
 
 def load_study(path: str | Path) -> StudyReport:
