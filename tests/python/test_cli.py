@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 import typer.main
 from conftest import TINY, Outcome
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 from alterrec import __version__, cli
 from alterrec.cli import listings
@@ -139,12 +141,72 @@ def options(command: object) -> set[str]:
 def test_the_surface_grows_by_decision_alone() -> None:
     group = typer.main.get_command(cli.app)
     assert {name: options(command) for name, command in group.commands.items()} == SURFACE  # type: ignore[attr-defined]
-    assert options(group) == {"--version"}
+    assert options(group) == {"--version", "--install-completion", "--show-completion"}
     assert options(typer.main.get_command(cli.train_app)) == SURFACE["train"]
 
 
 def test_the_version_is_that_of_the_package(alterrec: Command) -> None:
     assert alterrec("--version") == (0, f"alterrec {__version__}\n", "")
+
+
+def completed(shell: str, tmp_path: Path, line: str) -> str:
+    """What a shell completes a line to, with `alterrec` from this environment."""
+    start = "import sys; sys.argv[0] = 'alterrec'; from alterrec.__main__ import main; main()"
+    command = tmp_path / "bin" / "alterrec"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{start}" "$@"\n')
+    command.chmod(0o755)
+    words = line.split(" ")
+    scripts = {
+        "bash": f"""eval "$(_ALTERREC_COMPLETE=source_bash alterrec)"
+            COMP_WORDS=({" ".join(map(repr, words))}); COMP_CWORD={len(words) - 1}
+            _alterrec_completion alterrec; printf '%s\\n' "${{COMPREPLY[@]}}" """,
+        # What the function that zsh gets calls, with the arguments that zsh gives it.
+        "zsh": f"""compdef() {{ true; }}; eval "$(_ALTERREC_COMPLETE=source_zsh alterrec)"
+            _arguments() {{ print -r -- "$@"; }}; _files() {{ print files; }}
+            words=({" ".join(map(repr, words))}); CURRENT={len(words)}; _alterrec_completion""",
+    }
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [shell, "-c", scripts[shell]],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_shell_completes_commands_systems_and_settings(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    assert "train" in completed(shell, tmp_path, "alterrec tra")
+    assert "sasrec" in completed(shell, tmp_path, "alterrec train sasr")
+    assert "optim.batch_size=" in completed(shell, tmp_path, "alterrec train --set optim.ba")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["study", "tab"], "table1"),
+        (["train", "--preset", "pap"], "paper"),
+        (["train", "--format", "reci"], ""),
+        (["train", "--format", "prep"], "prepared"),
+        (["list", "metr"], "metrics"),
+    ],
+)
+def test_other_names_are_completed_too(arguments: list[str], name: str) -> None:
+    found = CliRunner().invoke(
+        cli.app,
+        prog_name="alterrec",
+        env={
+            "_ALTERREC_COMPLETE": "complete_zsh",
+            "_TYPER_COMPLETE_ARGS": " ".join(["alterrec", *arguments]),
+        },
+    )
+    assert (f'"{name}"' in found.output) == bool(name), found.output
 
 
 def program(*arguments: object, name: str = "main") -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of finished runs; the first is the reference."),
+        typer.Argument(metavar="RUN", help="Folders of finished runs; the first is the reference."),
     ],
     view: Annotated[
         list[str] | None,
@@ -35,7 +35,7 @@ def compare(
     ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Test whether systems differ significantly.
+    """Test whether finished runs differ significantly.
 
     Compares each system with the first, target by target, from the ranks saved in the run folders; no model
     is loaded and nothing is trained. Runs whose recipes differ only in run.seed are one system. For each
@@ -64,7 +64,7 @@ def compare(
 def balance(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of finished runs that combine ID and text."),
+        typer.Argument(metavar="RUN", help="Folders of finished runs that combine ID and text."),
     ],
     out: Annotated[
         Path | None, options.folder("Folder of the page; default: balance/ in the first run's folder.")

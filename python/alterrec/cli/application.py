@@ -24,11 +24,11 @@ Arguments = ParamSpec("Arguments")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,
     help="Session-based recommenders from item IDs and item text.",
-    epilog="Start with: alterrec train   (it needs no data files: it uses a built-in catalogue)",
+    epilog="Try `alterrec train`, which needs no data: there is a built-in catalogue. With a log of your "
+    "own: prepare, audit, train, recommend. `alterrec COMMAND --help` has examples.",
 )
 train_app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=app.rich_markup_mode

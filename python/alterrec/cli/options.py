@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from alterrec.cli import completion
 from alterrec.errors import InputError
 
 
@@ -29,13 +30,15 @@ Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Data format; `alterrec list formats` shows all. Default: detected from the files.",
+        help="Data format; `alterrec list formats` shows all. Default: recognised by the files.",
+        autocompletion=completion.formats,
     ),
 ]
 Locale = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Part of a multilingual data format to read, e.g. FR, or all for all parts."
+        metavar="NAME",
+        help="Part of a multilingual data set to read, e.g. FR; `all` reads every part.",
     ),
 ]
 Columns = Annotated[
@@ -81,7 +84,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set a recipe key; repeatable. `alterrec list recipes` shows all keys.",
+        help="Change a setting, e.g. optim.lr=0.001. Repeatable. `alterrec list recipes` shows all settings.",
+        autocompletion=completion.keys,
     ),
 ]
 Presets = Annotated[
@@ -89,13 +93,22 @@ Presets = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="best (default), paper, authors, original (a baseline's own paper), hd or amazon-m2 (data "
-        "sets). Give several as a,b or repeat the option; later presets override earlier ones.",
+        help="Settings that belong together: best (default), paper, authors, original (a baseline's own "
+        "paper), hd or amazon-m2 (data sets). Give several as a,b or repeat the option; later presets "
+        "override earlier ones. `alterrec list presets` explains them.",
+        autocompletion=completion.presets,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="System; `alterrec list models` shows all.")]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="The system; `alterrec list systems` shows all.",
+        autocompletion=completion.systems,
+    ),
+]
 
 SETTING_EXAMPLE = "schedule.gap=4"
 

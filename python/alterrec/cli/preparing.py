@@ -88,7 +88,9 @@ def prepare(
     seed: Annotated[int | None, typer.Option(help="Seed of --split seed; default 0.")] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Turn published files or a raw log into a folder that every command reads.
+    """Turn a raw log or published files into a data folder.
+
+    Every other command reads the folder as --data.
 
     The format is recognised by the files, or named by --format; `alterrec list formats` shows all. Rows that
     cannot be used are dropped and counted by reason. Filters look at training only. The folder contains

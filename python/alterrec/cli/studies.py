@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alterrec import signals
-from alterrec.cli import options
+from alterrec.cli import completion, options
 from alterrec.cli.application import DONE, INTERNAL_ERROR, app, command_line, guarded
 from alterrec.console import Watcher, print_line, print_wrapped, warn
 from alterrec.errors import WRONG_INPUT
@@ -24,7 +24,12 @@ STOPPED = "stopped; run the same command again to resume"
 @guarded
 def study(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the study; `alterrec list studies` shows all.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the study; `alterrec list studies` shows all.",
+            autocompletion=completion.studies,
+        ),
     ],
     data: Annotated[
         list[str] | None,
@@ -40,8 +45,8 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Part of a multilingual data format to read, e.g. FR, or all for all parts. Once for all "
-            "data sets, or once for each --data in their order ('' for one without parts).",
+            help="Part of a multilingual data set to read, e.g. FR; `all` reads every part. Give it once for "
+            "all data sets, or once for each --data in their order ('' for one without parts).",
         ),
     ] = None,
     out: Annotated[Path | None, options.folder("Folder of the study; default: studies/NAME-DATA.")] = None,
@@ -66,10 +71,14 @@ def study(
         typer.Option(
             metavar="MODEL",
             help="Run only this system. Repeatable. A sweep needs one system, which can be any.",
+            autocompletion=completion.systems,
         ),
     ] = None,
     skip: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Leave out this system. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="Leave out this system. Repeatable.", autocompletion=completion.systems
+        ),
     ] = None,
     check: Annotated[
         bool,
@@ -97,18 +106,26 @@ def study(
         typer.Option(
             metavar="NAME",
             help="Preset of every run; default paper. Give several as a,b or repeat the option; later ones "
-            "override earlier ones.",
+            "override earlier ones. `alterrec list presets` explains them.",
+            autocompletion=completion.presets,
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Set a recipe key, which is then not searched. Repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting, which is then not searched. Repeatable.",
+            autocompletion=completion.keys,
         ),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Reference system of the longtail study; default bert4rec."),
+        typer.Option(
+            metavar="MODEL",
+            help="Reference system of the longtail study; default bert4rec.",
+            autocompletion=completion.systems,
+        ),
     ] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Search the settings of every system, as table1 always does.")
@@ -221,8 +238,9 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=SPACE",
-            help="A recipe key and the values to try: a,b,c or LOW..HIGH; append :log to sample on a log "
+            help="A setting and the values to try: a,b,c or LOW..HIGH; append :log to sample on a log "
             "scale. Repeatable.",
+            autocompletion=completion.keys,
         ),
     ] = None,
     data: options.Data = None,
@@ -242,7 +260,7 @@ def tune(
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
 ) -> int:
-    """Search recipe settings on validation, with Optuna.
+    """Search the best settings on validation data, with Optuna.
 
     Needs pip install 'alterrec[tune]'. Optuna samples settings and stops trials early that are below the
     median at the same epoch. The test split is never used. A setting that diverges is a failed trial. At

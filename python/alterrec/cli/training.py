@@ -153,11 +153,11 @@ def evaluate(
     drop_unknown: options.DropUnknown = False,
     as_json: options.Json = False,
 ) -> int:
-    """Evaluate a saved run by view and by popularity of the target.
+    """Measure a saved run on validation and test data.
 
-    The views are the final score and its parts, such as id and text. Every target is ranked among all
-    items. NDCG@20 is also shown with the session's own items as candidates and without them; then a target
-    that repeats one of them counts as not found.
+    Each metric is shown for the final score and for its parts, such as ID and text, and by popularity of
+    the target. Every target is ranked among all items. NDCG@20 is also shown with the session's own items
+    as candidates and without them; then a target that repeats one of them counts as not found.
 
     \b
     Example:
@@ -185,7 +185,7 @@ def evaluate(
 @app.command()
 @guarded
 def verify(run: options.RunFolder, as_json: options.Json = False) -> int:
-    """Check that the files of a run are those that it wrote.
+    """Check that no file of a run was damaged or changed.
 
     Compares the size and the content of each file with manifest.json, and exits with code 2 if one was
     damaged, exchanged or removed. Pages and checkpoints are not compared, because later commands rewrite
