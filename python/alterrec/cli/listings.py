@@ -185,5 +185,5 @@ def _first_comment(kind: str, name: str) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return str(value).lower()
     return "" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from alterrec.analyses.run_sections import group_table
-from alterrec.console import EPOCH_METRIC, print_line
+from alterrec.console import EPOCH_METRIC, print_line, print_wrapped
 from alterrec.report.plain import show
 from alterrec.report.seen_items import ByRule, repeated_sentence, rows_by_view, seen_tables
 from alterrec.report.tables import (
@@ -47,7 +47,7 @@ def _show_seen_items(rows: Mapping[str, Sequence[ByRule]], targets: Mapping[str,
     """Print NDCG@20 with the session's own items as candidates and without them, where it was measured."""
     for data in seen_tables(rows, [EPOCH_METRIC], strong=[VIEW_NAMES["score"]]).values():
         print_line("")
-        print_line(repeated_sentence(targets["repeated"], targets["count"], split))
+        print_wrapped(repeated_sentence(targets["repeated"], targets["count"], split))
         repeats = SEEN_REPEATS if "repeats" in data.table.columns else ""
         show(replace(data.table, title=f"{SEEN_TITLE}{repeats}"))
 
