@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,39 +17,46 @@ __all__ = ["RankWindowNegatives"]
 ROWS = 1024
 
 
-class RankWindowNegatives:
+class RankWindowNegatives(ABC):
     """A negative sampler of RecTools: items at certain ranks of similarity to the target.
 
-    It is the ``negative_sampler_type`` of ``SASRecModel`` and ``BERT4RecModel``; its other arguments are the
-    ``negative_sampler_kwargs``. Items are compared by inner products of the rows of ``table``. Negatives are
-    drawn uniformly with replacement, by torch's generator, as RecTools draws its own.
+    RecTools takes a class as ``negative_sampler_type`` and its numbers as ``negative_sampler_kwargs``. The
+    class inherits from this one and from ``TransformerNegativeSamplerBase`` of RecTools, and has a method
+    :meth:`table`. Items are compared by inner products of the rows of the table. Negatives are drawn
+    uniformly with replacement, by torch's generator, as RecTools draws its own.
 
     Args:
         n_negatives: number of negatives per target; RecTools passes it.
-        table: tensor (V, D), row j for item j in the numbers of RecTools, which begin with its extra tokens;
-            or a function without arguments that returns it, called for each batch, such as one that returns
-            the item vectors of the model in training.
         start, stop: ranks, counted from 0, among all items except the target; ``stop`` is above ``start``.
 
     Raises:
-        ValueError: the window is empty, the table has another number of rows than RecTools has items, or the
-            window is longer than the catalogue.
+        ValueError: the window is empty; later, if the table has another number of rows than RecTools has
+            items, or the window is longer than the catalogue.
 
     Example:
-        >>> sampler = RankWindowNegatives(4, table=torch.eye(6)[[0, 1, 1, 1, 2, 2]], start=0, stop=2)
+        >>> class Negatives(RankWindowNegatives):
+        ...     def table(self):
+        ...         return torch.eye(6)[[0, 1, 1, 1, 2, 2]]
         >>> batch = {"x": torch.tensor([[0, 1, 2]]), "y": torch.tensor([[1, 2, 3]])}
-        >>> drawn = sampler.get_negatives(batch, lowest_id=1, highest_id=6)
+        >>> drawn = Negatives(4, start=0, stop=2).get_negatives(batch, lowest_id=1, highest_id=6)
         >>> drawn.shape, sorted(set(drawn[0, 0].tolist()) - {2, 3})
         (torch.Size([1, 3, 4]), [])
     """
 
-    def __init__(self, n_negatives: int, table: Tensor | Callable[[], Tensor], start: int, stop: int) -> None:
+    def __init__(self, n_negatives: int, start: int, stop: int) -> None:
         if not 0 <= start < stop:
             raise ValueError(f"start is {start} and stop is {stop}; expected 0 <= start < stop")
         self.n_negatives = n_negatives
-        self.table = table
         self.start = start
         self.stop = stop
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """Return vectors (V, D), row j for item j in the numbers of RecTools.
+
+        These begin with its extra tokens. The method is called for each batch, so it can return the item
+        vectors of the model in training.
+        """
 
     def get_negatives(
         self,
@@ -69,7 +77,7 @@ class RankWindowNegatives:
         Returns:
             Item numbers (B, L, n_negatives), int64. Positions without a target have arbitrary items.
         """
-        table_VD = self.table() if callable(self.table) else self.table
+        table_VD = self.table()
         if len(table_VD) != highest_id:
             raise ValueError(
                 f"table has {len(table_VD)} rows; expected {highest_id}, one for each item and extra token"
