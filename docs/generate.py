@@ -184,10 +184,23 @@ def schemas() -> dict[str, Any]:
     made = {}
     for file, (kind, title, number) in files.items():
         schema = _without_titles(TypeAdapter(kind).json_schema(by_alias=True, mode="serialization"))
+        for record in (schema, *schema.get("$defs", {}).values()):
+            _describe(record)
         # The number of the schema stands in every file; a recipe that was read has none.
         schema["properties"]["schema"] = {"type": "integer", "minimum": 1, "maximum": number}
         made[file] = {"$schema": GenerateJsonSchema.schema_dialect, "title": title, **schema}
     return made
+
+
+def _describe(record: dict[str, Any]) -> None:
+    """Move what the docstring of a record says of its attributes to these."""
+    summary, _, attributes = record.get("description", "").replace("``", "`").partition("\n\nAttributes:\n")
+    if summary:
+        record["description"] = " ".join(summary.split("\n\n")[0].split())
+    for names, text in re.findall(r"^    (\w[\w, ]*): ((?:.+\n?(?:     .*\n?)*))", attributes, re.MULTILINE):
+        for name in names.split(", "):
+            if name in record.get("properties", {}):
+                record["properties"][name]["description"] = " ".join(text.split())
 
 
 def _without_titles(schema: Any) -> Any:

@@ -54,6 +54,20 @@ def test_schemas_are_current(generate: ModuleType) -> None:
     assert {path.name for path in (DOCS / "schemas").iterdir()} == set(made)
 
 
+def test_schemas_say_what_a_number_is(generate: ModuleType) -> None:
+    result = generate.schemas()["result.schema.json"]
+    assert result["properties"]["stopped"]["description"] == "`finished`, `patience` or `interrupted`."
+    assert "Attributes:" not in json.dumps(result)
+    assert (
+        "description"
+        in generate.schemas()["recipe.schema.json"]["$defs"]["OptimSettings"]["properties"]["lr"]
+    )
+
+
+def test_readme_is_short() -> None:
+    assert len((DOCS.parent / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
 def test_files_of_a_run_fit_the_schemas(generate: ModuleType, shop_source: Path, tmp_path: Path) -> None:
     validate = pytest.importorskip("jsonschema").validate
     run = fit(shop_source, "itemknn", out=tmp_path / "run", overrides={"run.report": False})
