@@ -31,7 +31,6 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
-smartquotes = False  # it would make a dash of the two hyphens of an option
 nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*")]  # types of attributes, which are not pages of this site
 
@@ -51,7 +50,7 @@ myst_links_external_new_tab = False
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # for a busy machine; a tutorial takes less than 20 seconds on a free one
 nb_execution_show_tb = True
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 nb_merge_streams = True
@@ -76,7 +75,13 @@ def internal_name(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
     return None
 
 
+def without_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples, which the docstring of the class describes."""
+    return True if (getattr(member, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> None:
     """Write the generated pages before Sphinx looks for pages."""
     app.connect("config-inited", lambda app, config: generate.write_pages(Path(app.srcdir)))
     app.connect("missing-reference", internal_name)
+    app.connect("autodoc-skip-member", without_aliases)
