@@ -304,10 +304,10 @@ def test_findings_by_hand(tmp_path: Path) -> None:
         "of 3,204 items. NDCG@20, which also rewards a higher rank, is 24.4%."
     )
     assert said[2:] == [
-        "The final score is not shown to differ from V-SKNN in Hits@20 (+1.7; 95% interval -0.3 to +3.7 "
-        "points) and not shown to differ from V-SKNN in NDCG@20 (+1.7; 95% interval -0.3 to +3.7 points).",
-        "ID + text without item neighbours is 5.6 points below V-SKNN in Hits@20 (95% interval -7.6 to -3.6 "
-        "points) and 5.6 points below V-SKNN in NDCG@20 (95% interval -7.6 to -3.6 points).",
+        "The final score is not shown to be better than the best simple baseline, V-SKNN, in Hits@20 (+1.7 "
+        "points, 95% interval -0.3 to +3.7) and NDCG@20 (+1.7 points, 95% interval -0.3 to +3.7).",
+        "ID + text without item neighbours is below the best simple baseline, V-SKNN, in Hits@20 (-5.6 "
+        "points, 95% interval -7.6 to -3.6) and NDCG@20 (-5.6 points, 95% interval -7.6 to -3.6).",
     ]
     assert parts_sentences(run.result) == [
         "ID and text combined reach 36.0%: 1.0 points above ID alone (35.0%) "
@@ -353,7 +353,7 @@ def test_for_whom_it_works_is_a_table_of_visits(tmp_path: Path) -> None:
     assert rows[2][:2] == ("next item new: never in training", "12")
     assert rows[2][3] == "(22.0%)"
     assert rows[-1][0] == "next item more than 100 times in training"
-    assert "V-SKNN, the best of 3 simple baselines, finds 37.1%." in section.notes[0]
+    assert "The best of 3 simple baselines, V-SKNN, finds it in 37." in section.notes[0]
 
 
 def test_visits_that_an_earlier_version_chose_are_said_to_be_chosen(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def reach_section(result: RunResult, lengths: Sequence[Group]) -> list[Section]:
     title = f"next item among the first {FIRST_ITEMS}"
     number = len(baselines_of(result))
     compared = (
-        f" {baseline[0]}, the best of {number} simple baselines, finds {percent(baseline[1])}."
+        f" The best of {number} simple baselines, {baseline[0]}, finds it in {100 * baseline[1]:.0f}."
         if baseline
         else ""
     )

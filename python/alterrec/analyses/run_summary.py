@@ -106,20 +106,30 @@ def against_baselines(result: RunResult) -> list[str]:
         ]
     lines = []
     for view, name in (("score", "The final score"), ("fused", f"ID + text without {_further(result)}")):
-        found = [each for each in result.comparisons if each.view == view]
+        found: dict[str, list[str]] = {}
+        for each in result.comparisons:
+            if each.view == view:
+                found.setdefault(_verdict(each), []).append(_difference(each))
         if found:
-            lines.append(f"{name} is {listed([_compared(each) for each in found])}.")
+            ends = [f"{verdict} in {listed(differences)}" for verdict, differences in found.items()]
+            lines.append(f"{name} is {listed(ends)}.")
     return lines
 
 
-def _compared(each: Comparison) -> str:
-    """Return one comparison with a baseline as the end of a sentence."""
-    name = BASELINE_NAMES.get(each.baseline, each.baseline)
-    metric, size = metric_name(each.metric), points(abs(each.mean)).lstrip("+")
-    inside = f"95% interval {points(each.low)} to {points(each.high)} points"
-    if each.verdict == "not shown":
-        return f"not shown to differ from {name} in {metric} ({points(each.mean)}; {inside})"
-    return f"{size} points {each.verdict} {name} in {metric} ({inside})"
+def _verdict(each: Comparison) -> str:
+    """Return the verdict about one comparison with the best baseline of a metric as words."""
+    words = {"above": "above", "below": "below", "not shown": "not shown to differ from"}
+    word = (
+        "not shown to be better than"
+        if each.verdict == "not shown" and each.mean > 0
+        else words[each.verdict]
+    )
+    return f"{word} the best simple baseline, {BASELINE_NAMES.get(each.baseline, each.baseline)},"
+
+
+def _difference(each: Comparison) -> str:
+    low, high = points(each.low), points(each.high)
+    return f"{metric_name(each.metric)} ({points(each.mean)} points, 95% interval {low} to {high})"
 
 
 def _further(result: RunResult) -> str:
