@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from alterrec.errors import InputError, nearest
-from alterrec.recipe import Recipe
 from alterrec.recipe_settings import SESSION_ENCODERS
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from alterrec.models.base import Recommender
     from alterrec.models.neighbours import Untrained
     from alterrec.models.parts import ModelInputs
+    from alterrec.recipe import Recipe
     from alterrec.sessions import SessionStore
 
 Kind = Literal["baseline", "ablation", "ours"]

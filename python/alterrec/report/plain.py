@@ -56,7 +56,7 @@ def fill(text: str, width: int | None) -> str:
     """Break the lines of a text between words where they are longer than ``width``; None breaks none.
 
     Example:
-        >>> print(fill("- one of several items\n\nend", 14))
+        >>> print(fill("- one of several items\\n\\nend", 14))
         - one of
           several
           items
