@@ -235,6 +235,23 @@ def target_ids(targets: Any, num_rows: int) -> NDArray[np.int64]:
     return np.require(ids, np.int64, ["C", "A"])
 
 
+def several_target_ids(ids: NDArray[Any], num_rows: int) -> NDArray[np.int64]:
+    """Return ids (B, T) of the targets of each row, all different, padded with -1."""
+    if len(ids) != num_rows:
+        raise ValueError(
+            f"targets has shape {ids.shape}; expected ({num_rows},) or ({num_rows}, T), ids for each row of "
+            "scores"
+        )
+    if ids.size and ids.min() < -1:
+        raise ValueError(f"targets has the id {int(ids.min())}; expected item ids, or -1 as padding")
+    ordered = np.sort(ids, axis=1)
+    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if repeated.any():
+        row, place = np.argwhere(repeated)[0].tolist()
+        raise ValueError(f"targets[{row}] has the id {ordered[row, place]} twice; give each target once")
+    return np.require(ids, np.int64, ["C", "A"])
+
+
 def excluded_ids(exclude: Any, num_rows: int, keep_tensor: bool, argument: str = "exclude") -> Any:
     """Return ids (B, E): an int64 array, or with ``keep_tensor`` a tensor if it is one."""
     if exclude is None:

@@ -25,13 +25,16 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alterrec import _core
 from alterrec._ranking_arguments import (
     ArrayT,
     ExcludedTarget,
     Ids,
+    as_array,
     as_float32,
+    as_integers,
     at_most,
     check_candidates,
     check_length,
@@ -52,6 +55,7 @@ from alterrec._ranking_arguments import (
     rank_range,
     row_numbers,
     set_threads,
+    several_target_ids,
     target_ids,
     tensor_or_integers,
     thread_count,
@@ -256,30 +260,55 @@ def target_counts(
 
     Args:
         scores: (B, V) matrix of scores.
-        targets: (B,) integer item ids.
+        targets: (B,) integer item ids; or (B, T), different ids in each row, padded with -1, for sessions
+            with several targets, such as the next basket.
         exclude: as in :func:`rank_window`; excluded items are not counted.
         excluded_target: what becomes of a target in its own row of ``exclude``. ``missed``: it counts as not
             found, as it can never be recommended; ``tied`` is 0, and so are its metrics. This is the honest
             rule of an evaluation without these items. ``ranked``: it is a candidate all the same.
 
     Returns:
-        ``greater`` (B,), int64, and ``tied`` (B,), int64, which includes the target itself.
+        ``greater``, int64, and ``tied``, int64, which includes the target itself; both of the shape of
+        ``targets``, with -1 where it is padded.
 
     Example:
         >>> target_counts(np.array([[0.5, 0.9, 0.5]], dtype=np.float32), [0])
         (array([1]), array([2]))
         >>> target_counts(np.array([[0.5, 0.9, 0.5]], dtype=np.float32), [0], exclude=[0])
         (array([1]), array([0]))
+        >>> target_counts(np.array([[0.5, 0.9, 0.1]], dtype=np.float32), [[0, 1, -1]])
+        (array([[ 1,  0, -1]]), array([[ 1,  1, -1]]))
     """
     num_rows, _ = matrix_shape("scores", scores)
     missed = is_missed(excluded_target)
-    ids = target_ids(targets, num_rows)
+    ids = as_integers("targets", targets)
+    if ids.ndim == 2:
+        return _several_target_counts(scores, several_target_ids(ids, num_rows), exclude, missed)
+    ids = target_ids(ids, num_rows)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
         return run_in_torch("target_counts", scores, ids, excluded, missed)
     matrix = as_float32("scores", scores)
     greater, tied = _core.target_counts(matrix, ids, excluded, missed, default_threads())
     return like(scores, greater[0]), like(scores, tied[0])
+
+
+def _several_target_counts(
+    scores: ArrayT, ids_BT: NDArray[np.int64], exclude: Ids | None, missed: bool
+) -> tuple[ArrayT, ArrayT]:
+    """Return :func:`target_counts` of each column of targets."""
+    excluded = None if exclude is None else excluded_ids(exclude, len(ids_BT), False)
+    if excluded is not None and not missed:
+        # A target is a candidate for the other targets, too.
+        for column in ids_BT.T:
+            excluded = np.where(excluded == column[:, None], -1, excluded)
+    counts = [
+        [as_array("counts", each) for each in target_counts(scores, column.clip(0), exclude=excluded)]
+        for column in ids_BT.T
+    ]
+    greater, tied = np.array(counts, np.int64).reshape(ids_BT.shape[1], 2, len(ids_BT)).transpose(1, 2, 0)
+    known = ids_BT >= 0
+    return like(scores, np.where(known, greater, -1)), like(scores, np.where(known, tied, -1))
 
 
 def fused_target_counts(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alterrec import metrics, ranking
+from alterrec import list_metrics, metrics, ranking
 from alterrec.graphs import session_graphs, transition_graph
 from alterrec.logs import IdNumbers, cut_sessions
 from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
@@ -165,7 +165,13 @@ class Calls:
 
     def call_target_counts(self) -> Any:
         more = self.keywords(exclude=self.excluded, excluded_target=self.rule)
-        return ranking.target_counts(self.scores(), self.targets(), **more)
+        return ranking.target_counts(self.scores(), self.one_or_several(), **more)
+
+    def one_or_several(self) -> Any:
+        """Targets, one for each row or several of them with padding."""
+        if self.rng.random() < 0.5:
+            return self.targets()
+        return ids(self.rng, (self.rows, int(self.rng.integers(0, 3))), -1, self.items)
 
     def views(self) -> Any:
         return [self.scores() for _ in range(self.rng.integers(0, 3))]
@@ -281,7 +287,30 @@ class Calls:
         ties = self.keywords(
             ties=lambda: ["expected", "optimistic", "pessimistic", "x"][self.rng.integers(4)]
         )
-        return metrics.metrics(self.targets(), self.targets(), names[: self.rng.integers(1, 7)], **ties)
+        chosen = names[: self.rng.integers(1, 7)]
+        return metrics.metrics(self.one_or_several(), self.one_or_several(), chosen, **ties)
+
+    def call_standard_name(self) -> Any:
+        return metrics.standard_name(["HR@5", "map", "gini@2", "gini", "x@1", "hits@"][self.rng.integers(6)])
+
+    def list_arguments(self) -> tuple[Any, ...]:
+        names = ["coverage@2", "gini@1", "novelty@2", "diversity@2", "popularity_bias@1", "gini@0"]
+        num_items = [*[self.items] * 9, self.items + 1, 1.5, None, "2", -1, 2**60][self.rng.integers(15)]
+        return names[: self.rng.integers(0, 7)], num_items
+
+    def call_list_metrics(self) -> Any:
+        more = self.keywords(
+            train_counts=lambda: self.reals(self.items),
+            vectors=lambda: self.reals(self.items, 2),
+            targets=self.targets,
+        )
+        return list_metrics.list_metrics(self.targets(2), *self.list_arguments(), **more)
+
+    def call_scores_to_lists(self) -> Any:
+        more = {"train_counts": self.reals(self.items), "vectors": self.reals(self.items, 2)}
+        measured = list_metrics.ListMetrics(self.list_arguments()[0], self.items, **more)
+        measured.add_scores(self.scores(), self.targets(), **self.keywords(exclude=self.excluded))
+        return measured.values()
 
 
 NAMES = tuple(name.removeprefix("call_") for name in vars(Calls) if name.startswith("call_"))

@@ -15,14 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_calls import NAMES, Calls
 
-from alterrec import graphs, logs, metrics, ranking, sessions
+from alterrec import graphs, list_metrics, logs, metrics, ranking, sessions
 
 FINE = np.zeros((2, 3), np.float32)
 
 
 def test_every_public_function_is_called() -> None:
-    public = {*ranking.__all__, *graphs.__all__, *logs.__all__, *sessions.__all__, *metrics.__all__}
+    modules = (ranking, graphs, logs, sessions, metrics, list_metrics)
+    public = {name for module in modules for name in module.__all__}
     called = {"from_arrays": "SessionStore", "prefix_batches": "PrefixBatches", "id_numbers": "IdNumbers"}
+    called["scores_to_lists"] = "ListMetrics"
     results = {
         "Adjacency",
         "Batch",
@@ -30,8 +32,11 @@ def test_every_public_function_is_called() -> None:
         "SessionCut",
         "SessionGraphs",
         "Metric",
+        "ListMetric",
         "Ties",
+        "ALIASES",
         "METRICS",
+        "LIST_METRICS",
         "DEFAULT_METRICS",
     }
     # set_threads and unchecked change the state of the process; metric_values is a part of metrics.

@@ -16,6 +16,7 @@ PACKAGE = Path(alterrec.__file__).parent
 LAYERS = {
     "_core": 0,
     "errors": 0,
+    "_metrics_several": 0,
     "_ranking_arguments": 0,
     "_ranking_torch": 0,
     "processes": 0,
@@ -39,6 +40,7 @@ LAYERS = {
     "torch_ops": 3,
     "vocabulary": 3,
     "manifest": 3,
+    "list_metrics": 3,
     "recipe": 3,
     "data": 4,
     "nn": 4,

@@ -104,7 +104,6 @@ def test_means_do_not_depend_on_the_order_of_samples() -> None:
         ([0], [1], "hits@ten", "cutoff 'ten'"),
         ([0], [1], "hits", "write hits@10"),
         ([0, 1], [1], "mrr", "greater has 2 entries and tied has 1"),
-        ([[0]], [[1]], "mrr", r"greater has shape \(1, 1\)"),
         ([0.5], [1], "mrr", "greater has dtype float64"),
         ([0], [-1], "mrr", r"tied\[0\] is -1; expected 0 or more"),
         ([3, -1], [1, 1], "mrr", r"greater\[1\] is -1; expected 0 or more"),
