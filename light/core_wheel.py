@@ -23,6 +23,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 LIGHT = Path(__file__).resolve().parent
 MODULES = (
     "graphs",
+    "list_metrics",
     "logs",
     "metrics",
     "ranking",

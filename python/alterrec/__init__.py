@@ -1,6 +1,6 @@
 """Session-based recommenders that combine item IDs and item text so that neither dominates the other.
 
-``alterrec.ranking``, ``alterrec.sessions`` and ``alterrec.metrics`` need only numpy; everything else is
+``alterrec.ranking``, ``alterrec.sessions``, ``alterrec.metrics`` and others need only numpy; everything is
 imported on first use. The distribution alterrec-core has only these modules and what they need.
 """
 
@@ -47,6 +47,12 @@ _MODULES = {
     "prepare": "alterrec.analyses.preparation",
     "result": "alterrec.analyses.run_page",
 }
+# Modules that work without the others.
+_PARTS = ("graphs", "list_metrics", "logs", "metrics", "ranking", "sessions", "vocabulary")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PARTS})
 
 
 def _has(file: str) -> bool:
@@ -64,6 +70,8 @@ if _IS_LIGHT and _has("__main__.py"):
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"alterrec.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'alterrec' has no attribute {name!r}")
     try:

@@ -22,8 +22,6 @@ from alterrec.progress import Event
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-EPOCH_METRIC = "ndcg@20"
-
 
 def print_line(line: str) -> None:
     """Print a line and flush it; if its reader has gone, discard this and all later output.
@@ -190,16 +188,9 @@ def print_wrapped(text: str) -> None:
 
 
 def _epoch_line(event: Event) -> str:
-    from alterrec.report.tables import duration, percent
+    from alterrec.report.live import epoch_line
 
-    facts = [f"epoch {event.epoch}/{event.epochs}", event.phase]
-    if event.loss is not None:
-        facts.append(f"loss {event.loss:.3f}")
-    if EPOCH_METRIC in event.valid.get("score", {}):
-        facts.append(f"validation NDCG@20 {percent(event.valid['score'][EPOCH_METRIC])}")
-    if event.seconds_left is not None:
-        facts.append(f"{duration(event.seconds_left)} left")
-    return "  ".join(facts)
+    return epoch_line(event)
 
 
 def _bar(*, stderr: bool = False) -> Progress:

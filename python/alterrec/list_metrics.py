@@ -318,7 +318,7 @@ class _UnitVectors:
 
     @property
     def width(self) -> int:
-        return self._vectors_VF.shape[1]
+        return int(self._vectors_VF.shape[1])
 
     def read(self, ids: NDArray[Any]) -> Floats:
         length = self._length_V[ids][..., None]

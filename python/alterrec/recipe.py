@@ -81,6 +81,9 @@ class Recipe(systems.SettingsTable):
     fusion: settings.FusionSettings = settings.FusionSettings()
     optim: settings.OptimSettings = settings.OptimSettings()
 
+    def __repr__(self) -> str:
+        return f"Recipe({self.model_name}, presets {', '.join(self.presets)}, seed {self.run.seed})"
+
     def value(self, key: str) -> Any:
         """Return the value of a dotted key.
 
@@ -93,13 +96,13 @@ class Recipe(systems.SettingsTable):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that are reported: those asked for, and those that pages and the choice of epoch need.
+        """The metrics of targets to report: those asked for, and those that pages and training need.
 
         Example:
             >>> resolve("sasrec", overrides={"run.metrics": "mrr@10"}).metrics
             ('mrr@10', 'hits@20', 'ndcg@20')
         """
-        return tuple(dict.fromkeys((*self.run.metrics, *PAGE_METRICS, self.schedule.metric)))
+        return tuple(dict.fromkeys((*self.run.target_metrics, *PAGE_METRICS, self.schedule.metric)))
 
 
 @functools.cache

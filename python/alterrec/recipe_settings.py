@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from alterrec.errors import nearest
-from alterrec.metrics import DEFAULT_METRICS, parse_metric
+from alterrec.metrics import DEFAULT_METRICS, is_list_metric, parse_metric, standard_name
 from alterrec.recipe_systems import SettingsTable
 
 _TRANSFORMER = ("model.layers", "model.heads", "model.inner", "model.init", "dropout")
@@ -90,8 +90,8 @@ class RunSettings(SettingsTable):
     )
     metrics: Names = Field(
         default=DEFAULT_METRICS,
-        description="metrics to report, e.g. mrr@10,hits@5; hits@20, ndcg@20 and schedule.metric are always "
-        "reported",
+        description="metrics to report, from `alterrec list metrics`, e.g. mrr@10,recall@5,coverage@20; "
+        "hits@20, ndcg@20 and schedule.metric are always reported",
     )
     memory_budget: str = Field(
         default="",
@@ -110,9 +110,17 @@ class RunSettings(SettingsTable):
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            parse_metric(name)
-        return names
+        return tuple(dict.fromkeys(standard_name(name) for name in names))
+
+    @property
+    def target_metrics(self) -> tuple[str, ...]:
+        """The metrics that follow from the rank of the target."""
+        return tuple(name for name in self.metrics if not is_list_metric(name))
+
+    @property
+    def list_metrics(self) -> tuple[str, ...]:
+        """The metrics of lists of recommendations."""
+        return tuple(name for name in self.metrics if is_list_metric(name))
 
     @field_validator("memory_budget")
     @classmethod
@@ -392,7 +400,7 @@ class ScheduleSettings(SettingsTable):
     )
     metric: str = Field(
         default="ndcg@20",
-        description="validation metric that chooses the best epoch, such as ndcg@20 or hits@5",
+        description="validation metric that chooses the best epoch, such as ndcg@20 or recall@5",
     )
     objective: Literal["next", "cloze"] = Field(
         default="next",
@@ -411,7 +419,7 @@ class ScheduleSettings(SettingsTable):
     @classmethod
     def _known_metric(cls, name: str) -> str:
         parse_metric(name)
-        return name
+        return standard_name(name)
 
 
 class FusionSettings(SettingsTable):

@@ -176,12 +176,14 @@ class PhaseRecord:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
-    """``result.json``; metrics are fractions between 0 and 1, times seconds, memory bytes.
+    """``result.json``; metrics of targets are fractions between 0 and 1, times seconds, memory bytes.
 
     Attributes:
         stopped: ``finished``, ``patience`` or ``interrupted``.
+        lists: split -> metric of recommendation lists -> value, for the final score; where they were asked
+            for. They have the units of :data:`alterrec.metrics.LIST_METRICS`.
         fusion: weights of the parts of the score, where there are several networks.
         gate: part -> feature of the prefix -> coefficient, if the weights depend on the prefix.
         by_seen: split -> rule for seen items -> views. Rules are the run's own, ``kept`` and ``excluded``;
@@ -216,6 +218,7 @@ class RunResult:
     repeats: RepeatSummary | None = None
     queries: dict[str, QueryWeights] = field(default_factory=dict)
     groups: dict[str, list[Group]] = field(default_factory=dict)
+    lists: dict[str, dict[str, float]] = field(default_factory=dict)
     fusion: dict[str, float] = field(default_factory=dict)
     gate: dict[str, dict[str, float]] = field(default_factory=dict)
     alphas: list[AlphaMetrics] = field(default_factory=list)
@@ -233,6 +236,9 @@ class RunResult:
     threads: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     manifest: bool = False
+
+    def __repr__(self) -> str:
+        return f"RunResult({self.model} on {self.data.name}, seed {self.seed}, {self.stopped})"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -317,7 +323,7 @@ class Example:
     top: dict[str, list[Item]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunFolder:
     """The files of a run folder; ``recipe`` is the text of ``recipe.toml``."""
 
@@ -326,6 +332,9 @@ class RunFolder:
     epochs: tuple[Epoch, ...]
     examples: tuple[Example, ...]
     recipe: str
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r}: {self.result!r})"
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -65,6 +65,12 @@ class Batch(NamedTuple):
     offsets: Int64 | None
     row_of: Int64 | None
 
+    def __repr__(self) -> str:
+        users = "" if self.users is None else ", users"
+        layout = "padded" if self.row_of is None else "by_session"
+        layout = layout if self.offsets is None else "packed"
+        return f"Batch({len(self.targets)} samples, {layout}: items {self.items.shape}{users})"
+
 
 class PrefixBatches:
     """The batches of one epoch (and shard). Iterating again yields the same batches.
@@ -169,6 +175,9 @@ class PrefixBatches:
             per_session=per_session,
             samples=samples,
         )
+
+    def __repr__(self) -> str:
+        return f"PrefixBatches({len(self)} batches, {self.num_samples} samples, layout={self._layout!r})"
 
     def __len__(self) -> int:
         """Number of batches, the same at every rank."""

@@ -111,7 +111,7 @@ class FailedRun:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """``study.json``.
 
@@ -148,6 +148,9 @@ class StudyResult:
     pictured: str = "ndcg@20"
     versions: dict[str, str] = field(default_factory=dict)
     statistics: Statistics | None = None
+
+    def __repr__(self) -> str:
+        return f"StudyResult({self.study} on {self.data.name}, {len(self.rows)} rows)"
 
     @property
     def metrics(self) -> tuple[str, ...]:

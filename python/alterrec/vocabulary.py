@@ -57,6 +57,10 @@ class Vocabulary:
         """
         return cls(tuple(dict.fromkeys(chain.from_iterable(sessions))))
 
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(each) for each in self.item_ids[:3])
+        return f"Vocabulary({len(self)} ids: {shown}{', ...' if len(self) > 3 else ''})"
+
     def __len__(self) -> int:
         return len(self.item_ids)
 

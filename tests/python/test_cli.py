@@ -72,7 +72,16 @@ SURFACE = {
         "--memory-budget",
         "--profile",
     },
-    "evaluate": {"run", "--data", "--format", "--locale", "--column", "--drop-unknown", "--json"},
+    "evaluate": {
+        "run",
+        "--data",
+        "--format",
+        "--locale",
+        "--column",
+        "--drop-unknown",
+        "--metrics",
+        "--json",
+    },
     "verify": {"run", "--json"},
     "export": {"source", "--to", "--out", "--format", "--locale", "--column", "--drop-unknown"},
     "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
@@ -512,6 +521,25 @@ def test_evaluate_repeats_the_numbers_of_the_run(
     # No session of the shop repeats an item.
     assert "No test target repeats an item of its session.\nNDCG@20 with the session's own items" in printed
     assert "test, by popularity of the target: Hits@20" in printed
+
+
+def test_evaluate_reports_the_metrics_that_are_asked_for(
+    alterrec: Command, trained: tuple[Path, str], shop_source: Path
+) -> None:
+    names = "HR@5,Recall@5,map@10,precision@5,coverage@10,gini@10,ILD@10"
+    code, out, _ = alterrec("evaluate", trained[0], "--data", shop_source, "--metrics", names, "--json")
+    assert code == 0
+    found = json.loads(out)
+    score = found["test"]["score"]
+    assert list(score)[:4] == ["hits@5", "recall@5", "map@10", "precision@5"]
+    assert score["hits@5"] == score["recall@5"] == pytest.approx(5 * score["precision@5"])
+    assert list(found["lists"]["test"]) == ["coverage@10", "gini@10", "diversity@10"]
+    printed = alterrec("evaluate", trained[0], "--data", shop_source, "--metrics", names).out
+    assert "recommendations for the test targets" in printed
+    assert "Diversity@10" in printed
+    code, _, err = alterrec("evaluate", trained[0], "--data", shop_source, "--metrics", "recal@5")
+    assert code == 2
+    assert "did you mean 'recall'?" in err
 
 
 def test_evaluate_refuses_another_catalogue(alterrec: Command, trained: tuple[Path, str], shop: Path) -> None:

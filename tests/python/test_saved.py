@@ -151,7 +151,8 @@ def test_the_object_prints_draws_and_saves(run: Path, tmp_path: Path) -> None:
     assert re.search(r"item-cold +2 +33\.3%", text)
     assert list(shown.draw()) == ["systems", "training", "longtail", "lengths"]
     html = shown._repr_html_()
-    assert html.count("<img ") == 4
+    assert html.count("<figure>") == 4
+    assert html.count("<svg") == 8
     page = shown.save(tmp_path / "out")
     assert page.read_text("utf-8").count("<svg") == 8
     assert pl.read_csv(tmp_path / "out" / "lengths.csv")["text mrr@20"].to_list()[2] == 1.0

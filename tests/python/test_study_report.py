@@ -268,7 +268,7 @@ def test_a_study_prints_draws_and_shows_itself(folder: Path) -> None:
     assert "alterrec         21.00 ± 1.41†" in str(study)
     assert list(study.draw()) == ["systems"]
     shown = study._repr_html_()
-    assert shown.count("<img ") == 1
+    assert shown.count("<figure>") == 1
     assert "<script" not in shown
     page = study.save(folder / "again")
     assert page.read_text("utf-8").startswith("<!DOCTYPE html>")

@@ -70,7 +70,7 @@ class TextBenefit:
         return self.both + self.text_alone + self.counted_alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit(Report):
     """The audit of a data set: prints as tables, draws its figures, shows itself in a notebook.
 
@@ -94,6 +94,9 @@ class Audit(Report):
     notes: tuple[str, ...] = ()
     command: str = ""
     errors: Mapping[str, Metrics] = field(default_factory=dict)
+
+    def brief(self) -> str:
+        return f"{self.name}, {len(self.findings)} findings; can text help: {self.answer[0]}"
 
     @property
     def baselines(self) -> dict[str, Metrics]:

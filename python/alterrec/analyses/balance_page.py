@@ -119,7 +119,7 @@ class Overlap(NamedTuple):
     kept: tuple[float | None, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Balance(Report):
     """Modality dominance in runs of one recipe: prints as tables, draws figures, shows in a notebook.
 
@@ -152,6 +152,9 @@ class Balance(Report):
     folder: Path
     caveats: Sequence[str] = ()
     command: str = ""
+
+    def brief(self) -> str:
+        return f"{self.model} on {self.data}, seeds {', '.join(map(str, self.found))}"
 
     def inside(self, part: str) -> Member:
         """The whole model (``score``) or a part of it."""

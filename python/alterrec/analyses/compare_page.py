@@ -54,7 +54,7 @@ class SystemResult:
     by_seen: Mapping[str, Sequence[ByRule]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ComparisonReport(Report):
     """Systems compared on the same targets. It prints as tables and shows plots in a notebook.
 
@@ -82,6 +82,10 @@ class ComparisonReport(Report):
     command: str = ""
 
     contrasts = renamed("contrasts", "comparisons")
+
+    def brief(self) -> str:
+        names = listed([system.name for system in self.systems])
+        return f"{names} on {self.data.name}, {len(self.comparisons)} comparisons"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, for JSON."""

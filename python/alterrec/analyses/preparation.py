@@ -41,9 +41,9 @@ class Preparation(Report):
     record: PreparedRecord
     was_there: bool = False
 
-    def __repr__(self) -> str:
+    def brief(self) -> str:
         sizes = ", ".join(f"{name} {self.record.counts[name]}" for name in (*SPLITS, "items"))
-        return f"Preparation({str(self.path)!r}: {sizes})"
+        return f"{str(self.path)!r}: {sizes}"
 
     def load(self) -> Dataset:
         """Read the folder as a data set."""

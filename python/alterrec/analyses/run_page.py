@@ -33,7 +33,7 @@ from alterrec.results import RunFolder, RunResult, Views, read_run, reported_spl
 MOST_PHASES = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport(Report):
     """The results of a saved run: prints as tables, draws its figures, displays itself in a notebook.
 
@@ -46,6 +46,12 @@ class RunReport(Report):
     folder: RunFolder
     others: Sequence[RunFolder] = ()
     left_out: Sequence[str] = ()
+
+    def brief(self) -> str:
+        result = self.folder.result
+        split = reported_split(result)
+        score = getattr(result, split).get("score", {}).get("ndcg@20")
+        return f"{result.model} on {result.data.name}, {split} NDCG@20 {percent(score)}"
 
     @property
     def metrics(self) -> Views:

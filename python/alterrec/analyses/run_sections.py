@@ -41,7 +41,16 @@ from alterrec.report.seen_items import (
     seen_sentence,
     seen_tables,
 )
-from alterrec.report.tables import BASELINE_NAMES, HEADLINE, VIEW_NAMES, Table, count, listed, percent
+from alterrec.report.tables import (
+    BASELINE_NAMES,
+    HEADLINE,
+    VIEW_NAMES,
+    Table,
+    count,
+    list_table,
+    listed,
+    percent,
+)
 from alterrec.results import FEW_TARGETS, Group, Metrics, RunFolder, RunResult, reported_split
 
 METRICS = ("hits@20", "ndcg@20")
@@ -365,6 +374,10 @@ def extra_sections(run: RunFolder, extra: ExtraMetrics | None) -> list[Section]:
     )
     notes = [_reading(extra)]
     tables = {"extra_metrics": DataTable(_extra_table(extra), _records(extra))}
+    lists = run.result.lists.get(reported_split(run.result), {})
+    if lists:
+        records = [{"metric": metric, "value": value} for metric, value in lists.items()]
+        tables["lists"] = DataTable(list_table(lists), records)
     if [group.name for group in extra.cold] != ["trained, with text"]:
         notes.append(COLD_NOTE)
         tables["cold"] = group_data("targets that are", extra.cold)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from alterrec.analyses.run_sections import group_table
-from alterrec.console import EPOCH_METRIC, print_line, print_wrapped
+from alterrec.console import print_line, print_wrapped
+from alterrec.report.live import EPOCH_METRIC
 from alterrec.report.plain import show
 from alterrec.report.seen_items import ByRule, repeated_sentence, rows_by_view, seen_tables
 from alterrec.report.tables import (
@@ -16,6 +17,7 @@ from alterrec.report.tables import (
     Table,
     count,
     duration,
+    list_table,
     metric_table,
     percent,
 )
@@ -39,8 +41,16 @@ def show_result(result: Mapping[str, Any]) -> None:
         for name, splits in result.get("baselines_by_seen", {}).items()
         if split in splits
     }
+    _show_lists(result.get("lists", {}).get(split, {}), SPLITS[split])
     views = rows_by_view(result.get("by_seen", {}).get(split, {}))
     _show_seen_items(views | rows_of_baselines, result["targets"][split], SPLITS[split])
+
+
+def _show_lists(values: Mapping[str, float], split: str) -> None:
+    """Print metrics of recommendation lists, if there are any."""
+    if values:
+        print_line("")
+        show(list_table(values, title=f"recommendations for the {split} targets"))
 
 
 def _show_seen_items(rows: Mapping[str, Sequence[ByRule]], targets: Mapping[str, Any], split: str) -> None:
@@ -68,6 +78,7 @@ def show_evaluation(numbers: Mapping[str, Any]) -> None:
         targets = numbers["targets"][split]
         title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
+        _show_lists(numbers["lists"].get(split, {}), spoken)
         _show_seen_items(rows_by_view(numbers["by_seen"][split]), targets, spoken)
         print_line("")
         groups = [Group(**group) for group in numbers["groups"][split]]

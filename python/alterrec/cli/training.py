@@ -151,6 +151,13 @@ def evaluate(
     locale: options.Locale = None,
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME...",
+            help="Metrics to report, such as recall@20,map@10,coverage@20; default those of the run.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> int:
     """Measure a saved run on validation and test data.
@@ -160,8 +167,9 @@ def evaluate(
     as candidates and without them; then a target that repeats one of them counts as not found.
 
     \b
-    Example:
+    Examples:
       alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions
+      alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions --metrics recall@20,coverage@20
     """
     columns = options.parse_columns(column)
     with working("reading the data"):
@@ -174,7 +182,8 @@ def evaluate(
         from alterrec.cli.run_tables import show_evaluation
         from alterrec.runs.fit import evaluate_run
 
-        numbers = evaluate_run(run, dataset)
+        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        numbers = evaluate_run(run, dataset, metrics=names)
     if as_json:
         print_line(json.dumps(numbers, indent=2))
     else:

@@ -63,7 +63,7 @@ class Names(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return repr(list(self))
+        return f"Names({_first(self)})"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class ItemText:
     """
 
     fields: dict[str, list[str]]
+
+    def __repr__(self) -> str:
+        return f"ItemText({len(self)} items: {', '.join(self.fields)})"
 
     def __len__(self) -> int:
         return len(next(iter(self.fields.values())))
@@ -116,6 +119,12 @@ class Dataset:
     session_names: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
     users: Vocabulary | None = None
+
+    def __repr__(self) -> str:
+        sessions = ", ".join(f"{len(store)} {split}" for split, store in self.splits.items())
+        text = ", ".join(self.text.fields) if self.text else "none"
+        vectors = "" if self.vectors is None else f"; vectors {self.vectors.shape}"
+        return f"Dataset({self.name!r}: {self.num_items} items, sessions {sessions}; text {text}{vectors})"
 
     @property
     def num_items(self) -> int:
@@ -175,6 +184,12 @@ class Dataset:
         number_U = np.append(users.find(self.users.item_ids), -1)
         train, valid, test = (_renumbered(store, number_U) for store in self.splits.values())
         return replace(self, train=train, valid=valid, test=test, users=users)
+
+
+def _first(ids: Sequence[str]) -> str:
+    """How many ids there are, and the first of them."""
+    shown = ", ".join(repr(each) for each in ids[:3])
+    return f"{len(ids)} ids: {shown}{', ...' if len(ids) > 3 else ''}"
 
 
 def _renumbered(store: SessionStore, number_U: NDArray[np.int64]) -> SessionStore:

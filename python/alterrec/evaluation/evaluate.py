@@ -41,7 +41,7 @@ class NotFiniteError(InputError):
     """Scores of a model are NaN, although its weights are finite: they are too large to compute with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranks:
     """For each target and view, the number of items with a higher and with an equal score.
 
@@ -64,6 +64,9 @@ class Ranks:
     targets: np.ndarray
     repeated: np.ndarray
     names: tuple[str, ...] = DEFAULT_METRICS
+
+    def __repr__(self) -> str:
+        return f"Ranks({len(self.targets)} targets, views {', '.join(self.views)}, rule {self.rule})"
 
     @property
     def views(self) -> dict[str, Counts]:
@@ -266,9 +269,14 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
     """
     found = [np.empty((0, k), np.int64)]
     for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
-        total_NV = weighted_sum(model.summands(chunk.parts, chunk.batch), model.weights)
-        found.append(_best(total_NV, chunk.seen_NL, k, protocol, model.scales)[0])
+        found.append(_best(final_scores(model, chunk, protocol), chunk.seen_NL, k, protocol)[0])
     return np.concatenate(found)
+
+
+def final_scores(model: Scorer, chunk: ScoredChunk, protocol: Protocol) -> Tensor:
+    """Return the final score (N, V) by which items are recommended; may overwrite the parts of the chunk."""
+    total_NV = weighted_sum(model.summands(chunk.parts, chunk.batch), model.weights)
+    return _with_repeats(total_NV, chunk.seen_NL, protocol, model.scales)
 
 
 def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -362,16 +370,17 @@ def recommend_items(
             parts = model.part_scores(batch, tables)
             total_NV = weighted_sum(model.summands(parts, batch), model.weights)
             seen_NL = _padded(chunk, -1).to(protocol.device)
-            best = _best(total_NV, seen_NL, k, protocol, model.scales)
+            total_NV = _with_repeats(total_NV, seen_NL, protocol, model.scales)
+            best = _best(total_NV, seen_NL, k, protocol)
             ids.append(best[0])
             scores.append(best[1])
     return np.concatenate(ids), np.concatenate(scores)
 
 
-def _best(
-    total_NV: Tensor, seen_NL: Tensor, k: int, protocol: Protocol, scales: Mapping[str, RepeatScale]
-) -> Counts:
-    """Return ids and scores (N, k) of the best items; may overwrite the scores."""
+def _with_repeats(
+    total_NV: Tensor, seen_NL: Tensor, protocol: Protocol, scales: Mapping[str, RepeatScale]
+) -> Tensor:
+    """Overwrite the scores of seen items by those of the repeat component, if there is one."""
     scale = scales.get("score", RepeatScale())
     odds = protocol.log_odds(seen_NL, [total_NV], [scale])
     if odds is not None:
@@ -379,6 +388,11 @@ def _best(
         # In place: another matrix of this size would exceed the memory plan.
         row_X, place_X = (seen_NL >= 0).nonzero(as_tuple=True)
         total_NV[row_X, seen_NL[row_X, place_X]] = seen_scores_NL[row_X, place_X]
+    return total_NV
+
+
+def _best(total_NV: Tensor, seen_NL: Tensor, k: int, protocol: Protocol) -> Counts:
+    """Return ids and scores (N, k) of the best items."""
     found = top_ranked(total_NV, k, exclude=seen_NL if protocol.seen == "excluded" else None)
     return _numpy(found[0]), _numpy(found[1])
 

@@ -42,7 +42,7 @@ _FURTHER: dict[str, Kind] = {
 _FURTHER["repeated"] = "flag"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedRanks:
     """How a run ranked the targets of one split.
 
@@ -58,6 +58,9 @@ class SavedRanks:
     """
 
     frame: pl.DataFrame
+
+    def __repr__(self) -> str:
+        return f"SavedRanks({len(self)} targets, views {', '.join(self.views)})"
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -6,8 +6,8 @@ text or notebook cell. ``templates/`` has the layout and the style of the page.
 
 from __future__ import annotations
 
-import base64
 import csv
+import hashlib
 import io
 import re
 import warnings
@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alterrec.errors import InputError
 from alterrec.files import write_text
 from alterrec.report.plain import fill, plain
 from alterrec.report.tables import FIRST_ITEMS, VIEW_NAMES, Table, latex, markdown, tex
@@ -30,10 +31,26 @@ CONTENT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 )
 
+# Light and dark themes of JupyterLab, VS Code, Colab and Furo, the theme of our site.
+LIGHT_THEMES = (
+    ":has(body[data-jp-theme-light])",
+    ":has(body.vscode-light)",
+    "[theme=light]",
+    ":has(body[data-theme=light])",
+)
+DARK_THEMES = (
+    "body[data-jp-theme-light=false]",
+    "body.vscode-dark",
+    "html[theme=dark]",
+    "body[data-theme=dark]",
+)
+
 if TYPE_CHECKING:
+    import polars as pl
     from jinja2 import Environment
     from markupsafe import Markup
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,17 @@ class DataTable:
 
     table: Table
     records: Sequence[Mapping[str, Any]] = ()
+
+    def frame(self) -> pl.DataFrame:
+        """Return the records as a frame, or the cells as text where there are none."""
+        import polars as pl
+
+        records = self.records or [
+            dict(zip(self.table.headings, row, strict=True)) for row in self.table.rows
+        ]
+        columns = list(dict.fromkeys(key for record in records for key in record))
+        cells = {name: [record.get(name) for record in records] for name in columns}
+        return pl.DataFrame({name: pl.Series(values, strict=False) for name, values in cells.items()})
 
     def csv(self) -> str:
         """Return the records as comma-separated values.
@@ -161,7 +189,11 @@ class Presentation:
 
     def notebook(self) -> str:
         """Return the report as HTML for a notebook cell."""
-        return _templates().get_template("notebook.html").render(report=self)
+        # Several cells of a notebook are one document, in which the ids of figures must differ.
+        digest = hashlib.blake2b(f"{self.title} {self.meta} {self.findings}".encode(), digest_size=6)
+        return (
+            _templates().get_template("notebook.html").render(report=self, prefix=f"a{digest.hexdigest()}-")
+        )
 
     def markdown(self) -> str:
         """Return the report as Markdown with links to the figures."""
@@ -250,8 +282,41 @@ class Report:
     def presentation(self) -> Presentation:
         """Return what the report shows."""
 
+    @abstractmethod
+    def brief(self) -> str:
+        """Return in a few words what the report is about."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.brief()})"
+
     def __str__(self) -> str:
         return self.presentation().text()
+
+    def tables(self) -> dict[str, DataTable]:
+        """Return its tables by name, with unrounded numbers in their ``records``."""
+        sections = self.presentation().every_section()
+        return {name: data for section in sections for name, data in section.tables.items()}
+
+    def to_polars(self, table: str | None = None) -> pl.DataFrame:
+        """Return the unrounded numbers of a table as a frame of polars.
+
+        Args:
+            table: a name of :meth:`tables`; default the first.
+
+        Raises:
+            InputError: there is no table of that name.
+        """
+        tables = self.tables()
+        name = table if table is not None else next(iter(tables), None)
+        if name not in tables:
+            raise InputError(f"table is {name!r}; choose one of {', '.join(tables) or 'none'}")
+        return tables[name].frame()
+
+    def to_pandas(self, table: str | None = None) -> DataFrame:
+        """Return :meth:`to_polars` as a frame of pandas; InputError also if that is not installed."""
+        from alterrec.report.frames import as_pandas
+
+        return as_pandas(self.to_polars(table))
 
     def draw(self) -> dict[str, Figure]:
         """Return its figures by name, as matplotlib figures."""
@@ -278,10 +343,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.filters |= {"svg": _svg, "png": _png, "code": _code}
+    templates.filters |= {"svg": _svg, "code": _code}
     templates.globals |= {
         "content_policy": CONTENT_POLICY,
         "style": Markup(_style()),
+        "notebook_style": Markup(_notebook_style()),
         "view_names": VIEW_NAMES,
         "first_items": FIRST_ITEMS,
     }
@@ -295,12 +361,6 @@ def _svg(figure: Figure, name: str) -> Markup:
 
     # The caption of the figure is read out in place of its parts.
     return Markup(svg(figure, name).replace("<svg", '<svg aria-hidden="true"', 1))
-
-
-def _png(figure: Figure) -> str:
-    from alterrec.report.figures.style import png
-
-    return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
 
 
 def _code(text: str) -> Markup:
@@ -323,13 +383,30 @@ PAGE_COLOURS = {
 
 def _style() -> str:
     """Return the style sheet with the palette as variables, for light and dark screens."""
+    light, dark = _variables()
+    dark_screen = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}"
+    return f":root {{ {light}}}\n{dark_screen}\n{_rules('page.css')}"
+
+
+def _notebook_style() -> str:
+    """Return the style sheet of a cell, which follows the theme of the notebook, not that of the system."""
+    light, dark = _variables()
+    unknown = "".join(f":not({theme})" for theme in LIGHT_THEMES)
+    themes = ", ".join(f"{theme} .alterrec" for theme in DARK_THEMES)
+    return (
+        f".alterrec {{ {light}}}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ html{unknown} .alterrec {{ {dark}}} }}\n"
+        f"{themes} {{ {dark}}}\n{_rules('notebook.css')}"
+    )
+
+
+def _variables() -> list[str]:
+    """Return the palette as CSS variables, light and dark."""
     from alterrec.report.figures.style import PALETTE
 
     palette = PALETTE | PAGE_COLOURS
-    light, dark = (
-        "".join(f"--{name}: {pair[place]}; " for name, pair in palette.items()) for place in (0, 1)
-    )
-    rules = (resources.files("alterrec.report") / "templates" / "page.css").read_text("utf-8")
-    return (
-        f":root {{ {light}}}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n{rules}"
-    )
+    return ["".join(f"--{name}: {pair[place]}; " for name, pair in palette.items()) for place in (0, 1)]
+
+
+def _rules(name: str) -> str:
+    return (resources.files("alterrec.report") / "templates" / name).read_text("utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
-from alterrec.metrics import metric_name
+from alterrec.metrics import LIST_METRICS, metric_name, parse_list_metric
 
 VIEW_NAMES = {
     "score": "final score",
@@ -180,6 +180,33 @@ def metric_table(
         title=title,
         strong=frozenset(place for place, name in enumerate(rows) if name in strong),
     )
+
+
+def list_value(metric: str, value: float) -> str:
+    """Format a metric of recommendation lists in its unit.
+
+    Example:
+        >>> list_value("coverage@20", 0.384), list_value("novelty@20", 9.27), list_value("gini@20", 0.914)
+        ('38.4%', '9.3 bits', '0.91')
+    """
+    unit = LIST_METRICS[parse_list_metric(metric)[0]].unit
+    if unit == "share":
+        return percent(value)
+    return {"bits": f"{value:.1f} bits", "count": f"{value:,.1f}"}.get(unit, f"{value:.2f}")
+
+
+def list_table(values: Mapping[str, float], title: str = "") -> Table:
+    """Return a table with one row for each metric of recommendation lists, and what it measures.
+
+    Example:
+        >>> list_table({"coverage@5": 0.5}).rows[0][:2]
+        ('Coverage@5', '50.0%')
+    """
+    rows = tuple(
+        (metric_name(metric), list_value(metric, value), LIST_METRICS[parse_list_metric(metric)[0]].meaning)
+        for metric, value in values.items()
+    )
+    return Table(("lists", "value", "meaning"), rows, title=title, prose=True)
 
 
 def markdown(table: Table) -> str:

@@ -31,7 +31,7 @@ def build(recipe: Recipe, dataset: Dataset, progress: Listener) -> Recommender |
     vectors = dataset.vectors if reads_text(recipe) else None
     if reads_text(recipe) and vectors is None and dataset.text is not None:
         progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
-        vectors = _encode(dataset.text, recipe, progress)
+        vectors = encode(dataset.text, recipe, progress)
     shortened = None
     if entry.reads_shortened and recipe.schedule.pretrain:
         shortened = _encode_shortened(dataset, recipe, progress)
@@ -102,12 +102,13 @@ def _encode_shortened(dataset: Dataset, recipe: Recipe, progress: Listener) -> N
         progress(Event("notice", "text vectors are given, so pretraining drops items but no words"))
         return None
     progress(Event("notice", f"encoding item text without some of its words with {recipe.text.encoder}"))
-    return _encode(dataset.text, recipe, progress, of=without_words(dataset.text))
+    return encode(dataset.text, recipe, progress, of=without_words(dataset.text))
 
 
-def _encode(
+def encode(
     text: ItemText, recipe: Recipe, progress: Listener, of: ItemText | None = None
 ) -> NDArray[np.floating]:
+    """Return the vectors of item texts by the encoder of a recipe; ``of`` replaces the texts."""
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:

@@ -6,15 +6,14 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from alterrec.analyses.run_page import RunReport, write_report
-from alterrec.analyses.run_page import result as saved_result
+from alterrec.analyses.run_page import write_report
 from alterrec.data.dataset import Dataset
 from alterrec.data.frames import Frames
 from alterrec.data.readers import DataSource
@@ -26,6 +25,7 @@ from alterrec.evaluation.gates import choose_gate
 from alterrec.evaluation.scales import fit_scales
 from alterrec.files import read_text, write_json, write_text
 from alterrec.manifest import check_manifest
+from alterrec.metrics import standard_name
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import NeighbourLists, Trend
@@ -33,59 +33,21 @@ from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe
 from alterrec.record_json import to_json
+from alterrec.report.live import listener
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
-from alterrec.runs import records, saved_model
+from alterrec.runs import lists, records, saved_model
 from alterrec.runs.build import build, load_pretrained
+from alterrec.runs.fitted import FittedRun
 from alterrec.runs.folder import OpenRun, open_run
 from alterrec.runs.inputs import RunInputs, read_inputs
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
-from alterrec.runs.saved_model import Recommendation
 from alterrec.sessions import SessionStore
 from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, describe
 from alterrec.training.step import Clock, NoClock
 from alterrec.training.trainer import INITIALISATION, Trainer, torch_seed
 from alterrec.training.windows import check_catalogue, shortened_window
-
-
-@dataclass(frozen=True)
-class FittedRun:
-    """A finished run, as :func:`alterrec.fit` returns it.
-
-    Attributes:
-        path: the run folder.
-        recipe: every setting of the run, the content of ``recipe.toml``.
-        result: every number of the run, the content of ``result.json``: metrics are fractions between 0 and
-            1, such as ``result["test"]["score"]["ndcg@20"]``, times are seconds, memory is bytes.
-    """
-
-    path: Path
-    recipe: Recipe
-    result: dict[str, Any] = field(repr=False)
-
-    @property
-    def stopped(self) -> str:
-        """Why training ended: ``finished``, ``patience`` or ``interrupted``."""
-        return str(self.result["stopped"])
-
-    def recommend(
-        self,
-        sessions: Sequence[Sequence[str | int]],
-        k: int = 20,
-        *,
-        users: Sequence[str | int | None] | None = None,
-        exclude_seen: bool | None = None,
-    ) -> list[list[Recommendation]]:
-        """Return the ``k`` best next items of each session.
-
-        The arguments are those of :meth:`alterrec.runs.saved_model.SavedModel.recommend`.
-        """
-        return saved_model.load(self.path).recommend(sessions, k, users=users, exclude_seen=exclude_seen)
-
-    def show(self) -> RunReport:
-        """Return tables and plots; a notebook shows them if this is the last line of a cell."""
-        return saved_result(self.path)
 
 
 def fit(
@@ -107,7 +69,7 @@ def fit(
     format: str | None = None,
     locale: str | None = None,
     profile: bool = False,
-    progress: Listener = ignore,
+    progress: Listener | Literal["notebook"] | None = "notebook",
 ) -> FittedRun:
     """Train a system, choose the weights of its score, measure it and write a report.
 
@@ -134,7 +96,9 @@ def fit(
         locale: the part of a multilingual format to read, such as ``"FR"``, or ``"all"``. Default: None.
         profile: whether the seconds of each part of a training step are measured and stored in
             ``result["profile"]``. Default: False.
-        progress: called with every :class:`~alterrec.progress.Event`.
+        progress: ``notebook`` shows one line with a bar in a notebook and nothing elsewhere; None shows
+            nothing; a function is called with every :class:`~alterrec.progress.Event`. In every case the
+            logger ``alterrec`` gets the lines, at level INFO.
 
     Returns:
         The finished run. After Ctrl-C it has the best epoch so far, and ``stopped`` is ``interrupted``.
@@ -143,6 +107,7 @@ def fit(
         InputError: the input is wrong, or another process is writing in ``out``; nothing is written then.
         KeyboardInterrupt: Ctrl-C before the first epoch had ended; ``resume`` continues.
     """
+    progress = listener(progress)
     frames = Frames(items, interactions, train, valid, test)
     if data is not None and frames:
         raise InputError("data and tables are given; give data, or the tables alone")
@@ -169,6 +134,7 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
     longest = int(dataset.train.lengths.max(initial=1))
     excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
     check_catalogue(recipe.window, plan, dataset.num_items, excluded)
+    lists.check_lists(recipe.run.list_metrics, dataset)
     shortened = shortened_window(recipe.window, plan, dataset.num_items)
     for note in filter(None, (*dataset.notes, start.note, shortened)):
         progress(Event("notice", note))
@@ -276,6 +242,7 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
     baseline_ranks = records.rank_baselines(baselines, dataset, protocol)
     measured = records.baseline_metrics(baseline_ranks)
     on_test = {name: by_split["test"] for name, by_split in baseline_ranks.items()}
+    listed = lists.measure(fitted, recipe, dataset, protocol, recipe.run.list_metrics, progress)
     longest = int(dataset.train.lengths.max(initial=1))
     ended = time.perf_counter()
     result = RunResult(
@@ -294,6 +261,7 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
         repeats=records.repeat_summary(fitted, protocol, longest),
         queries=records.query_weights(fitted, longest - 1),
         groups={"test": records.popularity_groups(dataset, ranks["test"])},
+        lists=listed,
         fusion=records.fusion_weights(fitted),
         gate=records.gate_coefficients(fitted),
         alphas=records.alpha_metrics(fitted, dataset, protocol, recipe.schedule.metric),
@@ -338,6 +306,7 @@ def evaluate_run(
     run: str | Path,
     data: str | Path | Dataset | None = None,
     *,
+    metrics: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     format: str | None = None,
@@ -349,18 +318,28 @@ def evaluate_run(
     Users are matched by their names, so the data may have them in another order. The contents of all files of
     the run are compared with its manifest first.
 
+    Args:
+        run: the folder of the run.
+        data: a folder, a data set, or None for the built-in catalogue.
+        metrics: names from ``alterrec list metrics``, such as ``recall@20`` and ``coverage@20``; default
+            those of the run.
+        columns, drop_unknown, format, locale: as for :func:`fit`.
+        listen: called with remarks about the data.
+
     Returns:
-        ``valid`` and ``test`` (view -> metric -> value), ``by_seen``, ``targets`` and ``groups`` as in
-        result.json.
+        ``valid`` and ``test`` (view -> metric -> value), ``by_seen``, ``targets``, ``groups`` and ``lists``
+        as in result.json.
 
     Raises:
-        InputError: the folder is not a finished run, a file of it has changed, or the catalogue is another.
+        InputError: the folder is not a finished run, a file of it has changed, the catalogue is another, or a
+            metric is unknown.
     """
     check_manifest(Path(run), contents=True)
     saved = saved_model.load(run)
-    _set_up(saved.recipe)
+    recipe = saved.recipe if metrics is None else _with_metrics(saved.recipe, metrics)
+    _set_up(recipe)
     source = DataSource(data, columns or {}, drop_unknown, format, locale)
-    dataset = source.read(saved.recipe, listen)
+    dataset = source.read(recipe, listen)
     if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
         raise InputError(
             f"{run} was trained on {len(saved.vocabulary)} items, but the data has {dataset.num_items} items "
@@ -368,14 +347,32 @@ def evaluate_run(
         )
     if saved.users is not None and dataset.users is not None:
         dataset = dataset.with_users(saved.users)
+    lists.check_lists(recipe.run.list_metrics, dataset)
+    protocol = replace(saved.protocol, metrics=recipe.metrics)
     splits = {"valid": dataset.valid, "test": dataset.test}
-    ranks = {split: evaluate(saved.model, store, saved.protocol) for split, store in splits.items()}
+    ranks = {split: evaluate(saved.model, store, protocol) for split, store in splits.items()}
     return {
         **{split: part.all_metrics() for split, part in ranks.items()},
         "by_seen": {split: part.metrics_by_rule() for split, part in ranks.items()},
         "targets": {split: to_json(records.target_counts(dataset, part)) for split, part in ranks.items()},
         "groups": {split: to_json(records.popularity_groups(dataset, part)) for split, part in ranks.items()},
+        "lists": lists.measure(
+            saved.model,
+            recipe,
+            dataset,
+            protocol,
+            recipe.run.list_metrics,
+            lambda event: listen(event.message),
+        ),
     }
+
+
+def _with_metrics(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    try:
+        known = tuple(standard_name(name) for name in names)
+    except ValueError as error:
+        raise InputError(f"metrics: {error}") from None
+    return recipe.model_copy(update={"run": recipe.run.model_copy(update={"metrics": known})})
 
 
 def _set_up(recipe: Recipe) -> None:

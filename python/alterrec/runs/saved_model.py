@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,25 +28,12 @@ from alterrec.record_json import to_json
 from alterrec.results import Epoch
 from alterrec.runs.inputs import USERS, RunCatalogue, read_catalogue
 from alterrec.runs.rebuild import GATE_TENSORS, StoredModel, check_device
+from alterrec.runs.recommendations import Recommendation, Recommendations
 from alterrec.stored import read_tensors
 from alterrec.vocabulary import Vocabulary
 
 
-class Recommendation(NamedTuple):
-    """One recommended item.
-
-    Attributes:
-        item_id: its id in your data.
-        score: its score in the session; higher is better. Scores of different sessions cannot be compared.
-        text: its text; empty if the data has none.
-    """
-
-    item_id: str
-    score: float
-    text: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedModel:
     """A trained system with its catalogue, as :func:`alterrec.load` returns it; it needs no training data.
 
@@ -67,6 +54,9 @@ class SavedModel:
     model: Scorer
     users: Vocabulary | None
 
+    def __repr__(self) -> str:
+        return f"SavedModel({self.recipe.model_name}, {len(self.vocabulary)} items, {str(self.path)!r})"
+
     @property
     def protocol(self) -> Protocol:
         """The evaluation protocol of the run."""
@@ -80,7 +70,7 @@ class SavedModel:
         users: Sequence[str | int | None] | None = None,
         drop_unknown: bool = False,
         exclude_seen: bool | None = None,
-    ) -> list[list[Recommendation]]:
+    ) -> Recommendations:
         """Return the ``k`` best next items of each session, best first.
 
         Args:
@@ -96,7 +86,7 @@ class SavedModel:
 
         Returns:
             For each session ``k`` recommendations; fewer if it leaves fewer candidates, and none if none of
-            its items is known.
+            its items is known. ``to_polars()`` and ``to_pandas()`` make a frame of them.
 
         Raises:
             InputError: an item is not in the catalogue, an id is neither text nor an integer, a session is
@@ -121,7 +111,7 @@ class SavedModel:
             names = [_id_text(f"session {place}, item {at}", item) for at, item in enumerate(found)]
             items = self.vocabulary.find(names) if drop_unknown else self.vocabulary.index(names)
             numbers.append(items[items >= 0])
-        answers: list[list[Recommendation]] = [[] for _ in numbers]
+        answers = Recommendations([] for _ in numbers)
         known = [place for place, items in enumerate(numbers) if items.size]
         user_S = self._user_numbers(users, len(numbers))
         ids, scores = self.recommend_numbers(

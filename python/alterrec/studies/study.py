@@ -41,7 +41,7 @@ STUDIES: dict[str, Study] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyReport(Report):
     """The outcome of a study. It prints as tables, draws its figures and displays itself in a notebook.
 
@@ -58,6 +58,10 @@ class StudyReport(Report):
     failed: dict[str, Failure] = field(default_factory=dict)
     stopped: bool = False
     shown: Presentation | None = None
+
+    def brief(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"study {self.name}{failed}, {str(self.path)!r}"
 
     def presentation(self) -> Presentation:
         """Return the report.

@@ -69,7 +69,7 @@ class TrialResult:
         return max(self.epochs, key=lambda epoch: (self.epochs[epoch], -epoch), default=None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TuneResult:
     """All trials of a search; prints as a table of the best settings.
 
@@ -98,6 +98,12 @@ class TuneResult:
     wanted: int
     train: str = ""
     stopped: bool = False
+
+    def __repr__(self) -> str:
+        best = (
+            "no trial finished" if self.best is None else f"best {self.metric} {self.best.value or 0.0:.4f}"
+        )
+        return f"TuneResult({self.model}, {len(self.trials)} trials, {best}, {str(self.path)!r})"
 
     @property
     def ranking(self) -> tuple[TrialResult, ...]:
