@@ -124,13 +124,16 @@ def _recipes() -> Rows:
 
 
 def _metrics() -> Rows:
-    from alterrec.metrics import METRICS
+    from alterrec.metrics import ALIASES, LIST_METRICS, METRICS
+
+    def row(name: str, needs_cutoff: bool, meaning: str) -> dict[str, str]:
+        others = [other for other, meant in ALIASES.items() if meant == name]
+        shown = f"{name}@K" if needs_cutoff else f"{name}, {name}@K"
+        return {"name": shown, "meaning": meaning, "other names": ", ".join(others)}
 
     return {
-        "metrics": [
-            {"name": f"{name}@K" if metric.needs_cutoff else f"{name}, {name}@K", "label": metric.label}
-            for name, metric in METRICS.items()
-        ]
+        "metrics": [row(name, each.needs_cutoff, each.meaning) for name, each in METRICS.items()],
+        "metrics of lists": [row(name, True, each.meaning) for name, each in LIST_METRICS.items()],
     }
 
 
