@@ -29,10 +29,10 @@ def list_(
     """List what the other commands take as arguments.
 
     \b
-    systems   what can be trained or measured, for MODEL; `list models` is the same
+    systems   what can be trained or measured, for MODEL; also called models
     presets   the values of --preset
-    recipes   every key of --set with its default and meaning; the recipes of all systems and presets
-    metrics   the names for --metric, --set run.metrics and --set schedule.metric
+    recipes   every key of --set with its default; recipes of systems and presets
+    metrics   the names for --metric, --set run.metrics and schedule.metric
     formats   the data formats, for --format
     encoders  the text encoders, for --text-encoder
     studies   the tables and figures of the paper, for `alterrec study`

@@ -260,7 +260,7 @@ def tune(
     column: options.Columns = None,
     drop_unknown: options.DropUnknown = False,
 ) -> int:
-    """Search the best settings on validation data, with Optuna.
+    """Search for the best settings on validation data, with Optuna.
 
     Needs pip install 'alterrec[tune]'. Optuna samples settings and stops trials early that are below the
     median at the same epoch. The test split is never used. A setting that diverges is a failed trial. At
