@@ -47,7 +47,7 @@ myst_heading_anchors = 4
 # README.md, CONTRIBUTING.md and CHANGELOG.md are read on the repository's pages, and included in the site.
 myst_links_external_new_tab = False
 
-nb_execution_mode = "cache"
+nb_execution_mode = "force"  # a cache would not notice changes of the package
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 600  # for a busy machine; a tutorial takes less than 20 seconds on a free one
