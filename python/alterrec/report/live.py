@@ -76,16 +76,16 @@ class NotebookLine:
 
     def __init__(self) -> None:
         self._handle: Any = None
-        self._text, self._done, self._total = "", 0.0, 0
+        self._text, self._last_epoch, self._done, self._total = "", "", 0.0, 0
         self._last = -UPDATE_EVERY
 
     def __call__(self, event: Event) -> None:
         if event.total:
             self._done, self._total = event.done, event.total
         if event.kind == "epoch_end":
-            self._text = epoch_line(event)
+            self._text = self._last_epoch = epoch_line(event)
         elif event.kind == "done":
-            self._text = f"{self._text}  finished: {event.message}".strip()
+            self._text = f"{self._last_epoch}  finished: {event.message}".strip()
             self._done = self._total
         elif event.kind in ("notice", "plan", "work") and event.message:
             # The last of several lines, such as those of the plan.
