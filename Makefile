@@ -111,7 +111,7 @@ bench: $(INSTALLED)  ## time the kernels against the usual alternatives, after a
 docs: $(INSTALLED)  ## build the site with its tutorials into docs/_build/html, and the Rust documentation
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	$(BIN)/python docs/generate.py
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build/html
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
