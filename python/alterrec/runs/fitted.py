@@ -70,10 +70,11 @@ class FittedRun:
 
         Metrics of recommendation lists have the view ``lists``.
         """
+        lists = self.result.get("lists", {})  # runs of earlier versions have none
         rows = [
             (split, view, metric, value)
             for split in ("valid", "test")
-            for view, metrics in {**self.result[split], "lists": self.result["lists"].get(split, {})}.items()
+            for view, metrics in {**self.result[split], "lists": lists.get(split, {})}.items()
             for metric, value in metrics.items()
         ]
         schema = {"split": pl.String, "view": pl.String, "metric": pl.String, "value": pl.Float64}
