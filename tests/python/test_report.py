@@ -544,11 +544,16 @@ def test_tables_of_words_and_of_numbers_in_narrow_terminals() -> None:
         "core    mean of vectors",
     ]
     # Narrower than the longest words next to one another: a block per row.
-    assert plain(words, 18).splitlines()[:3] == ["name     sasrec", "summary  a", "         Transform"]
+    assert plain(words, 18).splitlines()[:3] == [
+        "name     sasrec",
+        "summary  a Transfo",
+        "         rmer over",
+    ]
     numbers = Table(("system", "a@20", "b@20"), (("two words", "1.0%", "2.0%"),), title="T")
+    # The first column takes half of the width at most.
     assert plain(numbers, 16).splitlines() == [
-        *("T", "system      a@20", "---------  ----", "two words  1.0%", ""),
-        *("system      b@20", "---------  ----", "two words  2.0%"),
+        *("T", "system    a@20", "--------  ----", "two       1.0%", "words", ""),
+        *("system    b@20", "--------  ----", "two       2.0%", "words"),
     ]
     assert fill("one two three", 7) == "one two\nthree"
     assert fill("one two three", None) == "one two three"

@@ -355,7 +355,7 @@ def test_help_describes_quick(capsys: pytest.CaptureFixture[str]) -> None:
         cli.app(["study", "--help"], prog_name="alterrec")
     said = " ".join(capsys.readouterr().out.split())
     assert all(f"{key} {value}" in said for key, value in QUICK.items())
-    assert all(row in said for row in table1.QUICK_SYSTEMS)
+    assert "alterrec list systems" in said
 
 
 def test_before_any_run_the_time_is_estimated_from_the_size_of_the_data(runs: RunQueue) -> None:

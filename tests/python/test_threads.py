@@ -79,6 +79,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "uniform_items": lambda: ranking.uniform_items(TARGETS, 50, 700, seed=9),
     "metrics": lambda: metrics.metrics(GREATER, TIED),
     "metric_values": lambda: metrics.metric_values(GREATER, TIED, "ndcg@20"),
+    "standard_name": lambda: metrics.standard_name("HR@10"),
     "metric_name": lambda: metrics.metric_name("ndcg@20"),
     "derive_seed": lambda: sessions.derive_seed(1, 2, 3),
     "SessionStore": new_store,
@@ -113,7 +114,10 @@ def test_every_public_name_is_called() -> None:
         "Batch",
         "Ties",
         "Metric",
+        "ListMetric",
         "METRICS",
+        "LIST_METRICS",
+        "ALIASES",
         "DEFAULT_METRICS",
     }
     assert public - not_called <= {name.partition(",")[0] for name in CALLS}
