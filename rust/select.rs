@@ -1,7 +1,7 @@
 //! Selection: mark the items at given ranks of one row, exactly and without sorting; and `top_ranked`.
 //!
 //! Rank order is score descending, then id ascending, over the items that are not excluded. A sample of the
-//! row brackets each of the two edges of the window between two scores ([`crate::brackets`]). One pass
+//! row brackets each of the two edges of the window between two scores (`brackets`). One pass
 //! collects the scores inside the brackets; these few scores give the score at each edge exactly. With both
 //! edges known, one more pass marks the window. If a bracket missed its edge, or scores tie at an edge,
 //! further passes settle it.
