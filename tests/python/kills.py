@@ -175,7 +175,10 @@ class Harness:
         code = self.server.wait(process)
         ended = time.monotonic() - sent
         self.report.kills[name, "in time" if code == 0 else number.name] += 1
-        expected = (0, -number) if number == signal.SIGKILL or "cache" in job else (0, 128 + number)
+        expected = [0, -number] if number == signal.SIGKILL or "cache" in job else [0, 128 + number]
+        if not self.server.output:
+            # The process had not yet come to the lines that say what a signal does.
+            expected.append(-number)
         if code not in expected or "Traceback" in self.server.output:
             self.report.wrong.append(f"{name}, {number.name}: exit code {code}: {self.server.output[-300:]}")
         if number == signal.SIGTERM:
