@@ -342,8 +342,9 @@ def evaluate_run(
     dataset = source.read(recipe, listen)
     if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
         raise InputError(
-            f"{run} was trained on {len(saved.vocabulary)} items, but the data has {dataset.num_items} items "
-            "and they are not the same in the same order; use the items file of the training data"
+            f"{run} was trained on {len(saved.vocabulary)} items, but {dataset.name} has {dataset.num_items} "
+            "items, and they are not the same in the same order; give data with the items file of the "
+            "training, by --data FOLDER"
         )
     if saved.users is not None and dataset.users is not None:
         dataset = dataset.with_users(saved.users)
