@@ -12,7 +12,8 @@ import sys
 before = set(sys.modules)
 import {modules}
 names = {{name.partition(".")[0] for name in set(sys.modules) - before}}
-print(*sorted(names - set(sys.stdlib_module_names)))
+# Before version 2, numpy's own extension has modules of Cython.
+print(*sorted(name for name in names - set(sys.stdlib_module_names) if "cython" not in name))
 """
 ADDED = """
 import sys, numpy
@@ -52,4 +53,5 @@ def test_a_module_imports_little_after_numpy(module: str, own: list[str]) -> Non
     """The import takes 0.01 s after numpy's; its modules are counted, because times vary."""
     names = python("-c", ADDED.format(module=module)).split()
     assert [name for name in names if name.startswith("alterrec.")] == [f"alterrec.{name}" for name in own]
-    assert {name.partition(".")[0] for name in names} == {"__future__", "alterrec", "numpy"}
+    # An older numpy has imported __future__ itself.
+    assert {name.partition(".")[0] for name in names} - {"__future__"} == {"alterrec", "numpy"}

@@ -67,6 +67,8 @@ def test_examples_of_a_page(
     monkeypatch.setattr(readers, "READERS", dict(readers.READERS))
     if "alterrec tune" in text:
         pytest.importorskip("optuna")
+    if "sentence_transformers.sentence_transformer" in text:
+        pytest.importorskip("sentence_transformers.sentence_transformer", reason="its name before version 6")
     names: dict[str, object] = {"__name__": "__main__"}
     for language, block in BLOCK.findall(text):
         if language == "console":

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pydantic
 import pytest
 from conftest import Outcome
 
@@ -35,6 +36,10 @@ from alterrec.runs.saved_model import SavedModel
 from alterrec.studies.tune import tune
 
 DOCS = Path(__file__).parents[2] / "docs"
+generated_by_locked_pydantic = pytest.mark.skipif(
+    tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 14),
+    reason="earlier versions of pydantic describe the same types in other words",
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +53,14 @@ def generate() -> ModuleType:
     return module
 
 
+@generated_by_locked_pydantic
 def test_schemas_are_current(generate: ModuleType) -> None:
     made = {name: json.loads((DOCS / "schemas" / name).read_text("utf-8")) for name in generate.schemas()}
     assert made == generate.schemas(), "run python docs/generate.py"
     assert {path.name for path in (DOCS / "schemas").iterdir()} == set(made)
 
 
+@generated_by_locked_pydantic
 def test_schemas_say_what_a_number_is(generate: ModuleType) -> None:
     result = generate.schemas()["result.schema.json"]
     assert result["properties"]["stopped"]["description"] == "`finished`, `patience` or `interrupted`."

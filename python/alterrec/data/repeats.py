@@ -337,8 +337,8 @@ def luce_weights(items_NB: NDArray[np.integer], chosen_N: NDArray[np.integer]) -
         Of two items, the nearer one is chosen three times out of four.
 
         >>> weights = luce_weights(np.tile([1, 1], (4000, 1)), np.tile([0, 0, 0, 1], 1000))
-        >>> (weights[0] / weights[1]).round(1)
-        np.float64(3.0)
+        >>> round(float(weights[0] / weights[1]), 1)
+        3.0
     """
     chosen_B = np.bincount(chosen_N, minlength=items_NB.shape[1])
     weights_B = np.ones(items_NB.shape[1])
