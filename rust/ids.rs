@@ -1,7 +1,7 @@
 //! Numbers for ids that are texts, in the order in which they first appear.
 
 use crate::error::{Error, Result};
-use crate::simd::prefetch_line;
+use crate::simd::prefetch;
 use memmap2::MmapMut;
 
 /// Ids that can have a number of their own.
@@ -128,7 +128,7 @@ impl IdNumbers {
                 let (start, rest) = id.split_at(id.len().min(START));
                 let key = Key { start: words(start), bytes: length };
                 let hash = hash(key, rest);
-                prefetch_line(self.slots.bytes(self.place(hash)));
+                prefetch(self.slots.bytes(self.place(hash)));
                 block.push((key, rest, hash));
             }
             for &(key, rest, hash) in &block {

@@ -87,7 +87,7 @@ def list_metrics(
 
 
 class ListMetrics:
-    """Metrics of lists that are added part by part.
+    """Metrics of recommendation lists, which are added one part at a time.
 
     Args:
         names: names in ``LIST_METRICS`` with a cutoff, as ``coverage@20``.
@@ -305,7 +305,7 @@ class _Exposure:
 
 
 class _UnitVectors:
-    """Vectors of length 1 or 0, made when they are read, and their sum."""
+    """Vectors that are scaled to length 1 when they are read, and their sum; zeros stay zeros."""
 
     def __init__(self, vectors_VF: NDArray[Any]) -> None:
         self._vectors_VF = vectors_VF

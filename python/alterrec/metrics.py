@@ -309,7 +309,7 @@ def parse_metric(name: str) -> tuple[Metric, int | None]:
 
 
 def parse_list_metric(name: str) -> tuple[str, int]:
-    """Return the standard name of a metric of lists without its cutoff, and its cutoff.
+    """Split the name of a list metric into its standard name and its cutoff.
 
     Raises:
         ValueError: an unknown name, or no cutoff or one that is too small.

@@ -111,9 +111,9 @@ class Vocabulary:
         for number in (places.min(), places.max()):
             if not 0 <= number < len(self):
                 raise InputError(f"item number {number} is not in the catalogue; use 0 to {len(self) - 1}")
-        ids = np.empty(len(self), dtype=object)
-        ids[:] = self.item_ids
-        named: list[Any] = ids[places].tolist()
+        ids = np.empty(places.size, dtype=object)
+        ids[:] = [self.item_ids[number] for number in places.ravel().tolist()]
+        named: list[Any] = ids.reshape(places.shape).tolist()
         return named
 
     def store(self, sessions: Sequence[Sequence[str]]) -> SessionStore:

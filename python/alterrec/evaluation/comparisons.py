@@ -226,11 +226,12 @@ def flip_test(
 
 
 def _half_widths(maxima: Floats, most: int, squares_K: Floats, mean_K: Floats, sizes_K: Floats) -> Floats:
-    """Return half the width of the intervals, (K,): all shifts of a column that are not rejected.
+    """Return half the width of the interval of each column, (K,).
 
-    A shift is rejected if at most ``most`` of the sorted maxima reach its statistic, which means that it
-    exceeds the next one, c. The shifted statistic is n |x| / sqrt(n v + n x^2) with the distance x from the
-    mean and the variance v, so c is reached at x = c sqrt(v / (n - c^2)).
+    An interval contains the shifts that the test does not reject. A shift is rejected if at most ``most`` of
+    the sorted maxima reach its statistic, which means that it exceeds the next one, c. The shifted statistic
+    is n |x| / sqrt(n v + n x^2) with the distance x from the mean and the variance v, so c is reached at
+    x = c sqrt(v / (n - c^2)).
     """
     critical = float(maxima[len(maxima) - 1 - most]) if 0 <= most < len(maxima) else np.inf
     variance_K = np.maximum(squares_K / sizes_K - mean_K**2, 0.0)

@@ -227,7 +227,7 @@ class _Facts:
         )
 
     def wrong_device(self, recipe: Recipe) -> str:
-        """Return why the device of a run cannot be used; torch is imported for other devices than the CPU."""
+        """Return why the device of a run cannot be used, or an empty text. The CPU needs no torch."""
         name = recipe.run.device
         if name == "cpu":
             return ""
