@@ -27,6 +27,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.locks import LockFile
 from alterrec.manifest import ROLES, check_manifest
+from alterrec.processes import this_process
 from alterrec.progress import Event
 from alterrec.recipe import changeable_keys
 from alterrec.results import CHECKPOINT, RUN_LOCK, read_run
@@ -135,6 +136,19 @@ def test_resuming_a_finished_run_changes_nothing(shop_source: Path, finished: Pa
     fit(shop_source, finished, resume=True)
     with pytest.raises(InputError, match="no checkpoint to resume from, because its run has finished"):
         fit(shop_source, finished, resume=True, overrides={"schedule.epochs": 6})
+
+
+def test_resuming_a_run_that_was_killed_after_its_result_tidies_up(shop_source: Path, tmp_path: Path) -> None:
+    """A kill between the move of the result and the end leaves a lock, temporary files and no page."""
+    fit(shop_source, tmp_path / "run", overrides={"run.report": True})
+    whole = files_of(tmp_path / "run")
+    (tmp_path / "run" / "train.lock").write_text(
+        json.dumps(this_process() | {"started": "long ago"}), "utf-8"
+    )
+    (tmp_path / "run" / files._temporary(Path("result.json")).name).write_text("half", "utf-8")
+    (tmp_path / "run" / "report.html").unlink()
+    fit(shop_source, tmp_path / "run", overrides={"run.report": True}, resume=True)
+    assert files_of(tmp_path / "run").keys() == whole.keys()
 
 
 def test_a_finished_run_is_extended_to_one_of_so_many_epochs(

@@ -140,6 +140,9 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
         progress(Event("notice", note))
     if start.is_done and start.path is not None:
         progress(Event("notice", f"the run in {start.path} has finished already; nothing changes"))
+        start.tidy()
+        if recipe.run.report and not (start.path / "report.html").exists():
+            _write_report(start.path, progress)
         progress(Event("done", str(start.path)))
         return FittedRun(start.path, recipe, json.loads(read_text(start.path / "result.json")))
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, seen))))
@@ -158,12 +161,16 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
             job = _Job(recipe, dataset, plan, protocol, clock, memory.train_rows, folder, progress, began)
             numbers = _train(job, network, start.resumes)
     if recipe.run.report:
-        progress(Event("work", "writing the report"))
-        # The report compares with other finished runs in the same folder.
-        others = (other.parent for other in folder.path.parent.glob("*/result.json"))
-        write_report(folder.path, sorted(other for other in others if other != folder.path))
+        _write_report(folder.path, progress)
     progress(Event("done", str(folder.path)))
     return FittedRun(folder.path, recipe, numbers)
+
+
+def _write_report(run: Path, progress: Listener) -> None:
+    """Write the page of a run, which compares it with other finished runs in the same folder."""
+    progress(Event("work", "writing the report"))
+    others = (other.parent for other in run.parent.glob("*/result.json"))
+    write_report(run, sorted(other for other in others if other != run))
 
 
 @dataclass(frozen=True)

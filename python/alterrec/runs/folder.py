@@ -141,6 +141,16 @@ class Start:
         # Files were mixed when a process was killed while it replaced them; they are written again.
         return False
 
+    def tidy(self) -> None:
+        """Remove what a process left in a finished run that was killed after it had written the result."""
+        assert self.path is not None
+        # A folder that cannot be written to stays as it is.
+        with suppress(InputError):
+            lock = LockFile.try_acquire(self.path / RUN_LOCK)
+            if lock is not None:
+                _sweep_run(self.path)
+                lock.release()
+
     def _check_recipe(self, path: Path) -> None:
         """Check that the recipe in the folder is this one, apart from fields that may change."""
         if not (path / RECIPE).exists():
@@ -176,6 +186,12 @@ def kind_of(path: Path) -> Kind:
         return "empty"
     folder = Path(CHECKPOINT).parent.name
     return "started" if names <= {RECIPE, folder} and not _names(path / folder) else "other"
+
+
+def _sweep_run(path: Path) -> None:
+    """Remove temporary files from a run folder that this process has locked."""
+    sweep(path, every=True)
+    sweep((path / CHECKPOINT).parent, every=True)
 
 
 def _names(path: Path) -> set[str]:
@@ -232,8 +248,7 @@ def open_run(start: Start, dataset: Dataset) -> Iterator[OpenRun]:
         with lock.kept():
             if kind_of(path) != start.kind:
                 raise InputError(f"another process has changed {path} meanwhile; run the same command again")
-            sweep(path, every=True)
-            sweep((path / CHECKPOINT).parent, every=True)
+            _sweep_run(path)
             if start.kind != "finished":
                 write_text(path / RECIPE, dump_recipe(start.recipe))
             yield OpenRun(path, lock)
