@@ -29,8 +29,8 @@ from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.readers import load_dataset
 from alterrec.data.repeats import TargetKind, seen_items
 from alterrec.data.statistics import statistics
-from alterrec.evaluation.comparisons import Difference
 from alterrec.evaluation.evaluate import Ranks, evaluate
+from alterrec.evaluation.sign_flips import Difference
 from alterrec.models.catalogue import UNTRAINED
 from alterrec.models.neighbours import Untrained
 from alterrec.sessions import SessionStore

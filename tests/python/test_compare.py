@@ -10,12 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.evaluation import comparisons as compare
-from alterrec.evaluation.comparisons import (
-    flip_test,
-    paired_differences,
-    session_values,
-)
+from alterrec.evaluation import sign_flips
+from alterrec.evaluation.comparisons import session_values
+from alterrec.evaluation.sign_flips import flip_test, paired_differences
 from alterrec.metrics import metrics
 
 
@@ -159,9 +156,53 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(4).normal(0.1, 1.0, (97, 3))
     zeros = np.zeros_like(values)
     whole = paired_differences(values, zeros, flips=500)
-    monkeypatch.setattr(compare, "CHUNK_VALUES", 1000)
+    monkeypatch.setattr(sign_flips, "CHUNK_BYTES", 1000)
     for ours, theirs in zip(paired_differences(values, zeros, flips=500), whole, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+@given(st.integers(0, 70), st.integers(1, 3), st.integers(0, 2**32))
+def test_subset_sums_are_those_of_the_bits(size: int, columns: int, seed: int) -> None:
+    """The twin: unpacked bits times values."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-9, 10, (size, columns)).astype(np.float64)
+    flipped = rng.integers(0, 256, (5, -(-size // 8)), dtype=np.uint8)
+    bits = np.unpackbits(flipped, axis=1, count=size).astype(np.float64)
+    assert sign_flips._subset_sums(flipped, values).tolist() == (bits @ values).tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 13])
+def test_all_signs_are_every_subset_once(size: int) -> None:
+    subsets = np.concatenate(list(sign_flips._all_signs(size)))
+    bits = np.unpackbits(subsets, axis=1, count=size)
+    assert len(np.unique(bits, axis=0)) == len(bits) == 2**size
+
+
+def test_shared_signs_sum_every_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_flips, "MOST_SIGNS", 10)
+    values = np.stack([2.0 ** np.arange(45), np.ones(45)], axis=1)
+    shared = sign_flips._shared_signs(values, seed=1)
+    # 45 sessions in 10 sets of 4 or 5. Powers of 2 show which ones: no bit twice.
+    assert sorted(shared[:, 1]) == [4.0] * 5 + [5.0] * 5
+    assert np.bitwise_xor.reduce(shared[:, 0].astype(np.int64)) == 2**45 - 1
+    assert shared.tolist() == sign_flips._shared_signs(values, seed=1).tolist()
+    assert shared.tolist() != sign_flips._shared_signs(values, seed=2).tolist()
+
+
+def test_shared_signs_reject_null_data_as_often_and_agree_with_a_sign_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(10)
+    size = rng.exponential(size=(3000, 400)) * (rng.random((3000, 400)) < 0.4)
+    values = size * rng.choice([-1.0, 1.0], size.shape) + 0.02 * (rng.random(400) < 0.5)
+    each = flip_test(values, flips=1000)
+    monkeypatch.setattr(sign_flips, "MOST_SIGNS", 1500)
+    shared = flip_test(values, flips=1000)
+    null = np.abs(values).min(0) == 0
+    assert abs((shared.p_K[null] <= 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / null.sum())
+    # The error of 1,000 flips, twice, and of the sets.
+    error = np.sqrt(2 * each.p_K * (1 - each.p_K) / 1000)
+    assert (np.abs(shared.p_K - each.p_K) < 5 * error + 0.03).all()
 
 
 def test_seeds_give_the_same_or_another_draw() -> None:

@@ -22,12 +22,12 @@ from alterrec.errors import InputError
 from alterrec.evaluation.comparisons import (
     System,
     compare_systems,
-    flip_test,
     outcomes,
     pairings,
     seed_error,
 )
 from alterrec.evaluation.saved import SavedRanks
+from alterrec.evaluation.sign_flips import flip_test
 
 SESSIONS = ["a", "b", "c", "d"]
 

@@ -11,7 +11,8 @@ from study_folder import METRICS, difference, finish, row, write_study
 from test_report import Outline
 
 from alterrec.data.readers import DataSource
-from alterrec.evaluation.comparisons import Comparison, paired_differences
+from alterrec.evaluation.comparisons import Comparison
+from alterrec.evaluation.sign_flips import paired_differences
 from alterrec.report.figures.groups import GroupLine, group_lines
 from alterrec.report.figures.style import Panel, colour
 from alterrec.results import Group

@@ -12,7 +12,7 @@ from study_folder import finish
 
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
-from alterrec.evaluation.comparisons import flip_test
+from alterrec.evaluation.sign_flips import flip_test
 from alterrec.models.catalogue import MODELS
 from alterrec.recipe import recipe_names, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS

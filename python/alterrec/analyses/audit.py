@@ -25,8 +25,9 @@ from alterrec.data.statistics import statistics
 from alterrec.data.text import text_vectors
 from alterrec.evaluation import saved
 from alterrec.evaluation.choices import choose_scales, choose_system
-from alterrec.evaluation.comparisons import paired_differences, standard_error
+from alterrec.evaluation.comparisons import standard_error
 from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
+from alterrec.evaluation.sign_flips import paired_differences
 from alterrec.metrics import DEFAULT_METRICS, metric_values
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import Blend, ItemKnn, TextNeighbours, Untrained

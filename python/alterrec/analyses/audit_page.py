@@ -13,7 +13,7 @@ from alterrec.analyses.audit_times import time_findings
 from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
-from alterrec.evaluation.comparisons import Difference
+from alterrec.evaluation.sign_flips import Difference
 from alterrec.metrics import DEFAULT_METRICS
 from alterrec.report.figures.bars import WHISKERS, SystemBars, bars, system_panels
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions

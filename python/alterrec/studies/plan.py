@@ -12,7 +12,7 @@ import numpy as np
 
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError, nearest
-from alterrec.evaluation.comparisons import Floats
+from alterrec.evaluation.sign_flips import Floats
 from alterrec.models.catalogue import MODELS, Kind, lookup
 from alterrec.models.reads import keys_read
 from alterrec.recipe import Recipe
