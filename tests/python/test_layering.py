@@ -53,6 +53,7 @@ LAYERS = {
     "report": 9,
     "analyses": 10,
     "runs": 11,
+    "exports": 12,
     "studies": 12,
     "console": 13,
     "cli": 14,

@@ -1,0 +1,1 @@
+"""Runs in the formats of other libraries, and their rankings as run folders."""
