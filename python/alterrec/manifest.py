@@ -29,6 +29,7 @@ ROLES: Mapping[str, str] = {
     "model.safetensors": "weights",
     "vocabulary.parquet": "items",
     "users.parquet": "users",
+    "encoder.safetensors": "text encoder",
     "ranks.parquet": "ranks of the targets",
     "top.parquet": "top items of the test targets",
     "curves.jsonl": "training curves",

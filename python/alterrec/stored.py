@@ -1,10 +1,11 @@
-"""Read the tables and tensors of run folders, which may be damaged, forged or of an earlier version.
+"""Read the tables and tensors of run folders, which may be damaged, forged or old, and write tensors.
 
 JSON records are read by :mod:`alterrec.record_json`. None of the readers unpickles anything.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from alterrec.errors import InputError
-from alterrec.files import reading
+from alterrec.files import atomic_write, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,3 +106,25 @@ def read_tensors(path: Path, advice: str = _ADVICE) -> tuple[dict[str, Tensor], 
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise InputError(f"{path} has values that are not finite in {name}; {advice}")
     return tensors, metadata
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; equal tensors and metadata give equal files."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_write(path) as temporary:
+        save_file(contiguous, temporary, metadata=dict(metadata))
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the metadata of a safetensors file, whose order is random."""
+    with path.open("rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size
+        file.seek(8)
+        file.write(text.ljust(size))

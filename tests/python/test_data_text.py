@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from alterrec.data import text as text_module
 from alterrec.data.dataset import ItemText
-from alterrec.data.text import standardise, text_vectors, without_words
+from alterrec.data.text import column_scale, standardised, text_vectors, without_words
 from alterrec.data.vector_cache import VectorCache, default_cache_dir
 from alterrec.errors import InputError
 
@@ -94,7 +94,7 @@ def test_texts_lose_a_share_of_their_words_and_keep_one() -> None:
 
 def test_columns_are_standardised_as_those_of_other_vectors() -> None:
     like = np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)
-    assert standardise(np.array([[5.0, 9.0]], np.float32), like).tolist() == [[3.0, 0.0]]
+    assert standardised(np.array([[5.0, 9.0]], np.float32), *column_scale(like)).tolist() == [[3.0, 0.0]]
 
 
 # Sentence encoders

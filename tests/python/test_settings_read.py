@@ -24,6 +24,7 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, recipe_fields, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.runs import build as runs_build
+from alterrec.runs import text_encoder
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.saved_model import protocol_of
 from alterrec.sessions import SessionStore
@@ -141,7 +142,7 @@ def observed(recipe: Recipe) -> list[Any]:
     check_loss(recipe, plan)
     check_freeze(recipe)
     torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
-    model = runs_build.build(recipe, data, lambda event: None)
+    model, _ = runs_build.build(recipe, data, lambda event: None)
     assert model is not None
     if recipe.model.init_from:
         start_from(recipe.model.init_from, model, recipe)
@@ -201,7 +202,7 @@ def changed_value(recipe: Recipe, key: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def fake_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_build, "text_vectors", drawn_vectors)
+    monkeypatch.setattr(text_encoder, "text_vectors", drawn_vectors)
 
 
 def outcome(model: str, settings: Mapping[str, Any]) -> list[Any] | str:
@@ -264,7 +265,9 @@ def test_a_regime_fits_the_networks_of_a_system(model: str, regime: str) -> None
 def test_the_rate_of_a_network_reaches_it_in_a_system_of_one_network() -> None:
     for model, key in (("id_only", "id.lr"), ("text_only", "text.lr"), ("unisrec_text", "id.lr")):
         recipe = resolve(model, overrides=TINY | {key: 0.9})
-        network = runs_build.build(recipe, world(), lambda event: None).network("model")  # type: ignore[union-attr]
+        built, _ = runs_build.build(recipe, world(), lambda event: None)
+        assert built is not None
+        network = built.network("model")
         assert _learning_rate(recipe, network.settings, 0) == 0.9
 
 

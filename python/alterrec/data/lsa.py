@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,6 @@ WORD = re.compile(r"\b\w+\b")
 MAX_TERMS = 200_000
 
 
-def lsa_vectors(texts: Sequence[str], of: Sequence[str], width: int) -> NDArray[np.float32]:
-    """Vectors of length 1 of the texts ``of``, in the space of ``texts``; zeros for a text without words.
-
-    Words are weighted by TF-IDF, and an SVD reduces them to at most ``width`` columns.
-
-    Raises:
-        InputError: no text has a word.
-
-    Example:
-        >>> red, blue, tent = lsa_vectors(*[["赤いマグカップ", "青いマグカップ", "テント"]] * 2, width=8)
-        >>> bool(red @ blue > 0.3 > red @ tent)
-        True
-    """
-    return LsaSpace(width).fit(texts).vectors(of)
-
-
 class LsaSpace:
     """The space of latent semantic analysis: words are weighted by TF-IDF, and an SVD reduces them.
 
@@ -53,14 +37,19 @@ class LsaSpace:
         >>> space = LsaSpace(8).fit(["red tent", "green tent", "oil lamp"])
         >>> space.vectors(["blue tent", "?"]).shape, space.width
         ((2, 3), 3)
+        >>> mugs = ["赤いマグカップ", "青いマグカップ", "テント"]
+        >>> red, blue, tent = LsaSpace(8).fit(mugs).vectors(mugs)
+        >>> bool(red @ blue > 0.3 > red @ tent)
+        True
     """
 
     def __init__(self, width: int, *, bounded: bool = False) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
 
         self.width = width
-        self._reduction: Any = None
-        self._weights = TfidfVectorizer(
+        self._bounded = bounded
+        self._components_DT: NDArray[np.floating] | None = None
+        self._weights: Any = TfidfVectorizer(
             sublinear_tf=True,
             preprocessor=_folded,
             tokenizer=words,
@@ -86,13 +75,50 @@ class LsaSpace:
         self.width = min(self.width, *weights.shape)
         # Texts without variance have no share of explained variance, which is not used.
         with np.errstate(divide="ignore", invalid="ignore"):
-            self._reduction = TruncatedSVD(self.width, random_state=0).fit(weights)
+            self._components_DT = TruncatedSVD(self.width, random_state=0).fit(weights).components_
         return self
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return what a file needs to keep of the fitted space; :meth:`from_tensors` is the inverse."""
+        terms = self._weights.vocabulary_
+        # No word has a line break.
+        lines = "\n".join(sorted(terms, key=terms.__getitem__)).encode()
+        found = {"words": np.frombuffer(lines, np.uint8), "idf": np.asarray(self._weights.idf_)}
+        if self._components_DT is not None:
+            found["components"] = np.ascontiguousarray(self._components_DT)
+        return found | {"bounded": np.array([self._bounded])}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> LsaSpace:
+        """Return the space that :meth:`tensors` described; its vectors are the same to the last bit.
+
+        Raises:
+            ValueError: the arrays do not belong together.
+
+        Example:
+            >>> texts = ["red tent", "green tent", "oil lamp"]
+            >>> space = LsaSpace(8).fit(texts)
+            >>> np.array_equal(LsaSpace.from_tensors(space.tensors()).vectors(texts), space.vectors(texts))
+            True
+        """
+        lines = bytes(tensors["words"]).decode().split("\n")
+        idf_T, components_DT = tensors["idf"], tensors.get("components")
+        if len(set(lines)) != len(idf_T) or (
+            components_DT is not None and components_DT.shape[1:] != idf_T.shape
+        ):
+            raise ValueError("words, idf and components of the space differ in number")
+        space = cls(len(idf_T), bounded=bool(tensors["bounded"][0]))
+        space._weights.set_params(vocabulary={word: place for place, word in enumerate(lines)})
+        space._weights.idf_ = idf_T
+        if components_DT is not None:
+            space.width, space._components_DT = len(components_DT), components_DT
+        return space
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length 1; zeros for a text without words."""
         weights = self._weights.transform(texts)
-        vectors = weights.toarray() if self._reduction is None else self._reduction.transform(weights)
+        components_DT = self._components_DT
+        vectors = weights.toarray() if components_DT is None else weights @ components_DT.T
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         units: NDArray[np.float32] = (vectors / np.maximum(lengths, np.finfo(vectors.dtype).tiny)).astype(
             np.float32

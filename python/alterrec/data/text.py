@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from alterrec.data.dataset import ItemText
 from alterrec.data.encoders import encoder_identity, find_encoder, load_encoder, prompt_options, truncated
-from alterrec.data.lsa import LsaSpace, lsa_vectors, parts, unspaced
+from alterrec.data.lsa import LsaSpace, parts, unspaced
 from alterrec.data.text_names import find_text_column
 from alterrec.data.vector_cache import PART, VectorCache, default_cache_dir, digest, mapped_table
 from alterrec.errors import InputError, nearest
-from alterrec.files import first_line
+from alterrec.files import atomic_write, first_line, reading
 
 LSA_DIM = 128
 LSA_SAMPLE = 100_000  # texts to which lsa is fitted; larger catalogues are sampled
@@ -48,24 +49,31 @@ def without_words(text: ItemText, share: float = WORD_SHARE) -> ItemText:
     return ItemText({name: [shortened(value) for value in values] for name, values in text.fields.items()})
 
 
-def standardise(vectors: NDArray[np.float32], like: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Shift and scale the columns of vectors (V, F) to mean 0 and deviation 1; constant columns become 0.
+def column_scale(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the standard deviation (F,) of each column of vectors; 0 for a constant column."""
+    mean, deviation = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
+    # Columns that differ by rounding errors only are constant.
+    return mean, np.where(deviation > 1e-6, deviation, 0.0)
 
-    With ``like``, the means and deviations are those of ``like``.
+
+def standardised(
+    vectors: NDArray[np.float32], mean: NDArray[np.float64], deviation: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Subtract a mean from each column of vectors (V, F) and divide by a deviation; by 0, columns become 0.
 
     Vectors of sentence encoders lie in a narrow cone, for which a single learning rate fits badly: with
-    standardisation a text network alone gains 0.7 points of NDCG@20 on Online Retail (docs/decisions.md).
+    columns of mean 0 and deviation 1, a text network alone gains 0.7 points of NDCG@20 on Online Retail
+    (docs/decisions.md).
 
     Example:
-        >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)).tolist()
+        >>> vectors = np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)
+        >>> standardised(vectors, *column_scale(vectors)).tolist()
         [[-1.0, 0.0], [1.0, 0.0]]
     """
-    like = vectors if like is None else like
-    mean, deviation = like.mean(0, dtype=np.float64), like.std(0, dtype=np.float64)
-    # Columns that differ by rounding errors only are constant.
-    scale = np.where(deviation > 1e-6, deviation, np.inf)
-    standardised: NDArray[np.float32] = ((vectors - mean) / scale).astype(np.float32)
-    return standardised
+    scaled: NDArray[np.float32] = ((vectors - mean) / np.where(deviation > 0, deviation, np.inf)).astype(
+        np.float32
+    )
+    return scaled
 
 
 def text_vectors(
@@ -79,6 +87,7 @@ def text_vectors(
     prompt: str | None = None,
     truncate_dim: int | None = None,
     of: ItemText | None = None,
+    space: LsaSpace | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> NDArray[np.floating]:
@@ -108,6 +117,7 @@ def text_vectors(
         truncate_dim: number of leading columns to keep, for models trained for it; the width of ``lsa``.
         of: other texts of the same items and fields, which are encoded instead; ``lsa`` is still fitted to
             ``text``, so that both are in one vector space.
+        space: the space of ``lsa``, as :func:`lsa_space` returns it. Default: it is fitted to ``text``.
         progress: called with (texts encoded, texts to encode) during encoding.
         say: called with a sentence if the encoder does not read some texts to their ends.
 
@@ -122,19 +132,18 @@ def text_vectors(
     """
     chosen = _fields(text, fields)
     if not any(any(texts) for texts in chosen.values()):
-        raise InputError(
-            f"text: all {len(text)} items are empty in {', '.join(chosen)}; expected text for some items. "
-            "Choose other text fields, or give vectors (data.vectors)"
-        )
+        raise _no_text(ItemText(chosen))
     if truncate_dim is not None and truncate_dim < 1:
         raise InputError(f"truncate_dim is {truncate_dim}; expected 1 or more")
     wanted = chosen if of is None else _fields(of, list(chosen))
     folder = Path(cache_dir) if cache_dir else default_cache_dir()
     if encoder == "lsa" and len(text) > LSA_SAMPLE:
-        return _large_lsa(ItemText(chosen), ItemText(wanted), truncate_dim or LSA_DIM, folder, progress)
+        return _large_lsa(
+            ItemText(chosen), ItemText(wanted), truncate_dim or LSA_DIM, folder, progress, space
+        )
     if encoder == "lsa":
-        texts, others = (ItemText(fields).joined_texts() for fields in (chosen, wanted))
-        return lsa_vectors(texts, others, truncate_dim or LSA_DIM)
+        fitted = space or LsaSpace(truncate_dim or LSA_DIM).fit(ItemText(chosen).joined_texts())
+        return fitted.vectors(ItemText(wanted).joined_texts())
     source = find_encoder(encoder)
     cache = VectorCache(folder, f"{encoder_identity(encoder, source)}|{prompt}|{truncate_dim}")
 
@@ -162,24 +171,91 @@ def text_vectors(
     return cache.table(list(wanted.values()))
 
 
+def lsa_space(
+    text: ItemText,
+    *,
+    fields: Sequence[str] | None = None,
+    truncate_dim: int | None = None,
+    cache_dir: str | Path | None = None,
+) -> LsaSpace:
+    """Return the fitted space of ``lsa``; the arguments are those of :func:`text_vectors`.
+
+    Above 100,000 items it is kept in the cache.
+
+    Example:
+        >>> text = ItemText({"title": ["red tent", "green tent", "oil lamp", ""]})
+        >>> space = lsa_space(text)
+        >>> np.array_equal(space.vectors(["red tent"])[0], text_vectors(text)[0])
+        True
+    """
+    chosen = ItemText(_fields(text, fields))
+    if not any(any(texts) for texts in chosen.fields.values()):
+        raise _no_text(chosen)
+    width = truncate_dim or LSA_DIM
+    if len(text) <= LSA_SAMPLE:
+        return LsaSpace(width).fit(chosen.joined_texts())
+    folder = Path(cache_dir) if cache_dir else default_cache_dir()
+    content = hashlib.blake2b(f"{LSA_VERSION}|space|{width}|{LSA_SAMPLE}".encode(), digest_size=16)
+    for item in range(len(text)):
+        content.update(digest(chosen.joined(item)))
+    path = folder / "lsa" / f"{content.hexdigest()}.safetensors"
+    if path.is_file():
+        with reading(path, "delete it"):
+            return LsaSpace.from_tensors(load_file(path))
+    drawn = np.sort(np.random.default_rng(0).choice(len(text), LSA_SAMPLE, replace=False))
+    space = LsaSpace(width, bounded=True).fit([chosen.joined(item) for item in drawn])
+    with atomic_write(path) as temporary:
+        save_file(space.tensors(), temporary)
+    return space
+
+
 def _large_lsa(
-    text: ItemText, of: ItemText, width: int, folder: Path, progress: Callable[[int, int], None]
+    text: ItemText,
+    of: ItemText,
+    width: int,
+    folder: Path,
+    progress: Callable[[int, int], None],
+    space: LsaSpace | None,
 ) -> NDArray[np.float16]:
     """Vectors of the texts ``of`` in a space that is fitted to a sample of ``text``, from or in the cache."""
-    count, space = len(text), LsaSpace(width, bounded=True)
+    count = len(text)
     content = hashlib.blake2b(f"{LSA_VERSION}|{width}|{LSA_SAMPLE}".encode(), digest_size=16)
     for item in range(count):
         content.update(digest(text.joined(item)) + digest(of.joined(item)))
     path = folder / "lsa" / f"{content.hexdigest()}.npy"
-    if not path.is_file():
-        drawn = np.sort(np.random.default_rng(0).choice(count, LSA_SAMPLE, replace=False))
-        space.fit([text.joined(item) for item in drawn])
+    if space is None and not path.is_file():
+        space = lsa_space(text, truncate_dim=width, cache_dir=folder)
 
     def rows(first: int) -> NDArray[np.float32]:
+        assert space is not None
         progress(first, count)
         return space.vectors([of.joined(item) for item in range(first, min(first + PART, count))])
 
-    return mapped_table(path, (count, space.width), rows)
+    return mapped_table(path, (count, space.width if space else width), rows)
+
+
+def _no_text(text: ItemText) -> InputError:
+    return InputError(
+        f"text: all {len(text)} items are empty in {', '.join(text.fields)}; expected text for some items. "
+        "Choose other text fields, or give vectors (data.vectors)"
+    )
+
+
+def encoded_fields(text: ItemText, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the fields that are encoded.
+
+    Args:
+        text: texts of the catalogue.
+        wanted: names or aliases of the fields; none for all.
+
+    Raises:
+        InputError: a field is missing.
+
+    Example:
+        >>> encoded_fields(ItemText({"name": ["Tent"], "brand": ["Oak"]}), ["title"])
+        ('name',)
+    """
+    return tuple(_fields(text, wanted))
 
 
 def _fields(text: ItemText, wanted: Sequence[str] | None) -> dict[str, list[str]]:

@@ -411,11 +411,26 @@ def whitened(vectors_VF: Tensor, like_VF: Tensor | None = None) -> Tensor:
                 [ 1.2650,  0.0000],
                 [-1.2650,  0.0000]])
     """
-    like_VF = vectors_VF if like_VF is None else like_VF
-    mean_F, values_F, directions_FF = _components(like_VF)
-    variance_F = values_F / len(like_VF)
+    mean_F, matrix_FF = whitening(vectors_VF if like_VF is None else like_VF)
+    return linear_map(vectors_VF, mean_F, matrix_FF)
+
+
+def whitening(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (F,) and the matrix (F, F), float64, that :func:`whitened` applies.
+
+    Example:
+        >>> given = torch.tensor([[3.0, 5.0], [1.0, 5.0], [4.0, 5.0], [0.0, 5.0]])
+        >>> torch.equal(linear_map(given, *whitening(given)), whitened(given))
+        True
+    """
+    mean_F, values_F, directions_FF = _components(vectors_VF)
+    variance_F = values_F / len(vectors_VF)
     varies_F = (variance_F > CONSTANT_SHARE * variance_F[0]) & (variance_F > CONSTANT_DEVIATION**2)
-    matrix_FF = directions_FF * torch.where(varies_F, variance_F, torch.inf).rsqrt()
+    return mean_F, directions_FF * torch.where(varies_F, variance_F, torch.inf).rsqrt()
+
+
+def linear_map(vectors_VF: Tensor, mean_F: Tensor, matrix_FF: Tensor) -> Tensor:
+    """Return ``(vectors - mean) @ matrix`` in the precision of the vectors, computed in parts in float64."""
     parts = [
         ((part_RF.double() - mean_F) @ matrix_FF).to(vectors_VF.dtype) for part_RF in in_parts(vectors_VF)
     ]

@@ -42,6 +42,7 @@ from alterrec.runs.folder import OpenRun, open_run
 from alterrec.runs.inputs import RunInputs, read_inputs
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
+from alterrec.runs.text_encoder import TextEncoder
 from alterrec.sessions import SessionStore
 from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, describe
@@ -149,7 +150,7 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
     progress(Event("work", "preparing the model"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
-        network = build(recipe, dataset, progress)
+        network, encoder = build(recipe, dataset, progress)
         if recipe.model.init_from and not start.resumes:
             load_pretrained(network, recipe, dataset, progress)
         memory = plan_memory(network, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
@@ -158,7 +159,9 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
         protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
         with open_run(start, dataset) as folder:
-            job = _Job(recipe, dataset, plan, protocol, clock, memory.train_rows, folder, progress, began)
+            job = _Job(
+                recipe, dataset, plan, protocol, clock, memory.train_rows, encoder, folder, progress, began
+            )
             numbers = _train(job, network, start.resumes)
     if recipe.run.report:
         _write_report(folder.path, progress)
@@ -183,6 +186,7 @@ class _Job:
     protocol: Protocol
     clock: Clock
     score_rows: int
+    encoder: TextEncoder | None
     folder: OpenRun
     progress: Listener
     began: float
@@ -301,6 +305,8 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
         saved_model.save_model(new, fitted, protocol)
         saved_model.write_vocabulary(new, dataset)
         saved_model.write_users(new, recipe, dataset)
+        if job.encoder is not None:
+            job.encoder.write(new)
         saved_model.write_curves(new, state.curves)
         saved_model.write_ranks(new, dataset, ranks)
         saved_model.write_top(new, top)

@@ -16,7 +16,7 @@ from alterrec.metrics import parse_list_metric
 from alterrec.models.base import Scorer
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe
-from alterrec.runs.build import encode
+from alterrec.runs.text_encoder import encode
 
 
 def check_lists(names: Sequence[str], dataset: Dataset) -> None:

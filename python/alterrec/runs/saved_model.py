@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import RepeatModel, SeenItems
@@ -29,7 +28,7 @@ from alterrec.results import Epoch
 from alterrec.runs.inputs import USERS, RunCatalogue, read_catalogue
 from alterrec.runs.rebuild import GATE_TENSORS, StoredModel, check_device
 from alterrec.runs.recommendations import Recommendation, Recommendations
-from alterrec.stored import read_tensors
+from alterrec.stored import read_tensors, write_tensors
 from alterrec.vocabulary import Vocabulary
 
 
@@ -245,22 +244,7 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
     }
     if isinstance(model, Recommender) and model.gate is not None:
         metadata["gate"] = json.dumps(model.gate.parts)
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_write(run / "model.safetensors") as temporary:
-        save_file(contiguous, temporary, metadata=metadata)
-        _sort_header(temporary)
-
-
-def _sort_header(path: Path) -> None:
-    """Sort the metadata of a safetensors file: their order is random, but equal models have equal files."""
-    with path.open("rb+") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= size
-        file.seek(8)
-        file.write(text.ljust(size))
+    write_tensors(run / "model.safetensors", tensors, metadata)
 
 
 def load(run: str | Path) -> SavedModel:
