@@ -22,7 +22,7 @@ from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.graph_encoders import NodeTable
 from alterrec.recipe import resolve
-from alterrec.runs import saved_model as run_folder
+from alterrec.runs import model_files as run_folder
 from alterrec.runs.fit import FittedRun, evaluate_run
 from alterrec.training.candidates import Supervision
 from alterrec.training.step import restrict_to_step_items

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from systems import SMALL, built, system
 from torch.nn.utils import parameters_to_vector
 from worlds import NUM_ITEMS, next_item_loss, plain_scores, small_dataset, text_like_vectors
 
@@ -18,14 +19,14 @@ from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import Covisitation, ItemKnn, Popularity, SessionKnn
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import dump_recipe, recipe_names, resolve
-from alterrec.runs.saved_model import load, save_model, write_vocabulary
+from alterrec.runs.model_files import save_model, write_vocabulary
+from alterrec.runs.saved_model import load
 from alterrec.sessions import SessionStore
 from alterrec.studies.plan import has_dropout, plan_row
 from alterrec.studies.queue import RunQueue
 
 TRAINED = sorted(name for name, entry in MODELS.items() if entry.trains)
 UNTRAINED = sorted(name for name, entry in MODELS.items() if not entry.trains)
-SMALL = {"model.dim": 8, "window.first": 1, "window.last": 0.2}
 
 BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]]), torch.tensor([3, 1, 2]))
 
@@ -33,27 +34,6 @@ BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0], [5, 5, 0]])
 EVERY_RECIPE = [(name, preset) for preset in recipe_names("presets") for name in TRAINED] + [
     (name, "original") for name in recipe_names("original")
 ]
-
-
-def built(
-    name: str, presets: tuple[str, ...] = ("best",), trained: torch.Tensor | None = None, **dropout: float
-) -> Recommender:
-    torch.manual_seed(0)
-    trained = torch.ones(NUM_ITEMS, dtype=torch.bool) if trained is None else trained
-    items = ModelInputs(
-        NUM_ITEMS,
-        torch.from_numpy(text_like_vectors()),
-        trained,
-        train=small_dataset(users=9).train,
-        categories_VCK=torch.arange(NUM_ITEMS)[:, None, None] % 5,
-    )
-    own = {f"{table}.dropout": value for table, value in dropout.items()}
-    return build_model(resolve(name, presets, SMALL | own), items).eval()
-
-
-def system(name: str) -> Scorer:
-    entry = lookup(name)
-    return built(name) if entry.trains else next(entry.candidates(small_dataset().train))
 
 
 def total(model: Scorer, batch: SessionBatch) -> torch.Tensor:

@@ -18,7 +18,8 @@ from alterrec.models.reads import resolve_read
 from alterrec.nn.item_encoders import IdTable
 from alterrec.recipe import dump_recipe, resolve
 from alterrec.runs.memory import plan_memory
-from alterrec.runs.saved_model import load, save_model, write_vocabulary
+from alterrec.runs.model_files import save_model, write_vocabulary
+from alterrec.runs.saved_model import load
 from alterrec.training.schedule import phases
 
 BATCH = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 0, 0]]), torch.tensor([3, 1]))

@@ -23,6 +23,7 @@ from alterrec.models.base import (
     RepeatScale,
     Scorer,
     SessionBatch,
+    Tables,
     score_matrices,
     separate_parts,
     trained_parts,
@@ -276,7 +277,7 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
 def final_scores(model: Scorer, chunk: ScoredChunk, protocol: Protocol) -> Tensor:
     """Return the final score (N, V) by which items are recommended; may overwrite the parts of the chunk."""
     total_NV = weighted_sum(model.summands(chunk.parts, chunk.batch), model.weights)
-    return _with_repeats(total_NV, chunk.seen_NL, protocol, model.scales)
+    return with_repeats(total_NV, chunk.seen_NL, protocol, model.scales)
 
 
 def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -359,25 +360,58 @@ def recommend_items(
     scores = [np.empty((0, k), np.float32)]
     with torch.inference_mode():
         tables = model.prepare()
-        rows = chunk_rows(num_items, score_matrices(model), protocol.budget_bytes)
-        for first in range(0, len(sessions), rows):
-            chunk = sessions[first : first + rows]
-            read = [items[-protocol.max_len :] for items in chunk]
-            lengths = torch.tensor([len(items) for items in read], device=protocol.device)
-            batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
-            if users is not None:
-                batch = batch._replace(user_N=on_device(users[first : first + rows], protocol.device))
-            parts = model.part_scores(batch, tables)
-            total_NV = weighted_sum(model.summands(parts, batch), model.weights)
-            seen_NL = _padded(chunk, -1).to(protocol.device)
-            total_NV = _with_repeats(total_NV, seen_NL, protocol, model.scales)
-            best = _best(total_NV, seen_NL, k, protocol)
+        for batch in session_batches(model, sessions, protocol, num_items, users):
+            total_NV = session_scores(model, batch, protocol, tables)
+            best = _best(total_NV, batch.seen_NL, k, protocol)
             ids.append(best[0])
             scores.append(best[1])
     return np.concatenate(ids), np.concatenate(scores)
 
 
-def _with_repeats(
+class ReadSessions(NamedTuple):
+    """Some sessions to recommend for.
+
+    Attributes:
+        rows: which of the sessions.
+        batch: their items, of which encoders read the last.
+        seen_NL: all items of each session, oldest first, padded with -1.
+    """
+
+    rows: slice
+    batch: SessionBatch
+    seen_NL: Tensor
+
+
+def session_batches(
+    model: Scorer,
+    sessions: Sequence[np.ndarray],
+    protocol: Protocol,
+    num_items: int,
+    users: np.ndarray | None = None,
+) -> Iterator[ReadSessions]:
+    """Yield sessions, as many at a time as the memory budget allows; as :func:`recommend_items`."""
+    rows = chunk_rows(num_items, score_matrices(model), protocol.budget_bytes)
+    for first in range(0, len(sessions), rows):
+        chunk = sessions[first : first + rows]
+        read = [items[-protocol.max_len :] for items in chunk]
+        lengths = torch.tensor([len(items) for items in read], device=protocol.device)
+        batch = SessionBatch.of_prefixes(_padded(read, 0).to(protocol.device), lengths)
+        if users is not None:
+            batch = batch._replace(user_N=on_device(users[first : first + rows], protocol.device))
+        seen_NL = _padded(chunk, -1).to(protocol.device)
+        yield ReadSessions(slice(first, first + len(chunk)), batch, seen_NL)
+
+
+def session_scores(
+    model: Scorer, sessions: ReadSessions, protocol: Protocol, tables: Mapping[str, Tables]
+) -> Tensor:
+    """Return the scores (N, V) by which items are recommended, valid until the next call with the tables."""
+    parts = model.part_scores(sessions.batch, tables)
+    total_NV = weighted_sum(model.summands(parts, sessions.batch), model.weights)
+    return with_repeats(total_NV, sessions.seen_NL, protocol, model.scales)
+
+
+def with_repeats(
     total_NV: Tensor, seen_NL: Tensor, protocol: Protocol, scales: Mapping[str, RepeatScale]
 ) -> Tensor:
     """Overwrite the scores of seen items by those of the repeat component, if there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ class Popularity(Untrained):
         yield cls(torch.from_numpy(train.item_counts()))
 
     def scores(self, batch: SessionBatch) -> Tensor:
-        return self.counts_V.expand(len(batch.length_N), -1).contiguous()
+        # A copy even for one row: callers overwrite scores.
+        return self.counts_V.repeat(len(batch.length_N), 1)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"counts": self.counts_V}
@@ -131,7 +132,7 @@ class Trend(Untrained):
         return cls(torch.from_numpy(np.log((recent_V + 1) / (share * train.item_counts() + 1))))
 
     def scores(self, batch: SessionBatch) -> Tensor:
-        return self.trend_V.expand(len(batch.length_N), -1).contiguous()
+        return self.trend_V.repeat(len(batch.length_N), 1)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"trend": self.trend_V}
@@ -185,9 +186,20 @@ class NeighbourLists(Untrained):
         self.decay = decay
         self.offset = offset
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "neighbours": self.neighbours.arrays()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        lists = ItemNeighbours.from_arrays(state["num_items"], *state["neighbours"])
+        self.__dict__.update(state, neighbours=lists)
+
     def as_log(self, offset: float) -> Self:
         """Return the same system with the logs of its scores plus ``offset``."""
         return type(self)(self.neighbours, self.num_items, self.decay, offset)
+
+    def as_sums(self) -> Self:
+        """Return the same system with sums as its scores."""
+        return type(self)(self.neighbours, self.num_items, self.decay)
 
     def scores(self, batch: SessionBatch) -> Tensor:
         """Scores (N, V); sums of 0 for items that are no neighbour of an item of the prefix."""
@@ -294,6 +306,12 @@ class SessionKnn(Untrained):
         self.train = train
         self.k = k
         self.neighbours = SessionNeighbours(train, k)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "neighbours"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, neighbours=SessionNeighbours(state["train"], state["k"]))
 
     @classmethod
     def candidates(cls, train: SessionStore) -> Iterator[Self]:

@@ -35,7 +35,7 @@ from alterrec.recipe import Recipe, dump_recipe
 from alterrec.record_json import to_json
 from alterrec.report.live import listener
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
-from alterrec.runs import lists, records, saved_model
+from alterrec.runs import lists, model_files, records, saved_model
 from alterrec.runs.build import build, load_pretrained
 from alterrec.runs.fitted import FittedRun
 from alterrec.runs.folder import OpenRun, open_run
@@ -302,14 +302,14 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
     numbers: dict[str, Any] = to_json(result)
     with job.folder.results() as new:
         write_text(new / "recipe.toml", dump_recipe(recipe))
-        saved_model.save_model(new, fitted, protocol)
-        saved_model.write_vocabulary(new, dataset)
-        saved_model.write_users(new, recipe, dataset)
+        model_files.save_model(new, fitted, protocol)
+        model_files.write_vocabulary(new, dataset)
+        model_files.write_users(new, recipe, dataset)
         if job.encoder is not None:
             job.encoder.write(new)
-        saved_model.write_curves(new, state.curves)
-        saved_model.write_ranks(new, dataset, ranks)
-        saved_model.write_top(new, top)
+        model_files.write_curves(new, state.curves)
+        model_files.write_ranks(new, dataset, ranks)
+        model_files.write_top(new, top)
         write_json(new / "examples.json", to_json(examples))
         write_json(new / "result.json", numbers)
     return numbers

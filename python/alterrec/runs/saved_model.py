@@ -1,34 +1,33 @@
-"""Write the files of a run folder, load its model, and recommend with it."""
+"""Load the model of a run folder: recommend, score, find similar items, explain."""
 
 from __future__ import annotations
 
-import json
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import SCORE_BYTES, Counts, Protocol, Ranks, recommend_items
-from alterrec.files import atomic_write, reading, write_text
-from alterrec.models.base import Recommender, Scorer
-from alterrec.models.catalogue import lookup
-from alterrec.models.neighbours import Untrained
+from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol
+from alterrec.files import reading
+from alterrec.models.base import Scorer, Tables
+from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe
-from alterrec.record_json import to_json
-from alterrec.results import Epoch
-from alterrec.runs.inputs import USERS, RunCatalogue, read_catalogue
-from alterrec.runs.rebuild import GATE_TENSORS, StoredModel, check_device
-from alterrec.runs.recommendations import Recommendation, Recommendations
-from alterrec.stored import read_tensors, write_tensors
+from alterrec.runs import explanations, requests, scoring, similar
+from alterrec.runs.explanations import Explanation
+from alterrec.runs.inputs import RunCatalogue, read_catalogue
+from alterrec.runs.rebuild import StoredModel, check_device
+from alterrec.runs.recommendations import Recommendation, Recommendations, Scores, SimilarItems
+from alterrec.runs.requests import ItemFilter, NumberFilter, Numbers
+from alterrec.stored import read_tensors
 from alterrec.vocabulary import Vocabulary
 
 
@@ -36,11 +35,38 @@ from alterrec.vocabulary import Vocabulary
 class SavedModel:
     """A trained system with its catalogue, as :func:`alterrec.load` returns it; it needs no training data.
 
+    Load it once and use it from as many threads as you like: calls change nothing that others see, and give
+    the same results as one after the other.
+
+    A session can have any length. All parts of a score read its last ``model.max_len`` items (50 by default),
+    like in training; which items it has seen (``exclude_seen``, the repeat component) is read from all of
+    them.
+
     Attributes:
         trained: (V,) whether each item occurs in training.
         seen: rule for items already in the session: ``kept``, ``excluded`` or ``repeats``.
         repeats: the repeat component, with the rule ``repeats``.
         users: the users that the model knows; None if it reads no users, or knows them by number only.
+
+    Example:
+        >>> import tempfile
+        >>> from alterrec import fit, load
+        >>> from alterrec.data.synthetic import synthetic_dataset
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> data = synthetic_dataset(items=300, sessions=500)
+        >>> run = fit(data, "itemknn", out=folder, overrides={"run.baselines": False})
+        >>> model = load(folder)
+        >>> first, second, third = data.vocabulary.item_ids[:3]
+        >>> (best,) = model.recommend([[first, second]], k=3, exclude=[third], exclude_seen=True)
+        >>> len(best), third in [item.item_id for item in best]
+        (3, False)
+        >>> model.score([[first, second]], [best[0].item_id])[0][0] == best[0].score
+        True
+        >>> len(model.similar_items([first], k=5)[0])
+        5
+        >>> (explained,) = model.explain([first, second], k=1, exclude_seen=True).items
+        >>> explained.item_id == best[0].item_id, round(sum(explained.parts.values()) - explained.score, 6)
+        (True, 0.0)
     """
 
     path: Path
@@ -56,6 +82,10 @@ class SavedModel:
     def __repr__(self) -> str:
         return f"SavedModel({self.recipe.model_name}, {len(self.vocabulary)} items, {str(self.path)!r})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, without what is computed from them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def protocol(self) -> Protocol:
         """The evaluation protocol of the run."""
@@ -69,6 +99,8 @@ class SavedModel:
         users: Sequence[str | int | None] | None = None,
         drop_unknown: bool = False,
         exclude_seen: bool | None = None,
+        exclude: ItemFilter | None = None,
+        only: ItemFilter | None = None,
     ) -> Recommendations:
         """Return the ``k`` best next items of each session, best first.
 
@@ -78,18 +110,24 @@ class SavedModel:
             k: number of items for each session, 1 or more. Default: 20.
             users: one user id for each session, None or "" if it is unknown. Users who were not in training
                 are treated as unknown; systems that read no users ignore this argument. Default: all unknown.
-            drop_unknown: whether items that are not in the catalogue are ignored. Default: they are an error.
+            drop_unknown: whether ids that are not in the catalogue, in sessions and in filters, are ignored
+                and listed in ``unknown`` and ``unknown_in_filters`` of the result. Default: they are an
+                error.
             exclude_seen: whether items of a session are never recommended for it. Default: as the run was
                 evaluated. False: they are candidates, with the counted probability of a repeat if the run has
                 the repeat component, else by their scores.
+            exclude: item ids that are never recommended: one list for all sessions; or for each session a
+                list, or None for none. Default: none.
+            only: item ids that can be recommended, in the same form; an empty list allows no item. Default:
+                all. Filters change no score.
 
         Returns:
-            For each session ``k`` recommendations; fewer if it leaves fewer candidates, and none if none of
-            its items is known. ``to_polars()`` and ``to_pandas()`` make a frame of them.
+            For each session ``k`` recommendations; fewer if filters and the session leave fewer candidates,
+            and none if none of its items is known. ``to_polars()`` and ``to_pandas()`` make a frame of them.
 
         Raises:
             InputError: an item is not in the catalogue, an id is neither text nor an integer, a session is
-                empty, ``users`` has another length than ``sessions``, or ``k`` is out of range.
+                empty, ``users`` or a filter has another length than ``sessions``, or ``k`` is out of range.
 
         Example:
             >>> import tempfile
@@ -102,83 +140,241 @@ class SavedModel:
             >>> len(best), best[0].score >= best[1].score
             (3, True)
         """
-        numbers: list[NDArray[np.int64]] = []
-        for place, session in enumerate(_listed("sessions", sessions)):
-            found = [] if isinstance(session, str) else _listed(f"session {place}", session)
-            if not found:
-                raise InputError(f"session {place} is {session!r}; expected a list of one or more item ids")
-            names = [_id_text(f"session {place}, item {at}", item) for at, item in enumerate(found)]
-            items = self.vocabulary.find(names) if drop_unknown else self.vocabulary.index(names)
-            numbers.append(items[items >= 0])
-        answers = Recommendations([] for _ in numbers)
+        numbers, unknown = requests.session_numbers(sessions, self.vocabulary, drop_unknown=drop_unknown)
+        filters, strangers = [], []
+        for name, values in (("exclude", exclude), ("only", only)):
+            items, others = requests.filter_numbers(
+                name, values, len(numbers), self.vocabulary, drop_unknown=drop_unknown
+            )
+            filters.append(items)
+            strangers += others
         known = [place for place, items in enumerate(numbers) if items.size]
-        user_S = self._user_numbers(users, len(numbers))
+        user_S = requests.user_numbers(users, len(numbers), self.users)
         ids, scores = self.recommend_numbers(
             [numbers[place] for place in known],
             k,
             None if user_S is None else user_S[known],
             exclude_seen=exclude_seen,
+            exclude=requests.rows_of(filters[0], known),
+            only=requests.rows_of(filters[1], known),
         )
+        lists: list[list[Recommendation]] = [[] for _ in numbers]
         for place, items, values in zip(known, ids.tolist(), scores.tolist(), strict=True):
-            answers[place] = [
+            lists[place] = [
                 Recommendation(self.vocabulary.item_ids[item], score, self.texts[item])
                 for item, score in zip(items, values, strict=True)
                 if item >= 0
             ]
-        return answers
+        return Recommendations(lists, unknown, list(dict.fromkeys(strangers)))
 
-    def _user_numbers(
-        self, users: Sequence[str | int | None] | None, sessions: int
-    ) -> NDArray[np.int64] | None:
-        if users is None:
-            return None
-        if isinstance(users, str) or len(_listed("users", users)) != sessions:
-            found = repr(users) if isinstance(users, str) else f"a list of {len(users)}"
-            raise InputError(
-                f"users is {found} for {sessions} sessions; expected a list with one user id for each "
-                "session, None where it is unknown"
-            )
-        # No user is called "".
-        names = ["" if user is None else _id_text(f"users[{at}]", user) for at, user in enumerate(users)]
-        return None if self.users is None else self.users.find(names)
+    def score(
+        self,
+        sessions: Sequence[Sequence[str | int]],
+        items: Sequence[str | int] | Sequence[Sequence[str | int]],
+        *,
+        users: Sequence[str | int | None] | None = None,
+        drop_unknown: bool = False,
+        exclude_seen: bool | None = None,
+    ) -> Scores:
+        """Return the scores of given items in each session, the same numbers as in :meth:`recommend`.
+
+        Args:
+            sessions: as in :meth:`recommend`.
+            items: ids of the items: one list for all sessions, or one for each. All must be in the catalogue.
+            users: as in :meth:`recommend`.
+            drop_unknown: whether items of sessions that are not in the catalogue are ignored and listed in
+                ``unknown`` of the result. Default: they are an error.
+            exclude_seen: as in :meth:`recommend`; it decides whether the score of an item of the session is
+                that of the repeat component. An item that is never recommended has a score all the same.
+
+        Returns:
+            For each session the scores of its items, in the order of the items; none if no item of the
+            session is known.
+
+        Raises:
+            InputError: as in :meth:`recommend`.
+
+        Example:
+            >>> import tempfile
+            >>> from alterrec import fit, load
+            >>> from alterrec.data.synthetic import synthetic_dataset
+            >>> folder = Path(tempfile.mkdtemp()) / "run"
+            >>> data = synthetic_dataset(items=300, sessions=500)
+            >>> run = fit(data, "popularity", out=folder, overrides={"run.baselines": False})
+            >>> first, second = data.vocabulary.item_ids[:2]
+            >>> load(folder).score([[first]], [first, second])
+            Scores(1 sessions, 2 scores)
+        """
+        numbers, unknown = requests.session_numbers(sessions, self.vocabulary, drop_unknown=drop_unknown)
+        asked, _ = requests.filter_numbers("items", items, len(numbers), self.vocabulary, drop_unknown=False)
+        own = [asked] * len(numbers) if isinstance(asked, np.ndarray) else list(asked or [])
+        for place, each in enumerate(own):
+            if each is None:
+                raise InputError(f"items[{place}] is None; expected a list of item ids")
+        known = [place for place, session in enumerate(numbers) if session.size]
+        user_S = requests.user_numbers(users, len(numbers), self.users)
+        found = scoring.item_scores(
+            self,
+            [numbers[place] for place in known],
+            [each for place in known if (each := own[place]) is not None],
+            None if user_S is None else user_S[known],
+            self._protocol_for(exclude_seen),
+        )
+        scores: list[list[float]] = [[] for _ in numbers]
+        for place, values in zip(known, found, strict=True):
+            scores[place] = values.tolist()
+        names = [[self.vocabulary.item_ids[item] for item in each] for each in own if each is not None]
+        return Scores(scores, names, unknown)
+
+    def similar_items(
+        self, items: Sequence[str | int], k: int = 20, *, by: str | None = None
+    ) -> SimilarItems:
+        """Return the ``k`` most similar items of each item, most similar first; ties in the order of items.
+
+        Args:
+            items: ids of the items to compare with.
+            k: number of similar items of each, 1 or more. Default: 20.
+            by: what is compared. ``id``, ``text`` or ``model`` (a system of one network): the cosine of the
+                item vectors that are scored. ``both`` (ID and text are separate networks): the mean of the
+                cosines of ``id`` and ``text``, with their weights in the score. ``neighbours``: how often
+                items meet in sessions, as itemknn or co-visitation counts it. Default: ``both`` or ``model``,
+                or what the run has.
+
+        Returns:
+            For each item ``k`` similar ones with their similarity as score; fewer if fewer are comparable:
+            an item without training has no ID vector (``both`` uses its text), and one that never met
+            another has no neighbours.
+
+        Raises:
+            InputError: an item is not in the catalogue, the run has no such similarity (popularity has none),
+                or ``k`` is out of range.
+
+        Example:
+            >>> import tempfile
+            >>> from alterrec import fit, load
+            >>> from alterrec.data.synthetic import synthetic_dataset
+            >>> folder = Path(tempfile.mkdtemp()) / "run"
+            >>> data = synthetic_dataset(items=300, sessions=500)
+            >>> run = fit(data, "itemknn", out=folder, overrides={"run.baselines": False})
+            >>> found = load(folder).similar_items(data.vocabulary.item_ids[:2], k=3)
+            >>> found.by, len(found), len(found[0])
+            ('neighbours', 2, 3)
+        """
+        numbers = requests.item_numbers(items, self.vocabulary)
+        return similar.similar_items(self, numbers, self._checked_k(k), by)
+
+    def explain(
+        self,
+        session: Sequence[str | int],
+        items: Sequence[str | int] | None = None,
+        *,
+        k: int = 5,
+        user: str | int | None = None,
+        drop_unknown: bool = False,
+        exclude_seen: bool | None = None,
+    ) -> Explanation:
+        """Return what each part contributed to the scores of items in a session, and from which of its items.
+
+        A contribution is the score of a part times its weight; they add up to the score. The ID part of an
+        item without training is computed from its text, and counts as text. With the repeat component, the
+        contribution ``repeats`` is how much it changes the score of an item of the session.
+
+        A part with several queries (docs/queries.md) is a mixture of what each item of the session and the
+        session as a whole ask for; the share of a query is its responsibility
+        ``w_j p_j(i) / sum(w p(i))``. The part ``neighbours`` is a sum over the items of the session; the
+        share is that of the sum, of which the offset of the logarithm is the ``constant``.
+
+        Args:
+            session: item ids, oldest first.
+            items: ids of the items to explain. Default: the ``k`` best.
+            k: number of items, if they are not given. Default: 5.
+            user: user id. Default: unknown.
+            drop_unknown: whether items of the session that are not in the catalogue are ignored and listed in
+                ``unknown`` of the result. Default: they are an error.
+            exclude_seen: as in :meth:`recommend`.
+
+        Returns:
+            The explanation, with ``to_polars()`` and ``sources_to_polars()``. It has no items if no item of
+            the session is known.
+
+        Raises:
+            InputError: as in :meth:`recommend`.
+
+        Example:
+            >>> import tempfile
+            >>> from alterrec import fit, load
+            >>> from alterrec.data.synthetic import synthetic_dataset
+            >>> folder = Path(tempfile.mkdtemp()) / "run"
+            >>> data = synthetic_dataset(items=300, sessions=500)
+            >>> run = fit(data, "popularity", out=folder, overrides={"run.baselines": False})
+            >>> first = data.vocabulary.item_ids[0]
+            >>> load(folder).explain([first], [first]).to_polars()["part"].to_list()
+            ['model', 'repeats']
+        """
+        (numbers,), (unknown,) = requests.session_numbers(
+            [session], self.vocabulary, drop_unknown=drop_unknown
+        )
+        user_1 = requests.user_numbers([user], 1, self.users)
+        if items is None:
+            k, chosen = self._checked_k(k), numbers
+        else:
+            chosen = requests.item_numbers(items, self.vocabulary)
+        if not numbers.size:
+            return Explanation([], unknown, "")
+        if items is None:
+            best = self.recommend_numbers([numbers], k, user_1, exclude_seen=exclude_seen)[0][0]
+            chosen = best[best >= 0]
+        names = [requests.id_text("session", item) for item in session]
+        places = [place for place, known in enumerate(self.vocabulary.find(names) >= 0) if known]
+        return explanations.explain(
+            self, numbers, places, chosen, user_1, self._protocol_for(exclude_seen), unknown
+        )
 
     def recommend_numbers(
         self,
-        sessions: Sequence[NDArray[np.int64]],
+        sessions: Sequence[Numbers],
         k: int,
-        users: NDArray[np.int64] | None = None,
+        users: Numbers | None = None,
         *,
         exclude_seen: bool | None = None,
+        exclude: NumberFilter | None = None,
+        only: NumberFilter | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the ``k`` best next items of each session of item numbers: ids (S, k) and scores (S, k).
 
-        ``users`` (S,) are indices into ``self.users``, -1 where a user is unknown; ``exclude_seen`` is that
-        of :meth:`recommend`. Where a session leaves fewer than ``k`` candidates, its last ids are -1 and
-        their scores -inf.
+        ``users`` (S,) are indices into ``self.users``, -1 where a user is unknown; the other arguments are
+        those of :meth:`recommend` with item numbers. Where a session leaves fewer than ``k`` candidates, its
+        last ids are -1 and their scores -inf.
 
         Raises:
             InputError: ``k`` is below 1, or larger than the catalogue.
         """
+        k = self._checked_k(k)
+        protocol = self._protocol_for(exclude_seen)
+        return scoring.best_items(self, sessions, k, users, protocol, exclude=exclude, only=only)
+
+    def tables(self) -> dict[str, Tables]:
+        """Return the item tables of the networks, with memory for scores that no other call uses."""
+        return {name: tables._replace(scores=ScoreBuffer()) for name, tables in self._tables.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, Tables]:
+        with torch.inference_mode():
+            return self.model.prepare()
+
+    def unit_vectors(self) -> dict[str, Tensor]:
+        """Return the scored item vectors (V, D) by network and block, with length 1."""
+        return self._unit_vectors
+
+    @cached_property
+    def _unit_vectors(self) -> dict[str, Tensor]:
+        return similar.unit_vectors(self)
+
+    def _checked_k(self, k: Any) -> int:
         num_items = len(self.vocabulary)
         if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= num_items:
             raise InputError(f"k is {k!r}; expected 1 to {num_items} (a catalogue of {num_items} items)")
-        k = operator.index(k)
-        protocol = self._protocol_for(exclude_seen)
-        left = np.full(len(sessions), num_items, np.int64)
-        if protocol.seen == "excluded":
-            left -= np.array([len(np.unique(items)) for items in sessions], np.int64)
-        ids = np.full((len(sessions), k), -1, np.int64)
-        scores = np.full((len(sessions), k), -np.inf, np.float32)
-        width_S = np.minimum(left, k)
-        # Sessions that leave fewer candidates are ranked by themselves.
-        for width in np.unique(width_S[width_S > 0]).tolist():
-            chosen = np.flatnonzero(width_S == width)
-            own = None if users is None else users[chosen]
-            read = [sessions[place] for place in chosen.tolist()]
-            ids[chosen, :width], scores[chosen, :width] = recommend_items(
-                self.model, read, width, protocol, num_items, own
-            )
-        return ids, scores
+        return operator.index(k)
 
     def _protocol_for(self, exclude_seen: bool | None) -> Protocol:
         if exclude_seen is None:
@@ -186,23 +382,6 @@ class SavedModel:
         if exclude_seen:
             return replace(self.protocol, seen="excluded", repeats=None)
         return replace(self.protocol, seen="kept" if self.repeats is None else "repeats")
-
-
-def _listed(name: str, values: Any) -> list[Any]:
-    """The elements of a list, an array or another collection."""
-    try:
-        return list(values)
-    except TypeError:
-        raise InputError(f"{name} is {values!r}; expected a list") from None
-
-
-def _id_text(name: str, value: Any) -> str:
-    """An external id as text; integers are written out."""
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(int(value))
-    raise InputError(f"{name} is {value!r} ({type(value).__name__}); expected an id as text or as an integer")
 
 
 def protocol_of(
@@ -218,33 +397,6 @@ def protocol_of(
         device=recipe.run.device,
         metrics=recipe.metrics,
     )
-
-
-def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
-    """Write ``model.safetensors``: tensors, with the weights of the parts and the seen rule as metadata."""
-    if isinstance(model, Recommender):
-        tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-        for part, system in model.untrained.items():
-            assert isinstance(system, Untrained)
-            tensors |= {f"{part}/{name}": value for name, value in system.tensors().items()}
-        if model.gate is not None:
-            tensors |= {f"gate/{name}": getattr(model.gate, name) for name in GATE_TENSORS}
-    else:
-        assert isinstance(model, Untrained)
-        tensors = {f"untrained/{name}": value for name, value in model.tensors().items()}
-    if protocol.repeats is not None:
-        tensors |= {
-            "repeats/rates": torch.from_numpy(protocol.repeats.rates_B),
-            "repeats/weights": torch.from_numpy(protocol.repeats.weights_B),
-        }
-    metadata = {
-        "weights": json.dumps(model.weights),
-        "seen": json.dumps(protocol.seen),
-        "scales": json.dumps(model.scales),
-    }
-    if isinstance(model, Recommender) and model.gate is not None:
-        metadata["gate"] = json.dumps(model.gate.parts)
-    write_tensors(run / "model.safetensors", tensors, metadata)
 
 
 def load(run: str | Path) -> SavedModel:
@@ -285,81 +437,3 @@ def load_model(known: RunCatalogue) -> SavedModel:
         # Scores of one item show what no check of shapes does, such as ids outside of a table.
         loaded.recommend_numbers([np.zeros(1, np.int64)], 1, exclude_seen=False)
     return loaded
-
-
-def write_vocabulary(run: Path, data: Dataset) -> None:
-    """Write ``vocabulary.parquet``: item_id, text, train_count, trained, in the order of the catalogue."""
-    texts = data.text.joined_texts() if data.text else [""] * data.num_items
-    frame = pl.DataFrame(
-        {
-            "item_id": list(data.vocabulary.item_ids),
-            "text": texts,
-            "train_count": data.train_counts,
-            "trained": data.trained,
-        }
-    )
-    _write_parquet(frame, run / "vocabulary.parquet")
-
-
-def write_users(run: Path, recipe: Recipe, data: Dataset) -> None:
-    """Write ``users.parquet`` (user_id, by user number) if the model reads users and they have names.
-
-    Users who are not in training are neither in the model nor in the file.
-    """
-    if data.users is None or data.train.users is None or not lookup(recipe.model_name).reads_users:
-        return
-    known = data.users.item_ids[: int(data.train.users.max()) + 1]
-    _write_parquet(pl.DataFrame({"user_id": known}, schema={"user_id": pl.String}), run / USERS)
-
-
-def write_ranks(run: Path, data: Dataset, ranks: Mapping[str, Ranks]) -> None:
-    """Write ``ranks.parquet``: one row for each target, with (greater, tied) of each view.
-
-    The columns ``kept_greater_VIEW``, ``excluded_tied_VIEW`` and so on have the counts with the items of the
-    prefix as candidates and without them.
-    """
-    frames = []
-    for split, part in ranks.items():
-        names = data.session_names[split]
-        frames.append(
-            pl.DataFrame(
-                {
-                    "split": [split] * len(part.targets),
-                    "session_id": [names[session] for session in part.samples[:, 0]],
-                    "position": part.samples[:, 1],
-                    "target_id": [data.vocabulary.item_ids[item] for item in part.targets],
-                    "train_count": data.train_counts[part.targets],
-                    "repeated": part.repeated,
-                    **_count_columns("", part.views),
-                    **_count_columns("kept_", part.by_rule["kept"]),
-                    **_count_columns("excluded_", part.by_rule["excluded"]),
-                },
-                schema_overrides={"split": pl.String, "session_id": pl.String, "target_id": pl.String},
-            )
-        )
-    # A split without sessions has no views of the parts.
-    _write_parquet(pl.concat(frames, how="diagonal"), run / "ranks.parquet")
-
-
-def _count_columns(prefix: str, views: Mapping[str, Counts]) -> dict[str, NDArray[np.int64]]:
-    greater = {f"{prefix}greater_{view}": counts[0] for view, counts in views.items()}
-    return greater | {f"{prefix}tied_{view}": counts[1] for view, counts in views.items()}
-
-
-def write_top(run: Path, top: NDArray[np.int64]) -> None:
-    """Write ``top.parquet``: the first items of the ranking of each test target.
-
-    Targets are in the order of ``ranks.parquet``; items are row numbers of ``vocabulary.parquet``.
-    """
-    items = pl.Series("items", top.astype(np.int32), dtype=pl.Array(pl.Int32, top.shape[1]))
-    _write_parquet(items.cast(pl.List(pl.Int32)).to_frame(), run / "top.parquet")
-
-
-def write_curves(run: Path, epochs: Sequence[Epoch]) -> None:
-    """Write ``curves.jsonl``, one line for each epoch."""
-    write_text(run / "curves.jsonl", "".join(json.dumps(to_json(epoch)) + "\n" for epoch in epochs))
-
-
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        frame.write_parquet(temporary)
