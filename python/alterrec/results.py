@@ -198,6 +198,7 @@ class RunResult:
             most of them by success.
         profile: seconds of each part of a training step, where they were measured.
         manifest: whether the run has a ``manifest.json``; earlier versions wrote none.
+        imported_from: name of the file with the rankings, if another system made them; otherwise empty.
     """
 
     LATEST_SCHEMA: ClassVar[int] = SCHEMA
@@ -236,6 +237,7 @@ class RunResult:
     threads: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     manifest: bool = False
+    imported_from: str = ""
 
     def __repr__(self) -> str:
         return f"RunResult({self.model} on {self.data.name}, seed {self.seed}, {self.stopped})"

@@ -105,6 +105,13 @@ def compare(
         repeated=counted[0] if counted else None,
         excluded_as_found=not counted and any(counts_excluded_as_found(run.result) for run in folders),
         command=command,
+        remarks=tuple(
+            f"{name}, seed {run.result.seed}: {warning}"
+            for name, own in named.items()
+            for run in own
+            if run.result.imported_from
+            for warning in run.result.warnings
+        ),
     )
 
 

@@ -67,6 +67,7 @@ class ComparisonReport(Report):
         repeated: number of targets that repeat an item of their session; None if no run counted them.
         excluded_as_found: whether such targets may be counted as found although they are no candidates.
         command: the command that makes the report again.
+        remarks: what is unusual about rankings of other systems, one sentence each.
     """
 
     systems: tuple[SystemResult, ...]
@@ -80,6 +81,7 @@ class ComparisonReport(Report):
     repeated: int | None
     excluded_as_found: bool
     command: str = ""
+    remarks: tuple[str, ...] = ()
 
     contrasts = renamed("contrasts", "comparisons")
 
@@ -180,6 +182,7 @@ class ComparisonReport(Report):
             )
         if self.excluded_as_found:
             found.append(EXCLUDED_AS_FOUND.format("Some runs were"))
+        found.extend(self.remarks)
         unmeasured = [
             system.name
             for system in self.systems

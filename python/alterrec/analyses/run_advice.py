@@ -120,6 +120,9 @@ def advice_section(run: RunFolder, *, seeds: int) -> Section:
     """
     # A page may be moved to another machine, where a whole path means nothing.
     result, folder = run.result, folder_name(run.path) if run.path.is_absolute() else str(run.path)
+    if result.imported_from:
+        steps = [f"Test the difference to a run on the same data: `alterrec compare RUN {folder}`."]
+        return Section("What to do next", steps=steps)
     steps = [_first_step(result, folder)]
     if result.stopped == "interrupted":
         steps.append("Finish the training: repeat its command with `--resume`.")

@@ -71,9 +71,12 @@ def findings(result: RunResult) -> list[str]:
     """Return what was trained, how good it is, and how it compares with simple baselines, as sentences."""
     data = result.data
     preset = f" (preset {', '.join(result.presets)})" if result.presets else ""
+    size = f"{count(data.train_sessions)} sessions, {count(data.items)} items"
     sentences = [
-        f"{result.model}{preset} was {'trained' if result.epochs else 'fitted'} on {data.name} "
-        f"({count(data.train_sessions)} sessions, {count(data.items)} items){_epochs(result)}."
+        f"The rankings of {result.model} on {data.name} ({size}) were imported from {result.imported_from}."
+        if result.imported_from
+        else f"{result.model}{preset} was {'trained' if result.epochs else 'fitted'} on {data.name} ({size})"
+        f"{_epochs(result)}."
     ]
     views, metric = views_of(result), headline(result)
     score = views.get("score", {}).get(metric)

@@ -16,7 +16,7 @@ from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import read_items
 from alterrec.files import reading
-from alterrec.manifest import check_manifest
+from alterrec.manifest import RESULT, check_manifest
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, load_recipe
@@ -116,6 +116,12 @@ def read_catalogue(run: str | Path) -> RunCatalogue:
     """
     run = Path(run)
     if not (run / "recipe.toml").exists():
+        # A manifest without a recipe is that of an imported ranking.
+        if (run / RESULT).exists() and check_manifest(run) is not None:
+            raise InputError(
+                f"{run} is a ranking of another system, which has no model; give the folder of a run that "
+                "was trained"
+            )
         raise InputError(f"{run} has no recipe.toml; give the folder of a finished run")
     check_manifest(run)
     recipe = load_recipe(run / "recipe.toml")
