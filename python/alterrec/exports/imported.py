@@ -32,7 +32,7 @@ from alterrec.models.reads import resolve_read
 from alterrec.recipe import Recipe
 from alterrec.record_json import to_json
 from alterrec.results import SCHEMA, RunResult, TargetCounts
-from alterrec.runs import records, saved_model
+from alterrec.runs import model_files, records
 from alterrec.runs.folder import RUNS, kind_of
 
 # Rankings in memory: id of a query -> item id -> score.
@@ -122,8 +122,8 @@ def import_run(
     make_folder(path)
     with replace_together(path, last=[MANIFEST, RESULT]) as new:
         make_folder(new)
-        saved_model.write_vocabulary(new, dataset)
-        saved_model.write_ranks(new, dataset, {"test": ranks})
+        model_files.write_vocabulary(new, dataset)
+        model_files.write_ranks(new, dataset, {"test": ranks})
         write_json(new / RESULT, to_json(record))
         write_manifest(new)
     return result(path)
