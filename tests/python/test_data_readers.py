@@ -661,6 +661,34 @@ def test_interactions_without_times(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("event_time", "if 'event_time' has the times, use --column timestamp=event_time"),
+        (
+            "time of click",
+            "use --column timestamp='time of click' (in Python, columns={",
+        ),
+        ("seen", "Its columns are 'session_id', 'item_id', 'seen': map it with --column timestamp=NAME"),
+    ],
+)
+def test_a_likely_column_of_times_is_named(folder: Path, column: str, told: str) -> None:
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.csv").unlink()
+    (folder / "interactions.csv").write_text(f"session_id,item_id,{column}\ns,tent,1\ns,lamp,2\n", "utf-8")
+    assert told in message(lambda: load_dataset(folder))
+
+
+def test_a_split_without_times_names_the_likely_column(folder: Path) -> None:
+    text = (folder / "test.csv").read_text("utf-8")
+    (folder / "test.csv").write_text(text.replace("timestamp", "ClickDate"), "utf-8")
+    notes = [note for note in load_dataset(folder).notes if "ClickDate" in note]
+    assert notes == [
+        "test.csv: no column 'timestamp', so the order of the rows counts; if 'ClickDate' has the times, use "
+        "--column timestamp=ClickDate (in Python, columns={'timestamp': 'ClickDate'})"
+    ]
+
+
+@pytest.mark.parametrize(
     ("shares", "told"),
     [
         ({"valid_share": 0.0}, "valid_share is 0.0; expected a share above 0 and below 1"),

@@ -135,6 +135,14 @@ def test_importing_these_does_not_import_torch(modules: str) -> None:
     assert done.stdout == "False\n"
 
 
+def test_a_wrong_setting_is_refused_before_the_readers_are_imported() -> None:
+    code = "import sys; from alterrec.cli import main\ntry: main()\nfinally: print('polars' in sys.modules)"
+    command = [sys.executable, "-c", code, "train", "--data", "nowhere", "--set", "dim=3"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "did you mean 'model.dim'?" in done.stderr
+
+
 def test_a_class_name_has_one_meaning() -> None:
     names = [
         node.name

@@ -217,6 +217,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_ranks(tmp_path)
 
 
+def test_counts_that_no_catalogue_has_are_damage(run: Path) -> None:
+    frame = pl.read_parquet(run / "ranks.parquet").with_columns(tied_text=pl.lit(2**31 - 1))
+    frame.write_parquet(run / "ranks.parquet")
+    with pytest.raises(InputError, match=r"ranks\.parquet is damaged: 2147483647 items above a target"):
+        read_ranks(run)
+
+
 def test_results_need_no_torch(run: Path) -> None:
     code = f"import sys, alterrec; str(alterrec.result({str(run)!r})); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -114,7 +114,7 @@ def test_memory_against_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert limited.reason == ""
     too_low = checked(tmp_path, data, "id_only", run__memory_budget="100MiB")["id_only"].reason
     assert too_low.startswith(
-        "run.memory_budget is 100 MiB, but id_only on 40 items needs at least 400 MiB; "
+        "run.memory_budget is 100 MiB, but id_only on 40 items needs more than 400 MiB, which is a lower "
     )
     beyond = checked(tmp_path, data, "id_only", run__memory_budget="1GiB")["id_only"].reason
     assert beyond == "run.memory_budget is 1.0 GiB, but this machine has 512 MiB; lower it"

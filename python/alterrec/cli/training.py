@@ -70,8 +70,12 @@ def train(
     overrides |= options.parse_overrides(text_encoder, settings, text=text)
     columns = options.parse_columns(column)
     presets = options.parse_presets(preset)
+    from alterrec.models.reads import resolve_read
+
+    # Settings are checked before the readers are imported, and files and columns before torch is, which
+    # takes seconds.
+    resolve_read(model, presets, overrides)
     with Watcher(live=sys.stdout.isatty()) as watch:
-        # Settings, files and columns are checked before torch is imported, which takes seconds.
         from alterrec.data.readers import DataSource
         from alterrec.runs.inputs import read_inputs
 

@@ -15,7 +15,14 @@ import numpy as np
 import polars as pl
 
 from alterrec.data.dataset import SPLITS, Dataset, ItemText
-from alterrec.data.events import COLUMNS, Events, check_columns, read_events, with_integer_times
+from alterrec.data.events import (
+    COLUMNS,
+    Events,
+    check_columns,
+    likely_times,
+    read_events,
+    with_integer_times,
+)
 from alterrec.data.html_text import clean_texts
 from alterrec.data.tables import (
     ROW,
@@ -109,7 +116,7 @@ def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
         )
         notes += dropped
     events = with_integer_times(events)
-    events, cuts = _split(events, {"valid": options.valid_share, "test": options.test_share})
+    events, cuts = _split(events, {"valid": options.valid_share, "test": options.test_share}, options.columns)
     ids = [part.frame["user_id"] for part in events.values() if "user_id" in part.frame.columns]
     # By first appearance in any of the files.
     known = pl.concat(ids).drop_nulls().unique(maintain_order=True) if ids else ()
@@ -255,7 +262,7 @@ def read_texts(items: DataFile, names: Sequence[str]) -> tuple[dict[str, pl.Seri
 
 
 def _split(
-    events: dict[str, Events], shares: Mapping[str, float]
+    events: dict[str, Events], shares: Mapping[str, float], columns: Mapping[str, str]
 ) -> tuple[dict[str, Events], tuple[str, ...]]:
     """Split missing validation and test sessions off the end of train (or of interactions)."""
     source = INTERACTIONS if INTERACTIONS in events else "train"
@@ -264,9 +271,11 @@ def _split(
     if not missing:
         return events, ()
     if source == INTERACTIONS and whole.times is None:
+        how = likely_times(whole.file, columns) or "map it with --column timestamp=NAME, or add it"
         raise InputError(
             f"{whole.file.path}: column 'timestamp' is missing; a single file of interactions is split "
-            "by time. Add it, map it with --column timestamp=NAME, or give train, valid and test"
+            f"by time. Its columns are {', '.join(map(repr, whole.file.columns))}: {how}, or give train, "
+            "valid and test"
         )
     total = whole.frame["session_id"].n_unique()
     counts = {split: max(1, round(shares[split] * total)) for split in missing}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from alterrec.data.log_columns import likely_column, quoted
 from alterrec.data.tables import ROW, DataFile, find_column, id_column
 from alterrec.data.time_columns import Times, time_column
 from alterrec.errors import InputError, nearest
@@ -74,6 +75,8 @@ def read_events(
             empty = drop_unreadable or name == "user_id"
             data[name] = id_column(file, theirs, may_be_empty=empty)
     frame, notes = _readable(file, pl.DataFrame(data)) if drop_unreadable else (pl.DataFrame(data), [])
+    if times is None and (how := likely_times(file, columns)):
+        notes.append(f"{file.path.name}: no column 'timestamp', so the order of the rows counts; {how}")
     numbers = pl.DataFrame({"item_id": list(vocabulary.item_ids)}).with_row_index("item")
     frame = frame.join(numbers, on="item_id", how="left", maintain_order="left")
     frame, remarks = _with_users(file, frame, refuse=not drop_unreadable)
@@ -82,6 +85,23 @@ def read_events(
         notes += _repeated(file, frame)
     frame, remarks = _known(file, frame, vocabulary, catalogue, drop_unknown)
     return Events(file, frame.drop("item_id"), times), notes + remarks
+
+
+def likely_times(file: DataFile, columns: Mapping[str, str]) -> str:
+    """Return how to name the column that probably has the times of a file; empty if none is likely.
+
+    Args:
+        file: a file without a column timestamp.
+        columns: our column name -> the file's.
+    """
+    used = {columns.get(name, name) for name in COLUMNS}
+    likely = likely_column("timestamp", [name for name in file.columns if name not in used])
+    if not likely:
+        return ""
+    return (
+        f"if {likely!r} has the times, use --column timestamp={quoted(likely)} (in Python, "
+        f"columns={{'timestamp': {likely!r}}})"
+    )
 
 
 def _readable(file: DataFile, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

@@ -37,6 +37,8 @@ _USUAL = {
 # Our column name -> names that logs use for it, without case, spaces and punctuation.
 USUAL_NAMES = {ours: frozenset(names.split()) for ours, names in _USUAL.items()}
 OURS = tuple(USUAL_NAMES)
+# Words of the names of columns that have times, as they are written.
+_TIME_WORDS = {form for word in ("time", "date", "datetime") for form in (word, word.title(), word.upper())}
 
 
 def plain_name(name: str) -> str:
@@ -55,10 +57,15 @@ def likely_column(ours: str, names: Sequence[str]) -> str:
     Example:
         >>> likely_column("item_id", ["SKU", "title"]), likely_column("session_id", ["sesion_id"])
         ('SKU', 'sesion_id')
+        >>> likely_column("timestamp", ["item_id", "timeOfClick"])
+        'timeOfClick'
     """
-    usual = [name for name in names if plain_name(name) in USUAL_NAMES[ours]]
-    usual += ["id"] if ours == "item_id" and "id" in names else []
-    return next(iter([*usual, *difflib.get_close_matches(ours, names, n=1)]), "")
+    likely = [name for name in names if plain_name(name) in USUAL_NAMES[ours]]
+    likely += ["id"] if ours == "item_id" and "id" in names else []
+    likely += difflib.get_close_matches(ours, names, n=1)
+    if ours == "timestamp":
+        likely += [name for name in names if _TIME_WORDS & set(re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))]
+    return next(iter(likely), "")
 
 
 def find_columns(

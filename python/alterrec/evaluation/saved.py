@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from alterrec.errors import InputError
-from alterrec.metrics import metrics
+from alterrec.metrics import DEEPEST, metrics
 from alterrec.stored import Kind, read_table
 
 Mask = NDArray[np.bool_]
@@ -148,7 +148,15 @@ def read_ranks(run: Path, split: str = "test") -> SavedRanks:
     Raises:
         InputError: the file is missing or damaged.
     """
-    frame = read_table(run / "ranks.parquet", _COLUMNS, _FURTHER)
+    path = run / "ranks.parquet"
+    frame = read_table(path, _COLUMNS, _FURTHER)
+    counts = [name for name in frame.columns if "greater_" in name or "tied_" in name]
+    most = max((int(frame[name].to_numpy().max(initial=0)) for name in counts), default=0)
+    if most > DEEPEST:
+        raise InputError(
+            f"{path} is damaged: {most} items above a target or equal to it are more than a catalogue has; "
+            "copy it again or repeat the run"
+        )
     return SavedRanks(frame.filter(pl.col("split") == split).drop("split"))
 
 

@@ -213,7 +213,8 @@ class _Facts:
             least = least_memory(recipe, self.sizes)
             return (
                 f"run.memory_budget is {memory(limit)}, but {recipe.model_name} on {self.sizes.items} items "
-                f"needs at least {memory(least)}; raise it, or lower model.dim"
+                f"needs more than {memory(least)}, which is a lower bound: process, weights and texts "
+                "without any scores; raise it, or lower model.dim"
                 if limit < least
                 else ""
             )
