@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -21,6 +22,9 @@ from alterrec.progress import Event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+# Seconds between two lines about a long task, where there is no terminal.
+LINE_SECONDS = 60
 
 
 def print_line(line: str) -> None:
@@ -53,6 +57,23 @@ def _cannot_print(error: OSError) -> NoReturn:
 
     discard_output()
     raise InputError(f"standard output cannot be written: {system_reason(error)}") from None
+
+
+def print_text(text: str) -> None:
+    """Write text as UTF-8 to standard output and flush it, without a line break behind it.
+
+    Raises:
+        BrokenPipeError: its reader has gone, so that there is no need for more.
+        InputError: standard output is a file that cannot be written to.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _cannot_print(error)
 
 
 def warn(line: str) -> None:
@@ -171,6 +192,50 @@ def working(title: str) -> Iterator[None]:
         bar.add_task(title, total=None, detail="")
         try:
             yield
+        finally:
+            signals.HIDDEN_CURSORS.discard(2)
+
+
+@contextmanager
+def counted(title: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that shows on standard error how much of a long task is done, and of how much.
+
+    On a terminal it is a bar; elsewhere a line is printed each minute.
+
+    Args:
+        title: what is done.
+        unit: what is counted.
+    """
+    from alterrec.report.tables import count, duration
+
+    began = time.monotonic()
+    printed, before = began, -1
+
+    def detail(done: int, total: int | None) -> str:
+        nonlocal before
+        before = done if before < 0 else before
+        spent, new = time.monotonic() - began, done - before
+        left = f", {duration(spent / new * (total - done))} left" if total and new else ""
+        return f"{count(done)}{f' of {count(total)}' if total else ''} {unit}{left}"
+
+    if not sys.stderr.isatty():
+
+        def print_sometimes(done: int, total: int | None) -> None:
+            nonlocal printed
+            text = detail(done, total)
+            if time.monotonic() - printed > LINE_SECONDS:
+                printed = time.monotonic()
+                warn(f"{title}: {text}")
+
+        yield print_sometimes
+        return
+    with _bar(stderr=True) as bar:
+        signals.HIDDEN_CURSORS.add(2)
+        task = bar.add_task(title, total=None, detail="")
+        try:
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, detail=detail(done, total)
+            )
         finally:
             signals.HIDDEN_CURSORS.discard(2)
 

@@ -97,7 +97,16 @@ SURFACE = {
         "--column",
         "--drop-unknown",
     },
-    "recommend": {"run", "--sessions", "-k", "--out", "--exclude-seen", "--column"},
+    "recommend": {
+        "run",
+        "--sessions",
+        "-k",
+        "--out",
+        "--exclude-seen",
+        "--fallback",
+        "--column",
+        "--json",
+    },
     "study": {
         "name",
         "--data",
@@ -279,7 +288,10 @@ def test_help_has_an_example(alterrec: Command, command: str) -> None:
         (["evaluate", "nowhere"], ["nowhere", "finished run"]),
         (["recommend", "nowhere", "--sessions", "s.csv"], ["nowhere", "finished run"]),
         (["recommend", "nowhere"], ["--sessions"]),
-        (["recommend", "nowhere", "--sessions", "s.csv", "--out", "x.xlsx"], ["x.xlsx", ".csv or .parquet"]),
+        (
+            ["recommend", "nowhere", "--sessions", "s.csv", "--out", "x.xlsx"],
+            ["x.xlsx", ".csv, .parquet or .jsonl"],
+        ),
     ],
 )
 @pytest.mark.usefixtures("shop")
@@ -578,7 +590,7 @@ def test_recommend_takes_and_gives_external_ids(
     assert code == 0
     assert "dropped 1 of 5 rows with unknown items" in err
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert list(rows[0]) == ["session_id", "rank", "item_id", "score"]
+    assert list(rows[0]) == ["session_id", "rank", "item_id", "score", "source"]
     assert [(row["session_id"], row["rank"]) for row in rows] == [
         (session, str(rank)) for session in ("now", "cold", "odd") for rank in range(1, 5)
     ]

@@ -54,6 +54,7 @@ LAYERS = {
     "analyses": 10,
     "runs": 11,
     "exports": 12,
+    "serving": 12,
     "studies": 12,
     "console": 13,
     "cli": 14,

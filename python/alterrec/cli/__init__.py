@@ -11,7 +11,7 @@ import sys
 import typer
 
 # Importing a module of commands adds them to `app`, in the order in which --help lists them.
-from alterrec.cli import preparing, training, studies, analyses, listings, export, importing  # isort: skip  # noqa: F401
+from alterrec.cli import preparing, training, recommending, studies, analyses, listings, export, importing  # isort: skip  # noqa: F401
 from alterrec import signals
 from alterrec.cli.application import DONE, app, exit_code, train_app
 from alterrec.console import open_streams, warn

@@ -1,11 +1,11 @@
-"""Commands for one run: train, plan, evaluate and recommend."""
+"""Commands for one run: train, plan, evaluate and verify."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,6 @@ from alterrec.cli import options
 from alterrec.cli.application import DONE, app, guarded, train_app
 from alterrec.console import Watcher, print_line, warn, working
 from alterrec.errors import InputError
-
-if TYPE_CHECKING:
-    from alterrec.data.assemble import Sessions
-    from alterrec.runs.saved_model import SavedModel
 
 
 @app.command()
@@ -228,97 +224,3 @@ def verify(run: options.RunFolder, as_json: options.Json = False) -> int:
     show(Table(("file", "content", "bytes", "hash"), tuple(rows), title=str(run)))
     print_line("all files are those that the run wrote")
     return DONE
-
-
-@app.command()
-@guarded
-def recommend(
-    run: options.RunFolder,
-    sessions: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="CSV or Parquet: session_id, item_id, optionally timestamp, user_id."
-        ),
-    ],
-    k: Annotated[int, typer.Option("-k", help="Number of items for each session.")] = 20,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write a .csv or .parquet file; default: CSV on standard output."),
-    ] = None,
-    exclude_seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--exclude-seen/--allow-seen",
-            help="Never recommend items of the session, or allow them; default: as the run was evaluated.",
-        ),
-    ] = None,
-    column: options.Columns = None,
-) -> int:
-    """Recommend the next items of sessions.
-
-    Reads and writes the ids of your own files and needs no training data. Items that were not in training
-    are scored by their text. Rows that cannot be read or whose items are unknown to the run are skipped, and
-    a session that has seen nearly all items gets fewer; standard error says how many, and why. Systems that
-    use user ids read the column user_id and also report how many users are unknown.
-
-    \b
-    Example:
-      alterrec recommend runs/alterrec-my_sessions-seed0 --sessions today.csv -k 20
-    """
-    if out is not None and out.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--out is {str(out)!r}; use a name that ends in .csv or .parquet")
-    columns = options.parse_columns(column)
-    with working("reading the sessions"):
-        from alterrec.data.assemble import load_sessions
-        from alterrec.runs.inputs import read_catalogue
-
-        known = read_catalogue(run)
-        loaded = load_sessions(
-            sessions, known.vocabulary, users=known.users, columns=columns, drop_unknown=True
-        )
-    for note in loaded.notes:
-        warn(note)
-    with working("loading the model"):
-        from alterrec.runs.saved_model import load_model
-
-        saved = load_model(known)
-    _write_recommendations(saved, loaded, k, out, exclude_seen)
-    return DONE
-
-
-def _write_recommendations(
-    saved: SavedModel, sessions: Sessions, k: int, out: Path | None, exclude_seen: bool | None
-) -> None:
-    import numpy as np
-    import polars as pl
-
-    from alterrec.files import atomic_write
-
-    numbers = [sessions.store.session(i).astype(np.int64) for i in range(len(sessions.store))]
-    ids, scores = saved.recommend_numbers(numbers, k, sessions.store.users, exclude_seen=exclude_seen)
-    item_ids = np.array(saved.vocabulary.item_ids, dtype=object)
-    session_X, place_X = np.nonzero(ids >= 0)
-    found = (ids >= 0).sum(axis=1)
-    for few, reason in (
-        ((found > 0) & (found < k), f"sessions with fewer than {k} items, as they have seen the others"),
-        (found == 0, "sessions without an item, as they have seen all"),
-    ):
-        if few.any():
-            warn(f"{reason}: {int(few.sum())} of {len(found)}, such as {sessions.names[int(few.argmax())]!r}")
-    frame = pl.DataFrame(
-        {
-            "session_id": np.array(sessions.names, dtype=object)[session_X],
-            "rank": place_X + 1,
-            "item_id": item_ids[ids[session_X, place_X]],
-            "score": scores[session_X, place_X],
-        },
-        schema={"session_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32},
-    )
-    if out is None:
-        print_line(frame.write_csv().rstrip("\n"))
-        return
-    with atomic_write(out) as temporary:
-        if out.suffix == ".csv":
-            frame.write_csv(temporary)
-        else:
-            frame.write_parquet(temporary)

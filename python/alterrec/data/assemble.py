@@ -96,7 +96,7 @@ def assemble(name: str, raw: RawData, options: ReadOptions) -> Dataset:
     Raises:
         InputError: a column is missing or has a wrong value, or a split has no session with a target.
     """
-    _check_mapping([raw.items, *raw.sessions.values()], options.columns)
+    check_mapping([raw.items, *raw.sessions.values()], options.columns)
     check_required(
         [(raw.items, ["item_id"]), *((file, COLUMNS[:2]) for file in raw.sessions.values())], options.columns
     )
@@ -174,7 +174,7 @@ def load_sessions(
     columns = dict(columns or {})
     check_columns(columns)
     file = read_data_file(Path(path))
-    _check_mapping([file], columns)
+    check_mapping([file], columns)
     check_required([(file, COLUMNS[:2])], columns)
     read = COLUMNS if users else COLUMNS[:-1]
     events, notes = read_events(
@@ -196,8 +196,8 @@ def load_sessions(
     return Sessions(store, names, tuple(notes))
 
 
-def _check_mapping(files: Collection[DataFile], columns: Mapping[str, str]) -> None:
-    """Check that each mapped column is in some file: not every file needs the names of the others."""
+def check_mapping(files: Collection[DataFile], columns: Mapping[str, str]) -> None:
+    """Raise InputError unless each mapped column is in some file; files may lack those of others."""
     known = sorted({column for file in files for column in file.columns})
     for name, theirs in columns.items():
         if theirs not in known:

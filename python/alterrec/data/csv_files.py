@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -51,14 +53,43 @@ def read_csv(path: Path) -> pl.DataFrame:
         InputError: the file is empty or damaged, is no UTF-8 text, has a column twice, escapes quotation
             marks by backslashes, or ends inside a row.
     """
+    with _checked(path) as separator:
+        # As text, so that a message about a wrong cell can quote it.
+        frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
+    _check_end(path, frame)
+    return frame
+
+
+def csv_to_parquet(path: Path, target: Path) -> None:
+    """Write a CSV file, which may be larger than memory, as Parquet; as :func:`read_csv` reads it.
+
+    Args:
+        path: the CSV file.
+        target: the Parquet file to write.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "s.csv").write_text("session_id,item_id\\na,7\\n")
+        >>> csv_to_parquet(folder / "s.csv", folder / "s.parquet")
+        >>> pl.read_parquet(folder / "s.parquet").rows()
+        [('a', '7')]
+    """
+    with _checked(path) as separator:
+        pl.scan_csv(path, separator=separator, infer_schema=False, glob=False).sink_parquet(target)
+    _check_end(path, pl.scan_parquet(target, glob=False).tail(1).collect())
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[str]:
+    """Yield the separator of a CSV file to a block that reads it, and check what polars does not notice."""
     try:
         with path.open("rb") as raw:
             _check_format(path, raw.read(4096))
         separator = separator_of(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file, delimiter=separator), [])
-        # As text, so that a message about a wrong cell can quote it.
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
+        yield separator
         _check_escapes(path)
     except pl.exceptions.NoDataError:
         raise InputError(f"{path}: is empty; expected a header line and at least one row") from None
@@ -73,8 +104,6 @@ def read_csv(path: Path) -> pl.DataFrame:
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{path}, line 1: column {twice!r} appears twice; give each column its own name")
-    _check_end(path, frame)
-    return frame
 
 
 def line_of(path: Path, row: int) -> int:

@@ -181,7 +181,7 @@ def _known(
     if not unknown:
         return frame, []
     first = frame.row(frame["item"].is_null().arg_max() or 0, named=True)
-    hint = _other_writing(first["item_id"], vocabulary)
+    hint = other_writing(first["item_id"], vocabulary)
     if not drop_unknown:
         hint = hint or vocabulary.nearest(first["item_id"]) or "."
         raise InputError(
@@ -202,7 +202,7 @@ def _known(
     return kept, notes
 
 
-def _other_writing(item: str, vocabulary: Vocabulary) -> str:
+def other_writing(item: str, vocabulary: Vocabulary) -> str:
     """A hint for an id that the catalogue has without spaces around it, or without ``.0`` behind it."""
     other = item.strip().removesuffix(".0")
     if other != item and vocabulary.find([other])[0] >= 0:
