@@ -23,6 +23,8 @@ pub mod mixtures;
 pub mod neighbours;
 mod passes;
 pub mod prefixes;
+mod query_passes;
+pub mod query_tables;
 pub mod random;
 pub mod ranks;
 pub mod repeats;

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 
 pub(crate) use crate::log_sums::add_exponentials;
 pub(crate) use crate::mixture_passes::{log_mixture, peak, powers, unmark};
+pub(crate) use crate::query_passes::products;
 
 /// Marks the scores inside a bracket.
 #[inline(always)]

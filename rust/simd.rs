@@ -135,6 +135,11 @@ compiled!(
 );
 
 compiled!(
+    /// [`passes::products`] on the instruction set in use.
+    products(packed: &[f32], dim: usize, queries: &[f32], out: &mut [f32]) -> ()
+);
+
+compiled!(
     /// [`passes::copy_padded`] on the instruction set in use.
     copy_padded(items: &[u32], lengths: &[i64], places: &[i64], pad: i64, out: &mut [i64]) -> ()
 );

@@ -11,6 +11,7 @@ __all__ = [
     "EpochPlan",
     "IdNumbers",
     "ItemNeighbours",
+    "QueryTable",
     "SessionNeighbours",
     "SessionStore",
     "__version__",
@@ -155,6 +156,25 @@ class EpochPlan:
 
 def derive_seed(seed: int, words: Sequence[int]) -> int:
     """Derive a seed from a seed and words that identify its purpose."""
+
+@final
+class QueryTable:
+    """Item vectors that are scored and the query of each item, for mixtures of the queries of sessions."""
+
+    def __new__(
+        cls, table: NDArray[np.float32], queries: NDArray[np.float32], excludes_seen: bool
+    ) -> QueryTable: ...
+    def log_mixtures(
+        self,
+        offsets: NDArray[np.int64],
+        items: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        vectors: NDArray[np.float32] | None,
+        vector_weights: NDArray[np.float32],
+        mean: bool,
+        threads: int | None,
+    ) -> NDArray[np.float32]:
+        """Return the log probabilities (N, V) of all items under the mixtures of the queries of sessions."""
 
 @final
 class ItemNeighbours:

@@ -8,6 +8,7 @@ mod ids;
 mod integers;
 mod neighbours;
 mod prefixes;
+mod query_tables;
 mod ranking;
 mod sessions;
 
@@ -23,5 +24,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     graphs::register(m)?;
     events::register(m)?;
     ids::register(m)?;
+    query_tables::register(m)?;
     Ok(())
 }

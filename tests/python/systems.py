@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
@@ -14,7 +16,11 @@ SMALL = {"model.dim": 8, "window.first": 1, "window.last": 0.2}
 
 
 def built(
-    name: str, presets: tuple[str, ...] = ("best",), trained: torch.Tensor | None = None, **dropout: float
+    name: str,
+    presets: tuple[str, ...] = ("best",),
+    trained: torch.Tensor | None = None,
+    settings: Mapping[str, str] | None = None,
+    **dropout: float,
 ) -> Recommender:
     torch.manual_seed(0)
     trained = torch.ones(NUM_ITEMS, dtype=torch.bool) if trained is None else trained
@@ -26,7 +32,7 @@ def built(
         categories_VCK=torch.arange(NUM_ITEMS)[:, None, None] % 5,
     )
     own = {f"{table}.dropout": value for table, value in dropout.items()}
-    return build_model(resolve(name, presets, SMALL | own), items).eval()
+    return build_model(resolve(name, presets, {**SMALL, **(settings or {}), **own}), items).eval()
 
 
 def system(name: str) -> Scorer:

@@ -49,6 +49,7 @@ _, SHARED, LONGEST = PLAN.session_sizes()[0]
 FLAT = np.zeros(5 * ROWS, np.int64)
 ITEMS = _core.ItemNeighbours(STORE, 2)
 SESSIONS = _core.SessionNeighbours(STORE, 2)
+QUERIES = _core.QueryTable(F32, F32, True)
 
 
 def int64(size: int) -> np.ndarray[Any, Any]:
@@ -96,6 +97,7 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("ItemNeighbours.from_arrays", ITEMS, (5, *ITEMS.arrays())),
     ("ItemNeighbours.scores", ITEMS, ([[1]], [1], 0.5)),
     ("SessionNeighbours.scores", SESSIONS, ([[1]], [1])),
+    ("QueryTable.log_mixtures", QUERIES, (np.array([0, 1]), IDS[:1], F32[0, :1], None, F32[0, :1], False, 1)),
     ("cut_sessions", _core, (np.array([1, 0, 1], np.uint32), IDS, 9, 1)),
     ("IdNumbers.number", _core.IdNumbers(), (b"aba", np.array([1, 1, 1], np.uint32))),
     ("cut_sessions", _core, ([1, 0, 1], None, None, None)),

@@ -209,6 +209,13 @@ class NeighbourLists(Untrained):
             scores = scores.add_(self.offset).log_()
         return scores.to(batch.items_RL.device)
 
+    def of_session(self, items_L: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores (V,) of one session, as :meth:`scores` does for a batch."""
+        scores_V = self.neighbours.scores(items_L[None], np.array([len(items_L)]), self.decay)[0]
+        if self.offset is not None:
+            np.log(np.add(scores_V, np.float32(self.offset), out=scores_V), out=scores_V)
+        return scores_V
+
     def tensors(self) -> dict[str, Tensor]:
         offsets, ids, similarities = self.neighbours.arrays()
         log = {} if self.offset is None else {"log_offset": torch.tensor(self.offset, dtype=torch.float64)}

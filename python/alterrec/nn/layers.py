@@ -37,6 +37,10 @@ class SessionEncoder(nn.Module):
     def last(self, table_VD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def item_weights(self, length: int) -> Tensor | None:
+        """Return weights (L,) by distance from the end, if vectors are such sums of item vectors."""
+        return None
+
 
 class Dropout(nn.Module):
     """Dropout that is fast on CPUs.

@@ -65,6 +65,9 @@ class Recency(SessionEncoder):
         logits_LL = self.logits_L[distance_LL.clamp(min=0)].masked_fill(distance_LL < 0, -torch.inf)
         return logits_LL.softmax(1) @ F.embedding(items_RL, table_VD)
 
+    def item_weights(self, length: int) -> Tensor:
+        return self.logits_L[:length].softmax(0)
+
 
 class Weighted(SessionEncoder):
     """A mean of item vectors, weighted by a Transformer: the encoder of CORE.

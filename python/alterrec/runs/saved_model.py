@@ -19,7 +19,9 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol
 from alterrec.files import reading
 from alterrec.models.base import Scorer, Tables
+from alterrec.models.query_scores import QueryScores
 from alterrec.nn.losses import ScoreBuffer
+from alterrec.ranking import top_ranked
 from alterrec.recipe import Recipe
 from alterrec.runs import explanations, requests, scoring, similar
 from alterrec.runs.explanations import Explanation
@@ -362,6 +364,12 @@ class SavedModel:
         with torch.inference_mode():
             return self.model.prepare()
 
+    @cached_property
+    def query_scores(self) -> QueryScores | None:
+        """The fast scores of a system with several queries; None for another one."""
+        with torch.inference_mode():
+            return QueryScores.of(self.model, self._tables)
+
     def unit_vectors(self) -> dict[str, Tensor]:
         """Return the scored item vectors (V, D) by network and block, with length 1."""
         return self._unit_vectors
@@ -435,5 +443,8 @@ def load_model(known: RunCatalogue) -> SavedModel:
             model=stored.model(known.recipe, known.trained),
         )
         # Scores of one item show what no check of shapes does, such as ids outside of a table.
-        loaded.recommend_numbers([np.zeros(1, np.int64)], 1, exclude_seen=False)
+        for _, scores_NV in scoring.by_batches(
+            loaded, [np.zeros(1, np.int64)], None, loaded._protocol_for(exclude_seen=False)
+        ):
+            top_ranked(scores_NV, 1)
     return loaded
