@@ -8,6 +8,7 @@ from typing import Any
 
 from alterrec.analyses.run_sections import group_table
 from alterrec.console import print_line, print_wrapped
+from alterrec.metrics import metric_name
 from alterrec.report.live import EPOCH_METRIC
 from alterrec.report.plain import show
 from alterrec.report.seen_items import ByRule, repeated_sentence, rows_by_view, seen_tables
@@ -23,7 +24,7 @@ from alterrec.report.tables import (
 )
 from alterrec.results import Group
 
-SPLITS = {"valid": "validation", "test": "test"}
+SPLITS = {"valid": "validation", "test": "test", "new": "new"}
 SEEN_TITLE = "NDCG@20 with the session's own items as candidates (kept) and without them (excluded)"
 SEEN_REPEATS = ", and with the counted probability of a repeat (repeats)"
 
@@ -73,17 +74,31 @@ def show_profile(seconds: Mapping[str, float]) -> None:
 
 
 def show_evaluation(numbers: Mapping[str, Any]) -> None:
-    """Print what ``evaluate_run`` returns: metrics by view and by popularity of the target."""
+    """Print an evaluation: metrics by view and by popularity of the target, for each split that it has."""
     for split, spoken in SPLITS.items():
+        if split not in numbers:
+            continue
         targets = numbers["targets"][split]
         title = f"{spoken}: {count(targets['count'])} targets, {count(targets['cold'])} of them cold"
         show(metric_table(named(VIEW_NAMES, numbers[split]), title=title, strong=[VIEW_NAMES["score"]]))
+        if split in numbers.get("errors", {}):
+            _show_intervals(numbers[split]["score"], numbers["errors"][split]["score"])
         _show_lists(numbers["lists"].get(split, {}), spoken)
         _show_seen_items(rows_by_view(numbers["by_seen"][split]), targets, spoken)
         print_line("")
         groups = [Group(**group) for group in numbers["groups"][split]]
         show(group_table("times in training", groups, f"{spoken}, by popularity of the target: "))
         print_line("")
+
+
+def _show_intervals(values: Mapping[str, float], errors: Mapping[str, float]) -> None:
+    """Print 95% intervals of the final score: 1.96 standard errors over sessions to both sides."""
+    intervals = [
+        f"{metric_name(name)} {percent(max(value - 1.96 * errors[name], 0))} to "
+        f"{percent(min(value + 1.96 * errors[name], 1))}"
+        for name, value in values.items()
+    ]
+    print_wrapped(f"95% intervals of the final score, over sessions: {', '.join(intervals)}.")
 
 
 def named(

@@ -144,7 +144,9 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Folder of data with the same items as the run; default: built-in data."
+            metavar="PATH",
+            help="Folder of data with the same items as the run, or a file of new sessions alone; default: "
+            "built-in data.",
         ),
     ] = None,
     format: options.Format = None,
@@ -160,30 +162,41 @@ def evaluate(
     ] = None,
     as_json: options.Json = False,
 ) -> int:
-    """Measure a saved run on validation and test data.
+    """Measure a saved run on validation and test data, or on new sessions.
 
     Each metric is shown for the final score and for its parts, such as ID and text, and by popularity of
     the target. Every target is ranked among all items. NDCG@20 is also shown with the session's own items
     as candidates and without them; then a target that repeats one of them counts as not found.
 
+    If --data is a file of sessions, such as those of next week, in a layout of `alterrec recommend`, the run
+    is measured on them alone. Items that it does not know are left out and counted on standard error.
+
     \b
     Examples:
       alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions
+      alterrec evaluate runs/alterrec-my_sessions-seed0 --data next_week.csv
       alterrec evaluate runs/alterrec-my_sessions-seed0 --data my_sessions --metrics recall@20,coverage@20
     """
     columns = options.parse_columns(column)
-    with working("reading the data"):
-        from alterrec.data.readers import DataSource
-        from alterrec.runs.inputs import read_catalogue
+    names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    if data is not None and data.is_file() and format is None:
+        with working("reading the sessions and evaluating"):
+            from alterrec.serving.new_sessions import evaluate_sessions
 
-        source = DataSource(data, columns, drop_unknown, format, locale)
-        dataset = source.read(read_catalogue(run).recipe, warn)
-    with working("loading the model and evaluating"):
-        from alterrec.cli.run_tables import show_evaluation
-        from alterrec.runs.fit import evaluate_run
+            numbers = evaluate_sessions(run, data, metrics=names, columns=columns, listen=warn)
+    else:
+        with working("reading the data"):
+            from alterrec.data.readers import DataSource
+            from alterrec.runs.inputs import read_catalogue
 
-        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-        numbers = evaluate_run(run, dataset, metrics=names)
+            source = DataSource(data, columns, drop_unknown, format, locale)
+            dataset = source.read(read_catalogue(run).recipe, warn)
+        with working("loading the model and evaluating"):
+            from alterrec.runs.fit import evaluate_run
+
+            numbers = evaluate_run(run, dataset, metrics=names)
+    from alterrec.cli.run_tables import show_evaluation
+
     if as_json:
         print_line(json.dumps(numbers, indent=2))
     else:

@@ -129,7 +129,7 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
     """Train and measure a run whose data are read; as :func:`fit`, which reads them first."""
     began = time.perf_counter() - inputs.seconds
     recipe, start, plan, dataset = inputs.recipe, inputs.start, inputs.plan, inputs.dataset
-    _set_up(recipe)
+    set_up(recipe)
     start.check_data(dataset, sum(phase.epochs for phase in plan))
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
@@ -349,8 +349,8 @@ def evaluate_run(
     """
     check_manifest(Path(run), contents=True)
     saved = saved_model.load(run)
-    recipe = saved.recipe if metrics is None else _with_metrics(saved.recipe, metrics)
-    _set_up(recipe)
+    recipe = saved.recipe if metrics is None else with_metrics(saved.recipe, metrics)
+    set_up(recipe)
     source = DataSource(data, columns or {}, drop_unknown, format, locale)
     dataset = source.read(recipe, listen)
     if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
@@ -381,7 +381,8 @@ def evaluate_run(
     }
 
 
-def _with_metrics(recipe: Recipe, names: Sequence[str]) -> Recipe:
+def with_metrics(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """Return a recipe with other metrics; InputError if a name is unknown."""
     try:
         known = tuple(standard_name(name) for name in names)
     except ValueError as error:
@@ -389,7 +390,7 @@ def _with_metrics(recipe: Recipe, names: Sequence[str]) -> Recipe:
     return recipe.model_copy(update={"run": recipe.run.model_copy(update={"metrics": known})})
 
 
-def _set_up(recipe: Recipe) -> None:
+def set_up(recipe: Recipe) -> None:
     """Check the device and set the number of threads."""
     check_device(recipe.run.device)
     if recipe.run.threads:

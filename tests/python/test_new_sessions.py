@@ -1,0 +1,97 @@
+"""A run is measured on a file of new sessions alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+
+from alterrec import fit
+from alterrec.errors import InputError
+from alterrec.runs.fit import evaluate_run
+from alterrec.serving.new_sessions import evaluate_sessions
+
+Command = Callable[..., Outcome]
+QUICK = {"run.baselines": False, "run.report": False}
+
+
+@pytest.fixture(scope="module")
+def run(shop_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    return fit(shop_source, "covisitation", out=folder, overrides=QUICK | {"data.targets": "every"}).path
+
+
+def test_the_test_file_has_the_metrics_of_the_test_split(run: Path, shop_source: Path) -> None:
+    names = ["ndcg@20", "hits@5", "coverage@5"]
+    new = evaluate_sessions(run, shop_source / "test.csv", metrics=names)
+    whole = evaluate_run(run, shop_source, metrics=names)
+    for part in ("by_seen", "targets", "groups", "lists"):
+        assert new[part] == {"new": whole[part]["test"]}, part
+    assert new["new"] == whole["test"]
+
+
+def test_a_small_file_worked_out_by_hand(run: Path, tmp_path: Path) -> None:
+    """Unknown items are left out; a session of one known item has no target."""
+    lines = [
+        {"session_id": "a", "items": ["i0", "boat", "i1"]},
+        {"session_id": "b", "items": ["i2", "ship"]},
+        {"session_id": "c", "items": ["i7", "i8", "i9"]},
+        {"session_id": "d", "items": []},
+    ]
+    file = tmp_path / "week.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    said: list[str] = []
+    found = evaluate_sessions(run, file, metrics=["hits@30"], listen=said.append)
+    assert found["targets"]["new"]["count"] == 3
+    assert found["new"]["score"]["hits@30"] == 1
+    # The two sessions have one and two of three targets, so their values are 2/3 and 4/3.
+    assert found["errors"]["new"]["score"]["hits@30"] == pytest.approx(1 / 3)
+    assert found["dropped"] == {"rows": 8, "unknown item": 2, "sessions": 4}
+    assert said == [
+        "week.jsonl: dropped 2 of 8 items as unknown",
+        "week.jsonl: sessions with fewer than 2 known items, which have no target: 2",
+    ]
+
+
+def test_the_command_prints_intervals_and_json(run: Path, shop_source: Path, alterrec: Command) -> None:
+    code, out, err = alterrec("evaluate", run, "--data", shop_source / "test.csv")
+    assert (code, err) == (0, "")
+    assert out.startswith("new: ")
+    assert "95% intervals of the final score, over sessions: Hits@10 " in out
+    assert "validation" not in out
+    code, out, _ = alterrec("evaluate", run, "--data", shop_source / "test.csv", "--json")
+    numbers = json.loads(out)
+    assert 0 < numbers["new"]["score"]["ndcg@20"] < 1
+    assert set(numbers["errors"]["new"]["score"]) == set(numbers["new"]["score"])
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "found"),
+    [
+        ("session_id,item_id\na,i0\nb,i1\n", [], "no session has 2 or more items of the catalogue"),
+        ("session_id,item_id\na,x\na,y\n", [], "no session has 2 or more items of the catalogue"),
+        ("session_id,sku\na,i0\n", [], "column 'item_id' is missing"),
+        ("session_id,item_id\na,i0\na,i1\n", ["--metrics", "diversity@5"], "needs the texts of the items"),
+        ("session_id,item_id\na,i0\na,i1\n", ["--metrics", "coverage@31"], "above the 30 items of the run"),
+        ("session_id,item_id\na,i0\na,i1\n", ["--metrics", "recal@5"], "recal@5"),
+    ],
+)
+def test_wrong_input_exits_with_2(
+    run: Path, tmp_path: Path, alterrec: Command, content: str, options: list[str], found: str
+) -> None:
+    (tmp_path / "week.csv").write_text(content, "utf-8")
+    code, out, err = alterrec("evaluate", run, "--data", "week.csv", *options)
+    assert (code, out) == (2, "")
+    assert found in err
+
+
+def test_ids_of_another_writing_are_named(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "week.csv").write_text("session_id,item_id\na,i0\na,i1\nb, i2\n", "utf-8")
+    said: list[str] = []
+    evaluate_sessions(run, tmp_path / "week.csv", listen=said.append)
+    assert "the catalogue has 'i2'" in said[0]
+    with pytest.raises(InputError, match="no such file"):
+        evaluate_sessions(run, tmp_path / "weak.csv")
