@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,11 @@ from worlds import small_dataset
 import alterrec
 from alterrec.analyses.run_page import RunReport
 from alterrec.data.statistics import statistics
+from alterrec.record_json import to_json
 from alterrec.report.presentation import Report
-from alterrec.results import read_run
+from alterrec.results import SCHEMA, read_run
 from alterrec.studies.study import load_study
+from alterrec.study_records import JointStudy, read_study
 
 TARGETS = 120
 LONG_NAME = "a_system_with_a_very_long_name_that_does_not_break"
@@ -117,7 +119,22 @@ def _of_studies(folder: Path) -> dict[str, Report]:
         "imbalance": (parts, {}),
         "alternation": (turns, {}),
     }
-    return {
+    found: dict[str, Report] = {
         name: load_study(write_study(folder / name, rows, study=name, **changes))
         for name, (rows, changes) in studies.items()
     }
+    for name in ("table1", "ablation", "fusion"):
+        found[f"joint {name}"] = _of_several(folder, name)
+    return found
+
+
+def _of_several(folder: Path, name: str) -> Report:
+    """The page of a study of three data sets, each with the rows of the study of one."""
+    part = read_study(folder / name)
+    names = ("Online Retail", "HD", "MovieTweetings")
+    parts = [replace(part, data=replace(part.data, name=data)) for data in names]
+    joint = folder / f"joint {name}"
+    joint.mkdir()
+    record = JointStudy(SCHEMA, name, f"alterrec study {name} --data A --data B", parts)
+    (joint / "study.json").write_text(json.dumps(to_json(record)), "utf-8")
+    return load_study(joint)

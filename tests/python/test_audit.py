@@ -418,6 +418,8 @@ def test_planted_faults_are_found(shop: Path, tmp_path: Path, alterrec: Callable
     assert "Can text help here?" in out
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert page.count("<svg") == 6
+    assert page.index("What these data are good for") < page.index("Repair the data: copies of train in test")
+    assert page.index("Repair the data: order in time") < page.index("Checks of the data")
     assert '<span class="label" style="--label: var(--bad)">bad</span>' in page
     found = pl.read_csv(tmp_path / "out" / "checks.csv")
     assert found.columns == ["grade", "check", "says"]

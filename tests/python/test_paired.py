@@ -282,6 +282,11 @@ def test_the_object_says_draws_and_saves(tmp_path: Path) -> None:
         f"{100 * only(found.comparisons, metric='ndcg@20', group='').high:+.2f}]; alterrec is better in 1 "
         "sessions, equal in 1 and worse in 2."
     ]
+    (choice,) = found.presentation().leading
+    assert choice.notes == [
+        "alterrec has the next item among the first 20 recommendations in 750 of 1,000 visits, sasrec in "
+        "750. These visits do not show that one of them is better; take the cheaper one."
+    ]
     said = " ".join(found.caveats())
     assert "sasrec and alterrec have one seed each" in said
     assert "4 sessions are few" in said

@@ -19,7 +19,7 @@ from report_folder import LEVELS, comparison, metrics, result, write_run
 from rich.console import Console
 
 from alterrec.analyses.run_advice import advice_section, reach_section
-from alterrec.analyses.run_page import write_report
+from alterrec.analyses.run_page import RunReport, write_report
 from alterrec.analyses.run_sections import training_panels
 from alterrec.analyses.run_summary import caveats, findings, parts_sentences
 from alterrec.errors import InputError
@@ -84,7 +84,7 @@ def test_everything_of_a_full_run_is_on_the_page(tmp_path: Path) -> None:
         "Visit 1",
         "Visit 2",
         "Visit 3",
-        "Visit 1",
+        "Visit 4",
         "What to do next",
         "Caveats",
         "Comparison with baselines and other runs",
@@ -140,6 +140,23 @@ def test_text_from_data_is_escaped(tmp_path: Path) -> None:
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 12
     assert Outline(page).open == []
+
+
+@pytest.mark.parametrize(("seed", "others"), [(0, (1, 2)), (1, (0, 2)), (7, (0, 1))])
+def test_the_advice_names_other_seeds(tmp_path: Path, seed: int, others: tuple[int, int]) -> None:
+    page = outline(write_run(tmp_path / "run", seed))
+    assert f"Repeat the training with --seed {others[0]} and --seed {others[1]}" in page.text
+
+
+def test_visits_are_numbered_through_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    cards = json.loads((run / "examples.json").read_text("utf-8"))
+    (run / "examples.json").write_text(json.dumps((cards * 6)[:5]), "utf-8")
+    page = write_report(run).read_text("utf-8")
+    assert re.findall(r"<h3>Visit (\d+)", page) == ["1", "2", "3", "4", "5"]
+    assert "Only on the page, <code>report.html</code>: What it recommends: random test visits" in (
+        RunReport(read_run(run)).presentation().notebook()
+    )
 
 
 def test_mathematics_in_names_is_not_typeset(tmp_path: Path) -> None:

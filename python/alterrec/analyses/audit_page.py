@@ -20,7 +20,16 @@ from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.figures.groups import group_lines, view_panels
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section
 from alterrec.report.seen_items import RULES, columns_note, repeated_sentence, seen_tables
-from alterrec.report.tables import Table, count, listed, metric_table, percent, points
+from alterrec.report.tables import (
+    FIRST_ITEMS,
+    HEADLINE,
+    Table,
+    count,
+    listed,
+    metric_table,
+    percent,
+    points,
+)
 from alterrec.results import Group, Metrics
 
 Answer = Literal["yes", "perhaps", "no"]
@@ -142,6 +151,7 @@ class Audit(Report):
             meta=f"{count(test.last.count)} test targets, the last item of each session · {seen} · "
             f"text vectors: {self.text_encoder}",
             findings=[self.answer[1], self._summary()],
+            leading=[self._advice_section()],
             caveats=self._caveats(),
             sections=[
                 self._checks_section(),
@@ -169,6 +179,26 @@ class Audit(Report):
         if not rated:
             return f"All {len(found)} checks of the data are fine."
         return f"Some of the {len(found)} checks of the data are not fine ({'; '.join(rated)})."
+
+    def _advice_section(self) -> Section:
+        """Return what the owner of a shop asks: how often the next item can be found, and what to do next."""
+        best = max(self.baselines, key=lambda name: self.baselines[name][HEADLINE])
+        found = 100 * self.baselines[best][HEADLINE]
+        bad = [finding for finding in self.findings if finding.severity == "bad"]
+        steps = [f"Repair the data: {finding.check}: {finding.text}" for finding in bad]
+        if self.text is not None and self.text.items_with_text < 1 - WITHOUT_TEXT:
+            steps.append("Add texts: most items have none, and a new item is found by its text alone.")
+        steps.append(
+            "Train a system with `alterrec train --data ...`. Its page says how often it is right; this "
+            f"should be clearly more often than in {found:.0f} of 100 visits."
+        )
+        notes = [
+            f"Of 100 test visits, the item that came next is among the first {FIRST_ITEMS} recommendations "
+            f"in {found:.0f} with the best ranking that needs no training, {best}; "
+            f"{count(self.statistics.items)} items could have been recommended.",
+            "What to do next:",
+        ]
+        return Section("What these data are good for", notes, steps=steps)
 
     def _caveats(self) -> list[str]:
         caveats = list(self.notes)

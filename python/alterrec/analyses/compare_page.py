@@ -19,7 +19,15 @@ from alterrec.report.comparisons import (
 )
 from alterrec.report.presentation import DataTable, Plot, Presentation, Report, Section, renamed
 from alterrec.report.seen_items import TITLE, ByRule, columns_note, repeated_sentence, seen_tables
-from alterrec.report.tables import VIEW_NAMES, Table, count, listed, mean_and_spread
+from alterrec.report.tables import (
+    FIRST_ITEMS,
+    HEADLINE,
+    VIEW_NAMES,
+    Table,
+    count,
+    listed,
+    mean_and_spread,
+)
 from alterrec.results import DataSummary
 
 PLOTTED = ("hits@20", "ndcg@20")
@@ -111,6 +119,7 @@ class ComparisonReport(Report):
             meta=f"{count(self.targets)} {self.split} targets of {count(self.sessions)} sessions · "
             f"{self.seen}",
             findings=self.findings(),
+            leading=self._choice_section(),
             caveats=self.caveats(),
             sections=[
                 self._systems_section(),
@@ -128,6 +137,23 @@ class ComparisonReport(Report):
         for each in self._over_all_targets():
             by_pair.setdefault((each.system, each.baseline, each.view), []).append(each)
         return [self._finding(comparisons) for comparisons in by_pair.values()]
+
+    def _choice_section(self) -> list[Section]:
+        """Return which system the owner of a shop should take, one sentence for each pair."""
+        conclusions = {
+            "above": "Take {0}: other visits of this kind would hardly reverse this.",
+            "below": "Keep {1}: other visits of this kind would hardly reverse this.",
+            "not shown": "These visits do not show that one of them is better; take the cheaper one.",
+        }
+        sentences = [
+            f"{each.system} has the next item among the first {FIRST_ITEMS} recommendations in "
+            f"{1000 * each.system_mean:.0f} of 1,000 visits, {each.baseline} in "
+            f"{1000 * each.baseline_mean:.0f}. {conclusions[each.verdict].format(each.system, each.baseline)}"
+            for each in self._over_all_targets()
+            if (each.metric, each.view) == (HEADLINE, "score")
+            if each.system_mean is not None and each.baseline_mean is not None
+        ]
+        return [Section("Which one to take", sentences)] if sentences else []
 
     def _over_all_targets(self) -> list[Comparison]:
         return [each for each in self.comparisons if not each.group]

@@ -139,8 +139,10 @@ def advice_section(run: RunFolder, *, seeds: int) -> Section:
             "`--text-encoder`."
         )
     if seeds == 1 and result.epochs:
+        first, second = [seed for seed in range(3) if seed != result.seed][:2]
         steps.append(
-            "Repeat the training with `--seed 1` and `--seed 2`: their pages show how much chance decides."
+            f"Repeat the training with `--seed {first}` and `--seed {second}`: their pages show how much "
+            "chance decides."
         )
     steps.append("Look for faults of the data, such as copied sessions, with `alterrec audit`.")
     return Section("What to do next", steps=steps)

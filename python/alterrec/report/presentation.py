@@ -156,6 +156,11 @@ class Section:
     examples: Sequence[Example] = ()
     steps: Sequence[str] = ()
 
+    @property
+    def page_only(self) -> bool:
+        """Whether a notebook cell leaves the section out: it is folded, or made of examples."""
+        return self.folded or bool(self.examples and not self.tables)
+
 
 @dataclass(frozen=True)
 class Presentation:
