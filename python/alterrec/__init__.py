@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from alterrec.analyses.run_page import result
     from alterrec.runs.fit import fit
     from alterrec.runs.saved_model import load
+    from alterrec.serving.growth import add_items, remove_items
     from alterrec.studies.study import load_study, run_study
 
 __all__ = [
     "__version__",
+    "add_items",
     "audit",
     "balance",
     "compare",
@@ -32,11 +34,14 @@ __all__ = [
     "load",
     "load_study",
     "prepare",
+    "remove_items",
     "result",
     "run_study",
 ]
 
 _MODULES = {
+    "add_items": "alterrec.serving.growth",
+    "remove_items": "alterrec.serving.growth",
     "balance": "alterrec.analyses.balance",
     "audit": "alterrec.analyses.audit",
     "compare": "alterrec.analyses.compare",

@@ -176,6 +176,26 @@ class PhaseRecord:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class CatalogueChange:
+    """Items that were added to or removed from the catalogue of a finished run.
+
+    Attributes:
+        action: ``added`` or ``removed``.
+        items: number of items.
+        restored: number of them that had been removed before.
+        id_rows: what scores added items besides their texts: ``nearest`` or ``text``; empty if they were
+            removed.
+        notes: what was left out, one sentence each.
+    """
+
+    action: str
+    items: int
+    restored: int = 0
+    id_rows: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, repr=False)
 class RunResult:
     """``result.json``; metrics of targets are fractions between 0 and 1, times seconds, memory bytes.
@@ -197,6 +217,8 @@ class RunResult:
         examples_drawn: whether the sessions of examples.json were drawn at random; earlier versions chose
             most of them by success.
         profile: seconds of each part of a training step, where they were measured.
+        catalogue_changes: items that were added or removed after training, in this order; all other fields
+            are those of the run before.
         manifest: whether the run has a ``manifest.json``; earlier versions wrote none.
         imported_from: name of the file with the rankings, if another system made them; otherwise empty.
     """
@@ -236,6 +258,7 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     threads: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    catalogue_changes: list[CatalogueChange] = field(default_factory=list)
     manifest: bool = False
     imported_from: str = ""
 

@@ -203,12 +203,19 @@ def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
     targets = result.targets.get(reported_split(result))
     one_seed = ["The recipe was run with one seed, so the variation between seeds is not known."]
     return [
+        *_changed(result),
         *_unfinished(result),
         *_exceeded_by(result),
         *([EXCLUDED_AS_FOUND.format("The run was")] if counts_excluded_as_found(result) else []),
         *(_target_caveats(result, targets) if targets and targets.count else []),
         *(one_seed if seeds == 1 and result.epochs else []),
     ]
+
+
+def _changed(result: RunResult) -> list[str]:
+    """Say that the catalogue has changed since the metrics were computed."""
+    changes = [f"{count(change.items)} items were {change.action}" for change in result.catalogue_changes]
+    return [f"After training, {listed(changes)}. All metrics are those before."] if changes else []
 
 
 def _unfinished(result: RunResult) -> list[str]:

@@ -11,7 +11,11 @@ import sys
 import typer
 
 # Importing a module of commands adds them to `app`, in the order in which --help lists them.
-from alterrec.cli import preparing, training, recommending, studies, analyses, listings, export, importing  # isort: skip  # noqa: F401
+# isort: off
+from alterrec.cli import preparing, training, recommending, catalogues, studies  # noqa: F401
+from alterrec.cli import analyses, listings, export, importing  # noqa: F401
+
+# isort: on
 from alterrec import signals
 from alterrec.cli.application import DONE, app, exit_code, train_app
 from alterrec.console import open_streams, warn

@@ -222,6 +222,10 @@ def _large_lsa(
     content = hashlib.blake2b(f"{LSA_VERSION}|{width}|{LSA_SAMPLE}".encode(), digest_size=16)
     for item in range(count):
         content.update(digest(text.joined(item)) + digest(of.joined(item)))
+    if space is not None:
+        # It may be fitted to other texts.
+        for name, values in sorted(space.tensors().items()):
+            content.update(name.encode() + values.tobytes())
     path = folder / "lsa" / f"{content.hexdigest()}.npy"
     if space is None and not path.is_file():
         space = lsa_space(text, truncate_dim=width, cache_dir=folder)

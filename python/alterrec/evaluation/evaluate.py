@@ -28,6 +28,7 @@ from alterrec.models.base import (
     separate_parts,
     trained_parts,
 )
+from alterrec.models.removed import removed_items, without_removed
 from alterrec.nn.layers import on_device
 from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
@@ -123,7 +124,11 @@ class Protocol:
     repeats: RepeatModel | None = None
 
     def log_odds(
-        self, seen_NL: Tensor, views: Sequence[Tensor], scales: Sequence[RepeatScale]
+        self,
+        seen_NL: Tensor,
+        views: Sequence[Tensor],
+        scales: Sequence[RepeatScale],
+        removed: Tensor | None = None,
     ) -> np.ndarray | None:
         """Return the log odds of the items of prefixes under the repeat component, (views, N, L) float32.
 
@@ -131,6 +136,7 @@ class Protocol:
             seen_NL: items of each prefix, padded with -1.
             views: scores (N, V) of each view; only needed where a view has an affinity.
             scales: scale of each view.
+            removed: items that are never recommended, not even again.
 
         Returns:
             None with another rule; one matrix (N, L) for all views if no view has an affinity.
@@ -138,13 +144,14 @@ class Protocol:
         if self.repeats is None:
             return None
         seen = _numpy(seen_NL)
+        gone = np.zeros(seen.shape, np.bool_) if removed is None else np.isin(seen, _numpy(removed))
         if not any(scale.affinity for scale in scales):
-            return self.repeats.log_odds(seen)
+            return np.where(gone, np.float32(-np.inf), self.repeats.log_odds(seen))
         found = []
         for scores_NV, (temperature, affinity) in zip(views, scales, strict=True):
             own_NL = _numpy(scores_NV.gather(1, seen_NL.clamp(min=0))) / temperature if affinity else None
             found.append(self.repeats.log_odds(seen, own_NL, affinity))
-        return np.stack(found)
+        return np.where(gone, np.float32(-np.inf), np.stack(found))
 
 
 class ScoredChunk(NamedTuple):
@@ -155,12 +162,14 @@ class ScoredChunk(NamedTuple):
         batch: the prefixes, of which encoders read the last items.
         seen_NL: all items of each prefix, oldest first, padded with -1.
         targets_N: the target of each sample.
+        removed: items that are never recommended, see :class:`~alterrec.models.base.Scorer`.
     """
 
     parts: dict[str, Tensor]
     batch: SessionBatch
     seen_NL: Tensor
     targets_N: Tensor
+    removed: Tensor | None = None
 
 
 def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
@@ -244,7 +253,7 @@ def count_targets(
     matrices = list(views.values()) if len(views) > 1 else []
     if any(scale.affinity for scale in own):
         matrices.append(weighted_sum(views, weights))
-    odds = protocol.log_odds(chunk.seen_NL, matrices, own)
+    odds = protocol.log_odds(chunk.seen_NL, matrices, own, chunk.removed)
     counts = seen_target_counts(
         list(views.values()),
         [weights[name] for name in views],
@@ -277,7 +286,8 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
 def final_scores(model: Scorer, chunk: ScoredChunk, protocol: Protocol) -> Tensor:
     """Return the final score (N, V) by which items are recommended; may overwrite the parts of the chunk."""
     total_NV = weighted_sum(model.summands(chunk.parts, chunk.batch), model.weights)
-    return with_repeats(total_NV, chunk.seen_NL, protocol, model.scales)
+    total_NV = with_repeats(total_NV, chunk.seen_NL, protocol, model.scales)
+    return without_removed({"score": total_NV}, removed_items(model))["score"]
 
 
 def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -304,11 +314,11 @@ def score_chunks(
         whole = PrefixBatches(store, rows, longest, pad=-1, **fixed)
         for arrays, prefix in zip(read, whole, strict=True):
             batch = SessionBatch.of(arrays, protocol.device)
-            parts = model.part_scores(batch, tables)
+            parts = without_removed(model.part_scores(batch, tables), removed_items(model))
             seen_NL, targets_N = (
                 on_device(values, protocol.device) for values in (prefix.items, arrays.targets)
             )
-            yield ScoredChunk(parts, batch, seen_NL, targets_N)
+            yield ScoredChunk(parts, batch, seen_NL, targets_N, removed_items(model))
 
 
 def check_scores(model: Scorer, store: SessionStore, protocol: Protocol) -> None:
@@ -362,6 +372,7 @@ def recommend_items(
         tables = model.prepare()
         for batch in session_batches(model, sessions, protocol, num_items, users):
             total_NV = session_scores(model, batch, protocol, tables)
+            without_removed({"score": total_NV}, removed_items(model))
             best = _best(total_NV, batch.seen_NL, k, protocol)
             ids.append(best[0])
             scores.append(best[1])

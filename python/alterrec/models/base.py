@@ -381,6 +381,7 @@ class Recommender(nn.Module):
         untrained: further parts without training, ``neighbours`` and ``trend``, by name; the weights of
             all parts are chosen after training.
         gate: weights that depend on the prefix; None: all prefixes have the same.
+        removed: numbers of items that are read in sessions, but never recommended.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -402,6 +403,7 @@ class Recommender(nn.Module):
         self.scales: dict[str, RepeatScale] = {}
         self.untrained: dict[str, Scorer] = {}
         self.gate: Gate | None = None
+        self.removed: Tensor | None = None
         self.register_buffer("cold_V", cold_V)
 
     def prepare(self) -> dict[str, Tables]:

@@ -32,6 +32,7 @@ class Untrained(ABC):
     def __init__(self) -> None:
         self.weights = {"model": 1.0}
         self.scales: dict[str, RepeatScale] = {}
+        self.removed: Tensor | None = None
 
     def prepare(self) -> dict[str, Tables]:
         """Return nothing: there are no item tables."""
@@ -200,6 +201,34 @@ class NeighbourLists(Untrained):
     def as_sums(self) -> Self:
         """Return the same system with sums as its scores."""
         return type(self)(self.neighbours, self.num_items, self.decay)
+
+    def with_items(self, near_NV: Any) -> Self:
+        """Return the same system with N further items, each a mean of known items in all lists.
+
+        Args:
+            near_NV: weights of the known items, a sparse matrix of scipy.
+
+        Example:
+            >>> import scipy.sparse
+            >>> knn = ItemKnn.fit(SessionStore.from_arrays([0, 0], [0, 1], num_items=2), 0.0, decay=1.0)
+            >>> grown = knn.with_items(scipy.sparse.csr_matrix([[0.5, 0.0]]))  # half of item 0
+            >>> grown.scores(SessionBatch.of_prefixes(torch.tensor([[1]]), torch.tensor([1])))
+            tensor([[1.0000, 0.0000, 0.5000]])
+        """
+        import scipy.sparse  # type: ignore[import-untyped]
+
+        offsets, ids, similarities = self.neighbours.arrays()
+        known = scipy.sparse.csr_matrix((similarities, ids, offsets), shape=2 * (self.num_items,))
+        ranked_VN = known @ near_NV.T
+        whole = scipy.sparse.bmat(
+            [[known, ranked_VN], [near_NV @ known, near_NV @ ranked_VN]], format="csr", dtype=np.float32
+        )
+        whole.sort_indices()
+        total = len(whole.indptr) - 1
+        lists = ItemNeighbours.from_arrays(
+            total, whole.indptr.astype(np.int64), whole.indices.astype(np.uint32), whole.data
+        )
+        return type(self)(lists, total, self.decay, self.offset)
 
     def scores(self, batch: SessionBatch) -> Tensor:
         """Scores (N, V); sums of 0 for items that are no neighbour of an item of the prefix."""

@@ -162,7 +162,8 @@ def column_scales(vectors_VF: Tensor) -> tuple[Tensor, Tensor]:
         >>> column_scales(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
         (tensor([2., 5.]), tensor([1., 0.]))
     """
-    mean_F, variance_F = column_means(vectors_VF), torch.zeros(vectors_VF.shape[1], dtype=torch.float64)
+    mean_F = column_means(vectors_VF)
+    variance_F = torch.zeros_like(mean_F)
     for part_RF in in_parts(vectors_VF):
         variance_F += (part_RF.double() - mean_F).square().sum(0) / len(vectors_VF)
     deviation_F = variance_F.sqrt()
@@ -176,7 +177,8 @@ def column_means(vectors_VF: Tensor) -> Tensor:
         >>> column_means(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
         tensor([2., 5.], dtype=torch.float64)
     """
-    mean_F = torch.zeros(vectors_VF.shape[1], dtype=torch.float64)
+    # On the device of the vectors, whatever the default one is: a run is compared with a model on `meta`.
+    mean_F = torch.zeros(vectors_VF.shape[1], dtype=torch.float64, device=vectors_VF.device)
     # Added in place: keeping small sums of the parts would pin the memory of each part, 3 GB at a million.
     for part_RF in in_parts(vectors_VF):
         mean_F += part_RF.double().sum(0) / len(vectors_VF)
@@ -454,7 +456,7 @@ def _components(vectors_VF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     width = vectors_VF.shape[1]
     mean_F = column_means(vectors_VF)
-    scatter_FF = torch.zeros(width, width, dtype=torch.float64)
+    scatter_FF = torch.zeros(width, width, dtype=torch.float64, device=vectors_VF.device)
     for part_RF in in_parts(vectors_VF):
         centred_RF = part_RF.double() - mean_F
         scatter_FF.addmm_(centred_RF.T, centred_RF)

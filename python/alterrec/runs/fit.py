@@ -158,7 +158,7 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
             progress(Event("plan", line))
         protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
-        with open_run(start, dataset) as folder:
+        with open_run(start, dataset.name) as folder:
             job = _Job(
                 recipe, dataset, plan, protocol, clock, memory.train_rows, encoder, folder, progress, began
             )

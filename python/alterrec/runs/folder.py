@@ -230,8 +230,8 @@ class OpenRun:
 
 
 @contextmanager
-def open_run(start: Start, dataset: Dataset) -> Iterator[OpenRun]:
-    """Lock a run folder while the block runs, and prepare it.
+def open_run(start: Start, data_name: str) -> Iterator[OpenRun]:
+    """Lock a run folder while the block runs, and prepare it; ``data_name`` becomes part of a name.
 
     If Ctrl-C ends the block before there is a checkpoint, the folder is left as it was found.
 
@@ -240,7 +240,7 @@ def open_run(start: Start, dataset: Dataset) -> Iterator[OpenRun]:
         KeyboardInterrupt: that of the block; its message says whether the run can resume.
     """
     missing = start.path is None or not start.path.exists()
-    path = start.path or _new_folder(start.recipe, dataset)
+    path = start.path or _new_folder(start.recipe, data_name)
     lock = LockFile.acquire_within(path / RUN_LOCK)
     if lock is None:
         raise _being_written(path)
@@ -265,8 +265,8 @@ def open_run(start: Start, dataset: Dataset) -> Iterator[OpenRun]:
                 path.rmdir()
 
 
-def _new_folder(recipe: Recipe, dataset: Dataset) -> Path:
-    name = f"{recipe.model_name}-{file_name(dataset.name)}-seed{recipe.run.seed}"
+def _new_folder(recipe: Recipe, data_name: str) -> Path:
+    name = f"{recipe.model_name}-{file_name(data_name)}-seed{recipe.run.seed}"
     for attempt in range(1, 10_000):
         path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
         try:

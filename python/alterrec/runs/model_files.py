@@ -17,6 +17,7 @@ from alterrec.files import atomic_write, write_text
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import Untrained
+from alterrec.models.removed import removed_items
 from alterrec.recipe import Recipe
 from alterrec.record_json import to_json
 from alterrec.results import Epoch
@@ -37,6 +38,8 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
     else:
         assert isinstance(model, Untrained)
         tensors = {f"untrained/{name}": value for name, value in model.tensors().items()}
+    if (removed := removed_items(model)) is not None:
+        tensors["removed"] = removed
     if protocol.repeats is not None:
         tensors |= {
             "repeats/rates": torch.from_numpy(protocol.repeats.rates_B),

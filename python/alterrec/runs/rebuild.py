@@ -117,6 +117,7 @@ class StoredModel:
             model = entry.restore(self.under("untrained/"))
             systems = [model]
         self._check_catalogue(systems, len(trained))
+        model.removed = self._removed(len(trained))
         weights = self._value("weights", _WEIGHTS)
         known = {*model.weights, *(model.untrained if isinstance(model, Recommender) else ())}
         self._require(bool(weights) and weights.keys() <= known, "has weights of parts that the model lacks")
@@ -184,6 +185,15 @@ class StoredModel:
         sound = [tuple(value.shape) for value in gate[1:]] == shapes and bool((gate.spread_F > 0).all())
         self._require(sound and {*parts} <= model.weights.keys(), "has a gate that does not fit the model")
         return gate
+
+    def _removed(self, num_items: int) -> Tensor | None:
+        removed = self.tensors.get("removed")
+        if removed is not None:
+            found = removed.numpy()
+            sound = found.dtype == np.int64 and 0 < len(np.unique(found)) == found.size < num_items
+            sound = sound and bool((found >= 0).all() and (found < num_items).all())
+            self._require(sound, "has removed items that are not in the catalogue")
+        return removed
 
     def _value(self, name: str, kind: TypeAdapter[Any]) -> Any:
         self._require(name in self.metadata, f"has no {name} in its metadata")

@@ -17,6 +17,7 @@ from alterrec.data.repeats import RepeatModel
 from alterrec.evaluation.evaluate import Protocol, session_batches, session_scores
 from alterrec.models.base import RepeatScale
 from alterrec.models.query_scores import TOGETHER
+from alterrec.models.removed import removed_items
 from alterrec.ranking import repeat_scores, top_ranked
 from alterrec.runs.requests import NumberFilter, Numbers
 
@@ -81,7 +82,10 @@ def best_items(
     """
     ids = np.full((len(sessions), k), -1, np.int64)
     scores = np.full((len(sessions), k), -np.inf, np.float32)
+    removed = removed_items(saved.model)
     for rows, scores_NV in scored(saved, sessions, users, protocol):
+        if removed is not None:
+            scores_NV[:, removed.numpy()] = -np.inf
         for row, scores_V in zip(range(rows.start, rows.stop), scores_NV, strict=True):
             if (allowed := _of_row(only, row)) is not None:
                 kept = scores_V[allowed]

@@ -17,6 +17,7 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import NeighbourLists, SessionKnn
+from alterrec.models.removed import removed_items
 from alterrec.nn.item_encoders import BiasedItems
 from alterrec.ranking import top_ranked
 from alterrec.runs.recommendations import Recommendation, SimilarItems
@@ -47,6 +48,8 @@ def similar_items(saved: SavedModel, items: Numbers, k: int, by: str | None) -> 
         for item in items:
             found_1V = known[by](np.array([item]))
             found_1V[0, item] = -torch.inf
+            if (removed := removed_items(saved.model)) is not None:
+                found_1V[0, removed.to(found_1V.device)] = -torch.inf
             ids, values = (each[0].tolist() for each in top_ranked(found_1V.float(), k))
             lists.append(
                 [

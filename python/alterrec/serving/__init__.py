@@ -1,1 +1,1 @@
-"""A finished run at work: recommendations for files and pipes of sessions."""
+"""A finished run at work: recommendations for files and pipes of sessions, and catalogues that change."""

@@ -78,13 +78,19 @@ class Recommending:
     def __init__(
         self, saved: SavedModel, k: int, *, exclude_seen: bool | None = None, fallback: bool = True
     ) -> None:
+        # Imports torch, which whoever has loaded a run has done.
+        from alterrec.models.removed import removed_items
+
         saved.recommend_numbers([], k)
         self._saved, self.k, self._exclude_seen, self._fallback = saved, k, exclude_seen, fallback
         self._item_ids = pl.Series(saved.vocabulary.item_ids, dtype=pl.String)
         counts = read_items(saved.path)["train_count"].to_numpy().astype(np.int64)
-        best = np.argsort(-counts, kind="stable")[:k]
+        candidates_V = counts.copy()
+        if (removed := removed_items(saved.model)) is not None:
+            candidates_V[removed.numpy()] = 0
+        best = np.argsort(-candidates_V, kind="stable")[:k]
         # An item that nobody has bought is not popular.
-        self._popular = best[counts[best] > 0]
+        self._popular = best[candidates_V[best] > 0]
         self._shares = (counts[self._popular] / max(counts.sum(), 1)).astype(np.float32)
 
     def answers(self, source: SessionSource, first: int = 0) -> Iterator[Answers]:

@@ -1,0 +1,160 @@
+"""Measure catalogues that change: how good items are that a run was not trained on.
+
+    python benches/changing_catalogue.py hidden DATA --work W   # a tenth of the items is hidden
+
+DATA is the folder of Online Retail (docs/data.md), W a folder for the runs, which are kept: a second call
+reads them. A training takes one to two minutes on one core, and there are two for each seed. The
+tables are those of docs/changing_catalogue.md: means over seeds, with the smallest and the largest value.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import scipy.sparse
+import torch
+
+import alterrec
+from alterrec._core import ItemNeighbours
+from alterrec.data.readers import load_dataset
+from alterrec.evaluation.evaluate import Ranks, evaluate
+from alterrec.models.base import Recommender
+from alterrec.models.neighbours import NeighbourLists
+from alterrec.nn.item_encoders import IdTable
+from alterrec.runs.saved_model import SavedModel
+
+SETTINGS = {"run.threads": 1, "run.baselines": False, "run.report": False}
+SPLITS = ("train", "valid", "test")
+
+
+def read(data: Path) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Items and sessions of a data set, all columns as text."""
+    events = {split: pl.read_csv(data / f"{split}.csv", infer_schema=False) for split in SPLITS}
+    return pl.read_csv(data / "items.csv", infer_schema=False), events
+
+
+def write(folder: Path, items: pl.DataFrame, events: dict[str, pl.DataFrame]) -> Path:
+    """Write a data set without the rows of other items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items.write_csv(folder / "items.csv")
+    for split, rows in events.items():
+        kept = rows.filter(pl.col("item_id").is_in(items["item_id"].implode()))
+        kept.write_csv(folder / f"{split}.csv")
+    return folder
+
+
+def train(data: Path, out: Path, seed: int) -> SavedModel:
+    alterrec.fit(data, out=out, seed=seed, overrides=SETTINGS, resume=True, progress=None)
+    return alterrec.load(out)
+
+
+def ranks(saved: SavedModel, data: Path, split: str) -> tuple[Ranks, list[str]]:
+    """The ranks of every item of the sessions of a split but the first, and the ids of these targets."""
+    dataset = load_dataset(data)
+    assert dataset.vocabulary.item_ids == saved.vocabulary.item_ids
+    protocol = replace(saved.protocol, targets="every")
+    found = evaluate(saved.model, dataset.splits[split], protocol)
+    return found, [dataset.vocabulary.item_ids[target] for target in found.targets]
+
+
+# Items that are hidden from training.
+
+
+def text_alone(grown: SavedModel, known: int) -> SavedModel:
+    """A run whose new items have neither ID rows nor neighbours: what their texts alone are worth."""
+    model = grown.model
+    assert isinstance(model, Recommender)
+    for part in model.modules():
+        if isinstance(part, IdTable):
+            with torch.no_grad():
+                part.rows_VD[known:] = 0
+    for name, system in model.untrained.items():
+        if isinstance(system, NeighbourLists):
+            rows = np.repeat(np.arange(system.num_items), np.diff(system.neighbours.arrays()[0]))
+            ids, similarities = system.neighbours.arrays()[1:]
+            kept = (rows < known) & (ids < known)
+            matrix = scipy.sparse.csr_matrix(
+                (similarities[kept], (rows[kept], ids[kept])), shape=(known, known)
+            )
+            lists = ItemNeighbours.from_arrays(
+                known, matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint32), matrix.data
+            )
+            before = type(system)(lists, known, system.decay, system.offset)
+            nothing = scipy.sparse.csr_matrix((system.num_items - known, known))
+            model.untrained[name] = before.with_items(nothing)
+    return grown
+
+
+def hidden(data: Path, work: Path, seeds: list[int]) -> None:
+    items, events = read(data)
+    rows = []
+    for seed in seeds:
+        gone = np.zeros(len(items), np.bool_)
+        gone[np.random.default_rng(seed).choice(len(items), len(items) // 10, replace=False)] = True
+        new = items.filter(gone)
+        known = write(work / f"known-{seed}", items.filter(~gone), events)
+        train(known, work / f"known-run-{seed}", seed)
+        rerun = train(data, work / f"full-run-{seed}", seed)
+        # The items with text; the others have nothing to be scored by.
+        new = new.filter(pl.col("title").fill_null("") != "")
+        whole = write(work / f"grown-{seed}", pl.concat([items.filter(~gone), new]), events)
+        variants = [("retrained with them", rerun, data)]
+        for id_rows in ("nearest", "text"):
+            out = work / f"grown-{id_rows}-{seed}"
+            if not out.exists():
+                alterrec.add_items(work / f"known-run-{seed}", new, out, id_rows=id_rows, progress=None)
+            variants.append((f"--id-rows {id_rows}", alterrec.load(out), whole))
+        count = len(items.filter(~gone))
+        alone = text_alone(alterrec.load(work / f"grown-text-{seed}"), count)
+        variants.append(("text alone", alone, whole))
+        for name, saved, folder in variants:
+            for split in ("valid", "test"):
+                found, targets = ranks(saved, folder, split)
+                is_new = np.isin(targets, new["item_id"].to_list())
+                for scope, where in (("hidden", is_new), ("known", ~is_new), ("all", None)):
+                    values = found.metrics("score", where)
+                    rows += [
+                        (name, split, scope, metric, 100 * values[metric], seed)
+                        for metric in ("hits@20", "ndcg@20")
+                    ]
+                print(name, split, seed, int(is_new.sum()), flush=True)
+    table(rows)
+
+
+def table(rows: list[tuple[str, str, str, str, float, int]]) -> None:
+    """Print the mean of each variant over seeds, with the smallest and the largest value."""
+    schema = ["variant", "split", "scope", "metric", "value", "seed"]
+    found = pl.DataFrame(rows, schema=schema, orient="row")
+    shown = (
+        found.group_by("variant", "split", "scope", "metric", maintain_order=True)
+        .agg(
+            pl.format(
+                "{} ({}-{})",
+                pl.col("value").mean().round(1),
+                pl.col("value").min().round(1),
+                pl.col("value").max().round(1),
+            )
+        )
+        .pivot(["scope", "metric"], index=["split", "variant"], values="value")
+    )
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=40):
+        print(shown)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["hidden"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    {"hidden": hidden}[given.what](given.data, given.work, given.seeds)
+
+
+if __name__ == "__main__":
+    main()
