@@ -8,7 +8,6 @@ that of its own paper (``recipes/original``), ``--set key=value``.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import tomllib
 import warnings
@@ -287,54 +286,6 @@ def recipe_changes(old: str, new: str, but: Collection[str] = ()) -> list[str]:
     ]
 
 
-def recipe_digest(recipe: Recipe, data: str) -> str:
-    """Return a short digest of a recipe and the fingerprint of the data; a study names runs by it.
-
-    It covers what differs from the defaults of the first schema, under the names of that schema. Rules for
-    seen items whose meaning has changed since then are marked by the schema that changed it.
-
-    Example:
-        >>> recipe_digest(resolve("sasrec"), "data") == recipe_digest(resolve("sasrec"), "other data")
-        False
-    """
-    first, changed = _first_schema(), {}
-    names = {new: old for old, new in RENAMED.items()}
-    for key, (_, default) in recipe_fields().items():
-        value, name = _plain(recipe.value(key)), names.get(key, key)
-        if value != first.get(name, _plain(ADDED.get(key, default))):
-            changed[name] = value
-    changed |= {name: value for name, value in REMOVED.items() if value != first.get(name, value)}
-    if recipe.data.exclude_seen != "never":
-        changed["schema"] = SEEN_ITEMS_SCHEMA
-    return _digest(json.dumps([recipe.model_name, list(recipe.presets), changed, data], sort_keys=True))
-
-
-def first_release_digest(recipe: Recipe, data: str) -> str:
-    """Return the digest that version 0.1.0 gave to a run, so that studies find its folders.
-
-    The digest does not say that the run would now be the same; see ``SEEN_ITEMS_SCHEMA``.
-    """
-    lines = [f"model_name = {_toml(recipe.model_name)}", f"presets = {_toml(recipe.presets)}"]
-    table = ""
-    for name in _first_schema():
-        if name.partition(".")[0] != table:
-            table = name.partition(".")[0]
-            lines += ["", f"[{table}]"]
-        value = REMOVED[name] if name in REMOVED else recipe.value(RENAMED.get(name, name))
-        if value is not None:
-            lines.append(f"{name.partition('.')[2]} = {_toml(value)}")
-    # No run of that version has other values, so with them nothing is found.
-    lines += [f"{key} = {_toml(recipe.value(key))}" for key in ADDED if recipe.value(key) != ADDED[key]]
-    return _digest("\n".join(lines) + "\n" + data)
-
-
-@functools.cache
-def _first_schema() -> dict[str, Any]:
-    return flat_tables(
-        json.loads((resources.files("alterrec") / "recipes" / "schema-1.json").read_text("utf-8"))
-    )
-
-
 def flat_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested tables as dotted key -> value; what is not in a table keeps its key.
 
@@ -350,14 +301,6 @@ def flat_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
             else {table: row}
         )
     return rows
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 def _upgraded(tables: dict[str, Any]) -> dict[str, Any]:
@@ -393,11 +336,11 @@ def dump_recipe(recipe: Recipe) -> str:
         model_name = "popularity"
     """
     tables = recipe.model_dump(exclude_none=True)
-    lines = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {toml_value(value)}" for key, value in tables.items() if not isinstance(value, dict)]
     lines.append(f"schema = {RECIPE_SCHEMA}")
     for name, table in tables.items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+            lines += ["", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -412,7 +355,7 @@ def differences(recipe: Recipe, base: Recipe) -> Iterable[str]:
     for key in recipe_fields():
         table, field = key.split(".")
         if ours[table][field] != theirs[table][field]:
-            yield f"{key} = {_toml(ours[table][field])}"
+            yield f"{key} = {toml_value(ours[table][field])}"
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -493,5 +436,11 @@ def _validated(tables: dict[str, Any]) -> Recipe:
         raise InputError(f"recipe: {place}{found} {message}{hint}") from None
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value as it is written in TOML.
+
+    Example:
+        >>> toml_value((1, "a"))
+        '[1, "a"]'
+    """
     return json.dumps(value, ensure_ascii=False)

@@ -42,6 +42,7 @@ LAYERS = {
     "manifest": 3,
     "list_metrics": 3,
     "recipe": 3,
+    "recipe_digests": 4,
     "data": 4,
     "nn": 4,
     "models": 5,
@@ -61,7 +62,7 @@ LAYERS = {
     "__main__": 15,
     "worker": 16,
 }
-TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_settings", "recipe_systems")
+TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_digests", "recipe_settings", "recipe_systems")
 CORE_USERS = {
     "__init__.py",
     "_ranking_mixtures.py",

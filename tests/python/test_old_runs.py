@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import alterrec
-from alterrec import recipe
+from alterrec import recipe, recipe_digests
 from alterrec.data.readers import DataSource
 from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
@@ -32,8 +32,8 @@ MODELS = ("alterrec", "sasrec")
 # The defaults of version 0.1.0 that have changed since, and with them the settings of the run `killed`.
 OLD_DEFAULTS: dict[str, Any] = dict(recipe.ADDED) | {
     key: value
-    for key, value in recipe._first_schema().items()
-    if key in recipe.recipe_fields() and recipe._plain(recipe.recipe_fields()[key][1]) != value
+    for key, value in recipe_digests._first_schema().items()
+    if key in recipe.recipe_fields() and recipe_digests._plain(recipe.recipe_fields()[key][1]) != value
 }
 KILLED = OLD_DEFAULTS | {
     "model.dim": 8,
@@ -307,13 +307,13 @@ def test_a_new_field_and_a_renamed_one_change_no_digest(monkeypatch: pytest.Monk
         "alterrec", overrides=OLD_DEFAULTS | {"schedule.gap": 2, "data.exclude_seen": "never"}
     )
     # The digest of schema 1: it must never change, for the folders of studies are named by it.
-    assert recipe.recipe_digest(run, "data") == "29ed3c7c2b"
+    assert recipe_digests.recipe_digest(run, "data") == "29ed3c7c2b"
     # As if the first schema had not had `loss.logq`, a field that was added later.
-    first = {key: value for key, value in recipe._first_schema().items() if key != "loss.logq"}
-    monkeypatch.setattr(recipe, "_first_schema", lambda: first)
-    assert recipe.recipe_digest(run, "data") == "29ed3c7c2b"
+    first = {key: value for key, value in recipe_digests._first_schema().items() if key != "loss.logq"}
+    monkeypatch.setattr(recipe_digests, "_first_schema", lambda: first)
+    assert recipe_digests.recipe_digest(run, "data") == "29ed3c7c2b"
     # As if `gap` was now called `turn`: fields and first schema keep their own names.
-    before = recipe.recipe_digest(run, "data")
+    before = recipe_digests.recipe_digest(run, "data")
     fields = {
         key.replace("schedule.gap", "schedule.turn"): row for key, row in recipe.recipe_fields().items()
     }
@@ -323,7 +323,7 @@ def test_a_new_field_and_a_renamed_one_change_no_digest(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         recipe.Recipe, "value", lambda self, key: value(self, key.replace("schedule.turn", "schedule.gap"))
     )
-    assert recipe.recipe_digest(run, "data") == before
+    assert recipe_digests.recipe_digest(run, "data") == before
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_runs_whose_rule_for_seen_items_has_changed_have_another_digest(
     rule: str, of_schema_1: str, kept: bool
 ) -> None:
     run = recipe.resolve("alterrec", overrides=OLD_DEFAULTS | {"schedule.gap": 2, "data.exclude_seen": rule})
-    assert (recipe.recipe_digest(run, "data") == of_schema_1) == kept
+    assert (recipe_digests.recipe_digest(run, "data") == of_schema_1) == kept
 
 
 @pytest.mark.parametrize(("rule", "reused"), [("auto", False), ("always", False), ("never", True)])
@@ -347,7 +347,7 @@ def test_runs_of_the_first_release_are_reused_where_their_rule_means_the_same(
 
     run = RunQueue(tmp_path, DataSource(), "data", settings={"data.exclude_seen": rule})
     recipe_of_run = run.make("popularity", {}, 0).recipe
-    earlier = f"popularity-{recipe.first_release_digest(recipe_of_run, 'data')}"
+    earlier = f"popularity-{recipe_digests.first_release_digest(recipe_of_run, 'data')}"
     assert made() != earlier
     (tmp_path / earlier).mkdir()
     (tmp_path / earlier / "result.json").touch()
@@ -357,5 +357,5 @@ def test_runs_of_the_first_release_are_reused_where_their_rule_means_the_same(
 def test_the_first_schema_has_the_defaults_of_today() -> None:
     """A default that changes needs no entry in the package: recipes with the new value get another digest."""
     fields, changed = recipe.recipe_fields(), {"window.last": 0.5, "optim.batch_size": 1024}
-    for key, value in recipe._first_schema().items():
-        assert recipe._plain(fields[recipe.RENAMED.get(key, key)][1]) == changed.get(key, value)
+    for key, value in recipe_digests._first_schema().items():
+        assert recipe_digests._plain(fields[recipe.RENAMED.get(key, key)][1]) == changed.get(key, value)

@@ -22,7 +22,8 @@ from alterrec.locks import LockFile, is_held
 from alterrec.models.catalogue import lookup
 from alterrec.models.reads import settings_read
 from alterrec.progress import Event, Listener, ignore
-from alterrec.recipe import Recipe, first_release_digest, recipe_digest, resolve
+from alterrec.recipe import Recipe, resolve
+from alterrec.recipe_digests import first_release_digest, recipe_digest
 from alterrec.report.tables import duration
 from alterrec.results import CHECKPOINT, RUN_LOCK, RunFolder, read_run
 from alterrec.studies.estimates import DataSizes, estimate_seconds
