@@ -173,7 +173,7 @@ def test_mixtures_are_scored_as_in_evaluation_alone_and_in_batches(queries: str,
     for seen in ("kept", "excluded", "repeats"):
         saved = saved_of("alterrec", seen, model)  # type: ignore[arg-type]
         assert saved.query_scores is not None
-        numbers = [np.array(session) for session in SESSIONS] * 5
+        numbers = [np.array(session) for session in SESSIONS]
         ids, scores = saved.recommend_numbers(numbers, 4)
         wanted_ids, wanted = recommend_items(saved.model, numbers, 4, saved.protocol, NUM_ITEMS)
         np.testing.assert_allclose(scores, wanted, rtol=1e-5, atol=1e-6)

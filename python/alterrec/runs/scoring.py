@@ -24,12 +24,17 @@ from alterrec.runs.requests import NumberFilter, Numbers
 if TYPE_CHECKING:
     from alterrec.runs.saved_model import SavedModel
 
+# Batches over fewer items are faster in large matrices: 0.11 against 0.18 ms for a session among 3,125 items,
+# but 2.1 against 1.7 ms among 40,000.
+MANY_ITEMS = 20_000
+
 
 def scored(
     saved: SavedModel, sessions: Sequence[Numbers], users: Numbers | None, protocol: Protocol
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the scores (N, V) of some sessions at a time, an array or a tensor that may be overwritten."""
-    quick = saved.query_scores
+    few = len(sessions) <= TOGETHER or len(saved.vocabulary) >= MANY_ITEMS
+    quick = saved.query_scores if few else None
     if quick is not None:
         for first in range(0, len(sessions), TOGETHER):
             some = sessions[first : first + TOGETHER]
