@@ -32,6 +32,7 @@ PRELOADED = (
     *(
         "alterrec.analyses.preparation",
         "alterrec.runs.fit",
+        "alterrec.serving.batch",
         "alterrec.studies.study",
         "alterrec.studies.tune",
         "torch._dynamo",

@@ -353,6 +353,41 @@ class Harness:
         if out.exists() and {path.name: path.read_bytes() for path in out.iterdir()} != expected:
             self.report.different.append(f"prepare: {out}")
 
+    def recommend(self, kills: int) -> None:
+        """Kill a command that recommends for a file; its output has the same bytes or is not there."""
+        run, lines = self.new_folder(), self.folder / "sessions.jsonl"
+        self.measured(run=["train", "covisitation", f"--data={self.data}", f"--out={run}", *SMALL[2:]])
+        sessions = [
+            {"session_id": number, "items": [f"i{self.chance.randrange(30)}" for _ in range(3)]}
+            for number in range(40_000)
+        ]
+        lines.write_text("".join(f"{json.dumps(session)}\n" for session in sessions), "utf-8")
+        for suffix in (".csv", ".parquet"):
+            arguments = ["recommend", str(run), f"--sessions={lines}", "-k5"]
+            whole = self.new_folder() / f"best{suffix}"
+            seconds = self.measured(run=[*arguments, f"--out={whole}"])
+            done = 0
+            while done < kills / 2:
+                out = self.new_folder() / f"best{suffix}"
+                job = [*arguments, f"--out={out}"]
+                for _ in range(self.chance.randint(1, MOST)):
+                    done += self.kill(
+                        "recommend",
+                        seconds,
+                        lambda out=out, whole=whole: self.check_output(out, whole),
+                        run=job,
+                    )
+                self.finish("recommend", job)
+                self.check_output(out, whole)
+                left = sorted(path.name for path in out.parent.iterdir())
+                if left != [out.name]:
+                    self.report.wrong.append(f"recommend leaves {', '.join(left)}")
+
+    def check_output(self, out: Path, whole: Path) -> None:
+        """Check that an output is whole, if it is there."""
+        if out.exists() and out.read_bytes() != whole.read_bytes():
+            self.report.different.append(f"recommend: {out}")
+
     def write_log(self) -> Path:
         """Write a log of users and times."""
         lines = ["user_id,item_id,timestamp"]
@@ -386,12 +421,14 @@ def torture(folder: Path, kills: int, seed: int) -> Report:
         studies = kills // 25
         tunes, caches, preparations = kills // 10, kills // 5, kills // 5
         models = ("alterrec", "bert4rec")
-        trainings = kills - studies - tunes - caches - preparations
+        recommendations = kills // 10
+        trainings = kills - studies - tunes - caches - preparations - recommendations
         for place, model in enumerate(models):
             harness.train(model, trainings // 2 if place else trainings - trainings // 2)
         harness.tune(tunes)
         harness.cache(caches)
         harness.prepare(preparations)
+        harness.recommend(recommendations)
         if studies:
             harness.study(studies)
     return harness.report
