@@ -75,6 +75,7 @@ SURFACE = {
     "evaluate": {
         "run",
         "--data",
+        "--items",
         "--format",
         "--locale",
         "--column",

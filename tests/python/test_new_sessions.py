@@ -12,6 +12,7 @@ from conftest import Outcome
 from alterrec import fit
 from alterrec.errors import InputError
 from alterrec.runs.fit import evaluate_run
+from alterrec.serving.growth import add_items
 from alterrec.serving.new_sessions import evaluate_sessions
 
 Command = Callable[..., Outcome]
@@ -54,6 +55,30 @@ def test_a_small_file_worked_out_by_hand(run: Path, tmp_path: Path) -> None:
         "week.jsonl: dropped 2 of 8 items as unknown",
         "week.jsonl: sessions with fewer than 2 known items, which have no target: 2",
     ]
+
+
+def test_further_items_are_scored_by_their_texts(
+    shop_source: Path, tmp_path: Path, alterrec: Command
+) -> None:
+    """As by the run with the items added; without their texts they are left out."""
+    small = QUICK | {"model.dim": 8, "schedule.epochs": 4}
+    run = fit(shop_source, "alterrec", out=tmp_path / "run", overrides=small)
+    (tmp_path / "items.csv").write_text("item_id,title\nn1,red kettle\ni0,red tent\nn2,blue tent\n", "utf-8")
+    (tmp_path / "week.csv").write_text("session_id,item_id\na,i0\na,n2\nb,n1\nb,i3\nc,i6\nc,i7\n", "utf-8")
+    said: list[str] = []
+    found = evaluate_sessions(
+        run.path, tmp_path / "week.csv", items=tmp_path / "items.csv", listen=said.append
+    )
+    assert "items.csv: items that are new to the run: 2" in said
+    assert (found["targets"]["new"]["count"], found["targets"]["new"]["cold"]) == (3, 1)
+    assert not [line for line in said if "unknown" in line]
+    add_items(run.path, tmp_path / "items.csv", tmp_path / "grown", progress=None)
+    assert found == evaluate_sessions(tmp_path / "grown", tmp_path / "week.csv")
+    assert evaluate_sessions(run.path, tmp_path / "week.csv")["targets"]["new"]["count"] == 1
+    code, out, _ = alterrec("evaluate", run.path, "--data", "week.csv", "--items", "items.csv")
+    assert (code, out.splitlines()[0]) == (0, "new: 3 targets, 1 of them cold")
+    code, _, err = alterrec("evaluate", run.path, "--data", shop_source, "--items", "items.csv")
+    assert (code, err.count("--items needs a file of new sessions")) == (2, 1)
 
 
 def test_the_command_prints_intervals_and_json(run: Path, shop_source: Path, alterrec: Command) -> None:

@@ -25,6 +25,7 @@ from alterrec.runs.inputs import RunCatalogue, read_catalogue
 from alterrec.serving import answers, batch, blocks, rows
 from alterrec.serving.batch import recommend_file
 from alterrec.serving.blocks import SessionLines, SessionSource
+from alterrec.serving.growth import remove_items
 from alterrec.serving.sources import open_sessions
 
 Command = Callable[..., Outcome]
@@ -287,6 +288,16 @@ def test_items_that_nobody_bought_are_not_popular(run: Path, tmp_path: Path) -> 
     found = pl.read_csv(tmp_path / "best.csv")["item_id"].to_list()
     assert len(found) == 29
     assert "i29" not in found
+
+
+def test_removed_items_are_not_popular(run: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "now.jsonl", {"new": []})
+    recommend_file(run, file, tmp_path / "best.csv", k=2)
+    first, second = pl.read_csv(tmp_path / "best.csv").rows()
+    remove_items(run, [first[2]], tmp_path / "fewer", progress=None)
+    recommend_file(tmp_path / "fewer", file, tmp_path / "best.csv", k=1)
+    # The share of the training that an item has stays the same.
+    assert pl.read_csv(tmp_path / "best.csv").rows() == [("new", 1, *second[2:])]
 
 
 def test_ids_of_another_shop_are_refused(run: Path, tmp_path: Path, alterrec: Command) -> None:

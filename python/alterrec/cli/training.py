@@ -149,6 +149,14 @@ def evaluate(
             "built-in data.",
         ),
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With a file of new sessions: CSV or Parquet of items, of which those that are new to the "
+            "run are scored by their texts.",
+        ),
+    ] = None,
     format: options.Format = None,
     locale: options.Locale = None,
     column: options.Columns = None,
@@ -169,7 +177,8 @@ def evaluate(
     as candidates and without them; then a target that repeats one of them counts as not found.
 
     If --data is a file of sessions, such as those of next week, in a layout of `alterrec recommend`, the run
-    is measured on them alone. Items that it does not know are left out and counted on standard error.
+    is measured on them alone. Items that it does not know are left out and counted on standard error, unless
+    --items has their texts.
 
     \b
     Examples:
@@ -183,8 +192,10 @@ def evaluate(
         with working("reading the sessions and evaluating"):
             from alterrec.serving.new_sessions import evaluate_sessions
 
-            numbers = evaluate_sessions(run, data, metrics=names, columns=columns, listen=warn)
+            numbers = evaluate_sessions(run, data, items=items, metrics=names, columns=columns, listen=warn)
     else:
+        if items is not None:
+            raise InputError("--items needs a file of new sessions as --data; a folder has its own items")
         with working("reading the data"):
             from alterrec.data.readers import DataSource
             from alterrec.runs.inputs import read_catalogue

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alterrec.data.events import other_writing
+from alterrec.data.tables import read_data_file
 from alterrec.errors import InputError
 from alterrec.evaluation import saved
 from alterrec.evaluation.evaluate import evaluate
@@ -19,17 +20,22 @@ from alterrec.evaluation.lists import measure_lists
 from alterrec.list_metrics import ListMetrics
 from alterrec.manifest import check_manifest
 from alterrec.metrics import parse_list_metric
+from alterrec.models.growth import check_growth
 from alterrec.record_json import to_json
 from alterrec.results import TargetCounts
 from alterrec.runs import records
 from alterrec.runs.fit import set_up, with_metrics
 from alterrec.runs.inputs import read_catalogue
-from alterrec.runs.saved_model import load_model
+from alterrec.runs.saved_model import SavedModel, load_model
+from alterrec.runs.text_encoder import TextEncoder
 from alterrec.serving.blocks import SessionSource
+from alterrec.serving.growth import read_further, with_items
 from alterrec.serving.sources import open_sessions
 from alterrec.serving.tally import Tally
 from alterrec.sessions import SessionStore
 
+# What scores further items besides their texts: as `alterrec add-items` by default.
+ID_ROWS: Literal["nearest"] = "nearest"
 # The name of the new sessions among the splits of an evaluation.
 NEW = "new"
 
@@ -38,18 +44,21 @@ def evaluate_sessions(
     run: str | Path,
     sessions: str | Path,
     *,
+    items: str | Path | None = None,
     metrics: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     listen: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure a saved run on a file of new sessions; no training data are needed.
 
-    Items that the run does not know are left out of the sessions and counted, so the metrics are those of the
-    targets that it knows.
+    Items that neither the run nor ``items`` has are left out of the sessions and counted, so the metrics are
+    those of the targets that are known.
 
     Args:
         run: folder of a finished run.
         sessions: a file in any layout of :func:`~alterrec.serving.sources.open_sessions`.
+        items: a CSV or Parquet file of items with their texts, of which those that the run does not know are
+            candidates, too. They are added in memory as :func:`alterrec.serving.growth.add_items` adds them.
         metrics: names from ``alterrec list metrics``; default those of the run. ``diversity`` is left out,
             because it needs the texts of the data.
         columns: our column name -> the file's.
@@ -68,6 +77,9 @@ def evaluate_sessions(
     known = load_model(catalogue)
     recipe = known.recipe if metrics is None else with_metrics(known.recipe, metrics)
     set_up(recipe)
+    if items is not None:
+        known = _with_further(known, Path(items), columns or {}, listen)
+        catalogue = catalogue._replace(vocabulary=known.vocabulary)
     names = _list_metrics(recipe.run.list_metrics, len(known.vocabulary), given=metrics is not None)
     with TemporaryDirectory(prefix="alterrec-") as folder:
         source = open_sessions(Path(sessions), catalogue, Path(folder), columns)
@@ -91,7 +103,9 @@ def evaluate_sessions(
     if short:
         listen(f"{source.name}: sessions with fewer than 2 known items, which have no target: {short}")
     ranks = evaluate(known.model, store, replace(known.protocol, metrics=recipe.metrics))
-    counts_V = saved.read_items(known.path)["train_count"].to_numpy().astype(np.int64)
+    counts_V = np.zeros(len(known.vocabulary), np.int64)
+    counts = saved.read_items(known.path)["train_count"].to_numpy()
+    counts_V[: len(counts)] = counts
     groups = saved.group_metrics(saved.popularity_groups(counts_V[ranks.targets]), ranks.all_metrics)
     cold = int((~known.trained[ranks.targets]).sum())
     lists = ListMetrics(names, len(known.vocabulary), train_counts=counts_V)
@@ -108,6 +122,22 @@ def evaluate_sessions(
         "errors": {NEW: records.session_errors(ranks, {})},
         "dropped": tally.counts,
     }
+
+
+def _with_further(
+    known: SavedModel, items: Path, columns: Mapping[str, str], listen: Callable[[str], None]
+) -> SavedModel:
+    """The run with the items of a file that it does not know."""
+    file = read_data_file(items)
+    check_growth(known.recipe, known.model, ID_ROWS)
+    encoder = TextEncoder.read(known.path, known.recipe)
+    # The other columns are those of the sessions.
+    own = {name: theirs for name, theirs in columns.items() if name == "item_id" and theirs in file.columns}
+    further = read_further(known, encoder, file, None, own, lambda event: listen(event.message))
+    for note in further.notes:
+        listen(note)
+    listen(f"{items.name}: items that are new to the run: {len(further.ids)}")
+    return with_items(known, further, ID_ROWS)
 
 
 def _stored(source: SessionSource, num_items: int) -> tuple[SessionStore, Tally]:
