@@ -1,1 +1,1 @@
-"""Runs in the formats of other libraries, and their rankings as run folders."""
+"""Runs in the formats of other libraries: ONNX graphs, vectors for an index, model cards, rankings."""

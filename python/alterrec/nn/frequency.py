@@ -160,5 +160,5 @@ class FrequencyTransformer(SessionEncoder):
         # There, a finite mask excludes all places of a padded place equally, which excludes none.
         causal_LL = torch.ones(max_len, max_len, dtype=torch.bool, device=items_NL.device).tril()
         mask_N1LL = (causal_LL & real_NL[:, None, :] | ~real_NL[:, :, None])[:, None]
-        waves_NLW = self.waves_MLW[max_len].to(table_VD.dtype).expand(len(items_NL), -1, -1)
+        waves_NLW = self.waves_MLW[max_len].to(table_VD.dtype).expand(items_NL.shape[0], -1, -1)
         return rows_NLD, waves_NLW, mask_N1LL

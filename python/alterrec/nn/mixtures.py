@@ -72,10 +72,10 @@ class Queries(nn.Module):
                 session vector is a query, its column comes first.
         """
         distance_L = torch.arange(width, device=length_N.device)
-        logits_NJ = self.logits_L[:width].expand(len(length_N), -1)
+        logits_NJ = self.logits_L[:width].expand(length_N.shape[0], -1)
         logits_NJ = logits_NJ.masked_fill(distance_L >= length_N[:, None], -torch.inf)
         if self.vector_logit is not None:
-            logits_NJ = torch.cat([self.vector_logit.expand(len(length_N), 1), logits_NJ], 1)
+            logits_NJ = torch.cat([self.vector_logit.expand(length_N.shape[0], 1), logits_NJ], 1)
         return logits_NJ.log_softmax(1)
 
 
