@@ -85,6 +85,7 @@ SURFACE = {
     },
     "verify": {"run", "--json"},
     "export": {"source", "--to", "--out", "--format", "--locale", "--column", "--drop-unknown"},
+    "push": {"run", "repo", "--public"},
     "import-run": {
         "rankings",
         "--name",

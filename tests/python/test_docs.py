@@ -18,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Outcome
 
 import alterrec
 from alterrec import recipe
 from alterrec.data import readers
+from alterrec.exports.onnx_files import OLDEST_TORCH
 from alterrec.models import catalogue
 from alterrec.models.reads import resolve_read
 
@@ -69,6 +71,8 @@ def test_examples_of_a_page(
         pytest.importorskip("optuna")
     if "sentence_transformers.sentence_transformer" in text:
         pytest.importorskip("sentence_transformers.sentence_transformer", reason="its name before version 6")
+    if "--to onnx" in text and tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        pytest.skip("the ONNX exporter needs a newer torch")
     names: dict[str, object] = {"__name__": "__main__"}
     for language, block in BLOCK.findall(text):
         if language == "console":

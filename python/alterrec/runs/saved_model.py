@@ -24,6 +24,7 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.ranking import top_ranked
 from alterrec.recipe import Recipe
 from alterrec.runs import explanations, requests, scoring, similar
+from alterrec.runs.downloads import local_folder
 from alterrec.runs.explanations import Explanation
 from alterrec.runs.inputs import RunCatalogue, read_catalogue
 from alterrec.runs.rebuild import StoredModel, check_device
@@ -411,7 +412,8 @@ def load(run: str | Path) -> SavedModel:
     """Load the system of a run folder; it needs no training data and unpickles nothing.
 
     Args:
-        run: path of the folder of a finished run, which training printed last.
+        run: path of the folder of a finished run, which training printed last; or ``hf://USER/NAME``, a
+            repository of the Hugging Face Hub that ``alterrec push`` wrote.
 
     Returns:
         The system with its catalogue, ready to recommend.
@@ -426,7 +428,7 @@ def load(run: str | Path) -> SavedModel:
             ...
         alterrec.errors.InputError: no/such/run has no recipe.toml; give the folder of a finished run
     """
-    return load_model(read_catalogue(run))
+    return load_model(read_catalogue(local_folder(run)))
 
 
 def load_model(known: RunCatalogue) -> SavedModel:
