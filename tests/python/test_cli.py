@@ -99,6 +99,8 @@ SURFACE = {
         "--column",
         "--drop-unknown",
     },
+    "add-items": {"run", "items", "--out", "--id-rows", "--vectors", "--column"},
+    "remove-items": {"run", "items", "--out", "--column"},
     "recommend": {
         "run",
         "--sessions",
