@@ -71,6 +71,7 @@ SURFACE = {
         "--resume",
         "--memory-budget",
         "--profile",
+        "--track",
     },
     "evaluate": {
         "run",

@@ -35,6 +35,7 @@ LAYERS = {
     "logs": 2,
     "sessions": 2,
     "stored": 2,
+    "trackers": 2,
     "rectools_sampler": 3,
     "torch_data": 3,
     "torch_ops": 3,

@@ -14,6 +14,8 @@ from alterrec.cli import options
 from alterrec.cli.application import DONE, app, guarded, train_app
 from alterrec.console import Watcher, print_line, warn, working
 from alterrec.errors import InputError
+from alterrec.progress import several
+from alterrec.trackers import parse_tracker
 
 
 @app.command()
@@ -45,6 +47,14 @@ def train(
     profile: Annotated[
         bool, typer.Option("--profile", help="Print how long each part of a training step takes.")
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WHERE",
+            help="Log settings and metrics to tensorboard=FOLDER, mlflow=EXPERIMENT or wandb=PROJECT. "
+            "Repeatable.",
+        ),
+    ] = None,
 ) -> int:
     """Train a system, evaluate it and write a report.
 
@@ -66,12 +76,14 @@ def train(
     overrides |= options.parse_overrides(text_encoder, settings, text=text)
     columns = options.parse_columns(column)
     presets = options.parse_presets(preset)
+    trackers = [parse_tracker(text) for text in track or ()]
     from alterrec.models.reads import resolve_read
 
     # Settings are checked before the readers are imported, and files and columns before torch is, which
     # takes seconds.
     resolve_read(model, presets, overrides)
     with Watcher(live=sys.stdout.isatty()) as watch:
+        listen = several(watch, *trackers)
         from alterrec.data.readers import DataSource
         from alterrec.runs.inputs import read_inputs
 
@@ -83,13 +95,13 @@ def train(
             overrides=overrides,
             seed=seed,
             resume=resume,
-            progress=watch,
+            progress=listen,
         )
         watch.working("loading torch")
         from alterrec.cli.run_tables import show_profile, show_result
         from alterrec.runs.fit import carry_out
 
-        run = carry_out(inputs, profile=profile, progress=watch)
+        run = carry_out(inputs, profile=profile, progress=listen)
     for warning in run.result["warnings"]:
         warn(f"warning: {warning}")
     print_line("")

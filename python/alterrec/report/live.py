@@ -6,9 +6,10 @@ import html
 import logging
 import sys
 import time
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
-from alterrec.progress import Event, Listener, ignore
+from alterrec.progress import Event, Listener, ignore, several
 from alterrec.report.tables import duration, percent
 
 # The metric of the lines of epochs.
@@ -43,23 +44,24 @@ def in_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-def listener(progress: Listener | Literal["notebook"] | None) -> Listener:
+Progress: TypeAlias = Listener | Literal["notebook"] | None
+
+
+def listener(progress: Progress | Sequence[Progress]) -> Listener:
     """Return what is called with every event: a log, and what shows the progress.
 
     Args:
-        progress: a function; ``notebook`` for a line in a notebook, and nothing elsewhere; None for nothing.
+        progress: a function; ``notebook`` for a line in a notebook, and nothing elsewhere; None for nothing;
+            or several of these.
     """
-    shown: Listener
+    given = progress if isinstance(progress, list | tuple) else [progress]
+    return several(_log, *map(_shown, given))
+
+
+def _shown(progress: Progress) -> Listener:
     if progress is None or (progress == "notebook" and not in_notebook()):
-        shown = ignore
-    else:
-        shown = NotebookLine() if progress == "notebook" else progress
-
-    def listen(event: Event) -> None:
-        _log(event)
-        shown(event)
-
-    return listen
+        return ignore
+    return NotebookLine() if progress == "notebook" else progress
 
 
 def _log(event: Event) -> None:

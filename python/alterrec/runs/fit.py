@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -31,9 +31,9 @@ from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.models.neighbours import NeighbourLists, Trend
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
-from alterrec.recipe import Recipe, dump_recipe
+from alterrec.recipe import Recipe, dump_recipe, flat_tables, recipe_tables
 from alterrec.record_json import to_json
-from alterrec.report.live import listener
+from alterrec.report.live import Progress, listener
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import lists, model_files, records, saved_model
 from alterrec.runs.build import build, load_pretrained
@@ -70,7 +70,7 @@ def fit(
     format: str | None = None,
     locale: str | None = None,
     profile: bool = False,
-    progress: Listener | Literal["notebook"] | None = "notebook",
+    progress: Progress | Sequence[Progress] = "notebook",
 ) -> FittedRun:
     """Train a system, choose the weights of its score, measure it and write a report.
 
@@ -98,8 +98,10 @@ def fit(
         profile: whether the seconds of each part of a training step are measured and stored in
             ``result["profile"]``. Default: False.
         progress: ``notebook`` shows one line with a bar in a notebook and nothing elsewhere; None shows
-            nothing; a function is called with every :class:`~alterrec.progress.Event`. In every case the
-            logger ``alterrec`` gets the lines, at level INFO.
+            nothing; a function, such as a tracker of :mod:`alterrec.trackers`, is called with every
+            :class:`~alterrec.progress.Event`; a list has several of these, such as
+            ``["notebook", TensorBoard("logs")]``. In every case the logger ``alterrec`` gets the lines, at
+            level INFO.
 
     Returns:
         The finished run. After Ctrl-C it has the best epoch so far, and ``stopped`` is ``interrupted``.
@@ -108,7 +110,7 @@ def fit(
         InputError: the input is wrong, or another process is writing in ``out``; nothing is written then.
         KeyboardInterrupt: Ctrl-C before the first epoch had ended; ``resume`` continues.
     """
-    progress = listener(progress)
+    listen = listener(progress)
     frames = Frames(items, interactions, train, valid, test)
     if data is not None and frames:
         raise InputError("data and tables are given; give data, or the tables alone")
@@ -120,9 +122,9 @@ def fit(
         overrides=overrides,
         seed=seed,
         resume=resume,
-        progress=progress,
+        progress=listen,
     )
-    return carry_out(inputs, profile=profile, progress=progress)
+    return carry_out(inputs, profile=profile, progress=listen)
 
 
 def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = ignore) -> FittedRun:
@@ -158,14 +160,30 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
             progress(Event("plan", line))
         protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
-        with open_run(start, dataset.name) as folder:
-            job = _Job(
-                recipe, dataset, plan, protocol, clock, memory.train_rows, encoder, folder, progress, began
-            )
-            numbers = _train(job, network, start.resumes)
-    if recipe.run.report:
-        _write_report(folder.path, progress)
-    progress(Event("done", str(folder.path)))
+        try:
+            with open_run(start, dataset.name) as folder:
+                settings = flat_tables(recipe_tables(dump_recipe(recipe)))
+                progress(Event("start", run=str(folder.path), settings=settings))
+                job = _Job(
+                    recipe,
+                    dataset,
+                    plan,
+                    protocol,
+                    clock,
+                    memory.train_rows,
+                    encoder,
+                    folder,
+                    progress,
+                    began,
+                )
+                numbers = _train(job, network, start.resumes)
+            if recipe.run.report:
+                _write_report(folder.path, progress)
+        except BaseException:
+            progress(Event("failed"))
+            raise
+    views = {split: numbers[split] for split in ("valid", "test")}
+    progress(Event("done", str(folder.path), epoch=numbers["epochs"], **views))
     return FittedRun(folder.path, recipe, numbers)
 
 
