@@ -194,6 +194,11 @@ class ModelSettings(SettingsTable):
         description="folder of a unisrec run, or a .pth file of its public code, from which text adaptor and "
         "encoder start; empty = the starting values of the model",
     )
+    continues: str = Field(
+        default="",
+        description="folder of a run of the same system, from whose weights this run starts, rows of items "
+        "by their ids; `alterrec train --from` sets it, with the settings of the end of that run",
+    )
     faithful: bool = Field(
         default=False,
         description="reproduce the faults of a baseline's public code that are otherwise corrected; the "

@@ -25,6 +25,7 @@ from alterrec.recipe import Recipe, recipe_fields, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS
 from alterrec.runs import build as runs_build
 from alterrec.runs import text_encoder
+from alterrec.runs.continued import continue_run
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.saved_model import protocol_of
 from alterrec.sessions import SessionStore
@@ -52,6 +53,7 @@ OTHER: Mapping[str, Any] = {
     "model.max_len": 3,
     "model.init": "uniform",
     "model.init_from": "nowhere",
+    "model.continues": "nowhere",
     "text.encoder": "another",
     "text.projection": "mixture",
     "text.prompt": "item: ",
@@ -144,6 +146,8 @@ def observed(recipe: Recipe) -> list[Any]:
     torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
     model, _ = runs_build.build(recipe, data, lambda event: None)
     assert model is not None
+    if recipe.model.continues:
+        continue_run(model, recipe, data, lambda event: None)
     if recipe.model.init_from:
         start_from(recipe.model.init_from, model, recipe)
     trainer = Trainer(model, recipe, plan, data.train, dict, Path("none"), seen=seen)

@@ -109,6 +109,14 @@ ModelName = Annotated[
         autocompletion=completion.systems,
     ),
 ]
+TrainedName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="The system; `alterrec list systems` shows all. Default: alterrec, or that of --from.",
+        autocompletion=completion.systems,
+    ),
+]
 
 SETTING_EXAMPLE = "schedule.gap=4"
 

@@ -22,11 +22,19 @@ from alterrec.trackers import parse_tracker
 @train_app.command()
 @guarded
 def train(
-    model: options.ModelName = "alterrec",
+    model: options.TrainedName = None,
     data: options.Data = None,
     format: options.Format = None,
     locale: options.Locale = None,
     out: Annotated[Path | None, options.folder("Folder of the run; default: a new one under runs/.")] = None,
+    continue_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Continue a finished run on other sessions and items, with its settings and fewer epochs.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers; default 0.")] = None,
     preset: options.Presets = None,
     text: options.Text = None,
@@ -62,6 +70,9 @@ def train(
     valid.csv and test.csv or one interactions.csv (session_id, item_id, optionally timestamp and user_id).
     Parquet files work too. The last line of the output is the folder of the run, which contains report.html.
 
+    With --from, training continues a finished run on the data that are given, next month's for example: rows
+    of items are kept by their ids, and there is no warm-up.
+
     Ctrl-C and SIGTERM stop training and keep the best epoch so far; --resume continues, also after a crash.
     A finished run is extended by --resume with another --set schedule.epochs.
 
@@ -71,6 +82,7 @@ def train(
       alterrec train --data my_sessions --text-encoder all-MiniLM-L6-v2
       alterrec train alterrec_aug --data my_sessions --set schedule.gap=4 --seed 1
       alterrec train --data my_sessions --out runs/mine --resume
+      alterrec train --from runs/mine --data my_sessions_of_june
     """
     overrides = {"run.memory_budget": memory_budget} if memory_budget else {}
     overrides |= options.parse_overrides(text_encoder, settings, text=text)
@@ -81,7 +93,8 @@ def train(
 
     # Settings are checked before the readers are imported, and files and columns before torch is, which
     # takes seconds.
-    resolve_read(model, presets, overrides)
+    if continue_from is None:
+        resolve_read(model or "alterrec", presets, overrides)
     with Watcher(live=sys.stdout.isatty()) as watch:
         listen = several(watch, *trackers)
         from alterrec.data.readers import DataSource
@@ -94,6 +107,7 @@ def train(
             presets=presets,
             overrides=overrides,
             seed=seed,
+            continue_from=continue_from,
             resume=resume,
             progress=listen,
         )

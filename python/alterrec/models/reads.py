@@ -20,7 +20,7 @@ _EVERY_RUN = (
 _TRAINING = (
     *("run.precision", "run.compile", "run.checkpoint_every", "data.prefixes", "data.half_life", "model.dim"),
     *("optim.batch_size", "optim.decay", "optim.weight_decay"),
-    *("schedule.regime", "schedule.epochs", "schedule.patience"),
+    *("schedule.regime", "schedule.epochs", "schedule.patience", "model.continues"),
 )
 # Settings that make a system read others, and a value with which they do.
 _SWITCHES: Sequence[tuple[str, Any]] = (
@@ -69,15 +69,20 @@ def resolve_read(
         alterrec.errors.InputError: sasrec does not read s3rec.mask; it is read by s3rec; leave the key out
     """
     recipe = resolve(model, presets, overrides)
-    for key in unread(recipe, overrides or {}):
+    check_read(recipe, overrides or {})
+    return recipe
+
+
+def check_read(recipe: Recipe, overrides: Iterable[str]) -> None:
+    """Raise InputError if the run of a recipe does not read a key that the user gives."""
+    for key in unread(recipe, overrides):
         raise InputError(_message(recipe, key))
-    entry = lookup(model)
+    entry = lookup(recipe.model_name)
     if entry.trains and recipe.schedule.regime != entry.regime:
         raise InputError(
-            f"schedule.regime is {recipe.schedule.regime!r}, but {model} has {len(entry.networks)} "
-            f"network{'s' if len(entry.networks) > 1 else ''}; use {entry.regime!r}"
+            f"schedule.regime is {recipe.schedule.regime!r}, but {recipe.model_name} has "
+            f"{len(entry.networks)} network{'s' if len(entry.networks) > 1 else ''}; use {entry.regime!r}"
         )
-    return recipe
 
 
 def unread(recipe: Recipe, keys: Iterable[str]) -> list[str]:

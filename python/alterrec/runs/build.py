@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from alterrec.models.catalogue import build_model, lookup, reads_text
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe
+from alterrec.runs.continued import continue_run
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.text_encoder import TextEncoder
 
@@ -28,7 +31,11 @@ def build(
     if reads_text(recipe) and (dataset.vectors is not None or dataset.text is not None):
         if dataset.vectors is None:
             progress(Event("notice", f"encoding item text with {recipe.text.encoder}"))
-        encoder, vectors = TextEncoder.fit(dataset, recipe, progress)
+        if recipe.model.continues:
+            earlier = TextEncoder.read(Path(recipe.model.continues), recipe)
+            encoder, vectors = earlier.of(dataset, progress)
+        else:
+            encoder, vectors = TextEncoder.fit(dataset, recipe, progress)
         if entry.reads_shortened and recipe.schedule.pretrain:
             shortened = _encode_shortened(encoder, dataset, progress)
     categories = None
@@ -45,8 +52,12 @@ def build(
     return build_model(recipe, inputs).to(recipe.run.device), encoder
 
 
-def load_pretrained(model: Recommender | None, recipe: Recipe, dataset: Dataset, progress: Listener) -> None:
-    """Give the model the weights of ``model.init_from``."""
+def load_weights(model: Recommender | None, recipe: Recipe, dataset: Dataset, progress: Listener) -> None:
+    """Give the model the weights of ``model.continues`` or of ``model.init_from``, if there are any."""
+    if recipe.model.continues and model is not None:
+        continue_run(model, recipe, dataset, progress)
+    if not recipe.model.init_from:
+        return
     if model is None:
         raise InputError(
             f"model.init_from is set, but {recipe.model_name} is not trained; choose a neural system or "

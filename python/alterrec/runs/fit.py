@@ -36,7 +36,7 @@ from alterrec.record_json import to_json
 from alterrec.report.live import Progress, listener
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import lists, model_files, records, saved_model
-from alterrec.runs.build import build, load_pretrained
+from alterrec.runs.build import build, load_weights
 from alterrec.runs.fitted import FittedRun
 from alterrec.runs.folder import OpenRun, open_run
 from alterrec.runs.inputs import RunInputs, read_inputs
@@ -53,7 +53,7 @@ from alterrec.training.windows import check_catalogue, shortened_window
 
 def fit(
     data: str | Path | Dataset | None = None,
-    model: str = "alterrec",
+    model: str | None = None,
     *,
     items: Any = None,
     interactions: Any = None,
@@ -64,6 +64,7 @@ def fit(
     presets: Sequence[str] = ("best",),
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    continue_from: str | Path | None = None,
     resume: bool = False,
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
@@ -86,6 +87,8 @@ def fit(
             data sets; later ones take precedence.
         overrides: recipe key -> value, such as ``{"schedule.gap": 4}``. Default: none.
         seed: seed of all random numbers, an integer from 0: the override ``run.seed``. Default: 0.
+        continue_from: folder of a finished run that continues on these data, with its system and settings
+            (docs/changing_catalogue.md). Default: a new training.
         resume: continue the interrupted run in ``out``, or extend a finished one: the keys of
             :func:`~alterrec.recipe.changeable_keys`, such as ``schedule.epochs``, may have other values. If
             ``out`` is missing or empty, a new run starts. Default: False.
@@ -121,6 +124,7 @@ def fit(
         presets=presets,
         overrides=overrides,
         seed=seed,
+        continue_from=continue_from,
         resume=resume,
         progress=listen,
     )
@@ -153,8 +157,8 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
         network, encoder = build(recipe, dataset, progress)
-        if recipe.model.init_from and not start.resumes:
-            load_pretrained(network, recipe, dataset, progress)
+        if not start.resumes:
+            load_weights(network, recipe, dataset, progress)
         memory = plan_memory(network, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
         for line in memory.lines():
             progress(Event("plan", line))
@@ -436,11 +440,6 @@ NEIGHBOURS = ("itemknn", "covisitation")
 NEIGHBOUR_OFFSET = 0.1
 # Shares of the training interactions that count as recent in the part `trend`; validation chooses.
 TREND_SHARES = (0.1, 0.05, 0.02)
-SEEN_LINES: Mapping[SeenItems, str] = {
-    "kept": "items of the prefix are candidates",
-    "excluded": "items of the prefix are not candidates",
-    "repeats": "items of the prefix are candidates with the counted probability of a repeat",
-}
 
 
 def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], seen: SeenItems) -> list[str]:
@@ -448,7 +447,7 @@ def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], seen: S
     sessions = ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
     return [
         f"{dataset.name}: {dataset.num_items} items ({cold} without training), {sessions} sessions",
-        f"{SEEN_LINES[seen]} (data.exclude_seen = {recipe.data.exclude_seen})",
+        f"{records.SEEN_LINES[seen]} (data.exclude_seen = {recipe.data.exclude_seen})",
         *describe(plan),
     ]
 

@@ -20,6 +20,7 @@ from alterrec.manifest import RESULT, check_manifest
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe, load_recipe
+from alterrec.runs.continued import continued_recipe
 from alterrec.runs.folder import Start
 from alterrec.stored import read_table
 from alterrec.training.schedule import Phase, check_freeze, check_loss, phases
@@ -49,12 +50,13 @@ class RunInputs:
 
 def read_inputs(
     source: DataSource,
-    model: str,
+    model: str | None = None,
     *,
     out: str | Path | None = None,
     presets: Sequence[str] = ("best",),
     overrides: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    continue_from: str | Path | None = None,
     resume: bool = False,
     progress: Listener = ignore,
 ) -> RunInputs:
@@ -66,9 +68,12 @@ def read_inputs(
         InputError: the settings, the folder or the data are wrong; nothing is written then.
     """
     began = time.perf_counter()
-    recipe = resolve_read(
-        model, presets, dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
-    )
+    settings = dict(overrides or {}) | ({} if seed is None else {"run.seed": seed})
+    if continue_from is None:
+        recipe = resolve_read(model or "alterrec", presets, settings)
+    else:
+        others = [preset for preset in presets if preset != "best"]
+        recipe = continued_recipe(Path(continue_from), model, others, settings)
     start = Start.check(out, recipe, resume)
     if recipe.run.device != "cpu":
         from alterrec.runs.rebuild import check_device

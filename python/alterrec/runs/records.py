@@ -49,6 +49,13 @@ EXAMPLES, EXAMPLE_SEED = 6, 0
 COMPARED = ("hits@20", "ndcg@20")
 
 
+SEEN_LINES: Mapping[SeenItems, str] = {
+    "kept": "items of the prefix are candidates",
+    "excluded": "items of the prefix are not candidates",
+    "repeats": "items of the prefix are candidates with the counted probability of a repeat",
+}
+
+
 def run_data(recipe: Recipe, dataset: Dataset, protocol: Protocol) -> DataSummary:
     """Summarise the data and the rules of the ranking."""
     return replace(

@@ -96,6 +96,35 @@ class TextEncoder:
             mean_F, scale = column_scale(np.array(vectors, np.float32))
         return replace(self, mean_F=mean_F, scale=scale)
 
+    def of(self, dataset: Dataset, progress: Listener = ignore) -> tuple[TextEncoder, NDArray[np.floating]]:
+        """Return the encoder of a run that continues on other data, and their vectors (V, F) for the model.
+
+        Raises:
+            InputError: the data lack a text column, or vectors.
+        """
+        text = dataset.text
+        if not self.fields:
+            if dataset.vectors is None:
+                raise InputError(
+                    f"the run that continues was trained with vectors in place of texts, but {dataset.name} "
+                    "has none; give them with --set data.vectors=FILE"
+                )
+            vectors = dataset.vectors
+        else:
+            missing = [name for name in self.fields if text is None or name not in text.fields]
+            if missing or text is None:
+                raise InputError(
+                    f"{dataset.name} has no text column {missing[0]!r}, which the run that continues was "
+                    "trained on; add it"
+                )
+            vectors = self.encode(text, progress)
+            choices = self.recipe.text
+            if self.mean_F is None and choices.standardise and not choices.whiten:
+                # The model scales vectors of half precision only.
+                vectors = vectors.astype(np.float16, copy=False)
+        columns = () if text is None else tuple(text.fields)
+        return replace(self, columns=columns), self.prepared(vectors)
+
     def encode(self, text: ItemText, progress: Listener = ignore) -> NDArray[np.floating]:
         """Return the vectors (V, F) of texts as the encoder gives them; an item without text has zeros.
 

@@ -136,7 +136,7 @@ def check_freeze(recipe: Recipe) -> None:
         >>> check_freeze(resolve("unisrec"))
     """
     plan = recipe.schedule
-    if plan.freeze and not plan.pretrain and not recipe.model.init_from:
+    if plan.freeze and not (plan.pretrain or recipe.model.init_from or recipe.model.continues):
         raise InputError(
             f"schedule.freeze is {', '.join(plan.freeze)}, but nothing trains these parameters before; set "
             "model.init_from to pretrained weights, schedule.pretrain to 1 or more, or schedule.freeze="
