@@ -168,18 +168,8 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
             with open_run(start, dataset.name) as folder:
                 settings = flat_tables(recipe_tables(dump_recipe(recipe)))
                 progress(Event("start", run=str(folder.path), settings=settings))
-                job = _Job(
-                    recipe,
-                    dataset,
-                    plan,
-                    protocol,
-                    clock,
-                    memory.train_rows,
-                    encoder,
-                    folder,
-                    progress,
-                    began,
-                )
+                rows = memory.train_rows
+                job = _Job(recipe, dataset, plan, protocol, clock, rows, encoder, folder, progress, began)
                 numbers = _train(job, network, start.resumes)
             if recipe.run.report:
                 _write_report(folder.path, progress)
