@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("tensorboard", "tune")
+EXTRAS = ("serve", "tensorboard", "tune")
 
 
 def lower_bounds(project: dict[str, object]) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -66,6 +66,32 @@ def at_work() -> Iterator[None]:
         yield
     finally:
         _stage = _ENDED
+
+
+@contextmanager
+def handled_by(*, stop: Callable[[], None], hang_up: Callable[[], None]) -> Iterator[None]:
+    """Call a function for each signal in place of interrupting the block, which must end after ``stop``.
+
+    Args:
+        stop: called for SIGINT and SIGTERM. The process ends some seconds after the first one in any case.
+        hang_up: called for SIGHUP, where there is one.
+    """
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            hang_up()
+            return
+        if not _received:
+            threading.Thread(target=_end_in_time, daemon=True).start()
+        _received.append(number)
+        stop()
+
+    replaced = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
 
 
 def exit_code() -> int:

@@ -101,7 +101,9 @@ def read_tensors(path: Path, advice: str = _ADVICE) -> tuple[dict[str, Tensor], 
     with reading(path, advice):
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Without the copy a tensor is a part of the mapped file and changes or vanishes with it: a loaded
+            # model would score by what another run has written over its file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise InputError(f"{path} has values that are not finite in {name}; {advice}")

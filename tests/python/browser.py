@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,14 +53,14 @@ class Browser:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def open(self, page: Path, width: int, *, dark: bool = False, height: int = 900) -> None:
-        """Open a page in a window of this width, in CSS pixels, and wait until it is loaded."""
+    def open(self, page: Path | str, width: int, *, dark: bool = False, height: int = 900) -> None:
+        """Open a file or an address in a window of this width, in CSS pixels, and wait until it is loaded."""
         self.log.clear()
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-        self.send("Page.navigate", url=page.as_uri())
+        self.send("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while (event := self._next()).get("method") != "Page.loadEventFired":
             self._note(event)
 
@@ -68,6 +69,13 @@ class Browser:
         found = self.send("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def wait_for(self, script: str, seconds: float = 30.0) -> None:
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + seconds
+        while not self.value(f"Boolean({script})"):
+            assert time.monotonic() < end, f"not true after {seconds} s: {script}"
+            time.sleep(0.02)
 
     def screenshot(self, out: Path) -> None:
         """Write the whole page as a PNG file."""

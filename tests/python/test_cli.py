@@ -166,6 +166,7 @@ SURFACE = {
         "--json",
     },
     "plan": {"model", "--preset", "--set"},
+    "serve": {"run", "--host", "--port", "--limit"},
     "list": {"what", "--json"},
 }
 

@@ -13,7 +13,7 @@ import typer
 # Importing a module of commands adds them to `app`, in the order in which --help lists them.
 # isort: off
 from alterrec.cli import preparing, training, recommending, catalogues, studies  # noqa: F401
-from alterrec.cli import analyses, listings, export, importing  # noqa: F401
+from alterrec.cli import analyses, listings, export, importing, serving  # noqa: F401
 
 # isort: on
 from alterrec import signals

@@ -351,7 +351,7 @@ def _templates() -> Environment:
     templates.filters |= {"svg": _svg, "code": _code}
     templates.globals |= {
         "content_policy": CONTENT_POLICY,
-        "style": Markup(_style()),
+        "style": Markup(page_style()),
         "notebook_style": Markup(_notebook_style()),
         "view_names": VIEW_NAMES,
         "first_items": FIRST_ITEMS,
@@ -386,8 +386,8 @@ PAGE_COLOURS = {
 }
 
 
-def _style() -> str:
-    """Return the style sheet with the palette as variables, for light and dark screens."""
+def page_style() -> str:
+    """Return the style sheet of pages, with the palette as variables for light and dark screens."""
     light, dark = _variables()
     dark_screen = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}"
     return f":root {{ {light}}}\n{dark_screen}\n{_rules('page.css')}"

@@ -1,1 +1,1 @@
-"""A finished run at work: recommendations for files and pipes of sessions, and catalogues that change."""
+"""A finished run at work: recommendations for files, pipes and by HTTP, and catalogues that change."""
