@@ -92,6 +92,7 @@ def test_reloads_and_stops_without_a_dropped_request(runs: Path) -> None:
             while not stop.is_set():
                 status, answer = service.post(connection, {"sessions": [["i0", "i1"]], "k": 3})
                 answered.append((status, answer.get("run", "")))
+            connection.close()
 
         clients = [threading.Thread(target=client) for _ in range(4)]
         for each in clients:
