@@ -80,7 +80,9 @@ class ServedRun:
         chosen = self.popular_V[allowed_V[self.popular_V]][:k]
         return [
             Recommendation(
-                self.model.vocabulary.item_ids[item], float(self.counts_V[item] / self.counts_V.sum()), self.model.texts[item]
+                self.model.vocabulary.item_ids[item],
+                float(self.counts_V[item] / self.counts_V.sum()),
+                self.model.texts[item],
             )
             for item in chosen.tolist()
         ]
