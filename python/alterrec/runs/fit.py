@@ -19,16 +19,14 @@ from alterrec.data.frames import Frames
 from alterrec.data.readers import DataSource
 from alterrec.data.repeats import SeenItems, seen_items
 from alterrec.errors import InputError
-from alterrec.evaluation.choices import choose_scales, choose_system, choose_weights
+from alterrec.evaluation.choices import choose_scales, choose_system
 from alterrec.evaluation.evaluate import Protocol, check_scores, evaluate, top_items
-from alterrec.evaluation.gates import choose_gate
 from alterrec.evaluation.scales import fit_scales
 from alterrec.files import read_text, write_json, write_text
 from alterrec.manifest import check_manifest
 from alterrec.metrics import standard_name
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
-from alterrec.models.neighbours import NeighbourLists, Trend
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import set_threads
 from alterrec.recipe import Recipe, dump_recipe, flat_tables, recipe_tables
@@ -39,6 +37,7 @@ from alterrec.runs import lists, model_files, records, saved_model
 from alterrec.runs.build import build, load_weights
 from alterrec.runs.fitted import FittedRun
 from alterrec.runs.folder import OpenRun, open_run
+from alterrec.runs.fusion import NEIGHBOURS, fuse, is_sum
 from alterrec.runs.inputs import RunInputs, read_inputs
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
@@ -257,7 +256,7 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
     trained_at = time.perf_counter()
     progress(Event("work", "evaluating"))
     baselines = _baselines(recipe, dataset, protocol, trained, progress, interrupted=stopped == "interrupted")
-    fitted = _fuse(trained, recipe, dataset, protocol, baselines, progress)
+    fitted = fuse(trained, recipe, dataset, protocol, baselines, progress)
     fitted.scales = choose_scales(fitted, dataset.valid, protocol, recipe.schedule.metric)
     ranks = {split: evaluate(fitted, dataset.splits[split], protocol) for split in ("valid", "test")}
     top = top_items(fitted, dataset.test, protocol, records.top_size(dataset, protocol))
@@ -424,14 +423,6 @@ def _validate(model: Recommender, valid: SessionStore, protocol: Protocol) -> di
         raise
 
 
-# Systems of which the better one, by validation, becomes the part `neighbours` of a sum.
-NEIGHBOURS = ("itemknn", "covisitation")
-# What is added to its scores before their log is taken; docs/decisions.md has the evidence.
-NEIGHBOUR_OFFSET = 0.1
-# Shares of the training interactions that count as recent in the part `trend`; validation chooses.
-TREND_SHARES = (0.1, 0.05, 0.02)
-
-
 def _plan_lines(recipe: Recipe, dataset: Dataset, plan: Sequence[Phase], seen: SeenItems) -> list[str]:
     cold = int((~dataset.trained).sum())
     sessions = ", ".join(f"{store.num_sessions} {split}" for split, store in dataset.splits.items())
@@ -461,46 +452,10 @@ def _baselines(
     """Choose the settings of the baselines; an interrupted run has those alone that its score needs."""
     every = recipe.run.baselines and not interrupted
     wanted = [name for name in UNTRAINED if every and name != recipe.model_name]
-    if _is_sum(fitted) and recipe.fusion.neighbours:
+    if is_sum(fitted) and recipe.fusion.neighbours:
         wanted += [name for name in NEIGHBOURS if name not in wanted]
     found: dict[str, Scorer] = {}
     for name in wanted:
         progress(Event("notice", f"measuring {name}"))
         found[name] = _choose_baseline(name, recipe, dataset, protocol)
     return found
-
-
-def _is_sum(fitted: Scorer) -> bool:
-    return isinstance(fitted, Recommender) and len(fitted.networks) > 1
-
-
-def _fuse(
-    fitted: Scorer,
-    recipe: Recipe,
-    dataset: Dataset,
-    protocol: Protocol,
-    baselines: Mapping[str, Scorer],
-    progress: Listener,
-) -> Scorer:
-    """Choose the weights of the parts of the score on validation."""
-    if not isinstance(fitted, Recommender) or not _is_sum(fitted) or not dataset.valid.num_sessions:
-        return fitted
-    metric, further = recipe.schedule.metric, dict[str, list[Scorer]]()
-    if recipe.fusion.neighbours:
-        known = [baselines[name] for name in NEIGHBOURS]
-        chosen = choose_system(known, dataset.valid, protocol, metric)
-        assert isinstance(chosen, NeighbourLists)
-        further["neighbours"] = [chosen.as_log(NEIGHBOUR_OFFSET)]
-    if recipe.fusion.trend:
-        further["trend"] = [Trend.fit(dataset.train, share) for share in TREND_SHARES]
-    if further or recipe.fusion.tune:
-        progress(Event("notice", "choosing the weights of the sum on validation"))
-        fitted.weights = choose_weights(
-            fitted, dataset.valid, protocol, metric, tune_alpha=recipe.fusion.tune, further=further
-        )
-    if recipe.fusion.gate:
-        progress(Event("notice", "fitting weights that depend on the prefix"))
-        fitted.gate = choose_gate(fitted, dataset.train_counts, dataset.valid, protocol, metric)
-        if fitted.gate is None:
-            progress(Event("notice", "they gain nothing on validation; all prefixes have the same weights"))
-    return fitted
