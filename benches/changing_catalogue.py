@@ -1,6 +1,7 @@
-"""Measure catalogues that change: how good items are that a run was not trained on.
+"""Measure catalogues that change: items that a run was not trained on, and runs that continue by month.
 
     python benches/changing_catalogue.py hidden DATA --work W   # a tenth of the items is hidden
+    python benches/changing_catalogue.py months DATA --work W --seeds 0   # train, or continue, by month
 
 DATA is the folder of Online Retail (docs/data.md), W a folder for the runs, which are kept: a second call
 reads them. A training takes one to two minutes on one core, and there are two for each seed. The
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -145,15 +147,68 @@ def table(rows: list[tuple[str, str, str, str, float, int]]) -> None:
         print(shown)
 
 
+# Months.
+
+
+def until(data: Path, folder: Path, month: int) -> Path:
+    """Write the sessions until the end of a month of 2011: the last 800 validate, the next month is the test.
+
+    The catalogue has the items that occur at least five times in training.
+    """
+    items, splits = read(data)
+    events = pl.concat(list(splits.values())).with_columns(pl.col("timestamp").cast(pl.Int64))
+    end, later = (int(datetime(2011, month + more, 1, tzinfo=UTC).timestamp()) for more in (1, 2))
+    past = events.filter(pl.col("timestamp") < end)
+    by_time = past.group_by("session_id", maintain_order=True).agg(pl.col("timestamp").max())
+    last = by_time.sort("timestamp", maintain_order=True)["session_id"][-800:]
+    is_last = pl.col("session_id").is_in(last.implode())
+    parts = {
+        "train": past.filter(~is_last),
+        "valid": past.filter(is_last),
+        "test": events.filter(pl.col("timestamp").is_between(end, later, closed="left")),
+    }
+    common = parts["train"].group_by("item_id").len().filter(pl.col("len") >= 5)["item_id"]
+    kept = {
+        split: rows.filter(pl.col("item_id").is_in(common.implode())).filter(pl.len().over("session_id") >= 2)
+        for split, rows in parts.items()
+    }
+    return write(folder, items.filter(pl.col("item_id").is_in(common.implode())), kept)
+
+
+def months(data: Path, work: Path, seeds: list[int]) -> None:
+    for seed in seeds:
+        for month in (9, 10):
+            train(
+                until(data, work / f"month-{month - 1}", month - 1), work / f"fresh-{month - 1}-{seed}", seed
+            )
+            folder = until(data, work / f"month-{month}", month)
+            earlier = work / f"fresh-{month - 1}-{seed}"
+            for name, start in (("fresh", None), ("continued", earlier)):
+                run = alterrec.fit(
+                    folder,
+                    out=work / f"{name}-{month}-{seed}",
+                    seed=seed,
+                    continue_from=start,
+                    overrides=SETTINGS,
+                    resume=True,
+                    progress=None,
+                )
+                ndcg, seconds = run.result["test"]["score"]["ndcg@20"], run.result["seconds_by_part"]["train"]
+                print(
+                    f"until month {month}, seed {seed}, {name}: NDCG@20 {ndcg:.4f}, {seconds:.0f} s",
+                    flush=True,
+                )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["hidden"])
+    parser.add_argument("what", choices=["hidden", "months"])
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    {"hidden": hidden}[given.what](given.data, given.work, given.seeds)
+    {"hidden": hidden, "months": months}[given.what](given.data, given.work, given.seeds)
 
 
 if __name__ == "__main__":
