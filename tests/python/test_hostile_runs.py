@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from hostile import damaged_copy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from worlds import returning_dataset, small_dataset
 
@@ -162,6 +162,8 @@ def test_a_damaged_checkpoint_is_an_input_error(seed: int, interrupted: Path, tm
 
 
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=3036)  # a run without a metric that others have
+@example(seed=3203)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_study_is_an_input_error(seed: int, tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "data" / "runs" / "study"

@@ -54,9 +54,11 @@ def mean_and_spread(values: Sequence[float], digits: int = 1, unit: str = "%") -
     """Format mean ± sample standard deviation of fractions in percent; only the value for one fraction.
 
     Example:
-        >>> mean_and_spread([0.30, 0.32]), mean_and_spread([0.25], digits=2, unit="")
-        ('31.0 ± 1.4%', '25.00')
+        >>> mean_and_spread([0.30, 0.32]), mean_and_spread([0.25], digits=2, unit=""), mean_and_spread([])
+        ('31.0 ± 1.4%', '25.00', '-')
     """
+    if not values:
+        return "-"
     mean = f"{100 * statistics.fmean(values):.{digits}f}"
     spread = f" ± {100 * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean}{spread}{unit}"

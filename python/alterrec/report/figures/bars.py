@@ -71,7 +71,7 @@ class SystemBars:
 def system_panels(
     systems: Sequence[SystemBars], metrics: Sequence[str] = ("hits@20", "ndcg@20")
 ) -> list[Panel[Bar]]:
-    """Return one panel per metric, each sorted by its own metric.
+    """Return one panel per metric, each sorted by its own metric; a system without a metric has no bar in it.
 
     Example:
         >>> found = system_panels([SystemBars("popularity", {"hits@20": [0.1]}, "baseline")], ["hits@20"])
@@ -83,6 +83,7 @@ def system_panels(
         drawn = [
             Bar(each.label, each.values[metric], each.colour, each.bold, error=each.errors.get(metric))
             for each in systems
+            if each.values.get(metric)
         ]
         panels.append(Panel(metric_name(metric), sorted(drawn, key=lambda bar: -bar.mean)))
     return panels
