@@ -58,6 +58,7 @@ SURFACE = {
     "train": {
         "model",
         "--data",
+        "--from",
         "--format",
         "--locale",
         "--out",
