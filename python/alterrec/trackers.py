@@ -200,7 +200,7 @@ def parse_tracker(text: str) -> Tracker:
         InputError: another name, no value, or the library is not installed.
 
     Example:
-        >>> parse_tracker("tensorbord=logs")
+        >>> parse_tracker("tensorbord=logs")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
         alterrec.errors.InputError: --track is 'tensorbord=logs'; expected tensorboard=FOLDER, ...
