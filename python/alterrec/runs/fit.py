@@ -172,9 +172,12 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
                 numbers = _train(job, network, start.resumes)
             if recipe.run.report:
                 _write_report(folder.path, progress)
-        except BaseException:
-            progress(Event("failed"))
-            raise
+        except BaseException as error:
+            try:
+                progress(Event("failed"))
+            finally:
+                # Whatever a listener does, what ended the run is raised.
+                raise error
     views = {split: numbers[split] for split in ("valid", "test")}
     progress(Event("done", str(folder.path), epoch=numbers["epochs"], **views))
     return FittedRun(folder.path, recipe, numbers)
