@@ -241,7 +241,7 @@ def test_the_files_of_vectors_agree(runs: Callable[[str], SavedModel], tmp_path:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("alterrec", r"several queries \(in the part id and text\).*neighbours part.*id.queries=one"),
+        ("alterrec", r"several queries \(in id and text\).*neighbours part.*id.queries=one"),
         ("popularity", "counts and has no vectors"),
     ],
 )

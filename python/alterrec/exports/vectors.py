@@ -107,7 +107,7 @@ def more_than_one_product(model: Scorer) -> str:
     several = [name for name in model.networks if model.network(name).queries is not None]
     if several:
         reasons.append(
-            f"a session has several queries (in the part {' and '.join(several)}), whose softmaxes are mixed"
+            f"a session has several queries (in {' and '.join(several)}), whose softmaxes are mixed"
         )
     if model.weights.get("neighbours"):
         reasons.append(
