@@ -253,7 +253,9 @@ def test_a_session_that_has_seen_much_does_not_refuse_the_others(
     run = fit(folder, "popularity", out=tmp_path / "run", overrides=QUICK | {"data.exclude_seen": "always"})
     rows = ["short,tent", "long,tent", "long,lamp", "all,tent", "all,lamp", "all,mug", "other,boat", "short,"]
     (tmp_path / "now.csv").write_text("session_id,item_id\n" + "\n".join(rows) + "\n", "utf-8")
-    code, out, err = alterrec("recommend", run.path, "--sessions", tmp_path / "now.csv", "-k", 2)
+    code, out, err = alterrec(
+        "recommend", run.path, "--sessions", tmp_path / "now.csv", "-k", 2, "--no-fallback"
+    )
     assert code == 0
     assert [row.split(",")[:3] for row in out.splitlines()[1:]] == [
         ["short", "1", "lamp"],
@@ -262,10 +264,10 @@ def test_a_session_that_has_seen_much_does_not_refuse_the_others(
     ]
     assert err.splitlines() == [
         "now.csv: dropped 1 of 8 rows with an empty item_id",
-        "now.csv: dropped 1 of 7 rows with unknown items",
-        "now.csv: dropped sessions that have unknown items only: 1",
-        "sessions with fewer than 2 items, as they have seen the others: 1 of 3, such as 'long'",
-        "sessions without an item, as they have seen all: 1 of 3, such as 'all'",
+        "now.csv: dropped 1 of 8 rows with unknown items",
+        "now.csv: sessions without a known item, which get no items: 1 of 4, such as 'other'",
+        "now.csv: sessions with fewer than 2 items, as they have seen the others: 1 of 4, such as 'long'",
+        "now.csv: sessions without an item, as they have seen all: 1 of 4, such as 'all'",
     ]
 
 

@@ -186,7 +186,7 @@ def test_a_run_saves_its_gate_and_shows_it(tmp_path: Path, monkeypatch: pytest.M
         rows = torch.tensor([[0.7, -0.3, 0.0, 0.2]] * len(parts), dtype=torch.float64)
         return Gate(parts, rows, NONE, ONE, torch.from_numpy(counts_V))
 
-    monkeypatch.setattr("alterrec.runs.fit.choose_gate", planted)
+    monkeypatch.setattr("alterrec.runs.fusion.choose_gate", planted)
     data = small_dataset(cold=2)
     run = fit(data, "alterrec", out=tmp_path / "run", overrides=TINY)
     saved = load(run.path)
@@ -206,7 +206,7 @@ def test_a_run_saves_its_gate_and_shows_it(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_gate_without_gain_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alterrec.runs.fit.choose_gate", lambda *arguments: None)
+    monkeypatch.setattr("alterrec.runs.fusion.choose_gate", lambda *arguments: None)
     events: list[Event] = []
     chosen = {key: value for key, value in TINY.items() if key != "window.last"}
     run = fit(small_dataset(), "independent", out=tmp_path / "run", overrides=chosen, progress=events.append)

@@ -176,7 +176,7 @@ def test_the_command_line_reads_users(
     assert err == "s.csv: sessions of unknown users: 1 of 2\n"
     wanted = fitted.run.recommend([["item03", "item04"]] * 2, 3, users=["user4", None])
     assert [line.split(",")[2] for line in out.splitlines()[1:]] == [row.item_id for w in wanted for row in w]
-    assert alterrec(*asked).err == "s.csv: sessions of unknown users: 2 of 2 (no column user_id)\n"
+    assert alterrec(*asked).err == "s.csv: sessions of unknown users (no column user_id): 2 of 2\n"
 
 
 def test_users_of_validation_alone_are_not_in_the_run(tmp_path: Path) -> None:

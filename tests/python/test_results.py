@@ -49,7 +49,7 @@ def test_every_key_of_a_run_is_in_its_record(written: Path) -> None:
 def test_no_part_of_a_result_is_empty(written: Path) -> None:
     numbers = json.loads((written / "result.json").read_text("utf-8"))
     # What a run of this kind has nothing to say of.
-    empty = {"warnings", "repeats", "gate", "lists"}
+    empty = {"warnings", "repeats", "gate", "lists", "catalogue_changes"}
     assert {name for name, value in numbers.items() if value in ({}, [], None)} <= empty
     assert numbers["schema"] == SCHEMA
     assert set(numbers["phases"][0]) == {"name", "from", "to", "trained", "negatives", "teacher"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -107,8 +108,11 @@ def test_a_session_is_built_and_explained(tab: Browser, address: str, service: R
     session = tab.value("location.hash.slice(1).split(',').map(decodeURIComponent)")
     model = service.live.now.model
     best = model.recommend([session], k=10)[0]
-    shown = tab.value("[...document.querySelectorAll('#best .title .item')].map((e) => e.textContent)")
-    assert shown == [item.item_id for item in best]
+    expected = [item.item_id for item in best]
+    # The reasons of the first item are there already, so they do not tell when the answer for both has come.
+    shown = "[...document.querySelectorAll('#best .title .item')].map((e) => e.textContent)"
+    tab.wait_for(f"JSON.stringify({shown}) === JSON.stringify({json.dumps(expected)})")
+    tab.wait_for(REASONS)
     summaries = tab.value("[...document.querySelectorAll('#best summary')].map((e) => e.textContent)")
     assert all(text.startswith("Why: score ") for text in summaries)
     assert summaries[0].split(", ")[0] == f"Why: score {best[0].score:.2f}"
