@@ -112,6 +112,7 @@ docs: $(INSTALLED)  ## build the site with its tutorials into docs/_build/html, 
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps
 	$(BIN)/python docs/generate.py
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build/html
+	ALTERREC_SITE=docs/_build/html $(BIN)/pytest -q tests/python/test_site_in_browser.py
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
