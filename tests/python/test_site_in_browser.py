@@ -10,10 +10,10 @@ import pytest
 from browser import Browser, browser, program
 from test_pages_in_browser import FAULTS, WIDTHS
 
-SITE = os.environ.get("ALTERREC_SITE", "")
+SITE = Path(os.environ.get("ALTERREC_SITE", "no site")).resolve()
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
-    for path in (Path(SITE).rglob("*.html") if SITE else [])
+    for path in SITE.rglob("*.html")
     if not path.relative_to(SITE).parts[0].startswith("_")
 )
 
@@ -31,5 +31,5 @@ def test_a_page_fits_and_can_be_read(page: str, tab: Browser) -> None:
     """Nothing sticks out, no text is below 12 px, contrasts are those of AA, and the console is silent."""
     for width in WIDTHS:
         for dark in (False, True):
-            tab.open(Path(SITE) / page, width, dark=dark)
+            tab.open(SITE / page, width, dark=dark)
             assert [*tab.value(FAULTS), *tab.log] == [], f"{width} px, {'dark' if dark else 'light'}"
