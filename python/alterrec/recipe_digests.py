@@ -1,4 +1,4 @@
-"""Digests of recipes, by which studies name the folders of their runs: they must never change."""
+"""Digests of recipes. Studies name the folders of their runs by them, so they must never change."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_served_is_said_before_the_run_is_loaded(alterrec: Comman
     )
     for arguments, message in (
         (("--port", 70000), "the port is 70000; use 1 to 65535, or 0 for a free one"),
-        (("--host", "no such host"), "the host is 'no such host', which is no address of this machine"),
+        (("--host", "no such host"), "the host is 'no such host', which is not an address of this machine"),
         (("--limit", "k"), "--limit is 'k'; expected key=value, for example --limit sessions=100"),
         (("--limit", "kk=1"), "'kk' is no limit; did you mean 'k'? The limits are body, sessions"),
         (("--port", 0), "nowhere has no recipe.toml; give the folder of a finished run"),

@@ -20,6 +20,7 @@ from alterrec.report.tables import (
     duration,
     list_table,
     metric_table,
+    normal_interval,
     percent,
 )
 from alterrec.results import Group
@@ -94,9 +95,7 @@ def show_evaluation(numbers: Mapping[str, Any]) -> None:
 def _show_intervals(values: Mapping[str, float], errors: Mapping[str, float]) -> None:
     """Print 95% intervals of the final score: 1.96 standard errors over sessions to both sides."""
     intervals = [
-        f"{metric_name(name)} {percent(max(value - 1.96 * errors[name], 0))} to "
-        f"{percent(min(value + 1.96 * errors[name], 1))}"
-        for name, value in values.items()
+        f"{metric_name(name)} {normal_interval(value, errors[name])}" for name, value in values.items()
     ]
     print_wrapped(f"95% intervals of the final score, over sessions: {', '.join(intervals)}.")
 

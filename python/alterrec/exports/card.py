@@ -14,14 +14,12 @@ from alterrec.files import atomic_write, read_text
 from alterrec.metrics import metric_name
 from alterrec.models.catalogue import MODELS
 from alterrec.report.seen_items import seen_sentence
-from alterrec.report.tables import VIEW_NAMES, Table, count, markdown, metric_table, percent
+from alterrec.report.tables import VIEW_NAMES, Table, count, markdown, metric_table, normal_interval, percent
 from alterrec.results import RunFolder, RunResult, read_run, reported_split
 
 CARD = "README.md"
 TAGS = ("recommender-system", "session-based-recommendation", "sequential-recommendation")
 TASK = "session-based-recommendation"
-# A normal 95% interval is this many standard errors wide to each side.
-NORMAL_95 = 1.96
 
 _USE = """\
 ```python
@@ -180,8 +178,7 @@ def _metrics(result: RunResult) -> str:
 def _interval(value: float, error: float | None) -> str:
     if error is None:
         return "not measured"
-    low, high = max(value - NORMAL_95 * error, 0.0), min(value + NORMAL_95 * error, 1.0)
-    return f"{percent(low)} to {percent(high)}"
+    return normal_interval(value, error)
 
 
 def _limits(result: RunResult) -> list[str]:

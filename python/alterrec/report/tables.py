@@ -20,6 +20,8 @@ VIEW_NAMES = {
 # Reports say whether the right item is among this many.
 FIRST_ITEMS = 20
 HEADLINE = f"hits@{FIRST_ITEMS}"
+# A normal 95% interval is this many standard errors wide to each side.
+NORMAL_95 = 1.96
 BASELINE_NAMES = {
     "popularity": "popularity",
     "recent_popularity": "recent popularity",
@@ -48,6 +50,16 @@ def points(difference: float) -> str:
     """
     shown = f"{100 * difference:+.1f}"
     return "0.0" if shown in ("+0.0", "-0.0") else shown
+
+
+def normal_interval(value: float, error: float) -> str:
+    """Format the 95% interval of a fraction in percent, by its standard error and the normal distribution.
+
+    Example:
+        >>> normal_interval(0.5, 0.01), normal_interval(0.01, 0.01)
+        ('48.0% to 52.0%', '0.0% to 3.0%')
+    """
+    return f"{percent(max(value - NORMAL_95 * error, 0.0))} to {percent(min(value + NORMAL_95 * error, 1.0))}"
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 1, unit: str = "%") -> str:

@@ -211,7 +211,7 @@ def encode(
     *,
     of: ItemText | None = None,
 ) -> NDArray[np.floating]:
-    """Return the vectors of item texts by the encoder of a recipe; ``of`` replaces the texts."""
+    """Encode item texts with the encoder of a recipe; ``of``: encode these texts instead."""
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:

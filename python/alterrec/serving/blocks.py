@@ -95,7 +95,7 @@ def split_items(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[
 
 
 def item_numbers(ids: Sequence[Any], vocabulary: Vocabulary, tally: Tally) -> NDArray[np.int64]:
-    """Return the numbers of item ids, UNKNOWN or EMPTY where there is none, and count them.
+    """Return the number of each item id, UNKNOWN or EMPTY if it has none, and count these in the tally.
 
     Example:
         >>> item_numbers(["lamp", None, "boat"], Vocabulary(("tent", "lamp")), Tally()).tolist()

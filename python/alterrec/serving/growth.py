@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,7 +32,7 @@ from alterrec.models.neighbours import Untrained
 from alterrec.models.removed import removed_items
 from alterrec.progress import Event, Listener
 from alterrec.record_json import from_json, to_json
-from alterrec.report.live import listener
+from alterrec.report.live import Progress, listener
 from alterrec.results import CatalogueChange, RunResult
 from alterrec.runs.folder import Start, kind_of, open_run
 from alterrec.runs.model_files import save_model
@@ -73,7 +73,7 @@ def add_items(
     id_rows: IdRows = "nearest",
     vectors: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
-    progress: Listener | Literal["notebook"] | None = "notebook",
+    progress: Progress = "notebook",
 ) -> SavedModel:
     """Add items to the catalogue of a run, without training; they can be recommended at once.
 
@@ -137,7 +137,7 @@ def remove_items(
     out: str | Path,
     *,
     columns: Mapping[str, str] | None = None,
-    progress: Listener | Literal["notebook"] | None = "notebook",
+    progress: Progress = "notebook",
 ) -> SavedModel:
     """Remove items from the catalogue of a run, without training: they are never recommended again.
 

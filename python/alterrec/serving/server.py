@@ -158,7 +158,7 @@ def _listening_socket(host: str, port: int) -> socket.socket:
         # Named TCP, so that asyncio sends at once; otherwise each answer waits 40 ms for an acknowledgement.
         bound = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"the host is {host!r}, which is no address of this machine ({error})") from None
+        raise InputError(f"the host is {host!r}, which is not an address of this machine ({error})") from None
     try:
         if os.name == "posix":
             # A port that a service has left a moment ago is free.

@@ -9,7 +9,7 @@ from alterrec.data.dataset import Dataset
 from alterrec.data.statistics import Statistics, TargetStatistics, as_date, statistics
 from alterrec.report.figures.distributions import CAPTION, PANELS, distributions
 from alterrec.report.presentation import DataTable, Plot, Presentation, Section
-from alterrec.report.tables import Table, count, listed, percent
+from alterrec.report.tables import NORMAL_95, Table, count, listed, percent
 from alterrec.studies.plan import Study
 from alterrec.studies.queue import RunQueue
 from alterrec.study_records import StudyResult
@@ -102,7 +102,7 @@ def _repeat_finding(found: Statistics) -> str:
 def caveats(found: Statistics) -> list[str]:
     """Return what limits comparisons on these data."""
     test = found.splits["test"]
-    most = 100 * 1.96 * 0.5 / math.sqrt(max(test.last.count, 1))
+    most = 100 * NORMAL_95 * 0.5 / math.sqrt(max(test.last.count, 1))
     lines = [
         f"With {count(test.last.count)} test targets, a hit rate near one half is accurate to ±{most:.1f} "
         "percentage points (95%); a small one is more accurate, and so is the difference of two systems that "
