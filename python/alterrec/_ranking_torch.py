@@ -1,4 +1,4 @@
-"""The functions of `alterrec.ranking` in torch, for scores on a device.
+"""Counts, losses and mixtures of `alterrec.ranking` in torch, for scores on a device.
 
 Ids, counts and bits equal those of the Rust core; losses and probabilities agree up to rounding.
 Shapes: B rows, V items, E excluded ids per row, N mixtures of J rows.
@@ -12,35 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Above every key of a candidate: keys use 32 bits of rank and 32 bits of id, around zero.
-_EXCLUDED = 2**63 - 1
-
-
-def rank_window(
-    scores: Tensor, start: int, stop: int, exclude: Any, positions: Any, check: bool = True
-) -> Tensor:
-    keys_BV, _ = _keys(scores, exclude, "stop", stop, check)
-    ids = _ids(_smallest(keys_BV, stop)[:, start:]).sort(dim=1).values
-    return ids if positions is None else ids.gather(1, torch.as_tensor(positions, device=ids.device))
-
-
-def rank_window_mask(scores: Tensor, start: int, stop: int, exclude: Any, check: bool = True) -> Tensor:
-    # Keys hold the id, so two of them bound the window whatever ties.
-    keys_BV, _ = _keys(scores, exclude, "stop", stop, check)
-    if start == stop:
-        return torch.zeros_like(keys_BV, dtype=torch.bool)
-    first_B1, last_B1 = (keys_BV.kthvalue(rank, dim=1, keepdim=True).values for rank in (start + 1, stop))
-    return (keys_BV >= first_B1) & (keys_BV <= last_B1)
-
-
-def rank_window_bits(scores: Tensor, start: int, stop: int, exclude: Any, check: bool = True) -> Tensor:
-    return pack_bits(rank_window_mask(scores, start, stop, exclude, check))
-
 
 def pack_bits(mask_BV: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(mask_BV, (0, -mask_BV.shape[1] % 8))
-    values = 1 << torch.arange(8, device=mask_BV.device)
-    return (padded.view(len(padded), -1, 8) * values).sum(2).to(torch.uint8)
+    values = (1 << torch.arange(8, device=mask_BV.device)).to(torch.uint8)
+    return (padded.view(torch.uint8).view(len(padded), -1, 8) * values).sum(2, dtype=torch.uint8)
 
 
 def unpack_bits(bits: Tensor, num_items: int) -> Tensor:
@@ -48,14 +24,8 @@ def unpack_bits(bits: Tensor, num_items: int) -> Tensor:
     return (bits[:, :, None] >> places & 1).flatten(1)[:, :num_items].bool()
 
 
-def top_ranked(scores: Tensor, k: int, exclude: Any, check: bool = True) -> tuple[Tensor, Tensor]:
-    keys_BV, scores_BV = _keys(scores, exclude, "k", k, check)
-    ids = _ids(_smallest(keys_BV, k))
-    return ids, scores_BV.gather(1, ids)
-
-
 def target_counts(scores: Tensor, targets: Any, exclude: Any, missed: bool) -> tuple[Tensor, Tensor]:
-    scores_BV = _float32("scores", scores)
+    scores_BV = rounded("scores", scores)
     targets_B1, counted_BV = _counted(scores_BV, targets, exclude, missed)
     return _counts(scores_BV, targets_B1, counted_BV)
 
@@ -101,14 +71,14 @@ def seen_target_counts(
 
 
 def repeat_scores(scores: Tensor, seen: Any, log_odds: Any, temperature: float) -> Tensor:
-    scores_BV = _float32("scores", scores)
+    scores_BV = rounded("scores", scores)
     seen_BV = _excluded(scores_BV, seen, "seen")
     _, odds_BE = _own_odds(scores_BV, seen, log_odds)
     return _own_scores(odds_BE, _log_sums(scores_BV, seen_BV, temperature), temperature)
 
 
 def log_normaliser(scores: Tensor, seen: Any, temperatures: Sequence[float]) -> Tensor:
-    scores_BV = _float32("scores", scores)
+    scores_BV = rounded("scores", scores)
     seen_BV = _excluded(scores_BV, seen, "seen")
     sums = [_log_sums(scores_BV, seen_BV, temperature)[:, 0] for temperature in temperatures]
     return torch.stack(sums) if sums else torch.empty((0, len(scores_BV)), dtype=torch.float64)
@@ -149,7 +119,7 @@ def _own_scores(odds_BE: Tensor, log_sum_B1: Tensor, temperature: float) -> Tens
 
 
 def _with_sum(views: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
-    views_BV = [_float32(f"views[{place}]", view) for place, view in enumerate(views)]
+    views_BV = [rounded(f"views[{place}]", view) for place, view in enumerate(views)]
     sum_BV = views_BV[0] * weights[0]
     for view_BV, weight in zip(views_BV[1:], weights[1:], strict=True):
         sum_BV = sum_BV + view_BV * weight
@@ -384,45 +354,6 @@ def _pull(
     return (whole_BP.log() + most_B1 - own_BP) @ weights_P
 
 
-def _keys(scores: Tensor, exclude: Any, wanted: str, needed: int, check: bool) -> tuple[Tensor, Tensor]:
-    """Return integer keys in ascending rank order, with excluded items last, and float32 scores.
-
-    Checks wait for the device, so training steps skip them.
-    """
-    scores_BV = _float32("scores", scores) if check else scores.detach().float()
-    ids = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
-    excluded_BV = _excluded(scores_BV, ids) if check else _mask(scores_BV, ids)
-    num_items = scores_BV.shape[1]
-    if check:
-        _refuse_short(excluded_BV, wanted, needed)
-    # Adding 0.0 turns -0.0 into 0.0; flipping the lower bits of negatives makes the bits ascend.
-    bits_BV = (scores_BV + 0.0).view(torch.int32)
-    ascending_BV = torch.where(bits_BV < 0, bits_BV ^ 0x7FFFFFFF, bits_BV).to(torch.int64)
-    keys_BV = -ascending_BV * 2**32 + torch.arange(num_items, device=scores_BV.device)
-    return keys_BV.masked_fill(excluded_BV, _EXCLUDED), scores_BV
-
-
-def _refuse_short(excluded_BV: Tensor, wanted: str, needed: int) -> None:
-    num_items = excluded_BV.shape[1]
-    candidates_B = num_items - excluded_BV.sum(dim=1)
-    short = (candidates_B < needed).nonzero()
-    if len(short):
-        row = int(short[0])
-        candidates = int(candidates_B[row])
-        raise ValueError(
-            f"{wanted} is {needed}, but row {row} has only {candidates} candidates ({num_items} items, "
-            f"{num_items - candidates} of them excluded); ask for at most {candidates} or exclude fewer"
-        )
-
-
-def _smallest(keys_BV: Tensor, count: int) -> Tensor:
-    return keys_BV.topk(count, dim=1, largest=False, sorted=True).values
-
-
-def _ids(keys: Tensor) -> Tensor:
-    return keys & 0xFFFFFFFF
-
-
 def _targets(scores_BV: Tensor, targets: Any) -> Tensor:
     num_items = scores_BV.shape[1]
     targets_B = torch.as_tensor(targets, device=scores_BV.device).to(torch.int64)
@@ -459,8 +390,13 @@ def _counts_of_all(
 
 
 def _excluded(scores_BV: Tensor, exclude: Any, argument: str = "exclude") -> Tensor:
-    num_items = scores_BV.shape[1]
     ids_BE = torch.as_tensor(exclude, device=scores_BV.device).to(torch.int64)
+    check_ids(argument, ids_BE, scores_BV.shape[1])
+    return _mask(scores_BV, ids_BE)
+
+
+def check_ids(argument: str, ids_BE: Tensor, num_items: int) -> None:
+    """Raise ValueError for an id outside the catalogue; -1 is padding."""
     wrong = ((ids_BE < -1) | (ids_BE >= num_items)).nonzero()
     if len(wrong):
         row, place = wrong[0].tolist()
@@ -468,7 +404,6 @@ def _excluded(scores_BV: Tensor, exclude: Any, argument: str = "exclude") -> Ten
             f"{argument}: row {row} has the id {int(ids_BE[row, place])}; expected 0 to {num_items - 1} "
             f"(the catalogue has {num_items} items), or -1 as padding"
         )
-    return _mask(scores_BV, ids_BE)
 
 
 def _mask(scores_BV: Tensor, ids_BE: Tensor) -> Tensor:
@@ -479,7 +414,8 @@ def _mask(scores_BV: Tensor, ids_BE: Tensor) -> Tensor:
     return mask.scatter_(1, ids_BE.masked_fill(ids_BE == -1, num_items), True)[:, :num_items]
 
 
-def _float32(name: str, scores: Tensor) -> Tensor:
+def rounded(name: str, scores: Tensor) -> Tensor:
+    """Return float32 scores; ValueError for NaN, and for finite values beyond float32."""
     scores_BV = scores.detach().to(torch.float32).contiguous()
     _refuse_nan(name, scores_BV)
     if scores.dtype == torch.float64 and (scores_BV.isinf() & scores.isfinite()).any():

@@ -61,6 +61,7 @@ from alterrec._ranking_arguments import (
     thread_count,
     view_shape,
     view_weights,
+    writeable,
 )
 from alterrec._ranking_mixtures import mark_, mixture_cross_entropy_, mixture_scores, softmax_
 from alterrec._ranking_seen import (
@@ -163,7 +164,7 @@ def rank_window(
         if draw is not None:
             _core.window_positions(draw, stop - start, count, ids)
         positions = None if draw is None else ids
-        return run_in_torch("rank_window", scores, start, stop, excluded, positions, checks.get())
+        return _window_in_torch("rank_window", scores, start, stop, excluded, positions, checks.get())
     _core.rank_window(as_float32("scores", scores), start, stop, excluded, draw, count, ids)
     return like(scores, ids)
 
@@ -187,7 +188,7 @@ def rank_window_mask(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return run_in_torch("rank_window_mask", scores, start, stop, excluded, checks.get())
+        return _window_in_torch("rank_window_mask", scores, start, stop, excluded, checks.get())
     mask = np.empty((num_rows, num_items), np.bool_)
     _core.rank_window_mask(as_float32("scores", scores), start, stop, excluded, default_threads(), mask)
     return like(scores, mask)
@@ -213,7 +214,7 @@ def rank_window_bits(scores: ArrayT, start: int, stop: int, *, exclude: Ids | No
     start, stop = rank_range(start, stop, num_items)
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return run_in_torch("rank_window_bits", scores, start, stop, excluded, checks.get())
+        return _window_in_torch("rank_window_bits", scores, start, stop, excluded, checks.get())
     bits = np.empty((num_rows, -(-num_items // 8)), np.uint8)
     _core.rank_window_bits(as_float32("scores", scores), start, stop, excluded, default_threads(), bits)
     return like(scores, bits)
@@ -239,11 +240,17 @@ def top_ranked(scores: ArrayT, k: int, *, exclude: Ids | None = None) -> tuple[A
     k = at_most("k", natural("k", k), num_items, "scores", "candidates (columns)")
     excluded = excluded_ids(exclude, num_rows, on_device(scores))
     if on_device(scores):
-        return run_in_torch("top_ranked", scores, k, excluded, checks.get())
+        return _window_in_torch("top_ranked", scores, k, excluded, checks.get())
     matrix = as_float32("scores", scores)
     ids = np.empty((num_rows, k), np.int64)
     _core.top_ranked(matrix, k, excluded, default_threads(), ids)
     return like(scores, ids), like(scores, np.take_along_axis(matrix, ids, axis=1))
+
+
+def _window_in_torch(function: str, *arguments: Any) -> Any:
+    from alterrec import _ranking_torch_windows
+
+    return getattr(_ranking_torch_windows, function)(*map(writeable, arguments))
 
 
 def target_counts(

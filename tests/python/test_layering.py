@@ -25,6 +25,7 @@ LAYERS = {
     "progress": 1,
     "_ranking_mixtures": 1,
     "_ranking_seen": 1,
+    "_ranking_torch_windows": 1,
     "metrics": 1,
     "recipe_systems": 1,
     "graphs": 2,
