@@ -2,6 +2,7 @@
 
     python benches/changing_catalogue.py hidden DATA --work W   # a tenth of the items is hidden
     python benches/changing_catalogue.py months DATA --work W --seeds 0   # train, or continue, by month
+        --models alterrec sasrec --first 8 --last 10
 
 DATA is the folder of Online Retail (docs/data.md), W a folder for the runs, which are kept: a second call
 reads them. A training takes one to two minutes on one core, and there are two for each seed. The
@@ -150,14 +151,15 @@ def table(rows: list[tuple[str, str, str, str, float, int]]) -> None:
 # Months.
 
 
-def until(data: Path, folder: Path, month: int) -> Path:
+def by_month(data: Path, folder: Path, month: int, *, alone: bool = False) -> Path:
     """Write the sessions until the end of a month of 2011: the last 800 validate, the next month is the test.
 
-    The catalogue has the items that occur at least five times in training.
+    The catalogue has the items that occur at least five times in training. ``alone``: training has only the
+    sessions of this month; everything else is the same.
     """
     items, splits = read(data)
     events = pl.concat(list(splits.values())).with_columns(pl.col("timestamp").cast(pl.Int64))
-    end, later = (int(datetime(2011, month + more, 1, tzinfo=UTC).timestamp()) for more in (1, 2))
+    begin, end, later = (int(datetime(2011, month + more, 1, tzinfo=UTC).timestamp()) for more in (0, 1, 2))
     past = events.filter(pl.col("timestamp") < end)
     by_time = past.group_by("session_id", maintain_order=True).agg(pl.col("timestamp").max())
     last = by_time.sort("timestamp", maintain_order=True)["session_id"][-800:]
@@ -168,6 +170,8 @@ def until(data: Path, folder: Path, month: int) -> Path:
         "test": events.filter(pl.col("timestamp").is_between(end, later, closed="left")),
     }
     common = parts["train"].group_by("item_id").len().filter(pl.col("len") >= 5)["item_id"]
+    if alone:
+        parts["train"] = parts["train"].filter(pl.col("timestamp") >= begin)
     kept = {
         split: rows.filter(pl.col("item_id").is_in(common.implode())).filter(pl.len().over("session_id") >= 2)
         for split, rows in parts.items()
@@ -175,27 +179,37 @@ def until(data: Path, folder: Path, month: int) -> Path:
     return write(folder, items.filter(pl.col("item_id").is_in(common.implode())), kept)
 
 
-def months(data: Path, work: Path, seeds: list[int]) -> None:
+def months(
+    data: Path, work: Path, model: str, first: int, last: int, seeds: list[int], settings: dict[str, str]
+) -> None:
+    """Train until the first month; continue month by month; train anew until the last month.
+
+    ``continued`` has all sessions until the month, ``alone`` only those of the month. Both continue their
+    own run of the month before.
+    """
     for seed in seeds:
-        for month in (9, 10):
-            train(
-                until(data, work / f"month-{month - 1}", month - 1), work / f"fresh-{month - 1}-{seed}", seed
-            )
-            folder = until(data, work / f"month-{month}", month)
-            earlier = work / f"fresh-{month - 1}-{seed}"
-            for name, start in (("fresh", None), ("continued", earlier)):
+        for month in range(first, last + 1):
+            whole = by_month(data, work / f"month-{month}", month)
+            own = by_month(data, work / f"month-{month}-alone", month, alone=True)
+            for name, folder in (("fresh", whole), ("continued", whole), ("alone", own)):
+                if first < month < last if name == "fresh" else month == first:
+                    continue
+                before = name if month > first + 1 else "fresh"
+                start = None if name == "fresh" else work / f"{model}-{before}-{month - 1}-{seed}"
                 run = alterrec.fit(
                     folder,
-                    out=work / f"{name}-{month}-{seed}",
+                    model if start is None else None,
+                    out=work / f"{model}-{name}-{month}-{seed}",
                     seed=seed,
                     continue_from=start,
-                    overrides=SETTINGS,
+                    overrides=SETTINGS | (settings if start is None else {}),
                     resume=True,
                     progress=None,
                 )
                 ndcg, seconds = run.result["test"]["score"]["ndcg@20"], run.result["seconds_by_part"]["train"]
                 print(
-                    f"until month {month}, seed {seed}, {name}: NDCG@20 {ndcg:.4f}, {seconds:.0f} s",
+                    f"{model}, until month {month}, seed {seed}, {name}: "
+                    f"NDCG@20 {100 * ndcg:.1f}, {seconds:.0f} s",
                     flush=True,
                 )
 
@@ -206,9 +220,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--models", nargs="+", default=["alterrec"], help="systems that are continued")
+    parser.add_argument("--first", type=int, default=8, help="month of 2011 that the first run ends with")
+    parser.add_argument("--last", type=int, default=10, help="month that the last run ends with")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the first and new runs")
     given = parser.parse_args()
+    settings = dict(each.split("=", 1) for each in given.set)
     torch.set_num_threads(1)
-    {"hidden": hidden, "months": months}[given.what](given.data, given.work, given.seeds)
+    if given.what == "hidden":
+        hidden(given.data, given.work, given.seeds)
+    for model in given.models if given.what == "months" else []:
+        months(given.data, given.work, model, given.first, given.last, given.seeds, settings)
 
 
 if __name__ == "__main__":

@@ -71,14 +71,19 @@ class Manifest:
     files: dict[str, FileEntry]
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the manifest of the files in a folder."""
+def manifest_of(folder: Path) -> Manifest:
+    """Return the manifest of the files in a folder, which are read as a whole."""
     files = {}
     for name, role in ROLES.items():
         path = folder / name
         if path.exists():
             files[name] = FileEntry(role, path.stat().st_size, _sample(path), _content(path))
-    write_json(folder / MANIFEST, to_json(Manifest(Manifest.LATEST_SCHEMA, files)))
+    return Manifest(Manifest.LATEST_SCHEMA, files)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of the files in a folder."""
+    write_json(folder / MANIFEST, to_json(manifest_of(folder)))
 
 
 def check_manifest(folder: Path, *, contents: bool = False) -> Manifest | None:

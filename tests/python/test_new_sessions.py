@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 from conftest import Outcome
 
@@ -55,6 +56,25 @@ def test_a_small_file_worked_out_by_hand(run: Path, tmp_path: Path) -> None:
         "week.jsonl: dropped 2 of 8 items as unknown",
         "week.jsonl: sessions with fewer than 2 known items, which have no target: 2",
     ]
+
+
+def test_a_session_whose_target_is_unknown_is_left_out(shop_source: Path, tmp_path: Path) -> None:
+    """With the last item as target, the item before an unknown one is no target, in any layout."""
+    run = fit(shop_source, "covisitation", out=tmp_path / "run", overrides=QUICK | {"data.targets": "last"})
+    lists = {"a": ["i0", "i1", "boat"], "b": ["i2", "ship", "i3"], "c": ["ship"], "d": ["i7", "i8", None]}
+    frame = pl.DataFrame({"session_id": list(lists), "items": list(lists.values())})
+    frame.write_ndjson(tmp_path / "week.jsonl")
+    frame.write_parquet(tmp_path / "week.parquet")
+    frame.explode("items").rename({"items": "item_id"}).write_csv(tmp_path / "week.csv")
+    for name in ("week.jsonl", "week.parquet", "week.csv"):
+        said: list[str] = []
+        found = evaluate_sessions(run.path, tmp_path / name, listen=said.append)
+        assert found["targets"]["new"]["count"] == 2
+        assert found["dropped"]["unknown last item"] == 2
+        assert said[-1] == f"{name}: sessions whose last item, the target, is unknown: 2"
+    frame[2:3].write_ndjson(tmp_path / "week.jsonl")
+    with pytest.raises(InputError, match="no session has 2 or more items of the catalogue and ends with one"):
+        evaluate_sessions(run.path, tmp_path / "week.jsonl")
 
 
 def test_further_items_are_scored_by_their_texts(

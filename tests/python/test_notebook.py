@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,12 +21,14 @@ from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import read_ranks
 from alterrec.list_metrics import ListMetrics
-from alterrec.progress import Event
+from alterrec.progress import Event, Listener
 from alterrec.report.live import NotebookLine, in_notebook, listener
 from alterrec.results import read_run
 from alterrec.runs.fitted import FittedRun
 from alterrec.runs.recommendations import Recommendation, Recommendations
 from alterrec.sessions import PrefixBatches
+from alterrec.studies.tune import tune
+from alterrec.studies.tune_trials import TrialRunner, TuneResult
 from alterrec.study_records import read_study
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -218,6 +220,34 @@ def test_a_notebook_shows_one_line(kernel: Screen) -> None:
     assert '<progress value="2.000" max="2">' in kernel.shown[-1]["text/html"]
     # The steps of an epoch take less than a second here.
     assert len(kernel.shown) < 10
+
+
+def test_a_notebook_shows_the_state_of_a_study_and_of_a_search(kernel: Screen) -> None:
+    line = listener("notebook")
+    line(Event("notice", "24 runs, 6 finished"))
+    for _ in range(1000):
+        line(Event("runs", "", 6, 24, ("sasrec: epoch 1/2", "naive: starting")))
+    line(Event("runs", "sasrec: 2 min; 17 to go", 7, 24))
+    assert kernel.shown[-1]["text/plain"] == "7/24 runs  sasrec: 2 min; 17 to go"
+    assert '<progress value="7.000" max="24">' in kernel.shown[-1]["text/html"]
+    assert len(kernel.shown) < 10
+
+
+def test_a_study_and_a_search_show_themselves_in_a_notebook(
+    kernel: Screen, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_event(listen: Listener, kind: Literal["runs", "trials"]) -> None:
+        listen(Event(kind, "started", 0, 1))
+
+    monkeypatch.setattr("alterrec.studies.study.carry_out", lambda planned, listen: one_event(listen, "runs"))
+    monkeypatch.setattr(TrialRunner, "run", lambda runner: one_event(runner.listen, "trials"))
+    monkeypatch.setattr(TuneResult, "save", lambda *given: None)
+    for options, count in ({}, 1), ({"progress": None}, 0):
+        kernel.shown.clear()
+        alterrec.run_study("dataset", shop, **options)  # type: ignore[arg-type]
+        tune(shop, "id_only", {"optim.lr": "0.01,0.1"}, trials=1, out=tmp_path / "search", **options)  # type: ignore[arg-type]
+        shown = [each["text/plain"] for each in kernel.shown]
+        assert (shown.count("0/1 runs  started"), shown.count("0/1 trials  started")) == (count, count)
 
 
 def test_progress_is_silent_elsewhere_or_by_none(kernel: Screen, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -340,8 +340,8 @@ def test_filters_leave_of_the_whole_ranking_what_they_allow(
 def test_unknown_ids_are_errors_or_counted() -> None:
     saved = saved_of("itemknn")
     first = IDS[0]
-    for filters in ({"exclude": ["boat"]}, {"only": [["boat"], None]}):
-        with pytest.raises(InputError, match="item 'boat' is not in the catalogue"):
+    for filters, place in (({"exclude": ["boat"]}, "exclude"), ({"only": [["boat"], None]}, r"only\[0\]")):
+        with pytest.raises(InputError, match=rf"item 'boat' is not in the catalogue .*\({place}\)$"):
             saved.recommend([[first], [first]], **filters)  # type: ignore[arg-type]
     found = saved.recommend(
         [[first, "boat", "ship"], ["boat"], [IDS[2]]],

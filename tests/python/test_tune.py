@@ -169,7 +169,11 @@ def test_a_bad_setting_is_pruned(
 def test_a_setting_that_diverges_counts_as_failed(shop: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     result = search(
-        shop, tmp_path / "out", 4, {"optim.lr": "0.01,1e25"}, listen=lambda event: lines.append(event.message)
+        shop,
+        tmp_path / "out",
+        4,
+        {"optim.lr": "0.01,1e25"},
+        progress=lambda event: lines.append(event.message),
     )
     states = {trial.settings["optim.lr"]: trial.state for trial in result.trials}
     assert states == {0.01: "finished", 1e25: "failed"}

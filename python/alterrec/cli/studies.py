@@ -296,7 +296,7 @@ def tune(
             columns=options.parse_columns(column),
             drop_unknown=drop_unknown,
             command=command_line(),
-            listen=watch,
+            progress=watch,
         )
     if found.best is not None:
         print_line("")

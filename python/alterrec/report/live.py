@@ -94,7 +94,12 @@ class NotebookLine:
             self._text = event.message.splitlines()[-1]
         elif event.kind == "epoch_start":
             self._text = f"epoch {event.epoch}/{event.total}  {event.phase}"
-        if event.kind != "step" or time.monotonic() - self._last >= UPDATE_EVERY:
+        elif event.kind in ("runs", "trials"):
+            state = " | ".join(event.now) or event.message
+            self._text = f"{event.done:.0f}/{event.total} {event.kind}  {state}".strip()
+        # Steps, and the state of runs that go on, arrive several times a second.
+        frequent = event.kind in ("step", "runs", "trials") and not event.message
+        if not frequent or time.monotonic() - self._last >= UPDATE_EVERY:
             self._show()
 
     def _show(self) -> None:

@@ -55,7 +55,10 @@ def known_items(
     """
     names = [id_text(f"{name}, item {at}", item) for at, item in enumerate(items)]
     if not drop_unknown:
-        return vocabulary.index(names), []
+        try:
+            return vocabulary.index(names), []
+        except InputError as error:
+            raise InputError(f"{error} ({name})") from None
     numbers = vocabulary.find(names)
     known = numbers >= 0
     if known.all():

@@ -56,8 +56,9 @@ class SavedModel:
         >>> from alterrec import fit, load
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> folder = Path(tempfile.mkdtemp()) / "run"
-        >>> data = synthetic_dataset(items=300, sessions=500)
-        >>> run = fit(data, "itemknn", out=folder, overrides={"run.baselines": False})
+        >>> data = synthetic_dataset(items=100, sessions=200)
+        >>> quick = {"run.baselines": False, "run.report": False}
+        >>> run = fit(data, "itemknn", out=folder, overrides=quick)
         >>> model = load(folder)
         >>> first, second, third = data.vocabulary.item_ids[:3]
         >>> (best,) = model.recommend([[first, second]], k=3, exclude=[third], exclude_seen=True)
@@ -137,8 +138,9 @@ class SavedModel:
             >>> from alterrec import fit, load
             >>> from alterrec.data.synthetic import synthetic_dataset
             >>> folder = Path(tempfile.mkdtemp()) / "run"
-            >>> data = synthetic_dataset(items=300, sessions=500)
-            >>> run = fit(data, "popularity", out=folder, overrides={"run.baselines": False})
+            >>> data = synthetic_dataset(items=100, sessions=200)
+            >>> quick = {"run.baselines": False, "run.report": False}
+            >>> run = fit(data, "popularity", out=folder, overrides=quick)
             >>> (best,) = load(folder).recommend([data.vocabulary.item_ids[:2]], k=3)
             >>> len(best), best[0].score >= best[1].score
             (3, True)
@@ -202,8 +204,9 @@ class SavedModel:
             >>> from alterrec import fit, load
             >>> from alterrec.data.synthetic import synthetic_dataset
             >>> folder = Path(tempfile.mkdtemp()) / "run"
-            >>> data = synthetic_dataset(items=300, sessions=500)
-            >>> run = fit(data, "popularity", out=folder, overrides={"run.baselines": False})
+            >>> data = synthetic_dataset(items=100, sessions=200)
+            >>> quick = {"run.baselines": False, "run.report": False}
+            >>> run = fit(data, "popularity", out=folder, overrides=quick)
             >>> first, second = data.vocabulary.item_ids[:2]
             >>> load(folder).score([[first]], [first, second])
             Scores(1 sessions, 2 scores)
@@ -257,8 +260,9 @@ class SavedModel:
             >>> from alterrec import fit, load
             >>> from alterrec.data.synthetic import synthetic_dataset
             >>> folder = Path(tempfile.mkdtemp()) / "run"
-            >>> data = synthetic_dataset(items=300, sessions=500)
-            >>> run = fit(data, "itemknn", out=folder, overrides={"run.baselines": False})
+            >>> data = synthetic_dataset(items=100, sessions=200)
+            >>> quick = {"run.baselines": False, "run.report": False}
+            >>> run = fit(data, "itemknn", out=folder, overrides=quick)
             >>> found = load(folder).similar_items(data.vocabulary.item_ids[:2], k=3)
             >>> found.by, len(found), len(found[0])
             ('neighbours', 2, 3)
@@ -308,8 +312,9 @@ class SavedModel:
             >>> from alterrec import fit, load
             >>> from alterrec.data.synthetic import synthetic_dataset
             >>> folder = Path(tempfile.mkdtemp()) / "run"
-            >>> data = synthetic_dataset(items=300, sessions=500)
-            >>> run = fit(data, "popularity", out=folder, overrides={"run.baselines": False})
+            >>> data = synthetic_dataset(items=100, sessions=200)
+            >>> quick = {"run.baselines": False, "run.report": False}
+            >>> run = fit(data, "popularity", out=folder, overrides=quick)
             >>> first = data.vocabulary.item_ids[0]
             >>> load(folder).explain([first], [first]).to_polars()["part"].to_list()
             ['model', 'repeats']

@@ -84,19 +84,14 @@ class Recommending:
         saved.recommend_numbers([], k)
         self._saved, self.k, self._exclude_seen, self._fallback = saved, k, exclude_seen, fallback
         self._item_ids = pl.Series(saved.vocabulary.item_ids, dtype=pl.String)
-        counts = read_items(saved.path)["train_count"].to_numpy().astype(np.int64)
-        total = counts.sum()
-        candidates_V = counts.copy()
+        counts_V = read_items(saved.path)["train_count"].to_numpy().astype(np.int64)
+        total = counts_V.sum()
         if (removed := removed_items(saved.model)) is not None:
-            candidates_V[removed.numpy()] = 0
-        # It imports torch, which takes seconds, and files are opened before.
-        from alterrec.serving.growth import removed_numbers
-
-        counts[removed_numbers(saved)] = 0
-        best = np.argsort(-candidates_V, kind="stable")[:k]
+            counts_V[removed.numpy()] = 0
+        best = np.argsort(-counts_V, kind="stable")[:k]
         # An item that nobody has bought is not popular.
-        self._popular = best[candidates_V[best] > 0]
-        self._shares = (counts[self._popular] / max(total, 1)).astype(np.float32)
+        self._popular = best[counts_V[best] > 0]
+        self._shares = (counts_V[self._popular] / max(total, 1)).astype(np.float32)
 
     def answers(self, source: SessionSource, first: int = 0) -> Iterator[Answers]:
         """Yield the recommendations for the blocks of a source, from block number ``first`` on.

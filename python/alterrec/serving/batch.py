@@ -20,6 +20,7 @@ from alterrec import __version__
 from alterrec.errors import InputError
 from alterrec.files import atomic_write, make_folder, read_text, sweep, write_json
 from alterrec.locks import LockFile
+from alterrec.manifest import check_manifest, manifest_of
 from alterrec.record_json import from_json, to_json
 from alterrec.report.tables import count
 from alterrec.runs.inputs import read_catalogue
@@ -33,6 +34,8 @@ OUTPUTS = (".csv", ".parquet", ".jsonl")
 Progress = Callable[[int, int | None], None]
 
 _REQUEST, _PROGRESS, _LOCK = "request.json", "progress.json", "lock"
+# Files of a run that decide about recommendations.
+DECISIVE = ("recipe.toml", "vocabulary.parquet", "users.parquet", "model.safetensors")
 # Rows of a group of the Parquet file.
 ROW_GROUP = 2**17
 
@@ -43,7 +46,7 @@ class Request:
 
     Attributes:
         version: version of alterrec.
-        model: digest of the run's weights.
+        model: digest of the files of the run that decide about recommendations.
         sessions: size of the sessions file, and the time of its last change in nanoseconds.
         k, exclude_seen, fallback, columns: as for :func:`recommend_file`.
     """
@@ -130,8 +133,9 @@ def recommend_file(
         >>> from alterrec import fit
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> folder = Path(tempfile.mkdtemp())
-        >>> data = synthetic_dataset(items=300, sessions=500)
-        >>> run = fit(data, "popularity", out=folder / "run", overrides={"run.baselines": False})
+        >>> data = synthetic_dataset(items=100, sessions=200)
+        >>> quick = {"run.baselines": False, "run.report": False}
+        >>> run = fit(data, "popularity", out=folder / "run", overrides=quick)
         >>> line = '{"session_id": "now", "items": ["%s"]}' % data.vocabulary.item_ids[0]
         >>> _ = (folder / "now.jsonl").write_text(line)
         >>> tally = recommend_file(run.path, folder / "now.jsonl", folder / "best.csv", k=2)
@@ -268,11 +272,8 @@ def _join(blocks: list[Path], out: Path) -> None:
 
 
 def _digest(run: Path) -> str:
-    """A digest of the files that decide about recommendations."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("recipe.toml", "vocabulary.parquet", "users.parquet", "model.safetensors"):
-        if not (run / name).exists():
-            continue
-        with (run / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
+    """A digest of the files that decide about recommendations, by their hashes in the manifest."""
+    # A run of an earlier version has no manifest; its files are read.
+    files = (check_manifest(run) or manifest_of(run)).files
+    hashes = {name: files[name].hash for name in DECISIVE if name in files}
+    return hashlib.blake2b(json.dumps(hashes).encode(), digest_size=16).hexdigest()

@@ -45,12 +45,14 @@ class SessionBlock(NamedTuple):
     Attributes:
         names: their ids.
         items: int64 numbers of the known items of each, oldest first; may be empty.
+        ends_unknown: (N,) whether the last item of each is unknown, so that it is not in ``items``.
         users: (N,) int64 numbers of users, -1 for unknown ones; None if the run knows none.
         tally: what was read and left out.
     """
 
     names: Sequence[str]
     items: Sequence[NDArray[np.int64]]
+    ends_unknown: NDArray[np.bool_]
     users: NDArray[np.int64] | None
     tally: Tally
 
@@ -92,6 +94,23 @@ def split_items(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[
     owners = np.repeat(np.arange(len(lengths)), lengths)[known]
     ends = np.cumsum(np.bincount(owners, minlength=len(lengths)))
     return np.split(numbers[known], ends[:-1]) if len(lengths) else []
+
+
+def ends_unknown(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether the last item of each session is unknown; items whose id is empty are none.
+
+    Args:
+        lengths, numbers: as for :func:`split_items`, with UNKNOWN and EMPTY.
+
+    Example:
+        >>> ends_unknown(np.array([2, 0, 3, 2]), np.array([7, -1, -1, 8, -2, -1, -2])).tolist()
+        [True, False, False, True]
+    """
+    given = numbers != EMPTY
+    counts = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[given], minlength=len(lengths))
+    found = np.zeros(len(lengths), np.bool_)
+    found[counts > 0] = numbers[given][np.cumsum(counts)[counts > 0] - 1] == UNKNOWN
+    return found
 
 
 def item_numbers(ids: Sequence[Any], vocabulary: Vocabulary, tally: Tally) -> NDArray[np.int64]:
@@ -182,7 +201,8 @@ class SessionLists:
         )
         users = user_numbers(people, self.known.users, tally)
         tally.add("sessions", len(names))
-        return SessionBlock(names, split_items(lengths, numbers), users, tally)
+        items = split_items(lengths, numbers)
+        return SessionBlock(names, items, ends_unknown(lengths, numbers), users, tally)
 
 
 def header(path: Path, names: Sequence[str]) -> DataFile:
@@ -277,7 +297,8 @@ class SessionLines:
         numbers = item_numbers(list(chain.from_iterable(ids)), self.known.vocabulary, tally)
         users = user_numbers(people, self.known.users, tally)
         tally.add("sessions", len(names))
-        return SessionBlock(names, split_items(lengths, numbers), users, tally)
+        items = split_items(lengths, numbers)
+        return SessionBlock(names, items, ends_unknown(lengths, numbers), users, tally)
 
     def _session(self, place: str, line: bytes) -> tuple[str, list[str | None], str | None]:
         try:

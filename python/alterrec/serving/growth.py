@@ -115,9 +115,7 @@ def add_items(
         >>> len(grown.vocabulary), grown.recommend([["n1"]], k=1)[0][0].item_id in data.vocabulary.item_ids
         (301, True)
     """
-    listen = listener(progress)
-    _check_new(Path(out))
-    saved = load(run)
+    saved, listen = _load(run, Path(out)), listener(progress)
     check_growth(saved.recipe, saved.model, id_rows)
     encoder = TextEncoder.read(saved.path, saved.recipe)
     found = read_further(saved, encoder, _data_file(items), vectors, columns or {}, listen)
@@ -163,16 +161,15 @@ def remove_items(
         >>> from alterrec.data.synthetic import synthetic_dataset
         >>> folder = Path(tempfile.mkdtemp())
         >>> data = synthetic_dataset(items=300, sessions=500)
-        >>> run = fit(data, "popularity", out=folder / "run", overrides={"run.report": False})
+        >>> quick = {"run.baselines": False, "run.report": False}
+        >>> run = fit(data, "popularity", out=folder / "run", overrides=quick)
         >>> session = [data.vocabulary.item_ids[7]]
         >>> (first, second), = run.recommend([session], k=2)
         >>> fewer = remove_items(run.path, [first.item_id], folder / "fewer")
         >>> fewer.recommend([session], k=1)[0][0].item_id == second.item_id
         True
     """
-    listen = listener(progress)
-    _check_new(Path(out))
-    saved = load(run)
+    saved, listen = _load(run, Path(out)), listener(progress)
     if isinstance(items, Sequence) and not isinstance(items, str | PathLike):
         items = pl.DataFrame({"item_id": [str(item) for item in items]}, schema={"item_id": pl.String})
     ids = _ids(_data_file(items), columns or {})
@@ -330,9 +327,11 @@ def _as_read(
     return encoder.prepared(raw)
 
 
-def _check_new(out: Path) -> None:
+def _load(run: str | Path, out: Path) -> SavedModel:
+    """Load a run, after a check that its changed catalogue can be written."""
     if out.exists() and (not out.is_dir() or kind_of(out) != "empty"):
         raise InputError(f"{out} is not empty; give a new folder")
+    return load(run)
 
 
 def _data_file(items: Any) -> DataFile:

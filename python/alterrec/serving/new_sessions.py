@@ -52,7 +52,9 @@ def evaluate_sessions(
     """Measure a saved run on a file of new sessions; no training data are needed.
 
     Items that neither the run nor ``items`` has are left out of the sessions and counted, so the metrics are
-    those of the targets that are known.
+    those of the targets that are known. If the last item of each session is its target
+    (``data.targets = last``), sessions whose last item is unknown are left out and counted, too: the item
+    before it is not what the visitor chose last.
 
     Args:
         run: folder of a finished run.
@@ -70,7 +72,7 @@ def evaluate_sessions(
 
     Raises:
         InputError: the folder is not a finished run, the file cannot be read, a metric is unknown or needs
-            texts, or no session has two known items.
+            texts, or no session has a target.
     """
     check_manifest(Path(run), contents=True)
     catalogue = read_catalogue(run)
@@ -83,7 +85,8 @@ def evaluate_sessions(
     names = _list_metrics(recipe.run.list_metrics, len(known.vocabulary), given=metrics is not None)
     with TemporaryDirectory(prefix="alterrec-") as folder:
         source = open_sessions(Path(sessions), catalogue, Path(folder), columns)
-        store, tally = _stored(source, len(known.vocabulary))
+        only_last = recipe.data.targets == "last"
+        store, tally = _stored(source, len(known.vocabulary), only_last=only_last)
     example = tally.examples.get("unknown item", "")
     for sentence in tally.sentences(
         source.name,
@@ -95,11 +98,15 @@ def evaluate_sessions(
         listen(sentence)
     targets = int((store.lengths >= 2).sum())
     if not targets:
+        ends = " and ends with one of them" if only_last else ""
         raise InputError(
-            f"{source.name}: no session has 2 or more items of the catalogue, so there is nothing to "
+            f"{source.name}: no session has 2 or more items of the catalogue{ends}, so there is nothing to "
             f"predict; the first item of the catalogue is {known.vocabulary.item_ids[0]!r}"
         )
-    short = tally["sessions"] - targets
+    lost = tally["unknown last item"]
+    if lost:
+        listen(f"{source.name}: sessions whose last item, the target, is unknown: {lost}")
+    short = tally["sessions"] - targets - lost
     if short:
         listen(f"{source.name}: sessions with fewer than 2 known items, which have no target: {short}")
     ranks = evaluate(known.model, store, replace(known.protocol, metrics=recipe.metrics))
@@ -140,18 +147,20 @@ def _with_further(
     return with_items(known, further, ID_ROWS)
 
 
-def _stored(source: SessionSource, num_items: int) -> tuple[SessionStore, Tally]:
-    """The sessions of a source that have a known item."""
+def _stored(source: SessionSource, num_items: int, *, only_last: bool) -> tuple[SessionStore, Tally]:
+    """The sessions of a source that have a known item; with ``only_last``, whose last item is known."""
     items: list[NDArray[np.int64]] = []
     users: list[int] = []
-    lengths, tally = [], Tally()
+    tally = Tally()
     for block in source.blocks():
-        items += block.items
-        lengths += [len(each) for each in block.items]
-        users += [] if block.users is None else block.users.tolist()
+        kept = np.flatnonzero(~block.ends_unknown) if only_last else np.arange(len(block.items))
+        block.tally.add("unknown last item", len(block.items) - len(kept))
+        items += [block.items[place] for place in kept.tolist()]
+        users += [] if block.users is None else block.users[kept].tolist()
         tally.merge(block.tally)
     tally.merge(source.tally)
-    sessions = np.repeat(np.arange(len(lengths)), lengths)
+    lengths = np.fromiter(map(len, items), np.int64, len(items))
+    sessions = np.repeat(np.arange(len(items)), lengths)
     flat = np.concatenate([*items, np.empty(0, np.int64)])
     own = np.repeat(np.array(users, np.int64), lengths) if users else None
     return SessionStore.from_arrays(sessions, flat, user_ids=own, num_items=num_items), tally

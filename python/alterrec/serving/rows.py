@@ -100,7 +100,8 @@ class SessionRows:
         users = user_numbers(frame["user_id"].to_list(), self._known.users, tally)
         names = frame["session_id"].to_list()
         tally.add("sessions", len(names))
-        return SessionBlock(names, split_items(lengths, numbers), users, tally)
+        ends = frame["ends_unknown"].to_numpy()
+        return SessionBlock(names, split_items(lengths, numbers), ends, users, tally)
 
 
 class _Grouping:
@@ -182,7 +183,7 @@ class _Grouping:
         return frame.drop_nulls("session_id").with_columns(piece=piece).sort("piece", maintain_order=True)
 
     def _sessions(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The sessions of a piece: first (row), session_id, items, user_id."""
+        """The sessions of a piece: first (row), session_id, items, ends_unknown, user_id."""
         order = [ROW]
         if "time" in frame.columns:
             theirs = self.columns["timestamp"] or ""
@@ -208,6 +209,9 @@ class _Grouping:
             .agg(
                 pl.col(ROW).min().alias("first"),
                 pl.col("item").filter(pl.col("item") >= 0).cast(pl.Int32).alias("items"),
+                (pl.col("item").filter(pl.col("item") >= UNKNOWN).last() == UNKNOWN)
+                .fill_null(False)
+                .alias("ends_unknown"),
                 pl.col("user_id").drop_nulls().unique().alias("users"),
             )
             .sort("first")
@@ -215,7 +219,7 @@ class _Grouping:
         several = found["users"].list.len() > 1
         self.tally.add("several users", several.sum())
         user = pl.when(~several).then(pl.col("users").list.first())
-        return found.select("first", "session_id", "items", user.alias("user_id"))
+        return found.select("first", "session_id", "items", "ends_unknown", user.alias("user_id"))
 
     def _check_kind(self, kind: str | None) -> None:
         """Refuse times of different kinds, which cannot be compared."""

@@ -15,6 +15,7 @@ Reason = Literal[
     "no item",
     "no time",
     "unknown item",
+    "unknown last item",
     "several users",
     "unknown user",
     "popular",

@@ -19,6 +19,7 @@ from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import plain_number, resolve
 from alterrec.record_json import to_json
+from alterrec.report.live import Progress, listener
 from alterrec.report.plain import plain
 from alterrec.report.presentation import Presentation, Report
 from alterrec.report.tables import Table, listed
@@ -148,7 +149,7 @@ def run_study(
     data: StudyData = None,
     options: StudyOptions | None = None,
     *,
-    listen: Listener = ignore,
+    progress: Progress | Sequence[Progress] = "notebook",
     **changes: Any,
 ) -> StudyReport:
     """Carry out the missing runs of a study and write its report.
@@ -160,13 +161,14 @@ def run_study(
         data: path of the data (see docs/data.md). Several paths, or a mapping of names to paths, are the
             column groups of one table. Default: the built-in catalogue.
         options: the options of the study. Default: those of :class:`~alterrec.studies.plan.StudyOptions`.
-        listen: called with every :class:`~alterrec.progress.Event`. Default: nothing is called.
+        progress: as for :func:`alterrec.fit`.
         changes: fields of :class:`~alterrec.studies.plan.StudyOptions` that replace those of ``options``,
             such as ``seeds=5``; None leaves a field unchanged.
 
     Raises:
         InputError: an option or the data is wrong, or a row cannot run; nothing has been started then.
     """
+    listen = listener(progress)
     planned = plan_study(name, data, options, listen=listen, **changes)
     planned.require()
     if planned.table().rows:

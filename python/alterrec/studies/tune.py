@@ -20,8 +20,9 @@ from alterrec.errors import InputError
 from alterrec.files import file_name, make_folder
 from alterrec.locks import LockFile
 from alterrec.models.reads import settings_read
-from alterrec.progress import Event, Listener, ignore
+from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
+from alterrec.report.live import Progress, listener
 from alterrec.studies.plan import PAPER_GRID
 from alterrec.studies.queue import EVERY_RUN, setting_text
 from alterrec.studies.search_space import read_search
@@ -49,7 +50,7 @@ def tune(
     columns: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     command: str = "",
-    listen: Listener = ignore,
+    progress: Progress | Sequence[Progress] = "notebook",
 ) -> TuneResult:
     """Search recipe keys for the best validation metric, or resume a search; the test split is never used.
 
@@ -64,7 +65,7 @@ def tune(
         seed: seed of the search and of every trial, an integer from 0. Default: 0.
         format, locale, columns, drop_unknown: as for :func:`~alterrec.fit`.
         command: the command line, which is written to ``study.json``.
-        listen: called with progress events.
+        progress: as for :func:`alterrec.fit`.
 
     Returns:
         All trials, which are also written to ``study.json`` and ``trials.csv`` in ``out``.
@@ -78,6 +79,7 @@ def tune(
     except ImportError:
         raise InputError("alterrec tune needs Optuna; install it with pip install 'alterrec[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    listen = listener(progress)
     overrides = dict(overrides or {})
     _check(trials, overrides)
     fixed = {**overrides, **EVERY_RUN, "run.seed": seed}
