@@ -201,8 +201,8 @@ class SessionLists:
         )
         users = user_numbers(people, self.known.users, tally)
         tally.add("sessions", len(names))
-        items = split_items(lengths, numbers)
-        return SessionBlock(names, items, ends_unknown(lengths, numbers), users, tally)
+        known = split_items(lengths, numbers)
+        return SessionBlock(names, known, ends_unknown(lengths, numbers), users, tally)
 
 
 def header(path: Path, names: Sequence[str]) -> DataFile:
@@ -297,8 +297,8 @@ class SessionLines:
         numbers = item_numbers(list(chain.from_iterable(ids)), self.known.vocabulary, tally)
         users = user_numbers(people, self.known.users, tally)
         tally.add("sessions", len(names))
-        items = split_items(lengths, numbers)
-        return SessionBlock(names, items, ends_unknown(lengths, numbers), users, tally)
+        known = split_items(lengths, numbers)
+        return SessionBlock(names, known, ends_unknown(lengths, numbers), users, tally)
 
     def _session(self, place: str, line: bytes) -> tuple[str, list[str | None], str | None]:
         try:
