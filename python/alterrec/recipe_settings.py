@@ -281,6 +281,11 @@ class IdSettings(NetworkSettings):
         description="start of the ID table: drawn (see model.init), or text vectors reduced to its width "
         "by principal components (pca) or a random projection",
     )
+    optimiser: Literal["adam", "lazy_adam", "rowwise_adagrad"] = Field(
+        default="adam",
+        description="optimiser of the ID tables; lazy_adam: a step reads and writes only the rows with a "
+        "gradient; rowwise_adagrad: likewise, with one number for each item as its whole state",
+    )
 
 
 class TextSettings(NetworkSettings):

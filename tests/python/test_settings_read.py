@@ -76,6 +76,7 @@ OTHER: Mapping[str, Any] = {
     "schedule.negatives": "random",
     "schedule.warmup_negatives": "random",
     "id.start": "pca",
+    "id.optimiser": "rowwise_adagrad",
 }
 # Settings under which systems read what they do not read by themselves.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {

@@ -159,6 +159,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(
     [
         *((name, {}) for name in ("alterrec", "bert4rec", "s3rec")),
         ("alterrec_aug", {"positives__teacher": "id", "id__dropout": 0.3}),
+        ("id_only", {"id__optimiser": "rowwise_adagrad"}),
     ],
 )
 def test_a_run_killed_within_epochs_ends_with_the_weights_of_one_never_stopped(

@@ -70,7 +70,9 @@ class ModelInputs:
 
 
 def id_items(recipe: Recipe, inputs: ModelInputs) -> IdTable:
-    return IdTable(inputs.num_items, recipe.model.dim, recipe.id.table_dropout, recipe.id.norm)
+    own = recipe.id
+    sparse = own.optimiser != "adam"
+    return IdTable(inputs.num_items, recipe.model.dim, own.table_dropout, own.norm, sparse=sparse)
 
 
 def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:

@@ -196,7 +196,7 @@ def _start_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
 def _item_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
     """Yield the keys of item encoders and of text vectors."""
     if "id" in entry.items:
-        yield from ("id.table_dropout", "id.norm", "id.start")
+        yield from ("id.table_dropout", "id.norm", "id.start", "id.optimiser")
     if not reads_text(recipe):
         return
     yield "text.whiten"

@@ -27,10 +27,16 @@ CONSTANT_SHARE = 1e-6
 
 
 class IdTable(nn.Module):
-    """A learned vector for each item, by default followed by LayerNorm: X of Section 4.1.1."""
+    """A learned vector for each item, by default followed by LayerNorm: X of Section 4.1.1.
 
-    def __init__(self, num_items: int, dim: int, dropout: float = 0.0, norm: bool = True) -> None:
+    With ``sparse``, the gradient of a step that uses some items is a sparse tensor of their rows.
+    """
+
+    def __init__(
+        self, num_items: int, dim: int, dropout: float = 0.0, norm: bool = True, *, sparse: bool = False
+    ) -> None:
         super().__init__()
+        self.sparse = sparse
         self.rows_VD = nn.Parameter(torch.empty(num_items, dim))
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.dropout = Dropout(dropout)
@@ -38,7 +44,7 @@ class IdTable(nn.Module):
         nn.init.normal_(self.rows_VD, std=0.02)
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD)
+        rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD, sparse=self.sparse)
         return self.dropout(self.norm(rows_VD))
 
 

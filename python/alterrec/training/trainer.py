@@ -35,6 +35,7 @@ from alterrec.training.checkpoint import (
     generator_states,
     set_generator_states,
 )
+from alterrec.training.optimisers import Moments, NetworkOptimiser
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
 
@@ -53,16 +54,6 @@ class DivergenceError(InputError):
 def torch_seed(seed: int, *words: int) -> int:
     """Derive a seed for torch's generator, which takes 63 bits."""
     return derive_seed(seed, *words) >> 1
-
-
-def _check_moments(optimiser: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Check that the tensors of Adam are those of its parameters; otherwise its next step would fail."""
-    parameters = [each for group in optimiser.param_groups for each in group["params"]]
-    for index, state in moments.items():
-        found = {key: (value.shape, value.dtype) for key, value in state.items()}
-        like = parameters[index].shape, parameters[index].dtype
-        if found != {"step": (torch.Size([]), torch.float32), "exp_avg": like, "exp_avg_sq": like}:
-            raise ValueError(f"the moments of parameter {index} are not those of Adam")
 
 
 def parameters_of(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -169,7 +160,7 @@ class Trainer:
         model.eval()
         return state, stopped
 
-    def _resumed(self, optimisers: Mapping[str, torch.optim.Optimizer]) -> TrainingState:
+    def _resumed(self, optimisers: Mapping[str, NetworkOptimiser]) -> TrainingState:
         """Return the state of the checkpoint, and give it to the model and the optimisers."""
         state = TrainingState.load(self.checkpoint, dump_recipe(self.recipe), self.fingerprint)
         # What fails here fails because the tensors are not those of this model.
@@ -178,8 +169,7 @@ class Trainer:
                 if parameters:
                     set_parameters(self.model, parameters)
             for name, moments in state.optimisers.items():
-                _check_moments(optimisers[name], moments)
-                optimisers[name].load_state_dict(optimisers[name].state_dict() | {"state": moments})
+                optimisers[name].restore(moments)
         within = f", within epoch {state.epoch + 1}" if state.partial else ""
         self.listen(Event("notice", f"resumed after epoch {state.epoch}{within}"))
         return state
@@ -187,7 +177,7 @@ class Trainer:
     def _run_epoch(
         self,
         phase: Phase,
-        optimisers: Mapping[str, torch.optim.Optimizer],
+        optimisers: Mapping[str, NetworkOptimiser],
         buffer: ScoreBuffer,
         state: TrainingState,
         epochs: int,
@@ -198,7 +188,7 @@ class Trainer:
             each.trained == phase.train and each.objective == phase.objective for each in state.curves
         )
         own = self.model.network(phase.train).settings
-        optimisers[phase.train].param_groups[0]["lr"] = _learning_rate(recipe, own, earlier_epochs)
+        optimisers[phase.train].set_rate(_learning_rate(recipe, own, earlier_epochs))
         self.listen(Event("epoch_start", done=epoch - 1, total=epochs, epoch=epoch, phase=phase.name))
         torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
         loss, samples, seconds = self._train_epoch(phase, optimisers, buffer, state, epochs)
@@ -272,7 +262,7 @@ class Trainer:
     def _train_epoch(
         self,
         phase: Phase,
-        optimisers: Mapping[str, torch.optim.Optimizer],
+        optimisers: Mapping[str, NetworkOptimiser],
         buffer: ScoreBuffer,
         state: TrainingState,
         epochs: int,
@@ -329,7 +319,6 @@ class Trainer:
             if not len(batch.targets):
                 continue
             loss = step.loss(batch)
-            optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             clock.lap("item table")
             optimiser.step()
@@ -364,13 +353,10 @@ class Trainer:
         set_generator_states(partial.generators, self.recipe.run.device)
         return partial.batches, partial.samples, began - partial.seconds
 
-    def _optimiser(self, name: str) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            self.model.network(name).parameters(),
-            lr=_learning_rate(self.recipe, self.model.network(name).settings, 0),
-            weight_decay=self.recipe.optim.weight_decay,
-            fused=True,
-        )
+    def _optimiser(self, name: str) -> NetworkOptimiser:
+        network = self.model.network(name)
+        lr = _learning_rate(self.recipe, network.settings, 0)
+        return NetworkOptimiser(network, self.recipe.id.optimiser, lr, self.recipe.optim.weight_decay)
 
     def _is_out_of_patience(self, state: TrainingState, by_epoch: Sequence[Phase]) -> bool:
         """Whether validation has not improved for ``patience`` cycles after warm-up and pretraining."""
@@ -399,9 +385,9 @@ class Trainer:
         )
 
 
-def _moments(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, dict[int, dict[str, Tensor]]]:
-    """Return the tensors of Adam by network and parameter; the next step changes them."""
-    return {name: optimiser.state_dict()["state"] for name, optimiser in optimisers.items()}
+def _moments(optimisers: Mapping[str, NetworkOptimiser]) -> dict[str, Moments]:
+    """Return the state of all optimisers by network and parameter; the next step changes it."""
+    return {name: optimiser.tensors() for name, optimiser in optimisers.items()}
 
 
 def _recent_samples(batch: Batch, shares_S: np.ndarray, seed: int) -> Batch:
