@@ -32,7 +32,7 @@ class RowOptimiser(torch.optim.Optimizer):
         super().__init__(tables, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Change the rows of all tables that have a gradient."""
         for group in self.param_groups:
             for table_VD in group["params"]:
@@ -135,9 +135,10 @@ def touched_rows(gradient_VD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         numbers, values_RD = whole.indices()[0], whole.values()
     else:
         numbers, values_RD = torch.arange(len(gradient_VD), device=gradient_VD.device), gradient_VD
-    for rows_R, part_RD in zip(numbers.split(PART), values_RD.split(PART), strict=True):
+    for first in range(0, len(numbers), PART):
+        part_RD = values_RD[first : first + PART]
         used_R = part_RD.any(1)
-        yield rows_R[used_R], part_RD[used_R]
+        yield numbers[first : first + PART][used_R], part_RD[used_R]
 
 
 class NetworkOptimiser:
