@@ -99,7 +99,7 @@ pub(crate) fn powers(scores: &mut [f32], most: f32) -> f64 {
 
 /// `2^x` for `x <= 0` in multiples of [`UNIT`], within 2 units in the last place; NaN stays NaN.
 #[inline(always)]
-fn power(x: f32) -> f32 {
+pub(crate) fn power(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to whole numbers. With 101 more, the lowest bits of the sum are the
     // exponent of the result, and they are 0 for the least power.
     const ROUND: f32 = 12_582_912.0 - LEAST_POWER;
@@ -157,7 +157,7 @@ pub(crate) fn log_mixture(views: &[&[f32]], weights: &[f32], out: &mut [f32]) {
 ///
 /// The standard library's `ln` is one call per number, which compilers do not vectorise.
 #[inline(always)]
-fn log(x: f32) -> f32 {
+pub(crate) fn log(x: f32) -> f32 {
     let x = if f32::MIN_POSITIVE > x { f32::MIN_POSITIVE } else { x };
     // x = 2^whole * (1 + r) with 1 + r between the roots of 1/2 and 2.
     let whole = (x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 pub(crate) use crate::log_sums::add_exponentials;
 pub(crate) use crate::mixture_passes::{log_mixture, peak, powers, unmark};
-pub(crate) use crate::query_passes::products;
+pub(crate) use crate::query_passes::{add_powers, fill_absent, outside, scaled, whole_products};
 
 /// Marks the scores inside a bracket.
 #[inline(always)]

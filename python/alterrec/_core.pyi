@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ __all__ = [
     "IdNumbers",
     "ItemNeighbours",
     "QueryTable",
+    "ScoreSum",
     "SessionNeighbours",
     "SessionStore",
     "__version__",
@@ -159,22 +160,37 @@ def derive_seed(seed: int, words: Sequence[int]) -> int:
 
 @final
 class QueryTable:
-    """Item vectors that are scored and the query of each item, for mixtures of the queries of sessions."""
+    """Item vectors that are scored, and the queries of items, for :class:`ScoreSum`."""
 
     def __new__(
-        cls, table: NDArray[np.float32], queries: NDArray[np.float32], excludes_seen: bool
+        cls, table: NDArray[np.float32], queries: NDArray[np.float32] | None, excludes_seen: bool
     ) -> QueryTable: ...
-    def log_mixtures(
-        self,
-        offsets: NDArray[np.int64],
-        items: NDArray[np.int64],
-        weights: NDArray[np.float32],
-        vectors: NDArray[np.float32] | None,
-        vector_weights: NDArray[np.float32],
-        mean: bool,
-        threads: int | None,
-    ) -> NDArray[np.float32]:
-        """Return the log probabilities (N, V) of all items under the mixtures of the queries of sessions."""
+    @property
+    def num_items(self) -> int:
+        """Number of items."""
+
+@final
+class ScoreSum:
+    """The score of a system for a service: a weighted sum of tables, neighbour lists and fixed scores."""
+
+    def __new__(
+        cls,
+        tables: Sequence[QueryTable],
+        weights: Sequence[float],
+        cold: tuple[NDArray[np.int64], int, int] | None,
+        removed: NDArray[np.int64],
+        neighbours: tuple[ItemNeighbours, float, float | None, float] | None,
+        fixed: tuple[NDArray[np.float32], float] | None,
+    ) -> ScoreSum: ...
+    def best(
+        self, sessions: Any, k: int, threads: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the ``k`` best items of each session, best first: ids (N, k) int64 and scores (N, k) float32."""
+
+    def scores(
+        self, sessions: Any, items: Sequence[NDArray[np.int64]], threads: int | None
+    ) -> list[NDArray[np.float32]]:
+        """Return the scores of some items in each session, also of those that are never recommended."""
 
 @final
 class ItemNeighbours:

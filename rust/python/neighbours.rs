@@ -41,6 +41,12 @@ pub(super) struct ItemNeighbours {
     threads: Option<usize>,
 }
 
+impl ItemNeighbours {
+    pub(super) fn lists(&self) -> &neighbours::ItemNeighbours {
+        &self.neighbours
+    }
+}
+
 #[pymethods]
 impl ItemNeighbours {
     #[new]

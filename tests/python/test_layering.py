@@ -74,7 +74,7 @@ CORE_USERS = {
     "logs.py",
     "sessions.py",
     "models/neighbours.py",
-    "models/query_scores.py",
+    "models/service_scores.py",
 }
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 

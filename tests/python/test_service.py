@@ -172,7 +172,7 @@ def test_mixtures_are_scored_as_in_evaluation_alone_and_in_batches(queries: str,
     model.weights |= {"neighbours": 0.5}
     for seen in ("kept", "excluded", "repeats"):
         saved = saved_of("alterrec", seen, model)  # type: ignore[arg-type]
-        assert saved.query_scores is not None
+        assert saved.service_scores is not None
         numbers = [np.array(session) for session in SESSIONS]
         ids, scores = saved.recommend_numbers(numbers, 4)
         wanted_ids, wanted = recommend_items(saved.model, numbers, 4, saved.protocol, NUM_ITEMS)
@@ -190,7 +190,7 @@ def test_a_gate_is_scored_in_batches() -> None:
     assert isinstance(model, Recommender)
     zeros = torch.zeros(4, dtype=torch.float64)
     model.gate = Gate(("id",), zeros[None], zeros, zeros + 1, torch.ones(NUM_ITEMS, dtype=torch.int64))
-    assert saved_of("alterrec", model=model).query_scores is None
+    assert saved_of("alterrec", model=model).service_scores is None
 
 
 @pytest.mark.parametrize("seen", ["kept", "excluded", "repeats"])

@@ -417,7 +417,7 @@ def session_scores(
     model: Scorer, sessions: ReadSessions, protocol: Protocol, tables: Mapping[str, Tables]
 ) -> Tensor:
     """Return the scores (N, V) by which items are recommended, valid until the next call with the tables."""
-    parts = model.part_scores(sessions.batch, tables)
+    parts = without_removed(model.part_scores(sessions.batch, tables), removed_items(model))
     total_NV = weighted_sum(model.summands(parts, sessions.batch), model.weights)
     return with_repeats(total_NV, sessions.seen_NL, protocol, model.scales)
 

@@ -53,7 +53,10 @@ def known_items(
         vocabulary: the catalogue.
         drop_unknown: whether unknown ids are allowed.
     """
-    names = [id_text(f"{name}, item {at}", item) for at, item in enumerate(items)]
+    # Texts first: a service gets nothing else, and a message for each item would take longer than the rest.
+    names = [
+        item if type(item) is str else id_text(f"{name}, item {at}", item) for at, item in enumerate(items)
+    ]
     if not drop_unknown:
         try:
             return vocabulary.index(names), []

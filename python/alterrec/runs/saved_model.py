@@ -19,7 +19,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES, Protocol
 from alterrec.files import reading
 from alterrec.models.base import Scorer, Tables
-from alterrec.models.query_scores import QueryScores
+from alterrec.models.service_scores import ServiceScores
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.ranking import top_ranked
 from alterrec.recipe import Recipe
@@ -371,10 +371,10 @@ class SavedModel:
             return self.model.prepare()
 
     @cached_property
-    def query_scores(self) -> QueryScores | None:
-        """The fast scores of a system with several queries; None for another one."""
+    def service_scores(self) -> ServiceScores | None:
+        """The fast scores of a system of networks; None for another one."""
         with torch.inference_mode():
-            return QueryScores.of(self.model, self._tables)
+            return ServiceScores.of(self.model, self._tables, self.repeats)
 
     def unit_vectors(self) -> dict[str, Tensor]:
         """Return the scored item vectors (V, D) by network and block, with length 1."""
