@@ -25,9 +25,9 @@ const LENGTH: f64 = 32_767.0;
 /// Longest vectors whose products are ordinary float32 numbers.
 const LONGEST: f64 = 1e18;
 
-/// Items with at least this share of a sum are computed from floats. The others have independent errors, whose
-/// share in the sum is then below 1 / 45 of the error of one score.
-pub(crate) const SHARE: f64 = 1.0 / 2048.0;
+/// Items with at least this share of a sum are computed from floats. The others have independent errors, which
+/// together change the logarithm of the sum by less than 1 / 22 of the error of one score.
+pub(crate) const SHARE: f64 = 1.0 / 512.0;
 
 /// A normaliser that is not computed yet: the bits of no two floats that are one.
 const UNKNOWN: u64 = u64::MAX;

@@ -185,7 +185,7 @@ class ScoreSum:
     def best(
         self, sessions: Any, k: int, threads: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the ``k`` best items of each session, best first: ids (N, k) int64 and scores (N, k) float32."""
+        """Return the ``k`` best items of each session, best first: ids (N, k) and scores (N, k)."""
 
     def scores(
         self, sessions: Any, items: Sequence[NDArray[np.int64]], threads: int | None

@@ -254,7 +254,7 @@ impl ScoreSum {
         Ok(Self { tables, cold, removed, neighbours, fixed })
     }
 
-    /// Return the ``k`` best items of each session, best first: ids (N, k) int64 and scores (N, k) float32.
+    /// Return the ``k`` best items of each session, best first: ids (N, k) and scores (N, k).
     ///
     /// Where fewer candidates are left, the last ids are -1 and their scores -inf.
     ///

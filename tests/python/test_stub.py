@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 import alterrec
 from alterrec import _core
+from alterrec.models.service_scores import AskedSessions
 
 STUB = Path(alterrec.__file__).with_name("_core.pyi")
 NAMES: dict[str, Any] = {}
@@ -49,7 +50,12 @@ _, SHARED, LONGEST = PLAN.session_sizes()[0]
 FLAT = np.zeros(5 * ROWS, np.int64)
 ITEMS = _core.ItemNeighbours(STORE, 2)
 SESSIONS = _core.SessionNeighbours(STORE, 2)
-QUERIES = _core.QueryTable(F32, F32, True)
+TABLE = np.zeros((5, 1), np.float32)
+SUM = _core.ScoreSum(
+    [_core.QueryTable(TABLE, TABLE, True)], [1.0], None, NONE[0], (ITEMS, 0.5, None, 1.0), None
+)
+TWO = np.array([0, 1, 2])
+ASKED = AskedSessions(TWO, IDS[:2], TWO, IDS[:2], [F32[0, :2]], [None], [None], None, True, None, None)
 
 
 def int64(size: int) -> np.ndarray[Any, Any]:
@@ -97,7 +103,8 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("ItemNeighbours.from_arrays", ITEMS, (5, *ITEMS.arrays())),
     ("ItemNeighbours.scores", ITEMS, ([[1]], [1], 0.5)),
     ("SessionNeighbours.scores", SESSIONS, ([[1]], [1])),
-    ("QueryTable.log_mixtures", QUERIES, (np.array([0, 1]), IDS[:1], F32[0, :1], None, F32[0, :1], False, 1)),
+    ("ScoreSum.best", SUM, (ASKED, 2, 1)),
+    ("ScoreSum.scores", SUM, (ASKED, [IDS[:1], IDS[:1]], 1)),
     ("cut_sessions", _core, (np.array([1, 0, 1], np.uint32), IDS, 9, 1)),
     ("IdNumbers.number", _core.IdNumbers(), (b"aba", np.array([1, 1, 1], np.uint32))),
     ("cut_sessions", _core, ([1, 0, 1], None, None, None)),

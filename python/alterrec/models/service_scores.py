@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from alterrec._core import QueryTable, ScoreSum
 from alterrec._ranking_arguments import default_threads
 from alterrec.data.repeats import RepeatModel, SeenItems
-from alterrec.models.base import Network, Recommender, RepeatScale, Scorer, SessionBatch, Tables
+from alterrec.models.base import Recommender, RepeatScale, Scorer, SessionBatch, Tables
 from alterrec.models.neighbours import NeighbourLists, Trend
 from alterrec.models.removed import removed_items
 from alterrec.nn.losses import ScoreBuffer
@@ -46,7 +46,9 @@ class ServiceScores:
     """
 
     def __init__(self, model: Recommender, tables: Mapping[str, Tables], repeats: RepeatModel | None) -> None:
-        self.repeats = None if repeats is None else _Repeats(repeats, model.scales.get("score", RepeatScale()))
+        self.repeats = (
+            None if repeats is None else _Repeats(repeats, model.scales.get("score", RepeatScale()))
+        )
         cold = None if model.cold_V is None else np.flatnonzero(model.cold_V.numpy())
         asked = [name for name in model.networks if _weight(model, name) or (cold is not None and len(cold))]
         self.networks = [_Network(model, name, tables[name]) for name in asked]
@@ -222,7 +224,9 @@ class _Network:
         """Return the queries of sessions of items, oldest first."""
         if self.queries is None:
             vectors = self._session_vectors(sessions)
-            return _Asked(None, vectors if self.column_weights is None else vectors * self.column_weights, None)
+            return _Asked(
+                None, vectors if self.column_weights is None else vectors * self.column_weights, None
+            )
         found = [self.weights(len(items)) for items in sessions]
         weights = np.concatenate([each.items for each in found])
         if self.queries.vector_logit is None:
@@ -286,7 +290,9 @@ class _Repeats:
 
     def _of_length(self, length: int) -> tuple[float, NDArray[np.float64]]:
         """Return the log odds of a repeat, and the log weights of items of which none occurs twice."""
-        return float(self.repeats.log_rates([length])[0]), self.repeats.log_weights(np.arange(length)[None])[0]
+        return float(self.repeats.log_rates([length])[0]), self.repeats.log_weights(np.arange(length)[None])[
+            0
+        ]
 
 
 def _offsets(rows: Sequence[Numbers]) -> Numbers:

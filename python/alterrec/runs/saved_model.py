@@ -90,7 +90,7 @@ class SavedModel:
         """Return the fields, without what is computed from them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    @property
+    @cached_property
     def protocol(self) -> Protocol:
         """The evaluation protocol of the run."""
         return protocol_of(self.recipe, self.seen, self.repeats)
