@@ -202,6 +202,9 @@ pub(super) struct ScoreSum {
     fixed: Option<(Vec<f32>, f32)>,
 }
 
+/// Ids and scores.
+type Best<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>);
+
 struct Cold {
     items: Vec<u32>,
     absent: Vec<f32>,
@@ -213,7 +216,6 @@ struct Cold {
 impl ScoreSum {
     #[new]
     #[pyo3(signature = (tables, weights, cold, removed, neighbours, fixed))]
-    #[expect(clippy::type_complexity, reason = "the arguments of the class in Python")]
     fn new(
         tables: Vec<Py<QueryTable>>,
         weights: Vec<f32>,
@@ -271,7 +273,7 @@ impl ScoreSum {
         sessions: Sessions<'py>,
         k: usize,
         threads: Option<usize>,
-    ) -> PyResult<(Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>)> {
+    ) -> PyResult<Best<'py>> {
         let (requests, rules) = (sessions.requests()?, sessions.rules());
         let rows = requests.len();
         let ((ids, scores), sum) = ((vec![-1; rows * k], vec![f32::NEG_INFINITY; rows * k]), self.sum());
