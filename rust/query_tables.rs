@@ -122,9 +122,7 @@ impl QueryTable {
         }
         for (name, values) in [("table", table), ("queries", queries.map_or(&[][..], |(queries, _)| queries))]
         {
-            if let Some(row) =
-                values.chunks_exact(dim).position(|row| length(row) > LONGEST || length(row).is_nan())
-            {
+            if let Some(row) = values.chunks_exact(dim).position(is_too_long) {
                 return Err(Error::Value(format!(
                     "row {row} of {name} has the length {}; expected a number up to {LONGEST:e}",
                     length(&values[row * dim..(row + 1) * dim])
@@ -185,7 +183,7 @@ impl QueryTable {
             )));
         }
         check_items("items", items, self.num_items)?;
-        match vector.filter(|(values, _)| !(length(values) <= LONGEST)) {
+        match vector.filter(|(values, _)| is_too_long(values)) {
             None => Ok(()),
             Some((values, _)) => Err(Error::Value(format!(
                 "the vector of a session has the length {}; expected a number up to {LONGEST:e}",
@@ -419,6 +417,12 @@ pub(crate) fn check_items(name: &str, items: &[i64], num_items: usize) -> Result
 
 fn length(vector: &[f32]) -> f64 {
     vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Whether products of a vector are no ordinary numbers.
+fn is_too_long(vector: &[f32]) -> bool {
+    let length = length(vector);
+    length > LONGEST || length.is_nan()
 }
 
 /// Appends a vector in whole numbers; returns what they are multiplied by.
