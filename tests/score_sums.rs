@@ -215,9 +215,9 @@ impl Case {
                 }
             }
         }
-        for item in 0..self.num_items {
+        for (item, candidate) in candidates.iter_mut().enumerate() {
             let listed = |items: &[i64]| items.contains(&(item as i64));
-            candidates[item] &= !(self.rules.exclude_seen && self.seen(item))
+            *candidate &= !(self.rules.exclude_seen && self.seen(item))
                 && !listed(&self.exclude)
                 && self.only.as_ref().is_none_or(|only| listed(only));
         }
@@ -322,14 +322,14 @@ proptest! {
         prop_assert!(on_each.iter().all(|found| found == &on_each[0]));
         let (best, scores) = &on_each[0];
         let is_removed = |item: usize| case.removed.contains(&(item as u32));
-        for item in 0..case.num_items {
+        for (item, &score) in scores.iter().enumerate() {
                 let seen = case.seen(item) && case.repeats.is_some();
             // The repeat component does not score a removed item, and scores others by all of them.
             if vague[item] || seen && (is_removed(item) || vague.contains(&true)) {
                 continue;
             }
             let wanted = if seen { repeated[item] } else { total[item] };
-            prop_assert!(near(scores[item], wanted), "item {item}: {} {wanted}", scores[item]);
+            prop_assert!(near(score, wanted), "item {item}: {score} {wanted}");
         }
         // They are the best by the scores that are given for single items.
         let mut wanted: Vec<(i64, f32)> =
