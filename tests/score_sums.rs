@@ -217,9 +217,8 @@ impl Case {
         }
         for (item, candidate) in candidates.iter_mut().enumerate() {
             let listed = |items: &[i64]| items.contains(&(item as i64));
-            *candidate &= !(self.rules.exclude_seen && self.seen(item))
-                && !listed(&self.exclude)
-                && self.only.as_ref().is_none_or(|only| listed(only));
+            let barred = listed(&self.exclude) || self.rules.exclude_seen && self.seen(item);
+            *candidate &= !barred && self.only.as_ref().is_none_or(|only| listed(only));
         }
         (total, repeated, candidates, vague)
     }
