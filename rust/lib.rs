@@ -28,6 +28,7 @@ pub mod query_tables;
 pub mod random;
 pub mod ranks;
 pub mod repeats;
+pub mod score_parts;
 pub mod score_sums;
 pub mod select;
 pub mod sessions;

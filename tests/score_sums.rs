@@ -3,7 +3,7 @@
 use alterrec_core::instructions::{Instructions, use_only};
 use alterrec_core::neighbours::ItemNeighbours;
 use alterrec_core::query_tables::{QueryTable, SessionQueries};
-use alterrec_core::score_sums::{ColdItems, NeighbourPart, Request, Rules, ScoreSum};
+use alterrec_core::score_parts::{ColdItems, NeighbourPart, Request, Rules, ScoreSum};
 use proptest::prelude::*;
 
 const K: usize = 5;

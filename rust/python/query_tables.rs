@@ -3,7 +3,7 @@
 use super::neighbours::ItemNeighbours;
 use crate::error::Error;
 use crate::query_tables::{self, SessionQueries};
-use crate::score_sums::{self, ColdItems, NeighbourPart, Request, Rules};
+use crate::score_parts::{self, ColdItems, NeighbourPart, Request, Rules};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -318,8 +318,8 @@ impl ScoreSum {
 }
 
 impl ScoreSum {
-    fn sum(&self) -> score_sums::ScoreSum<'_> {
-        score_sums::ScoreSum {
+    fn sum(&self) -> score_parts::ScoreSum<'_> {
+        score_parts::ScoreSum {
             networks: self.tables.iter().map(|(table, weight)| (&table.get().table, *weight)).collect(),
             cold: self.cold.as_ref().map(|cold| ColdItems {
                 items: &cold.items,
