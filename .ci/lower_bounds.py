@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("serve", "tensorboard", "tune")
+EXTRAS = ("hub", "multilingual", "onnx", "serve", "tensorboard", "tune")
 
 
 def lower_bounds(project: dict[str, object]) -> list[str]:
@@ -17,7 +17,7 @@ def lower_bounds(project: dict[str, object]) -> list[str]:
     extras = project["optional-dependencies"]
     assert isinstance(extras, dict)
     needed = [*project["dependencies"], *(each for extra in EXTRAS for each in extras[extra])]  # type: ignore[misc]
-    found = (re.fullmatch(r"([\w.-]+)>=([\w.]+)", each) for each in needed)
+    found = (re.fullmatch(r"([\w.-]+)>=([\w.]+)(,<.+)?", each) for each in needed)
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 

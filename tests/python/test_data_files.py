@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from alterrec.errors import InputError
 from alterrec.files import atomic_write, write_json, write_text
@@ -39,6 +40,15 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
         assert not (tmp_path / "plot.svg").exists()
         temporary.touch()
     assert names(tmp_path) == ["plot.svg"]
+
+
+def test_files_have_the_usual_permissions_whoever_writes_them(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    with atomic_write(tmp_path / "model.safetensors") as temporary:
+        save_file({"x": np.zeros(2)}, temporary)
+        temporary.chmod(0o600)  # as safetensors does since 0.6
+    assert (tmp_path / "model.safetensors").stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize(
