@@ -317,16 +317,7 @@ def reading(path: str | Path, advice: str = "copy it again or repeat the run") -
             ...
         alterrec.errors.InputError: no such file: x.json; copy it again or repeat the run
     """
-    try:
-        kind = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}; {advice}") from None
-    except (OSError, ValueError) as error:
-        reason = system_reason(error) if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot read {path}: {reason}") from None
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        # A named pipe would block, and some devices never end.
-        raise InputError(f"cannot read {path}: it is not a regular file; {advice}")
+    check_regular(path, advice)
     try:
         with _without_panic_messages():
             yield
@@ -338,6 +329,19 @@ def reading(path: str | Path, advice: str = "copy it again or repeat the run") -
         if (not isinstance(error, Exception) and not is_panic(error)) or is_mistake(error):
             raise
         raise InputError(f"{path} is damaged ({first_line(error)}); {advice}") from None
+
+
+def check_regular(path: str | Path, advice: str = "copy it again or repeat the run") -> None:
+    """Raise InputError if a path is no regular file or folder: a pipe blocks, and some devices never end."""
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}; {advice}") from None
+    except (OSError, ValueError) as error:
+        reason = system_reason(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot read {path}: {reason}") from None
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise InputError(f"cannot read {path}: it is not a regular file; {advice}")
 
 
 def is_panic(error: BaseException) -> bool:

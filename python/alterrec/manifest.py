@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO, ClassVar
 from pydantic import Field
 
 from alterrec.errors import InputError
-from alterrec.files import read_text, system_reason, write_json
+from alterrec.files import check_regular, read_text, system_reason, write_json
 from alterrec.record_json import from_json, to_json
 
 MANIFEST = "manifest.json"
@@ -77,6 +77,7 @@ def manifest_of(folder: Path) -> Manifest:
     for name, role in ROLES.items():
         path = folder / name
         if path.exists():
+            check_regular(path)
             files[name] = FileEntry(role, path.stat().st_size, _sample(path), _content(path))
     return Manifest(Manifest.LATEST_SCHEMA, files)
 
@@ -139,12 +140,13 @@ def _check_earlier(folder: Path) -> None:
 
 def _check_file(path: Path, entry: FileEntry, contents: bool) -> None:
     try:
+        if not path.is_file():
+            # Also a named pipe or a device, whose content would never end.
+            raise InputError(f"{path} is missing or no regular file, but {MANIFEST} lists it; {_ADVICE}")
         size = path.stat().st_size
         if size != entry.size:
             raise InputError(f"{path} has {size} bytes, but {MANIFEST} says {entry.size}; {_ADVICE}")
         same = _content(path) == entry.hash if contents else _sample(path) == entry.sample
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing, but {MANIFEST} lists it; {_ADVICE}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {system_reason(error)}") from None
     if not same:

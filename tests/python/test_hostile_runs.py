@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
 import random
 import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
-from hostile import damaged_copy
+from hostile import damaged_copy, forget_manifest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from worlds import returning_dataset, small_dataset
 
 import alterrec
 from alterrec.errors import InputError
+from alterrec.exports.card import write_card
+from alterrec.exports.rankings import Rankings
+from alterrec.manifest import check_manifest
 from alterrec.progress import Event
 from alterrec.runs.fit import evaluate_run
+from alterrec.serving.batch import recommend_file
+from alterrec.serving.new_sessions import evaluate_sessions
 
 QUICK = {
     "run.report": False,
@@ -75,6 +83,40 @@ def evaluate(run: Path, whole: Path) -> None:
     evaluate_run(run, USERS if whole.name == "hggnn" else DATA)
 
 
+def answer(run: Path, _: Path) -> None:
+    saved = alterrec.load(run)
+    name = saved.vocabulary.item_ids[1]
+    saved.explain([name], [saved.vocabulary.item_ids[2]])
+    saved.similar_items([name], k=2)
+
+
+def recommend_to_file(run: Path, _: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = Path(folder) / "sessions.csv"
+        sessions.write_text("session_id,item_id\na,item01\nb,item02\nb,nothing\n", "utf-8")
+        recommend_file(run, sessions, Path(folder) / "out.csv", k=2)
+
+
+def evaluate_new(run: Path, _: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = Path(folder) / "sessions.csv"
+        sessions.write_text("session_id,item_id\na,item01\na,item02\nb,item05\nb,item09\n", "utf-8")
+        evaluate_sessions(run, sessions)
+
+
+def change_catalogue(run: Path, _: Path) -> None:
+    new = pl.DataFrame({"item_id": ["new"], "title": ["ring part 3"]})
+    with tempfile.TemporaryDirectory() as folder:
+        alterrec.remove_items(run, ["item05"], Path(folder) / "fewer", progress=None)
+        alterrec.add_items(run, new, Path(folder) / "more", progress=None)
+
+
+def export(run: Path, _: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Rankings.of_run(run).write(Path(folder) / "trec")
+    write_card(run)
+
+
 def beside(whole: Path) -> Path:
     """A run of another system on the same data."""
     others = {"old-alterrec": "old-sasrec", "old-sasrec": "old-alterrec", "itemknn": "popularity"}
@@ -84,6 +126,12 @@ def beside(whole: Path) -> Path:
 COMMANDS: dict[str, Callable[[Path, Path], object]] = {
     "recommend": recommend,
     "evaluate": evaluate,
+    "answer": answer,
+    "recommend file": recommend_to_file,
+    "evaluate new": evaluate_new,
+    "catalogue": change_catalogue,
+    "export": export,
+    "verify": lambda run, _: check_manifest(run, contents=True),
     "report": lambda run, _: alterrec.result(run).presentation().page(),
     "compare": lambda run, whole: alterrec.compare([run, beside(whole)]).presentation().markdown(),
     "compare with": lambda run, whole: alterrec.compare([beside(whole), run]).presentation().markdown(),
@@ -109,12 +157,13 @@ def attempt(run: Path, whole: Path, done: str, commands: list[str]) -> Iterator[
 def test_whole_runs_are_read_by_every_command(runs: list[Path]) -> None:
     for run in runs:
         for name, command in COMMANDS.items():
-            # hggnn and the earlier version have other data, and balance needs two networks.
+            # hggnn and the earlier version have other data.
             foreign = "compare" in name and run.name == "hggnn"
-            foreign |= name == "evaluate" and run.name.startswith("old-")
-            if foreign or (name == "balance" and "alterrec" not in run.name):
-                continue
-            command(run, run)
+            foreign |= name in ("evaluate", "evaluate new") and run.name.startswith("old-")
+            # balance needs two networks, and a new item needs a text part.
+            lacking = name in ("balance", "catalogue") and run.name != "alterrec"
+            if not foreign and not lacking:
+                command(run, run)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -129,6 +178,33 @@ def test_a_damaged_run_is_an_input_error(
     list(attempt(copy, whole, done, commands))
     assert "panicked" not in capfd.readouterr().err, done
     shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest", "commands"),
+    [
+        ("recipe.toml", True, ["recommend", "recommend file", "evaluate new", "catalogue", "verify"]),
+        ("model.safetensors", False, ["recommend", "recommend file", "evaluate new", "catalogue"]),
+        ("vocabulary.parquet", False, ["recommend", "recommend file", "evaluate new", "catalogue"]),
+        ("curves.jsonl", False, ["catalogue"]),
+    ],
+)
+def test_a_file_that_never_ends_is_neither_read_nor_copied(
+    name: str, manifest: bool, commands: list[str], runs: list[Path], tmp_path: Path
+) -> None:
+    whole = next(run for run in runs if run.name == "alterrec")
+    copy = Path(shutil.copytree(whole, tmp_path / "run"))
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    if manifest:
+        # A forged one.
+        path = copy / "manifest.json"
+        entries = json.loads(path.read_text("utf-8"))
+        entries["files"][name]["size"] = 0
+        path.write_text(json.dumps(entries), "utf-8")
+    else:
+        forget_manifest(copy)
+    assert set(attempt(copy, whole, name, commands)) == {"InputError"}
 
 
 @pytest.fixture(scope="module")

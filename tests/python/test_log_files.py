@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,20 @@ def test_usual_names_are_known(
     assert events(source).select(owner, "item_id", "timestamp").rows() == [("u1", "i1", TIME)]
     assert all((getattr(source.choices, name) is not None) for name in vars(source.choices))
     assert ("columns known by their names" in "\n".join(source.notes)) == (not columns)
+
+
+def test_a_log_without_times_names_columns_of_dates(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    times = pl.Series([datetime(2024, 1, 1)] * 2)
+    FRAME.select(user=pl.lit("u1"), item=pl.lit("i1"), when=times).write_parquet(path)
+    note = "no column is known by its name as the time; 'when' has dates; use --column timestamp=NAME"
+    assert note in read(path).notes
+    assert note not in read(path, columns={"timestamp": "when"}).notes
+    plain = write(tmp_path / "log.csv", "user,item,moment\nu1,i1,x\n")
+    assert (
+        "no column is known by its name as the time; if one has the times, use --column timestamp=NAME"
+        in (read(plain).notes)
+    )
 
 
 def test_two_candidates_are_refused_with_both(tmp_path: Path) -> None:
@@ -404,14 +419,19 @@ print(read_log(Path(sys.argv[1]), PrepareOptions()).events["interactions"].colle
 """
 
 
-@pytest.mark.parametrize("offset", ["+05:30", "-03:30"])
+@pytest.mark.parametrize("offset", ["+05:30", "-03:30", "Z", "UTC+03:00", "Mars/X"])
 def test_a_time_zone_that_polars_does_not_know_is_utc(tmp_path: Path, offset: str) -> None:
     path = tmp_path / "log.parquet"
     times = pl.Series([TIME, TIME + 1])
-    FRAME.with_columns(ts=(times * 10**6).cast(pl.Datetime("us", "Israel"))).write_parquet(path)
+    zone = {0: "UTC", 1: "Israel", 2: "Asia/Tokyo"}[len(offset) // 4]
+    FRAME.with_columns(ts=(times * 10**6).cast(pl.Datetime("us", zone))).write_parquet(path)
     content = path.read_bytes()
     found = content[arrow_schema(content)]
-    schema = base64.b64decode(found).replace(b"Israel", offset.encode())
+    # As pyarrow writes them: the length of the name, and the name filled up with zeros to a multiple of four.
+    size = len(zone) // 4 * 4 + 4
+    old, new = (len(name).to_bytes(4, "little") + name.encode().ljust(size, b"\0") for name in (zone, offset))
+    schema = base64.b64decode(found).replace(old, new)
+    assert new in schema
     path.write_bytes(content.replace(found, base64.b64encode(schema)))
     run = subprocess.run(
         [sys.executable, "-c", OFFSET, str(path)], capture_output=True, text=True, check=True

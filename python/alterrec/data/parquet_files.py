@@ -13,7 +13,7 @@ from alterrec.errors import InputError
 from alterrec.files import reading
 
 ADVICE = "write it again"
-UNKNOWN_ZONE = re.compile(r"unable to parse time zone: '([^']{3,})'")
+UNKNOWN_ZONE = re.compile(r"unable to parse time zone: '([^']+)'")
 # In the footer of a Parquet file, the schema of Arrow follows this key and the type of a string.
 ARROW_SCHEMA = b"ARROW:schema\x18"
 
@@ -54,9 +54,10 @@ def _without_zone(content: bytes, zone: bytes) -> bytes:
     """Replace the name of a zone by UTC in the Arrow schema of a Parquet file, keeping its size."""
     place = arrow_schema(content)
     schema = base64.b64decode(content[place])
-    # A string of a flatbuffer follows its length and ends with a zero.
-    old = len(zone).to_bytes(4, "little") + zone + b"\0"
-    new = (3).to_bytes(4, "little") + b"UTC".ljust(len(zone), b"\0") + b"\0"
+    # A string of a flatbuffer follows its length and is filled up with one to four zeros.
+    size = len(zone) // 4 * 4 + 4
+    old = len(zone).to_bytes(4, "little") + zone.ljust(size, b"\0")
+    new = (3).to_bytes(4, "little") + b"UTC".ljust(size, b"\0")
     changed = base64.b64encode(schema.replace(old, new))
     return content[: place.start] + changed + content[place.stop :]
 

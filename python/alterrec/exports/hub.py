@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alterrec.errors import InputError
 from alterrec.exports.card import CARD, model_card
-from alterrec.files import first_line
+from alterrec.files import check_regular, first_line, read_text
 from alterrec.manifest import ROLES, write_manifest
 from alterrec.results import read_run
 
@@ -43,10 +43,11 @@ def push(run: str | Path, repo: str, *, public: bool = False) -> str:
         new = Path(name)
         for file in ROLES:
             if file not in PRIVATE and (folder.path / file).exists():
+                check_regular(folder.path / file)
                 shutil.copyfile(folder.path / file, new / file)
         write_manifest(new)
         card = folder.path / CARD
-        (new / CARD).write_bytes(card.read_bytes() if card.exists() else model_card(folder).encode())
+        (new / CARD).write_text(read_text(card) if card.exists() else model_card(folder), "utf-8")
         api = HfApi(library_name="alterrec")
         # The library raises errors of httpx and of its own for networks, names and rights.
         try:

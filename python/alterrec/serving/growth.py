@@ -25,7 +25,7 @@ from alterrec.data.text_names import find_text_column
 from alterrec.data.vectors import load_vectors
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import read_items
-from alterrec.files import atomic_write, read_text, write_json
+from alterrec.files import atomic_write, check_regular, read_text, write_json
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.growth import IdRows, check_growth, grow, text_items_of
 from alterrec.models.neighbours import Untrained
@@ -372,6 +372,7 @@ def _write(
             pl.concat([frame.select(further.columns), further]).write_parquet(temporary)
         for name in _KEPT:
             if (run / name).exists():
+                check_regular(run / name)
                 shutil.copyfile(run / name, new / name)
         write_json(new / "result.json", to_json(result))
     if saved.recipe.run.report:

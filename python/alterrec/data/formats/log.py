@@ -80,9 +80,11 @@ def read_log(path: Path, options: PrepareOptions) -> Source:
     for each in ids:
         each.ask(facts)
     times = read_log_times(facts, found["timestamp"], options.times) if "timestamp" in found else None
-    if "timestamp" in found and times is None:
+    if "timestamp" not in found:
+        notes.append(_no_times(schema))
+    elif times is None:
         notes.append(f"timestamp: the column {found['timestamp']!r} is empty, so there are no times")
-    elif times is not None:
+    else:
         notes += [note.replace(found["timestamp"], "timestamp", 1) for note in times.notes]
     if times is None and options.times:
         raise InputError(f"times is {options.times!r}, but {log.where} has no times; leave it out")
@@ -103,6 +105,13 @@ def read_log(path: Path, options: PrepareOptions) -> Source:
         per_second=times.per_second if times else 1,
         notes=(*log.notes, *notes, *remarks, *more),
     )
+
+
+def _no_times(schema: pl.Schema) -> str:
+    """Say that no column has the times, and which one may have them."""
+    dated = [name for name, kind in schema.items() if kind in (pl.Datetime, pl.Date)]
+    which = f"{', '.join(map(repr, dated))} has dates; use" if dated else "if one has the times, use"
+    return f"no column is known by its name as the time; {which} --column timestamp=NAME"
 
 
 def _choices(log: LogFrame, found: Mapping[str, str], times: LogTimes | None, wanted: Choices) -> Choices:
