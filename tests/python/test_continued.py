@@ -53,7 +53,7 @@ LATER = next_month()
 
 def fit(data: Dataset, out: Path, model: str | None = None, **options: Any) -> Path:
     overrides = settings_read(model, ["best"], TINY) if model else {}
-    return alterrec.fit(data, model, out=out, overrides=overrides, progress=None, **options).path
+    return alterrec.fit(data, model, out=out, overrides=overrides, **{"progress": None, **options}).path
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,25 @@ def test_rows_are_kept_by_their_ids(run: Path, tmp_path: Path, monkeypatch: pyte
     assert number_V[3] == -1
     rows = second.network("id").items.rows_VD
     assert not torch.allclose(rows[3], torch.zeros(8))
+
+
+def test_the_latest_sessions_alone_are_told_of(run: Path, tmp_path: Path) -> None:
+    rows = LATER.train.lengths[:3].sum()
+    few = SessionStore.from_arrays(
+        np.repeat(np.arange(3), LATER.train.lengths[:3]), LATER.train.items[:rows], num_items=99
+    )
+    alone = dataclasses.replace(
+        LATER, train=few, session_names={**LATER.session_names, "train": ["a", "b", "c"]}
+    )
+    number_V = DATA.vocabulary.find(LATER.vocabulary.item_ids)
+    kept_V = (number_V >= 0) & DATA.trained[number_V]
+    kept_V[few.items] = False
+    said: list[str] = []
+    fit(alone, tmp_path / "run", continue_from=run, progress=lambda event: said.append(event.message))
+    assert [line for line in said if line.startswith(f"{kept_V.sum()} items that {run} was trained on are")]
+    again: list[str] = []
+    fit(LATER, tmp_path / "all", continue_from=run, progress=lambda event: again.append(event.message))
+    assert not [line for line in again if "are in no training session" in line]
 
 
 def test_the_same_seed_gives_the_same_run(run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from worlds import NUM_ITEMS, small_dataset, with_sessions
 import alterrec
 from alterrec.analyses.run_page import RunReport
 from alterrec.errors import InputError
-from alterrec.evaluation.saved import read_ranks
+from alterrec.evaluation.saved import read_ranks, read_top
 from alterrec.exports.imported import import_run
 from alterrec.exports.rankings import Rankings
 from alterrec.results import read_run
@@ -99,6 +99,29 @@ def test_counts_and_notes_by_hand(tmp_path: Path) -> None:
     assert repeats.folder.result.data.seen == "excluded"  # nothing repeats in training
 
 
+@pytest.mark.parametrize(("seen", "first"), [("never", [[1, 7], [3, 2]]), ("always", [[7, 2], [2, 8]])])
+def test_the_first_items_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: str, first: list[list[int]]
+) -> None:
+    """In the order of scores, equal ones as listed; without items that are no candidates."""
+    monkeypatch.setattr("alterrec.runs.records.TOP", 2)
+    file = tmp_path / "other.trec"
+    file.write_text(
+        lines("test1 08 1", "test1 03 1.5", "test1 02 1.5") + lines("test0 02 7", "test0 07 8", "test0 01 9"),
+        "utf-8",
+    )
+    import_run(
+        file,
+        data([[1, 2], [3, 2]]),
+        name="other",
+        out=tmp_path / "run",
+        overrides={**METRICS, "data.exclude_seen": seen},
+    )
+    found = read_top(tmp_path / "run")
+    assert found is not None
+    assert found.tolist() == first
+
+
 def test_the_scores_decide_and_the_column_of_ranks_is_compared(tmp_path: Path) -> None:
     file = tmp_path / "ascending.trec"
     file.write_text(
@@ -176,6 +199,7 @@ def test_compare_reads_it(alterrec_run: Path, tmp_path: Path) -> None:
     ours = read_run(alterrec_run).result
     assert report.metrics["score"] == pytest.approx(ours.test["score"], abs=1e-12)
     assert report.folder.result.warnings == []
+    assert np.array_equal(read_top(tmp_path / "again"), read_top(alterrec_run))
     found = alterrec.compare([alterrec_run, tmp_path / "again"])
     assert {each.mean for each in found.comparisons} == {0.0}
     page = report.save(tmp_path / "page").read_text("utf-8")
@@ -185,6 +209,7 @@ def test_compare_reads_it(alterrec_run: Path, tmp_path: Path) -> None:
     short = file.read_text("utf-8").replace("test0 Q0", "nobody Q0")
     (tmp_path / "short.trec").write_text(short, "utf-8")
     import_run(tmp_path / "short.trec", small_dataset(), name="again", out=tmp_path / "second", seed=1)
+    assert read_top(tmp_path / "second") is None
     both = alterrec.compare([alterrec_run, tmp_path / "again", tmp_path / "second"])
     assert [system.seeds for system in both.systems] == [(0,), (0, 1)]
     assert "again, seed 1: 1 of 30 test targets have no ranking; they count as not found" in str(both)

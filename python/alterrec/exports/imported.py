@@ -60,6 +60,8 @@ def import_run(
     position is the number of items before the target. Items are ranked by their scores, as trec_eval does;
     equal scores are a tie, and metrics are means over its orders. A target that is not listed counts as not
     found. If the items of the session are no candidates on these data, they are left out of the lists.
+    If every target has a list of 20 items, the first 20 are kept (``top.parquet``), as those of a run that
+    was trained; equal scores are in the order in which the items are listed.
 
     Args:
         rankings: path of a TREC run file, or a mapping: id of a query -> item id -> score, as ranx and
@@ -124,6 +126,9 @@ def import_run(
         make_folder(new)
         model_files.write_vocabulary(new, dataset)
         model_files.write_ranks(new, dataset, {"test": ranks})
+        top = targets.top(lists, records.top_size(dataset, protocol))
+        if top is not None:
+            model_files.write_top(new, top)
         write_json(new / RESULT, to_json(record))
         write_manifest(new)
     return result(path)
@@ -210,6 +215,18 @@ class _Targets:
         greater = np.bincount(query_R[score_R > target_N[query_R]], minlength=total)
         tied = np.bincount(query_R[score_R == target_N[query_R]], minlength=total)
         return greater.astype(np.int64), tied.astype(np.int64)
+
+    def top(self, lists: _Lists, size: int) -> NDArray[np.int64] | None:
+        """Return the first ``size`` items of the list of each target, (N, size); None if one has fewer."""
+        listed_R = ~self.are_seen(lists) if self.seen == "excluded" else np.ones(len(lists.query_R), bool)
+        query_R, item_R, score_R = (each[listed_R] for each in lists[:3])
+        length_N = np.bincount(query_R, minlength=len(self.items))
+        if size < 1 or length_N.min() < size:
+            return None
+        order_R = np.lexsort((-score_R, query_R))
+        start_N = np.cumsum(length_N) - length_N
+        found: NDArray[np.int64] = item_R[order_R][start_N[:, None] + np.arange(size)]
+        return found
 
     def are_seen(self, lists: _Lists) -> NDArray[np.bool_]:
         """Return whether each listed item is one of its prefix."""

@@ -70,8 +70,8 @@ class Rankings:
         ranks, items, top_NK = read_ranks(path).frame, read_items(path)["item_id"], read_top(path)
         if top_NK is None:
             raise InputError(
-                f"{path} has no top.parquet, because it was imported or written by an earlier version of "
-                "alterrec; give the folder of a run that this version trained"
+                f"{path} has no top.parquet, because its rankings were imported and some list fewer than 20 "
+                "items, or an earlier version of alterrec wrote it; give a run with lists of 20 items"
             )
         if not len(ranks):
             raise InputError(f"{path} has no test targets; give a run on data with test sessions")

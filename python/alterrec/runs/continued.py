@@ -161,6 +161,16 @@ def continue_run(model: Recommender, recipe: Recipe, dataset: Dataset, progress:
                 torch.from_numpy(mean).to(own[name]).reshape(len(new_V), *own[name].shape[1:])
             )
         text.train()
+    unseen = int((kept_V & ~dataset.trained).sum())
+    if unseen:
+        progress(
+            Event(
+                "notice",
+                f"{unseen} items that {known.path} was trained on are in no training session of "
+                f"{dataset.name}, so they count as items without training, and item neighbours do not know "
+                "them; give all sessions that a new run would be trained on, not the latest ones alone",
+            )
+        )
     gone = len(known.vocabulary) - int((number_V >= 0).sum())
     progress(
         Event(
