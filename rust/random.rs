@@ -4,6 +4,9 @@
 //! is the key, the row and a running index are the counter. No state is shared, so results do not
 //! depend on threads, batch splits or restarts.
 
+use crate::error::{Error, Result};
+use crate::threads::fill_rows;
+
 const MULTIPLIER: u64 = 0xD2B7_4407_B1CE_6E93;
 const WEYL: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -33,6 +36,51 @@ pub fn philox(key: u64, counter: [u64; 2]) -> [u64; 2] {
 #[must_use]
 pub fn derive_seed(seed: u64, words: &[u64]) -> u64 {
     words.iter().zip(1..).fold(seed, |key, (&word, place)| philox(key, [word, place])[0])
+}
+
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): word
+/// `index` of the stream that `key` begins.
+#[inline]
+#[must_use]
+pub fn split_mix(key: u64, index: u64) -> u64 {
+    let mut word = key.wrapping_add(index.wrapping_add(1).wrapping_mul(WEYL));
+    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ (word >> 31)
+}
+
+/// Fills each line of `out` with random words, functions of (seed, number, place, index of the word) alone.
+///
+/// Each of the three steps from the seed to a word is one of [`split_mix`], which devices without 128-bit
+/// products compute as fast, and which a compiler computes for several words at once.
+///
+/// # Errors
+/// `Value` if `places` has another length than `numbers`, and for 0 threads.
+///
+/// # Panics
+/// If `out` does not hold `numbers.len() * width` values.
+pub fn random_words(
+    seed: u64,
+    numbers: &[i64],
+    places: &[i64],
+    width: usize,
+    threads: Option<usize>,
+    out: &mut [u64],
+) -> Result<()> {
+    if numbers.len() != places.len() {
+        return Err(Error::Value(format!(
+            "places has {} entries; expected one for each of the {} numbers",
+            places.len(),
+            numbers.len()
+        )));
+    }
+    fill_rows(out, numbers.len(), width, threads, |_: &mut (), line, words| {
+        let key = split_mix(split_mix(seed, numbers[line] as u64), places[line] as u64);
+        for (word, index) in words.iter_mut().zip(0..) {
+            *word = split_mix(key, index);
+        }
+        Ok(())
+    })
 }
 
 /// The stream of draws that belongs to one (seed, row).
@@ -114,6 +162,13 @@ mod tests {
     fn known_answers_of_the_reference_implementation() {
         assert_eq!(philox(0, [0, 0]), [0xca00_a045_9843_d731, 0x66c2_4222_c9a8_45b5]);
         assert_eq!(philox(u64::MAX, [u64::MAX, u64::MAX]), [0x65b0_21d6_0cd8_310f, 0x4d02_f322_2f86_df20]);
+    }
+
+    #[test]
+    fn words_are_those_of_the_reference_implementation() {
+        // The first three numbers of splitmix64.c by Sebastiano Vigna from state 1234567.
+        let words: Vec<u64> = (0..3).map(|index| split_mix(1_234_567, index)).collect();
+        assert_eq!(words, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]

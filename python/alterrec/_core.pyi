@@ -25,6 +25,7 @@ __all__ = [
     "mark",
     "mixture_cross_entropy",
     "mixture_scores",
+    "random_words",
     "rank_window",
     "rank_window_bits",
     "rank_window_mask",
@@ -407,6 +408,15 @@ def window_positions(
     draw: tuple[int, int, NDArray[np.uint64]], population: int, threads: int | None, out: NDArray[np.int64]
 ) -> None:
     """Fill out with the positions in an ascending window that rank_window draws."""
+
+def random_words(
+    seed: int,
+    numbers: NDArray[np.int64],
+    places: NDArray[np.int64],
+    threads: int | None,
+    out: NDArray[np.uint64],
+) -> None:
+    """Fill each row of out with the random words of (seed, number, place)."""
 
 def uniform_items(
     draw: tuple[int, int, NDArray[np.uint64]], num_items: int, threads: int | None, out: NDArray[np.int64]

@@ -19,10 +19,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alterrec import _core
 from alterrec._core import EpochPlan, SessionStore
-from alterrec._core import derive_seed as _derive_seed
+from alterrec._ranking_arguments import default_threads
 
-__all__ = ["Batch", "PrefixBatches", "SessionStore", "derive_seed"]
+__all__ = ["Batch", "PrefixBatches", "SessionStore", "derive_seed", "random_words"]
 
 Int64: TypeAlias = NDArray[np.int64]
 
@@ -242,7 +243,38 @@ def derive_seed(seed: int, *words: int) -> int:
         >>> derive_seed(7)
         7
     """
-    return _derive_seed(_word("seed", seed), [_word("words", word) for word in words])
+    return _core.derive_seed(_word("seed", seed), [_word("words", word) for word in words])
+
+
+def random_words(numbers: Int64, places: Int64, count: int, *, seed: int) -> NDArray[np.uint64]:
+    """Return words of 64 random bits, each a function of (seed, number, place, index).
+
+    The words of a place begin with those of a smaller ``count``, whatever the other places are.
+
+    Args:
+        numbers: (N,) int64, such as the numbers of samples or items.
+        places: (N,) int64, such as the places of a session.
+        count: words of each place.
+        seed: 0 to 2**64 - 1.
+
+    Returns:
+        (N, count) uint64.
+
+    Raises:
+        ValueError: there is not one place for each number, or the seed is out of range.
+
+    Example:
+        >>> words = random_words(np.array([7, 7]), np.array([0, 1]), 3, seed=1)
+        >>> bool((words[1:, :2] == random_words(np.array([7]), np.array([1]), 2, seed=1)).all())
+        True
+
+    Source:
+        SplitMix64: Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    words = np.empty((len(numbers), count), np.uint64)
+    numbers, places = np.ascontiguousarray(numbers), np.ascontiguousarray(places)
+    _core.random_words(_word("seed", seed), numbers, places, default_threads(), words)
+    return words
 
 
 def _word(name: str, value: int) -> int:

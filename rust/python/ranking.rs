@@ -6,6 +6,7 @@ use crate::losses::{self, Candidates, Supervision};
 use crate::matrix::Matrix;
 use crate::mixture_losses::{self, Mixtures};
 use crate::mixtures;
+use crate::random;
 use crate::ranks::{self, Counts, ExcludedTarget};
 use crate::repeats::{self, Repeats};
 use crate::select;
@@ -356,6 +357,22 @@ fn uniform_items(
     Ok(py.detach(|| draws::uniform_items(&draw, num_items, threads, ids))?)
 }
 
+/// Fill each row of out with the random words of (seed, number, place).
+#[pyfunction]
+#[pyo3(signature = (seed, numbers, places, threads, out))]
+fn random_words(
+    py: Python<'_>,
+    seed: u64,
+    numbers: PyReadonlyArray1<'_, i64>,
+    places: PyReadonlyArray1<'_, i64>,
+    threads: Option<usize>,
+    mut out: PyReadwriteArray2<'_, u64>,
+) -> PyResult<()> {
+    let (numbers, places, width) = (numbers.as_slice()?, places.as_slice()?, out.shape()[1]);
+    let words = filled(&mut out, numbers.len(), width)?;
+    Ok(py.detach(|| random::random_words(seed, numbers, places, width, threads, words))?)
+}
+
 /// Return the names of the instruction sets of this processor, best first.
 #[pyfunction]
 fn instruction_sets() -> Vec<String> {
@@ -393,6 +410,7 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(log_normaliser, m)?)?;
     m.add_function(wrap_pyfunction!(window_positions, m)?)?;
     m.add_function(wrap_pyfunction!(uniform_items, m)?)?;
+    m.add_function(wrap_pyfunction!(random_words, m)?)?;
     m.add_function(wrap_pyfunction!(instruction_sets, m)?)?;
     m.add_function(wrap_pyfunction!(use_instructions, m)?)
 }

@@ -249,3 +249,15 @@ def window_positions(count: int, population: int, seed: int, row: int) -> list[i
 def uniform_items(count: int, num_items: int, seed: int, row: int) -> list[int]:
     numbers = stream(derive_seed(seed, 2), row, 64)
     return [below(numbers, num_items, 64) for _ in range(count)]
+
+
+def split_mix(key: int, index: int) -> int:
+    """SplitMix64 after splitmix64.c of Sebastiano Vigna: word ``index`` of the stream of ``key``."""
+    word = (key + (index + 1) * 0x9E3779B97F4A7C15) % 2**64
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) % 2**64
+    return word ^ (word >> 31)
+
+
+def random_word(seed: int, number: int, place: int, index: int) -> int:
+    return split_mix(split_mix(split_mix(seed, number % 2**64), place % 2**64), index)

@@ -15,6 +15,7 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
+from alterrec.nn.dropout import keep_masks_uncompiled
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
@@ -246,6 +247,7 @@ def test_a_compiled_encoder_learns_the_same(session: str) -> None:
     model, recipe = made(id__session=session)
     batch = batches("by_session")[0]
     plain = learned(model, recipe, HARD, batch)
+    keep_masks_uncompiled()
     model.network("id").session.compile(dynamic=True, backend="eager")
     assert_equal(plain, learned(model, recipe, HARD, batch))
     assert all("_orig_mod" not in name for name, _ in model.named_parameters())

@@ -84,6 +84,7 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("log_normaliser", _core, (F32, I64, np.ones(2), 1)),
     ("window_positions", _core, (DRAW, 9, 1, I64.copy())),
     ("uniform_items", _core, (DRAW, 9, 1, I64.copy())),
+    ("random_words", _core, (1, IDS, IDS, 1, np.zeros((3, 2), np.uint64))),
     ("instruction_sets", _core, ()),
     ("use_instructions", _core, (None,)),
     ("derive_seed", _core, (1, [2, 3])),

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.models.gate import Gate
+from alterrec.nn.dropout import Dropout, number_layers, rows_numbered
 from alterrec.nn.graph_encoders import PrefixGraphs
-from alterrec.nn.layers import Dropout, SessionEncoder, append, on_device, real_places
+from alterrec.nn.layers import SessionEncoder, append, on_device, real_places
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.mixtures import (
     QUERIES_PER_SAMPLE,
@@ -41,6 +42,9 @@ class SessionBatch(NamedTuple):
         length_N: number of items of each sample.
         user_N: user of each sample, -1 if unknown; None if the data has no users.
         arrays: the numpy arrays from which the tensors were made; None if they no longer match the tensors.
+        number_R: a number of each row, from which dropout draws: where its first item lies in the store if
+            samples share rows, else the sample. It does not depend on the other samples of the batch. None:
+            rows are counted from 0.
     """
 
     items_RL: Tensor
@@ -48,6 +52,7 @@ class SessionBatch(NamedTuple):
     length_N: Tensor
     user_N: Tensor | None = None
     arrays: Batch | None = None
+    number_R: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Batch, device: str) -> SessionBatch:
@@ -60,10 +65,14 @@ class SessionBatch(NamedTuple):
             >>> SessionBatch.of(batch, "cpu").items_RL
             tensor([[4, 2]])
         """
-        row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
-        items_RL, row_N, length_N = (on_device(each, device) for each in (batch.items, row_of, batch.lengths))
+        row_of, number_R = np.arange(len(batch.lengths)), batch.samples
+        if batch.row_of is not None:
+            row_of, number_R = batch.row_of, np.zeros(len(batch.items), np.int64)
+            number_R[row_of] = batch.samples - batch.lengths
+        arrays = (batch.items, row_of, batch.lengths, number_R)
+        items_RL, row_N, length_N, numbers = (on_device(each, device) for each in arrays)
         user_N = None if batch.users is None else on_device(batch.users, device)
-        return cls(items_RL, row_N, length_N, user_N, batch)
+        return cls(items_RL, row_N, length_N, user_N, batch, numbers)
 
     @classmethod
     def of_prefixes(cls, items_NL: Tensor, length_N: Tensor) -> SessionBatch:
@@ -266,7 +275,8 @@ class Network(nn.Module):
     def item_tables(self, ids_U: Tensor | None = None) -> Tables:
         """Return both item tables (V, D), often the same one, or their rows (U, D) of ``ids_U``."""
         inputs_VD = self.items(ids_U)
-        outputs_VD = self.output_dropout(inputs_VD if self.outputs is None else self.outputs(ids_U))
+        outputs_VD = inputs_VD if self.outputs is None else self.outputs(ids_U)
+        outputs_VD = self.output_dropout.items(outputs_VD, ids_U)
         return Tables(inputs_VD, F.normalize(outputs_VD) if self.cosine else outputs_VD, ScoreBuffer())
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
@@ -277,7 +287,9 @@ class Network(nn.Module):
                 more.append(batch.graphs(len(tables.inputs)))
             vector_ND: Tensor = self.session(tables.inputs, batch.prefixes(pad=0), batch.length_N, *more)
         elif len(batch.row_N) <= len(batch.items_RL) and self.session.encodes_last:
-            vector_ND = self.session.last(tables.inputs, batch.items_RL[batch.row_N], batch.length_N)
+            number_N = None if batch.number_R is None else batch.number_R[batch.row_N]
+            with rows_numbered(number_N):
+                vector_ND = self.session.last(tables.inputs, batch.items_RL[batch.row_N], batch.length_N)
         else:
             vector_ND = self.session(tables.inputs, batch.items_RL)[batch.row_N, batch.length_N - 1]
         return self.as_scored(vector_ND, tables)
@@ -405,6 +417,7 @@ class Recommender(nn.Module):
         self.gate: Gate | None = None
         self.removed: Tensor | None = None
         self.register_buffer("cold_V", cold_V)
+        number_layers(self)
 
     def prepare(self) -> dict[str, Tables]:
         return {name: self.network(name).item_tables() for name in self.networks}

@@ -130,7 +130,9 @@ class ContrastiveObjective(nn.Module):
 
         if words:
             assert self.shortened_VF is not None
-            other_UD = torch.cat([table_UD, self.encode(self.shortened_VF[ids_U])])
+            other_UD = torch.cat(
+                [table_UD, self.encode(self.shortened_VF[ids_U], ids_U + len(self.shortened_VF))]
+            )
             other_NL, other_length_N = torch.where(keep_NL, places_NL, places_NL + len(ids_U)), length_N
         else:
             other_UD = table_UD

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, SessionEncoder, at_places, left_padded, real_places
+from alterrec.nn.dropout import Dropout
+from alterrec.nn.layers import SessionEncoder, at_places, left_padded, real_places
 from alterrec.nn.transformer import RECBOLE, Attention, FeedForward, InputLayer, TransformerSizes
 
 
@@ -41,8 +42,9 @@ def low_waves(length: int, bins: int) -> NDArray[np.float64]:
 
 
 class RequestedPlaces(NamedTuple):
-    """Requested places of a block: their states before the block, and their rows of the waves."""
+    """Requested places of a block: their numbers, their states before the block, and rows of the waves."""
 
+    places_NK: Tensor
     states_NKD: Tensor
     waves_NKW: Tensor
 
@@ -63,10 +65,10 @@ class FrequencyFilter(nn.Module):
 
         ``waves_NLW`` are columns of :func:`low_waves`, 0 after the prefix.
         """
-        requested_NKD, waves_NKW = requested or (x_NLD, waves_NLW)
+        places_NK, requested_NKD, waves_NKW = requested or (None, x_NLD, waves_NLW)
         low_NKD = waves_NKW @ (waves_NLW.mT @ x_NLD)
         mixed_NKD = low_NKD + self.sqrt_beta_D.square() * (requested_NKD - low_NKD)
-        return self.norm(requested_NKD + self.dropout(mixed_NKD))
+        return self.norm(requested_NKD + self.dropout(mixed_NKD, places_NK))
 
 
 class FrequencyBlock(nn.Module):
@@ -85,11 +87,11 @@ class FrequencyBlock(nn.Module):
         self, x_NLD: Tensor, waves_NLW: Tensor, mask: Tensor | None, requested: RequestedPlaces | None = None
     ) -> Tensor:
         """Return states (N, L, D), or (N, K, D) at the requested places; ``mask`` as in ``Attention``."""
-        requested_NKD = requested.states_NKD if requested else x_NLD
+        places_NK, requested_NKD = requested[:2] if requested else (None, x_NLD)
         filtered_NKD = self.filter(x_NLD, waves_NLW, requested)
-        attended_NKD = self.attn_norm(requested_NKD + self.attention(x_NLD, mask, requested_NKD))
+        attended_NKD = self.attn_norm(requested_NKD + self.attention(x_NLD, mask, requested_NKD, places_NK))
         mixed_NKD = self.alpha * filtered_NKD + (1 - self.alpha) * attended_NKD
-        return self.ffn_norm(mixed_NKD + self.ffn(mixed_NKD))
+        return self.ffn_norm(mixed_NKD + self.ffn(mixed_NKD, places_NK))
 
 
 class FrequencyTransformer(SessionEncoder):
@@ -143,7 +145,7 @@ class FrequencyTransformer(SessionEncoder):
             last_N1, mask_N11L = length_N[:, None] - 1, real_places(items_NL, length_N)[:, None, None]
         else:
             last_N1, mask_N11L = torch.full_like(length_N[:, None], x_NLD.shape[1] - 1), mask[:, :, -1:]
-        requested = RequestedPlaces(at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
+        requested = RequestedPlaces(last_N1, at_places(x_NLD, last_N1), at_places(waves_NLW, last_N1))
         return last(x_NLD, waves_NLW, mask_N11L, requested)[:, 0]
 
     def prefixes(

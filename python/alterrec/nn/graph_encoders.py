@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.graphs import Adjacency, session_graphs
-from alterrec.nn.layers import Dropout, SessionEncoder, on_device, real_places
+from alterrec.nn.dropout import Dropout
+from alterrec.nn.layers import SessionEncoder, on_device, real_places
 
 
 class Edges(NamedTuple):
@@ -215,7 +216,7 @@ class GraphNodes(nn.Module):
     def forward(self, ids_U: Tensor | None = None) -> NodeTable:
         """Return the tables of all nodes, for the items ``ids_U`` or for all items."""
         edges = Edges(self.edge_offsets, self.edge_ids)
-        dropped_TD = self.dropout(self.rows_TD)
+        dropped_TD = self.dropout.items(self.rows_TD)
         return NodeTable(self.rows_TD, dropped_TD, neighbour_mean(dropped_TD, edges, edges), ids_U)
 
     def items(self, ids_U: Tensor | None = None) -> Tensor:

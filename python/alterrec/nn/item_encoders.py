@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, dropout_mask, keep_start
+from alterrec.nn.dropout import Dropout, ItemNoise
+from alterrec.nn.layers import keep_start
 
 # Number of text vectors that are projected at a time. Intermediate tensors are then small enough for the
 # allocator to reuse; whole tables would be new pages each time: forward and backward passes over 40,000 texts
@@ -45,7 +46,7 @@ class IdTable(nn.Module):
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
         rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD, sparse=self.sparse)
-        return self.dropout(self.norm(rows_VD))
+        return self.dropout.items(self.norm(rows_VD), ids_U)
 
 
 class SeparateIdTables(nn.Module):
@@ -105,18 +106,23 @@ class TextItems(nn.Module):
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        return self.encode(self.vectors_VF if ids_U is None else self.vectors_VF[ids_U])
+        return self.encode(self.vectors_VF if ids_U is None else self.vectors_VF[ids_U], ids_U)
 
-    def encode(self, vectors_UF: Tensor) -> Tensor:
-        """Return rows (U, D) for text vectors (U, F) in the format of the items' vectors."""
+    def encode(self, vectors_UF: Tensor, number_U: Tensor | None = None) -> Tensor:
+        """Return rows (U, D) for text vectors (U, F) in the format of the items' vectors.
+
+        In training, random numbers are functions of the int64 number of each text. Default: 0, 1, 2, ...
+        """
+        if number_U is None:
+            number_U = torch.arange(len(vectors_UF), device=vectors_UF.device)
         parts = []
-        for part_RF in in_parts(vectors_UF):
+        for part_RF, number_R in zip(in_parts(vectors_UF), in_parts(number_U), strict=True):
             given_RF = (part_RF.float() - self.shift_F) * self.scale_F if self.widens else part_RF
-            parts.append(self.rows(given_RF))
+            parts.append(self.rows(given_RF, number_R))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def rows(self, vectors_RF: Tensor) -> Tensor:
-        """Return rows (R, D) for a part of the vectors."""
+    def rows(self, vectors_RF: Tensor, number_R: Tensor) -> Tensor:
+        """Return rows (R, D) for a part of the vectors, whose texts have these numbers."""
         raise NotImplementedError
 
 
@@ -156,8 +162,8 @@ class TextProjection(TextItems):
             self.out = out
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
-    def rows(self, vectors_RF: Tensor) -> Tensor:
-        hidden_RH = self.dropout(self.project(vectors_RF).relu_())
+    def rows(self, vectors_RF: Tensor, number_R: Tensor) -> Tensor:
+        hidden_RH = self.dropout.items(self.project(vectors_RF).relu_(), number_R)
         return self.norm(self.out(hidden_RH))
 
 
@@ -283,13 +289,14 @@ class MixtureAdapter(TextItems):
         self.noise_FE = nn.Parameter(torch.zeros(width, experts))
         self.shifts_EF = nn.Parameter(torch.zeros(experts, width))
         self.experts_EDF = nn.Parameter(torch.empty(experts, dim, width).normal_(std=0.02))
-        self.dropout = dropout
+        self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(experts))
+        self.noise = ItemNoise()
 
-    def rows(self, vectors_RF: Tensor) -> Tensor:
+    def rows(self, vectors_RF: Tensor, number_R: Tensor) -> Tensor:
         noise_RE = None
         if self.training:
-            noise_RE = vectors_RF.new_empty(len(vectors_RF), self.gates_FE.shape[1]).normal_()
-        return self.mixed(vectors_RF, self.gates(vectors_RF, noise_RE))
+            noise_RE = self.noise(vectors_RF.new_empty(len(vectors_RF), self.gates_FE.shape[1]), number_R)
+        return self.mixed(vectors_RF, self.gates(vectors_RF, noise_RE), number_R)
 
     def gates(self, vectors_RF: Tensor, noise_RE: Tensor | None = None) -> Tensor:
         logits_RE = vectors_RF @ self.gates_FE
@@ -297,22 +304,22 @@ class MixtureAdapter(TextItems):
             logits_RE = logits_RE + noise_RE * (F.softplus(vectors_RF @ self.noise_FE) + 0.01)
         return logits_RE.softmax(1)
 
-    def mixed(self, vectors_RF: Tensor, gates_RE: Tensor) -> Tensor:
+    def mixed(self, vectors_RF: Tensor, gates_RE: Tensor, number_R: Tensor | None = None) -> Tensor:
         """Return rows (R, D), given the weights of the experts."""
-        p = self.dropout if self.training else 0.0
         parts = [
-            # W (x / (1 - p) - shift), without dividing or shifting every vector.
+            # W (x - shift), without shifting every vector.
             gate_R[:, None]
-            * F.linear(
-                vectors_RF * dropout_mask(vectors_RF, p) if p else vectors_RF,
-                expert_DF / (1 - p),
-                -(expert_DF @ shift_F),
-            )
-            for gate_R, expert_DF, shift_F in zip(
-                gates_RE.unbind(1), self.experts_EDF, self.shifts_EF, strict=True
+            * F.linear(self._dropped(expert, vectors_RF, number_R), expert_DF, -(expert_DF @ shift_F))
+            for expert, (gate_R, expert_DF, shift_F) in enumerate(
+                zip(gates_RE.unbind(1), self.experts_EDF, self.shifts_EF, strict=True)
             )
         ]
         return torch.stack(parts).sum(0)
+
+    def _dropped(self, expert: int, vectors_RF: Tensor, number_R: Tensor | None) -> Tensor:
+        dropout = self.dropouts[expert]
+        assert isinstance(dropout, Dropout)
+        return dropout.items(vectors_RF, number_R)
 
 
 class CategoryFeatures(nn.Module):

@@ -1,4 +1,4 @@
-"""Building blocks: the interface of session encoders, dropout, initialisation, and padded rows of items.
+"""Building blocks: the interface of session encoders, initialisation, and padded rows of items.
 
 Legend: N samples, L places, K requested places, D width.
 """
@@ -9,9 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-# Each draw has 16 bits.
-STEPS = 2**16
 
 
 class SessionEncoder(nn.Module):
@@ -40,43 +37,6 @@ class SessionEncoder(nn.Module):
     def item_weights(self, length: int) -> Tensor | None:
         """Return weights (L,) by distance from the end, if vectors are such sums of item vectors."""
         return None
-
-
-class Dropout(nn.Module):
-    """Dropout that is fast on CPUs.
-
-    In training, each value becomes 0 with probability ``p``, and the others are multiplied by
-    ``1 / (1 - p)``. On a CPU, ``torch.nn.Dropout`` took a sixth of the step of a Transformer, this class a
-    fiftieth. Probabilities are rounded to multiples of 1 / 65536.
-
-    Example:
-        >>> thinned = Dropout(0.5)(torch.ones(100))
-        >>> thinned.unique().tolist(), Dropout(0.5).eval()(torch.ones(2)).tolist()
-        ([0.0, 2.0], [1.0, 1.0])
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not self.p:
-            return x
-        if x.device.type != "cpu":
-            return F.dropout(x, self.p)
-        return x * dropout_mask(x, self.p).mul_(1 / (1 - self.p))
-
-
-def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """Return a mask with the shape, type and device of ``x``: 0 with probability ``p``, else 1.
-
-    Example:
-        >>> dropout_mask(torch.rand(2, 3), p=0.0).tolist()
-        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
-    """
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-    return draws.ge_(round(p * STEPS) - STEPS // 2).to(x.dtype)
 
 
 def initialise(module: nn.Module, kind: str, std: float, dim: int) -> None:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, SessionEncoder, keep_start
+from alterrec.nn.dropout import Dropout
+from alterrec.nn.layers import SessionEncoder, keep_start
 from alterrec.nn.transformer import Transformer
 
 

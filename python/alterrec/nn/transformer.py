@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.nn.layers import Dropout, SessionEncoder, append, at_places, keep_start, real_places
+from alterrec.nn.dropout import Dropout
+from alterrec.nn.layers import SessionEncoder, append, at_places, keep_start, real_places
 
 
 class Style(NamedTuple):
@@ -63,7 +64,13 @@ class Attention(nn.Module):
         self.o = nn.Linear(dim, dim, bias=style.bias) if style.output else None
         self.dropout = Dropout(sizes.dropout)
 
-    def forward(self, x_RLD: Tensor, mask: Tensor | None = None, queries_RLD: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_RLD: Tensor,
+        mask: Tensor | None = None,
+        queries_RLD: Tensor | None = None,
+        places_RL: Tensor | None = None,
+    ) -> Tensor:
         """Return the output (R, L, D), after dropout.
 
         Args:
@@ -71,6 +78,7 @@ class Attention(nn.Module):
             mask: broadcasts to (R, H, L, L): bool, true where a query attends to a key, or a number added to
                 the logits. Default: place l attends to places 0..l, so right padding is ignored.
             queries_RLD: states from which queries are computed. Default: ``x_RLD``.
+            places_RL: places of the queries. Default: 0, 1, 2, ...
         """
         q_RHLd, k_RHLd, v_RHLd = (
             linear(of_RLD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -80,16 +88,31 @@ class Attention(nn.Module):
                 (self.v, x_RLD),
             )
         )
-        mixed_RHLd = F.scaled_dot_product_attention(
-            q_RHLd,
-            k_RHLd,
-            v_RHLd,
-            mask,
-            is_causal=mask is None,
-            dropout_p=self.dropout.p if self.training else 0.0,
-        )
+        if self.training and self.dropout.p:
+            weights_RHLL = attention_weights(q_RHLd, k_RHLd, mask)
+            mixed_RHLd = self.dropout(weights_RHLL, places_RL) @ v_RHLd
+        else:
+            mixed_RHLd = F.scaled_dot_product_attention(q_RHLd, k_RHLd, v_RHLd, mask, is_causal=mask is None)
         mixed_RLD = mixed_RHLd.transpose(1, 2).flatten(-2)
-        return mixed_RLD if self.o is None else self.dropout(self.o(mixed_RLD))
+        return mixed_RLD if self.o is None else self.dropout(self.o(mixed_RLD), places_RL)
+
+
+def attention_weights(q_RHLd: Tensor, k_RHLd: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the softmax (R, H, L, L) of scaled inner products; ``mask`` as in :class:`Attention`.
+
+    ``F.scaled_dot_product_attention`` does not return them, and its dropout draws from torch's generator.
+
+    Example:
+        >>> q, k = torch.zeros(2, 1, 1, 2, 4)
+        >>> attention_weights(q, k, None).tolist()
+        [[[[1.0, 0.0], [0.5, 0.5]]]]
+    """
+    logits_RHLL = (q_RHLd * q_RHLd.shape[-1] ** -0.5) @ k_RHLd.mT
+    if mask is None:
+        mask = torch.ones(logits_RHLL.shape[-2:], dtype=torch.bool, device=logits_RHLL.device).tril()
+    if mask.dtype == torch.bool:
+        return logits_RHLL.masked_fill(~mask, -torch.inf).softmax(-1)
+    return (logits_RHLL + mask).softmax(-1)
 
 
 class FeedForward(nn.Module):
@@ -102,8 +125,8 @@ class FeedForward(nn.Module):
         self.activation = nn.GELU() if style.gelu else nn.ReLU()
         self.dropout = Dropout(sizes.dropout)
 
-    def forward(self, x_RLD: Tensor) -> Tensor:
-        return self.dropout(self.down(self.activation(self.up(x_RLD))))
+    def forward(self, x_RLD: Tensor, places_RL: Tensor | None = None) -> Tensor:
+        return self.dropout(self.down(self.activation(self.up(x_RLD))), places_RL)
 
 
 class Block(nn.Module):
@@ -117,7 +140,11 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(sizes.dim, eps=style.eps)
 
     def forward(
-        self, x_RLD: Tensor, mask: Tensor | None = None, requested_RKD: Tensor | None = None
+        self,
+        x_RLD: Tensor,
+        mask: Tensor | None = None,
+        requested_RKD: Tensor | None = None,
+        places_RK: Tensor | None = None,
     ) -> Tensor:
         """Return states (R, L, D), or (R, K, D) for requested places only.
 
@@ -125,10 +152,11 @@ class Block(nn.Module):
             x_RLD: states before the block.
             mask: as in :class:`Attention`.
             requested_RKD: states before the block at the requested places.
+            places_RK: these places.
         """
         queries_RKD = x_RLD if requested_RKD is None else requested_RKD
-        mixed_RKD = self.attn_norm(queries_RKD + self.attention(x_RLD, mask, queries_RKD))
-        return self.ffn_norm(mixed_RKD + self.ffn(mixed_RKD))
+        mixed_RKD = self.attn_norm(queries_RKD + self.attention(x_RLD, mask, queries_RKD, places_RK))
+        return self.ffn_norm(mixed_RKD + self.ffn(mixed_RKD, places_RK))
 
 
 class InputLayer(nn.Module):
@@ -188,7 +216,7 @@ class Transformer(SessionEncoder):
         requested_RKD = None if places_RK is None else at_places(x_RLD, places_RK)
         if mask is None and places_RK is not None:
             mask = (torch.arange(x_RLD.shape[1], device=x_RLD.device) <= places_RK[..., None])[:, None]
-        return last(x_RLD, mask, requested_RKD)
+        return last(x_RLD, mask, requested_RKD, places_RK)
 
 
 class Head(nn.Module):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -52,7 +51,6 @@ class PartialEpoch:
         seconds: training time of the epoch so far.
         losses: summed loss of each batch with samples.
         parameters: parameter values now.
-        generators: device type -> state of torch's random generator.
     """
 
     batches: int
@@ -60,28 +58,19 @@ class PartialEpoch:
     seconds: float
     losses: Tensor
     parameters: Mapping[str, Tensor]
-    generators: Mapping[str, Tensor]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors under the names of the checkpoint."""
         values = {f"partial/parameters/{name}": value for name, value in self.parameters.items()}
-        values |= {f"partial/generators/{name}": value for name, value in self.generators.items()}
         return values | {"partial/losses": self.losses}
 
     @classmethod
     def of(cls, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PartialEpoch:
         """Return the state from the metadata and the tensors of a checkpoint."""
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            names = [name for name in tensors if name.startswith(prefix)]
-            return {name.removeprefix(prefix): tensors[name] for name in names}
-
-        return cls(
-            **numbers,
-            losses=tensors["partial/losses"],
-            parameters=under("partial/parameters/"),
-            generators=under("partial/generators/"),
-        )
+        prefix = "partial/parameters/"
+        names = [name for name in tensors if name.startswith(prefix)]
+        parameters = {name.removeprefix(prefix): tensors[name] for name in names}
+        return cls(**numbers, losses=tensors["partial/losses"], parameters=parameters)
 
 
 @dataclass(frozen=True)
@@ -215,27 +204,6 @@ def check_same_recipe(old: str, new: str, where: Path) -> None:
             f"{where} belongs to another recipe ({changed[0]}); use the same options to resume. Only "
             f"{', '.join(sorted(changeable_keys()))} may change"
         )
-
-
-def generator_states(device: str) -> dict[str, Tensor]:
-    """Return the states of torch's random generators by type of device: of the CPU, and of another device."""
-    states = {"cpu": torch.get_rng_state()}
-    kind = torch.device(device).type
-    if kind == "mps":
-        states[kind] = torch.mps.get_rng_state()
-    elif kind != "cpu":
-        states[kind] = getattr(torch, kind).get_rng_state(device)
-    return states
-
-
-def set_generator_states(states: Mapping[str, Tensor], device: str) -> None:
-    """Restore what :func:`generator_states` returned, where the device is still of the same type."""
-    torch.set_rng_state(states["cpu"])
-    kind = torch.device(device).type
-    if kind == "mps" and kind in states:
-        torch.mps.set_rng_state(states[kind])
-    elif kind != "cpu" and kind in states:
-        getattr(torch, kind).set_rng_state(states[kind], device)
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:

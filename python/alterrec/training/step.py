@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
+from alterrec.nn.dropout import step_draws
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy, generalised_bce
 from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
-from alterrec.sessions import Batch
+from alterrec.sessions import Batch, derive_seed
 from alterrec.training.candidates import Supervision, Teacher, query_candidates, supervise
 from alterrec.training.schedule import Phase
 from alterrec.training.windows import WindowRanks
@@ -96,17 +97,19 @@ def chosen_samples(batch: Batch, chosen_N: np.ndarray) -> Batch:
     """
     if chosen_N.all():
         return batch
-    row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
     return batch._replace(
+        items=batch.items[chosen_N] if batch.row_of is None else batch.items,
         lengths=batch.lengths[chosen_N],
         targets=batch.targets[chosen_N],
         samples=batch.samples[chosen_N],
         sessions=batch.sessions[chosen_N],
         users=None if batch.users is None else batch.users[chosen_N],
-        row_of=row_of[chosen_N],
+        row_of=None if batch.row_of is None else batch.row_of[chosen_N],
     )
 
 
+# Purpose of the seeds of dropout.
+MASKS = 3
 # With more items per candidate than this, only the items that a step uses are encoded and scored.
 ITEMS_PER_CANDIDATE = 100
 
@@ -157,10 +160,14 @@ class Step:
         with torch.no_grad():
             return network.eval(), network.item_tables()._replace(scores=self.buffer)
 
-    def loss(self, arrays: Batch) -> Tensor:
-        """Return the loss of a batch, a scalar with a gradient."""
+    def loss(self, arrays: Batch, number: int = 0) -> Tensor:
+        """Return the loss of a batch of this number in the epoch, a scalar with a gradient."""
+        batch = SessionBatch.of(arrays, self.recipe.run.device)
+        with step_draws(derive_seed(self.seed, MASKS, number), batch.number_R):
+            return self._loss_of(batch, arrays)
+
+    def _loss_of(self, batch: SessionBatch, arrays: Batch) -> Tensor:
         device = self.recipe.run.device
-        batch = SessionBatch.of(arrays, device)
         targets_N = on_device(arrays.targets, device)
         if self.phase.objective != "next":
             return self._objective_loss(batch, targets_N, arrays)

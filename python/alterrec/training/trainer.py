@@ -21,6 +21,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import NotFiniteError
 from alterrec.files import reading
 from alterrec.models.base import Recommender
+from alterrec.nn.dropout import keep_masks_uncompiled
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event, Listener, ignore
 from alterrec.ranking import uniform_items
@@ -32,15 +33,14 @@ from alterrec.training.checkpoint import (
     START_AGAIN,
     PartialEpoch,
     TrainingState,
-    generator_states,
-    set_generator_states,
 )
 from alterrec.training.optimisers import Moments, NetworkOptimiser
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
 
 # Purposes of derived seeds: each use of randomness has its own.
-INITIALISATION, ORDER, DRAWS, DROPOUT, AGES = range(5)
+INITIALISATION, ORDER, DRAWS = range(3)
+AGES = 4
 
 # A share of the validation metric before hard negatives, below which a warning is given. The default run on
 # the built-in catalogue drops to 99.7 % for one epoch and ends at 111 %.
@@ -127,6 +127,7 @@ class Trainer:
         optimisers = {name: self._optimiser(name) for name in model.networks}
         buffer = ScoreBuffer(self.score_rows)
         if recipe.run.compile:
+            keep_masks_uncompiled()
             for name in model.networks:
                 model.network(name).session.compile(dynamic=True)
         if resume and self.checkpoint.exists():
@@ -190,7 +191,6 @@ class Trainer:
         own = self.model.network(phase.train).settings
         optimisers[phase.train].set_rate(_learning_rate(recipe, own, earlier_epochs))
         self.listen(Event("epoch_start", done=epoch - 1, total=epochs, epoch=epoch, phase=phase.name))
-        torch.manual_seed(torch_seed(recipe.run.seed, epoch, DROPOUT))
         loss, samples, seconds = self._train_epoch(phase, optimisers, buffer, state, epochs)
         if not math.isfinite(loss):
             raise DivergenceError(
@@ -318,7 +318,7 @@ class Trainer:
                 batch = _recent_samples(batch, shares, derive_seed(recipe.run.seed, epoch, AGES))
             if not len(batch.targets):
                 continue
-            loss = step.loss(batch)
+            loss = step.loss(batch, number)
             loss.backward()  # type: ignore[no-untyped-call]
             clock.lap("item table")
             optimiser.step()
@@ -343,14 +343,12 @@ class Trainer:
             seconds=seconds,
             losses=torch.stack(list(losses)),
             parameters=parameters_of(self.model),
-            generators=generator_states(self.recipe.run.device),
         )
 
     def _enter(self, partial: PartialEpoch, losses: list[Tensor], began: float) -> tuple[int, int, float]:
         """Restore the state within an epoch; return its batches, its samples and when it would have begun."""
         losses += partial.losses.to(self.recipe.run.device).unbind()
         set_parameters(self.model, partial.parameters)
-        set_generator_states(partial.generators, self.recipe.run.device)
         return partial.batches, partial.samples, began - partial.seconds
 
     def _optimiser(self, name: str) -> NetworkOptimiser:
