@@ -91,7 +91,7 @@ def test_states_of_a_step_are_those_of_the_layers_that_an_encoder_has(name: str,
 
 
 def test_memory_of_users_is_planned() -> None:
-    """70,000 more rows of 8: the weights, two moments, a copy and a gradient; six tables of a step."""
+    """70,000 more rows of 8: two moments, two copies and a gradient; six tables of a step."""
 
     def training(users: int) -> int:
         store = SessionStore.from_arrays([0, 0], [0, 1], user_ids=[users - 1] * 2, num_items=1000)
@@ -99,7 +99,31 @@ def test_memory_of_users_is_planned() -> None:
         items = ModelInputs(1000, None, torch.ones(1000, dtype=torch.bool), train=store)
         return plan_memory(build_model(recipe, items), recipe, phases(recipe), 1000, 50, resident=0).training
 
-    assert training(80_000) - training(10_000) == (4 + 6) * 70_000 * 8 * 4
+    assert training(80_000) - training(10_000) == (5 + 6) * 70_000 * 8 * 4
+
+
+def test_rows_of_drawn_candidates_are_planned() -> None:
+    """A table of 100,000 x 8; a step of 64 samples has 64 * (5 + 20 + 1) rows, held twice."""
+    table, rows = 100_000 * 8, 64 * 26
+
+    def training(rule: str, negatives: str) -> int:
+        settings = {
+            **{"model.dim": 8, "id.queries": "one", "optim.batch_size": 64, "model.max_len": 20},
+            **{"window.sample": 5, "schedule.negatives": negatives, "schedule.warmup": 0},
+        }
+        recipe = resolve("id_only", overrides=settings | {"id.optimiser": rule})
+        items = ModelInputs(100_000, None, torch.ones(100_000, dtype=torch.bool))
+        return plan_memory(
+            build_model(recipe, items), recipe, phases(recipe), 100_000, 50, resident=0
+        ).training
+
+    full = {rule: training(rule, "full") for rule in ("adam", "lazy_adam", "rowwise_adagrad")}
+    drawn = {rule: training(rule, "random") for rule in full}
+    assert full["lazy_adam"] == full["adam"]
+    assert full["adam"] - full["rowwise_adagrad"] == 4 * (2 * table - 100_000)
+    assert drawn["adam"] - drawn["lazy_adam"] == 4 * (table - 2 * rows * 8)
+    assert drawn["lazy_adam"] - drawn["rowwise_adagrad"] == 4 * (2 * table - 100_000)
+    assert full["adam"] - drawn["adam"] == 4 * 6 * (100_000 - rows) * 8
 
 
 def test_pretraining_reads_every_prefix_as_often_as_its_tasks_do() -> None:
@@ -134,7 +158,7 @@ def test_queries_of_a_step_are_planned() -> None:
         recipe = resolve("id_only", overrides=settings)
         model = build_model(recipe, ModelInputs(100_000, None, torch.ones(100_000, dtype=torch.bool)))
         planned[queries] = plan_memory(model, recipe, phases(recipe), 100_000, 50, resident=0)
-    assert planned["both"].training - planned["one"].training == 512 * 21 * 128 + 4 * 21 * 4
+    assert planned["both"].training - planned["one"].training == 512 * 21 * 128 + 5 * 21 * 4
     row = 100_000 * 4 + 100_000 // 8 + 16 * 2**16
     for queries, scores in (("one", row), ("both", row + 4 * 100_000 * 4)):
         left = 2**30 - planned[queries].training

@@ -13,7 +13,7 @@ from torch import nn
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Network, Recommender, score_matrices
-from alterrec.nn.item_encoders import MixtureAdapter, SeparateIdTables
+from alterrec.nn.item_encoders import IdTable, MixtureAdapter, SeparateIdTables
 from alterrec.nn.mixtures import QUERIES_PER_SAMPLE
 from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe
@@ -105,8 +105,13 @@ def plan_memory(
         * (ENCODER_STATES + LAYER_STATES * _layers(networks[phase.train].session))
         for phase in phases
     ]
-    # Adam's two moments of all weights, a copy of the best weights, and the gradient of the trained network.
-    learning = 3 * sum(weights) + max(weights, default=0)
+    rule = recipe.id.optimiser
+    # The state of the optimisers, and copies of the weights after the last epoch and after the best one.
+    learning = 2 * sum(weights) + sum(_state_bytes(network, rule) for network in networks.values())
+    gradients = [
+        _gradient_bytes(networks[phase.train], rule, items_encoded(recipe, phase, num_items), num_items)
+        for phase in phases
+    ]
     learned = [
         max(items_encoded(recipe, phase, num_items), nodes[phase.train])
         * _item_values(networks[phase.train])
@@ -116,8 +121,8 @@ def plan_memory(
     taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
     asked = any(network.queries is not None for network in networks.values())
     asking = batch * (min(longest, recipe.model.max_len) + 1) * QUERY_BYTES if asked else 0
-    training = learning + max(learned, default=0) + max(taught, default=0) + max(states, default=0)
-    training += asking + SLACK
+    training = learning + max(gradients, default=0) + max(learned, default=0) + max(taught, default=0)
+    training += max(states, default=0) + asking + SLACK
     # Two tables while one is computed: for text, the hidden and the normalised one.
     evaluation = learning + sum(tables) + max(tables, default=0) + SLACK
     if not recipe.run.memory_budget:
@@ -150,6 +155,27 @@ def peak_memory_bytes() -> int:
     # macOS counts in bytes, other systems in KiB.
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _id_tables(network: Network) -> list[nn.Parameter]:
+    return [part.rows_VD for part in network.modules() if isinstance(part, IdTable)]
+
+
+def _state_bytes(network: Network, rule: str) -> int:
+    """Return the bytes of the moments of Adam, and of the state of another rule for ID tables."""
+    values = 2 * sum(value.numel() for value in network.parameters())
+    if rule == "rowwise_adagrad":
+        values += sum(len(table) - 2 * table.numel() for table in _id_tables(network))
+    return FLOAT * values
+
+
+def _gradient_bytes(network: Network, rule: str, encoded: int, num_items: int) -> int:
+    """Return the bytes of the gradient of a network; of a table it has only the rows that a step encodes."""
+    values = sum(value.numel() for value in network.parameters())
+    if rule != "adam" and encoded < num_items:
+        # The rows, and a copy of them in the order of their ids.
+        values += sum(2 * encoded * table.shape[1] - table.numel() for table in _id_tables(network))
+    return FLOAT * values
 
 
 def _item_values(network: Network) -> int:

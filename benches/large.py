@@ -1,0 +1,153 @@
+"""Measure a step and an evaluation with a million items: memory beside its plan, time beside products.
+
+    python benches/large.py                    # each optimiser of the ID table, some minutes
+    python benches/large.py --items 20000      # as a check that it runs
+
+A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, the text network as
+teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top tenth and 512 random.
+Evaluation ranks 100 targets in three views. Each optimiser runs in a process of its own. The products of a step are the teacher's scores of all items, and the three of those that it uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timing
+import torch
+from growth import DIM, SAMPLES, sessions_of, texts
+from step import memory_line
+
+from alterrec import ranking
+from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.models.catalogue import build_model
+from alterrec.models.parts import ModelInputs
+from alterrec.nn.losses import ScoreBuffer
+from alterrec.recipe import resolve
+from alterrec.runs.memory import peak_memory_bytes, plan_memory
+from alterrec.sessions import PrefixBatches, SessionStore
+from alterrec.training.optimisers import NetworkOptimiser
+from alterrec.training.schedule import Phase
+from alterrec.training.step import Clock, Step
+
+RULES = ("adam", "lazy_adam", "rowwise_adagrad")
+TARGETS, STEPS = 100, 3
+# Samples whose scores a step has in memory at a time, and those of an evaluation.
+ROWS, SCORE_BYTES = 64, 2**28
+
+
+def restart_peak() -> None:
+    """Let the largest memory of this process begin at its current one."""
+    Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
+def measured(num_items: int, rule: str) -> dict[str, Any]:
+    """Memory and time of one optimiser."""
+    settings: dict[str, Any] = {
+        **{"model.dim": DIM, "window.sample": 1024, "optim.batch_size": SAMPLES, "id.optimiser": rule},
+        **{"id.queries": "one", "text.queries": "one"},
+    }
+    recipe, found = resolve("alterrec", overrides=settings), {}
+    with tempfile.TemporaryDirectory() as folder:
+        vectors = torch.from_numpy(texts(Path(folder), num_items))
+        model = build_model(recipe, ModelInputs(num_items, vectors, torch.ones(num_items, dtype=torch.bool)))
+        batches = list(PrefixBatches(sessions_of(2_000, num_items), SAMPLES, 50, layout="by_session"))
+        phase = Phase("id taught by text", "id", 1, "window", "text")
+        found["before"] = memory_line("VmRSS")
+        plan = plan_memory(model, recipe, [phase], num_items, 8, found["before"])
+        buffer, clock = ScoreBuffer(ROWS), Clock()
+        scores, weights = 4 * ROWS * num_items, 4 * sum(value.numel() for value in model.parameters())
+        # The trainer also has two copies of the weights.
+        found["planned for steps"] = plan.resident + plan.training - 2 * weights + scores
+        found["planned for evaluation"] = plan.resident + plan.evaluation - 2 * weights + SCORE_BYTES
+        restart_peak()
+        step = Step(model, recipe, phase, num_items, exclude_seen=True, seed=0, buffer=buffer, clock=clock)
+        optimiser = NetworkOptimiser(model.network("id"), rule, 1e-3)
+        seconds = []
+        for batch in batches[:STEPS]:
+            began = time.perf_counter()
+            clock.start()
+            step.loss(batch).backward()
+            clock.lap("item table")
+            optimiser.step()
+            clock.lap("optimiser")
+            seconds.append(time.perf_counter() - began)
+            if len(seconds) == 1:
+                clock.seconds.clear()
+        found["step"] = float(np.median(seconds[1:]))
+        found["parts"] = {part: spent / (STEPS - 1) for part, spent in clock.seconds.items()}
+        found["peak of steps"] = peak_memory_bytes()
+        found["least time"] = products(num_items, buffer)
+        del step, buffer
+        restart_peak()
+        targets = SessionStore.from_arrays(
+            np.repeat(np.arange(TARGETS), 4), np.arange(4 * TARGETS) % num_items, num_items=num_items
+        )
+        began = time.perf_counter()
+        ranks = evaluate(model.eval(), targets, Protocol("last", "excluded", 50, SCORE_BYTES))
+        assert len(ranks.targets) == TARGETS
+        found["evaluation"] = time.perf_counter() - began
+        found["peak of evaluation"] = peak_memory_bytes()
+    return found
+
+
+def products(num_items: int, buffer: ScoreBuffer) -> float:
+    """Return the seconds of the products that a step needs."""
+    used = min(num_items, SAMPLES * 1024)
+    vectors, table = torch.randn(SAMPLES, DIM), torch.randn(num_items, DIM)
+    rows = table[:used]
+
+    def least() -> None:
+        for chunk in buffer.chunks(SAMPLES):
+            buffer.product(vectors[chunk], table)
+        for chunk in buffer.chunks(SAMPLES):
+            scores = buffer.product(vectors[chunk], rows)
+            torch.mm(scores, rows)
+            torch.mm(scores.T, vectors[chunk])
+
+    return float(np.median(timing.rounds({"least": least}, 2)["least"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rule", choices=RULES)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    ranking.set_threads(options.threads)
+    if options.one:
+        print(json.dumps(measured(options.items, options.rule)))
+        return
+    print(
+        f"{timing.machine()}; torch {torch.__version__}, {options.threads} threads, {options.items:,} items"
+    )
+    for rule in [options.rule] if options.rule else RULES:
+        given = ["--one", "--items", str(options.items), "--rule", rule]
+        answer = subprocess.run(
+            [sys.executable, __file__, *given, "--threads", str(options.threads)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        found = json.loads(answer.stdout)
+        print(
+            f"  {rule:16} step {found['step']:6.2f} s, {found['step'] / found['least time']:.2f} times its "
+            f"products; {TARGETS} targets {found['evaluation']:6.2f} s; {found['before'] / 2**30:.2f} GiB before"
+        )
+        for stage in ("steps", "evaluation"):
+            peak, planned = found[f"peak of {stage}"] / 2**30, found[f"planned for {stage}"] / 2**30
+            print(f"    peak of {stage} {peak:.2f} GiB, planned {planned:.2f} ({planned / peak:.2f} times)")
+        print("    " + ", ".join(f"{part} {spent:.2f} s" for part, spent in found["parts"].items()))
+
+
+if __name__ == "__main__":
+    main()
