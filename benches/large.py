@@ -5,7 +5,8 @@
 
 A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, the text network as
 teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top tenth and 512 random.
-Evaluation ranks 100 targets in three views. Each optimiser runs in a process of its own. The products of a step are the teacher's scores of all items, and the three of those that it uses.
+Evaluation ranks 100 targets in three views. Each optimiser runs in a process of its own. The products of a
+step are the teacher's scores of all items, and the three of the items that the step uses.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ def restart_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
-def measured(num_items: int, rule: str) -> dict[str, Any]:
+def measured(num_items: int, rule: str, precision: str) -> dict[str, Any]:
     """Memory and time of one optimiser."""
     settings: dict[str, Any] = {
         **{"model.dim": DIM, "window.sample": 1024, "optim.batch_size": SAMPLES, "id.optimiser": rule},
-        **{"id.queries": "one", "text.queries": "one"},
+        **{"id.queries": "one", "text.queries": "one", "window.precision": precision},
     }
     recipe, found = resolve("alterrec", overrides=settings), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -120,18 +121,19 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rule", choices=RULES)
+    parser.add_argument("--precision", default="float32", choices=["float32", "float16"])
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ranking.set_threads(options.threads)
     if options.one:
-        print(json.dumps(measured(options.items, options.rule)))
+        print(json.dumps(measured(options.items, options.rule, options.precision)))
         return
     print(
         f"{timing.machine()}; torch {torch.__version__}, {options.threads} threads, {options.items:,} items"
     )
     for rule in [options.rule] if options.rule else RULES:
-        given = ["--one", "--items", str(options.items), "--rule", rule]
+        given = ["--one", "--items", str(options.items), "--rule", rule, "--precision", options.precision]
         answer = subprocess.run(
             [sys.executable, __file__, *given, "--threads", str(options.threads)],
             check=True,
@@ -139,9 +141,10 @@ def main() -> None:
             text=True,
         )
         found = json.loads(answer.stdout)
+        ratio, before = found["step"] / found["least time"], found["before"] / 2**30
         print(
-            f"  {rule:16} step {found['step']:6.2f} s, {found['step'] / found['least time']:.2f} times its "
-            f"products; {TARGETS} targets {found['evaluation']:6.2f} s; {found['before'] / 2**30:.2f} GiB before"
+            f"  {rule:16} {before:.2f} GiB before; step {found['step']:6.2f} s, {ratio:.2f} times its "
+            f"products; {TARGETS} targets {found['evaluation']:6.2f} s"
         )
         for stage in ("steps", "evaluation"):
             peak, planned = found[f"peak of {stage}"] / 2**30, found[f"planned for {stage}"] / 2**30

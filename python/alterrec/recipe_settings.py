@@ -342,6 +342,11 @@ class WindowSettings(SettingsTable):
         default=0.5, ge=0, le=1, description="share of candidates that are sampled from the whole catalogue"
     )
     exclude_target: bool = Field(default=True, description="remove the target before ranks are counted")
+    precision: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="precision of the teacher's item table, if all networks have one query; float16 needs "
+        "half the memory and changes a few items of a window",
+    )
 
     @field_validator("first", "last")
     @classmethod

@@ -253,6 +253,38 @@ def test_a_compiled_encoder_learns_the_same(session: str) -> None:
     assert all("_orig_mod" not in name for name, _ in model.named_parameters())
 
 
+def test_a_teacher_in_half_precision_has_a_rounded_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its session vectors are those of float32, and its scores products with the rounded item vectors."""
+    monkeypatch.setattr("alterrec.nn.losses.PART", 7)
+    monkeypatch.setattr(step_module, "PART", 11)
+    one = {"id__queries": "one", "text__queries": "one", "window__sample": 6}
+    batch, found = batches("by_session")[0], {}
+    for precision in ("float32", "float16"):
+        model, recipe = made(**one, window__precision=precision)
+        made_step = Step(
+            model, recipe, HARD, NUM_ITEMS, exclude_seen=True, seed=5, buffer=ScoreBuffer(), clock=NoClock()
+        )
+        with torch.no_grad():
+            scores = made_step._scores("text", SessionBatch.of(batch, "cpu"))(slice(None))
+        found[precision] = made_step, scores.clone()
+        assert made_step.loss(batch).isfinite()
+    (exact, scores), (half, rounded) = found["float32"], found["float16"]
+    network, tables = exact.teachers["text"]
+    assert half.teachers["text"][1].outputs.dtype == torch.float16
+    with torch.no_grad():
+        vectors = network.encode_sessions(SessionBatch.of(batch, "cpu"), tables)
+    torch.testing.assert_close(rounded, vectors @ tables.outputs.half().float().T, rtol=1e-5, atol=1e-5)
+    assert 0 < (scores - rounded).abs().max() < 2e-3 * scores.abs().max()
+
+
+def test_a_teacher_with_several_queries_stays_in_single_precision() -> None:
+    model, recipe = made(window__precision="float16")
+    step = Step(
+        model, recipe, HARD, NUM_ITEMS, exclude_seen=True, seed=5, buffer=ScoreBuffer(), clock=NoClock()
+    )
+    assert step.teachers["text"][1].outputs.dtype == torch.float32
+
+
 class NoSizesFromValues(TorchDispatchMode):
     """Refuses what a device must be waited for, whoever calls it: values, and sizes that depend on them."""
 

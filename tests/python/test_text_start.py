@@ -70,6 +70,19 @@ def test_a_mapped_file_of_half_precision_is_read_as_it_is(tmp_path: Path) -> Non
     np.testing.assert_allclose(principal_components(mapped, 4).numpy(), expected, atol=1e-10)
 
 
+def test_parts_of_a_table_are_joined_the_same_with_and_without_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    projection = item_encoders.TextProjection(torch.randn(11, 5).half(), 4, standardise=True, hidden=6)
+    whole = projection().detach()
+    monkeypatch.setattr(item_encoders, "PART", 4)
+    with torch.no_grad():
+        parts = projection()
+    torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-6)
+    assert torch.equal(parts, projection().detach())
+    torch.testing.assert_close(projection(torch.arange(3, 10)).detach(), whole[3:10], rtol=1e-6, atol=1e-6)
+
+
 def test_a_projection_keeps_lengths_in_expectation_and_follows_the_seed() -> None:
     vectors_VF = torch.from_numpy(text_like_vectors())
     torch.manual_seed(3)

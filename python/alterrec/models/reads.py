@@ -250,5 +250,7 @@ def _candidate_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
         yield from ("window.first", "window.last", "window.random_share")
         if one_vector:
             yield "window.exclude_target"
+        if all(getattr(recipe, table).queries == "one" for table in entry.networks):
+            yield "window.precision"
     if "random" in used and not recipe.window.sample:
         yield from ("window.first", "window.last")

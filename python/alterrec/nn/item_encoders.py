@@ -115,11 +115,20 @@ class TextItems(nn.Module):
         """
         if number_U is None:
             number_U = torch.arange(len(vectors_UF), device=vectors_UF.device)
-        parts = []
-        for part_RF, number_R in zip(in_parts(vectors_UF), in_parts(number_U), strict=True):
-            given_RF = (part_RF.float() - self.shift_F) * self.scale_F if self.widens else part_RF
-            parts.append(self.rows(given_RF, number_R))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        parts = (
+            self.rows((part_RF.float() - self.shift_F) * self.scale_F if self.widens else part_RF, number_R)
+            for part_RF, number_R in zip(in_parts(vectors_UF), in_parts(number_U), strict=True)
+        )
+        if torch.is_grad_enabled() or len(vectors_UF) <= PART:
+            found = list(parts)
+            return found[0] if len(found) == 1 else torch.cat(found)
+        # Written in place: parts and their concatenation would be the table twice.
+        whole_UD = torch.empty(0)
+        for number, rows_RD in enumerate(parts):
+            if not number:
+                whole_UD = rows_RD.new_empty(len(vectors_UF), rows_RD.shape[1])
+            whole_UD[number * PART : number * PART + len(rows_RD)] = rows_RD
+        return whole_UD
 
     def rows(self, vectors_RF: Tensor, number_R: Tensor) -> Tensor:
         """Return rows (R, D) for a part of the vectors, whose texts have these numbers."""

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from alterrec.ranking import cross_entropy_
 
+# Rows of a table of lower precision that are converted at a time.
+PART = 16_384
+
 
 class ScoreBuffer:
     """Reusable memory for score matrices.
@@ -59,8 +62,16 @@ class ScoreBuffer:
 
     @torch.no_grad()
     def product(self, vectors_ND: Tensor, table_VD: Tensor, slot: str = "") -> Tensor:
-        """Return scores (N, V), at least float32; valid until the next call with the same slot."""
+        """Return scores (N, V), at least float32; valid until the next call with the same slot.
+
+        A table of lower precision than the vectors is converted to theirs in parts.
+        """
         scores_NV = self.memory(len(vectors_ND), len(table_VD), vectors_ND, slot)
+        if table_VD.dtype != vectors_ND.dtype:
+            for first in range(0, len(table_VD), PART):
+                part_RD = table_VD[first : first + PART].to(vectors_ND.dtype)
+                torch.mm(vectors_ND, part_RD.T, out=scores_NV[:, first : first + PART])
+            return scores_NV
         if scores_NV.dtype == vectors_ND.dtype:
             return torch.mm(vectors_ND, table_VD.T, out=scores_NV)
         return scores_NV.copy_(vectors_ND @ table_VD.T)

@@ -25,7 +25,7 @@ FLOAT = 4
 # Number of float32 tables of V x D in memory during a step for the trained network, without the
 # gradient of its weights: the table, what its encoder keeps for the backward pass, intermediate gradients.
 # Measured: 3.0 (ID) and 5.7 (text) at V = 40,258 and d 300.
-LEARNING_TABLES = 6
+LEARNING_TABLES, LEARNING_ID_TABLES = 6, 4
 # Number of float32 values per position and column that session encoders keep for the backward pass: for each
 # layer of a Transformer (17 measured), and outside of layers (5 measured).
 LAYER_STATES, ENCODER_STATES = 18, 6
@@ -118,8 +118,13 @@ def plan_memory(
         * FLOAT
         for phase in phases
     ]
-    taught = [num_items * networks[phase.teacher].dim * FLOAT for phase in phases if phase.teacher]
     asked = any(network.queries is not None for network in networks.values())
+    half = recipe.window.precision == "float16" and not asked
+    taught = [
+        num_items * networks[phase.teacher].dim * (FLOAT // 2 if half else FLOAT)
+        for phase in phases
+        if phase.teacher
+    ]
     asking = batch * (min(longest, recipe.model.max_len) + 1) * QUERY_BYTES if asked else 0
     training = learning + max(gradients, default=0) + max(learned, default=0) + max(taught, default=0)
     training += max(states, default=0) + asking + SLACK
@@ -173,14 +178,14 @@ def _gradient_bytes(network: Network, rule: str, encoded: int, num_items: int) -
     """Return the bytes of the gradient of a network; of a table it has only the rows that a step encodes."""
     values = sum(value.numel() for value in network.parameters())
     if rule != "adam" and encoded < num_items:
-        # The rows, and a copy of them in the order of their ids.
-        values += sum(2 * encoded * table.shape[1] - table.numel() for table in _id_tables(network))
+        values += sum(encoded * table.shape[1] - table.numel() for table in _id_tables(network))
     return FLOAT * values
 
 
 def _item_values(network: Network) -> int:
     """Return how many values a step keeps per encoded item: tables, and input and output of experts."""
-    values = LEARNING_TABLES * _tables(network) * network.dim
+    tables = LEARNING_ID_TABLES if isinstance(network.items, IdTable) else LEARNING_TABLES
+    values = tables * _tables(network) * network.dim
     for part in network.items.modules():
         if isinstance(part, MixtureAdapter):
             experts, dim, width = part.experts_EDF.shape

@@ -131,14 +131,16 @@ def touched_rows(gradient_VD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         [([1], [[0.0, 2.0]])]
     """
     if gradient_VD.is_sparse:
-        whole = gradient_VD.coalesce()
-        numbers, values_RD = whole.indices()[0], whole.values()
+        numbers, values_RD = gradient_VD._indices()[0], gradient_VD._values()
+        if not bool((numbers[1:] > numbers[:-1]).all()):
+            whole = gradient_VD.coalesce()
+            numbers, values_RD = whole.indices()[0], whole.values()
     else:
         numbers, values_RD = torch.arange(len(gradient_VD), device=gradient_VD.device), gradient_VD
     for first in range(0, len(numbers), PART):
-        part_RD = values_RD[first : first + PART]
+        rows_R, part_RD = numbers[first : first + PART], values_RD[first : first + PART]
         used_R = part_RD.any(1)
-        yield numbers[first : first + PART][used_R], part_RD[used_R]
+        yield (rows_R, part_RD) if bool(used_R.all()) else (rows_R[used_R], part_RD[used_R])
 
 
 class NetworkOptimiser:

@@ -16,7 +16,7 @@ from torch import Tensor
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
 from alterrec.nn.dropout import step_draws
 from alterrec.nn.layers import on_device
-from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy, generalised_bce
+from alterrec.nn.losses import PART, ScoreBuffer, candidate_cross_entropy, generalised_bce
 from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
@@ -157,8 +157,12 @@ class Step:
         """A teacher and its item tables, computed once because the teacher is not trained in this epoch."""
         network = self.model.network(name)
         network = copy.deepcopy(network) if network is self.network else network
+        network.eval()
         with torch.no_grad():
-            return network.eval(), network.item_tables()._replace(scores=self.buffer)
+            one = network.queries is None and self.network.queries is None
+            if one and self.recipe.window.precision == "float16":
+                return network, Tables(None, half_table(network, self.num_items), self.buffer)
+            return network, network.item_tables()._replace(scores=self.buffer)
 
     def loss(self, arrays: Batch, number: int = 0) -> Tensor:
         """Return the loss of a batch of this number in the epoch, a scalar with a gradient."""
@@ -259,6 +263,10 @@ class Step:
         network, tables = self.teachers[name]
         if network.queries is not None:
             return lambda chunk: network.scores(batch.only(chunk), tables)
+        if tables.inputs is None:
+            ids_U, places = batch.items_RL.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+            batch = batch._replace(items_RL=places, arrays=None)
+            tables = tables._replace(inputs=network.item_tables(ids_U).inputs)
         vectors_ND = network.encode_sessions(batch, tables)
         return lambda chunk: self._product(vectors_ND[chunk], tables)
 
@@ -293,6 +301,25 @@ class Step:
         scores_NV = self.buffer.product(vectors_ND, tables.outputs)
         self.clock.lap("teacher")
         return scores_NV
+
+
+def half_table(network: Network, num_items: int) -> Tensor:
+    """Return the scored table (V, E) of a network as float16, made in parts.
+
+    Example:
+        >>> from alterrec.nn.item_encoders import IdTable
+        >>> from alterrec.nn.session_encoders import Mean
+        >>> half_table(Network(IdTable(5, 4), Mean(), temperature=1.0), 5).dtype
+        torch.float16
+    """
+    device = next(network.parameters()).device
+    whole_VE = torch.empty(0)
+    for ids_R in torch.arange(num_items, device=device).split(PART):  # type: ignore[no-untyped-call]
+        part_RE = network.item_tables(ids_R).outputs
+        if not len(whole_VE):
+            whole_VE = torch.empty(num_items, part_RE.shape[1], dtype=torch.float16, device=device)
+        whole_VE[int(ids_R[0]) : int(ids_R[0]) + len(ids_R)] = part_RE
+    return whole_VE
 
 
 def _are_few(candidates: int, num_items: int) -> bool:
