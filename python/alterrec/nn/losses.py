@@ -18,7 +18,7 @@ from torch import Tensor
 from alterrec.ranking import cross_entropy_
 
 # Rows of a table of lower precision that are converted at a time.
-PART = 16_384
+PART = 4096
 
 
 class ScoreBuffer:

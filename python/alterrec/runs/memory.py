@@ -13,7 +13,7 @@ from torch import nn
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import SCORE_BYTES
 from alterrec.models.base import Network, Recommender, score_matrices
-from alterrec.nn.item_encoders import IdTable, MixtureAdapter, SeparateIdTables
+from alterrec.nn.item_encoders import IdTable, MixtureAdapter, SeparateIdTables, TextItems
 from alterrec.nn.mixtures import QUERIES_PER_SAMPLE
 from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe
@@ -128,8 +128,13 @@ def plan_memory(
     asking = batch * (min(longest, recipe.model.max_len) + 1) * QUERY_BYTES if asked else 0
     training = learning + max(gradients, default=0) + max(learned, default=0) + max(taught, default=0)
     training += max(states, default=0) + asking + SLACK
-    # Two tables while one is computed: for text, the hidden and the normalised one.
-    evaluation = learning + sum(tables) + max(tables, default=0) + SLACK
+    # A table that is made of others needs as much memory again.
+    made = [
+        table
+        for table, network in zip(tables, networks.values(), strict=True)
+        if not isinstance(network.items, IdTable | TextItems)
+    ]
+    evaluation = learning + sum(tables) + max(made, default=0) + SLACK
     if not recipe.run.memory_budget:
         return MemoryPlan(None, resident, training, evaluation, batch, SCORE_BYTES)
     budget = parse_bytes(recipe.run.memory_budget)
