@@ -72,10 +72,8 @@ def answered(run: Path, sessions: Path, out: Path) -> tuple[float, float, int]:
     return time.perf_counter() - began, cpu, int(done.stdout) // 1024
 
 
-def scoring(run: Path, folder: Path, count: int) -> tuple[float, float]:
-    """Sessions per second of scoring alone, and of its matrix products alone."""
-    import torch
-
+def scoring(run: Path, folder: Path, count: int) -> float:
+    """Sessions per second of scoring alone."""
     saved = load(run)
     lists = pl.read_parquet(folder / "lists.parquet", n_rows=count)["items"].to_list()
     numbers = [items[items >= 0] for items in map(saved.vocabulary.find, lists)]
@@ -83,15 +81,7 @@ def scoring(run: Path, folder: Path, count: int) -> tuple[float, float]:
     saved.recommend_numbers(numbers[:512], K)
     began = time.perf_counter()
     saved.recommend_numbers(numbers, K)
-    seconds = time.perf_counter() - began
-    with torch.profiler.profile() as profile:
-        saved.recommend_numbers(numbers, K)
-    products = sum(
-        event.self_cpu_time_total
-        for event in profile.key_averages()
-        if event.key in ("aten::mm", "aten::addmm")
-    )
-    return len(numbers) / seconds, len(numbers) / (products / 1e6)
+    return len(numbers) / (time.perf_counter() - began)
 
 
 def main() -> None:
@@ -113,8 +103,7 @@ def main() -> None:
             row = {"layout": file, "sessions": options.sessions, "items": total, "seconds": round(seconds, 1)}
             row |= {"sessions per CPU s": round(options.sessions / cpu), "CPU s": round(cpu, 1), "MiB": peak}
             print(json.dumps(row), flush=True)
-        alone, products = scoring(options.run, folder, 50_000)
-        print(json.dumps({"scoring alone": round(alone), "products alone": round(products)}))
+        print(json.dumps({"scoring alone": round(scoring(options.run, folder, 50_000))}))
 
 
 if __name__ == "__main__":
