@@ -3,7 +3,7 @@
 Sessions are drawn from the items of the run by their counts in training: lengths are geometric with a mean
 of 5, and 1 in 100 items is unknown. The same sessions are written as lists, as rows in order of time, and as
 JSON lines, and each file is answered by a process of its own, whose output must be that of the first one.
-Compared with the scoring alone, and with its matrix products alone.
+Compared with the scoring alone.
 """
 
 from __future__ import annotations
