@@ -68,7 +68,9 @@ def measured(num_items: int, rule: str, precision: str) -> dict[str, Any]:
         # The trainer also has two copies of the weights.
         found["planned for steps"] = plan.resident + plan.training - 2 * weights + scores
         found["planned for evaluation"] = plan.resident + plan.evaluation - 2 * weights + SCORE_BYTES
-        found |= steps(model, recipe, phase, num_items)
+        # Its state is there in an evaluation, too.
+        optimiser = NetworkOptimiser(model.network("id"), rule, 1e-3)
+        found |= steps(model, recipe, phase, num_items, optimiser)
         restart_peak()
         targets = SessionStore.from_arrays(
             np.repeat(np.arange(TARGETS), 4), np.arange(4 * TARGETS) % num_items, num_items=num_items
@@ -81,13 +83,14 @@ def measured(num_items: int, rule: str, precision: str) -> dict[str, Any]:
     return found
 
 
-def steps(model: Recommender, recipe: Recipe, phase: Phase, num_items: int) -> dict[str, Any]:
+def steps(
+    model: Recommender, recipe: Recipe, phase: Phase, num_items: int, optimiser: NetworkOptimiser
+) -> dict[str, Any]:
     """Memory of a step, and its time beside that of its products."""
     batches = list(PrefixBatches(sessions_of(2_000, num_items), SAMPLES, 50, layout="by_session"))
     buffer, clock = ScoreBuffer(ROWS), Clock()
     restart_peak()
     step = Step(model, recipe, phase, num_items, exclude_seen=True, seed=0, buffer=buffer, clock=clock)
-    optimiser = NetworkOptimiser(model.network("id"), recipe.id.optimiser, 1e-3)
 
     def learn(batch: Batch) -> None:
         step.loss(batch).backward()
