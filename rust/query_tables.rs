@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::mixture_passes::{log, power};
 use crate::query_passes::{ITEMS, Pair, STEP};
 use crate::simd;
+use crate::storage::Column;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,9 +40,9 @@ pub struct QueryTable {
     num_items: usize,
     dim: usize,
     /// The vectors.
-    table: Vec<f32>,
+    table: Column<f32>,
     /// Blocks of [`ITEMS`] items in whole numbers: two columns of each of them, then the next two, and so on.
-    packed: Vec<i16>,
+    packed: Column<i16>,
     /// What the whole numbers of an item are multiplied by.
     scales: Vec<f32>,
     /// Length of the longest vector.
@@ -52,7 +53,7 @@ pub struct QueryTable {
 #[derive(Debug)]
 struct ItemQueries {
     /// The query of each item.
-    vectors: Vec<f32>,
+    vectors: Column<f32>,
     /// Whether an item is no candidate of its own query, nor of the vector of a session that contains it.
     excludes_seen: bool,
     /// For the query of each item, the largest score and the inverse sum of powers, as the bits of two floats.
@@ -144,11 +145,12 @@ impl QueryTable {
         }
         let longest = table.chunks_exact(dim).map(length).fold(0.0, f64::max) as f32;
         let queries = queries.map(|(vectors, excludes_seen)| ItemQueries {
-            vectors: vectors.to_vec(),
+            vectors: Column::in_large_pages(vectors),
             excludes_seen,
             normalisers: (0..num_items).map(|_| AtomicU64::new(UNKNOWN)).collect(),
         });
-        Ok(Self { num_items, dim, table: table.to_vec(), packed, scales, longest, queries })
+        let (table, packed) = (Column::in_large_pages(table), Column::in_large_pages(&packed));
+        Ok(Self { num_items, dim, table, packed, scales, longest, queries })
     }
 
     /// Number of items.
