@@ -199,7 +199,7 @@ impl<T: Word> Column<T> {
         for (some, place) in values.chunks(1 << 16).zip(map.chunks_mut(size_of::<T>() << 16)) {
             bytes.clear();
             T::put(some, &mut bytes);
-            place.copy_from_slice(&bytes);
+            place[..bytes.len()].copy_from_slice(&bytes);
         }
         let map = Mapping(Arc::new(map.make_read_only()?));
         Self::mapped(&map, 0, values.len()).map_err(|error| io::Error::other(error.to_string()))
