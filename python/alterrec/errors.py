@@ -9,8 +9,6 @@ from pathlib import Path
 
 # Exit code of the command line for an InputError.
 WRONG_INPUT = 2
-# Damaged files make libraries raise these, too, but not our own lines, which check first.
-_MISTAKES = (AssertionError, AttributeError, ImportError, NameError, NotImplementedError, TypeError)
 
 
 class InputError(ValueError):
@@ -87,18 +85,3 @@ def naming(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from error.__cause__
-
-
-def is_mistake(error: BaseException) -> bool:
-    """Return whether a line of alterrec, not of a library, raised what only a mistake in it explains.
-
-    Example:
-        >>> is_mistake(TypeError("raised nowhere"))
-        False
-    """
-    place = error.__traceback__
-    if place is None or not isinstance(error, _MISTAKES):
-        return False
-    while place.tb_next is not None:
-        place = place.tb_next
-    return str(place.tb_frame.f_globals.get("__name__")).partition(".")[0] == "alterrec"

@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from alterrec.errors import InputError, is_mistake
+from alterrec.errors import InputError
 from alterrec.processes import is_gone_tag, process_tag
 
 T = TypeVar("T")
@@ -299,9 +299,9 @@ def reading(path: str | Path, advice: str = "copy it again or repeat the run") -
     """Turn every failure to read a file into an InputError that names it.
 
     A file may be damaged, forged or not a file at all. Libraries then raise errors of many kinds, or panic:
-    a panic of a Rust library also prints a backtrace on standard error, which is discarded here. A mistake in
-    the block itself, such as an AttributeError in a line of alterrec, is no damage of the file and is raised
-    as it is.
+    a panic of a Rust library also prints a backtrace on standard error, which is discarded here. Forged
+    values also make lines of alterrec fail, such as an AttributeError for a number in place of a table, so
+    errors do not tell a mistake of ours from damage; tests that read undamaged files do.
 
     Args:
         path: the file (or folder) that the block reads.
@@ -326,7 +326,7 @@ def reading(path: str | Path, advice: str = "copy it again or repeat the run") -
     except OSError as error:
         raise InputError(f"cannot read {path}: {system_reason(error)}") from None
     except BaseException as error:
-        if (not isinstance(error, Exception) and not is_panic(error)) or is_mistake(error):
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise InputError(f"{path} is damaged ({first_line(error)}); {advice}") from None
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alterrec import _core
 from alterrec._core import EpochPlan, SessionStore
-from alterrec._ranking_arguments import default_threads
+from alterrec._ranking_arguments import as_integers, check_length, default_threads, natural
 
 __all__ = ["Batch", "PrefixBatches", "SessionStore", "derive_seed", "random_words"]
 
@@ -271,9 +271,17 @@ def random_words(numbers: Int64, places: Int64, count: int, *, seed: int) -> NDA
     Source:
         SplitMix64: Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    words = np.empty((len(numbers), count), np.uint64)
-    numbers, places = np.ascontiguousarray(numbers), np.ascontiguousarray(places)
-    _core.random_words(_word("seed", seed), numbers, places, default_threads(), words)
+    own_numbers, own_places = (
+        np.ascontiguousarray(as_integers(name, values), np.int64)
+        for name, values in (("numbers", numbers), ("places", places))
+    )
+    check_length("numbers", own_numbers, own_numbers.size, "one dimension")
+    check_length("places", own_places, len(own_numbers), "one for each number")
+    count = natural("count", count)
+    if count * len(own_numbers) >= 2**60:
+        raise ValueError(f"count is {count}; expected fewer words than memory could hold")
+    words = np.empty((len(own_numbers), count), np.uint64)
+    _core.random_words(_word("seed", seed), own_numbers, own_places, default_threads(), words)
     return words
 
 

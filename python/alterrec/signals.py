@@ -94,6 +94,16 @@ def handled_by(*, stop: Callable[[], None], hang_up: Callable[[], None]) -> Iter
             signal.signal(number, handler)
 
 
+def were_received() -> bool:
+    """Return whether a signal asked the command to end.
+
+    Example:
+        >>> were_received()
+        False
+    """
+    return bool(_received)
+
+
 def exit_code() -> int:
     """Return the exit code of an interrupted command, 128 and the number of the signal.
 

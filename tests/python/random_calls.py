@@ -12,7 +12,7 @@ import torch
 from alterrec import list_metrics, metrics, ranking
 from alterrec.graphs import session_graphs, transition_graph
 from alterrec.logs import IdNumbers, cut_sessions
-from alterrec.sessions import PrefixBatches, SessionStore, derive_seed
+from alterrec.sessions import PrefixBatches, SessionStore, derive_seed, random_words
 
 Rng = np.random.Generator
 DTYPES = ("f2", "f4", "f8", ">f4", "i1", "i4", "i8", "u1", "u2", "u8", "?", "c8", "O", "M8[s]", "U2")
@@ -274,6 +274,10 @@ class Calls:
 
     def call_derive_seed(self) -> Any:
         return derive_seed(self.number(9), *[self.number(9) for _ in range(self.rng.integers(0, 3))])
+
+    def call_random_words(self) -> Any:
+        numbers, places = (ids(self.rng, (3,), 0, 9) for _ in range(2))
+        return random_words(numbers, places, self.number(5), seed=self.number(9))
 
     def call_session_graphs(self) -> Any:
         items, lengths = ids(self.rng, (2, 3), 0, 9), ids(self.rng, (2,), 1, 4)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from conftest import TINY, Outcome
@@ -160,29 +159,6 @@ def test_the_cause_decides_on_the_code(capsys: pytest.CaptureFixture[str]) -> No
     assert exit_code(raises(KeyboardInterrupt())) == 130
     assert outside_cause(ValueError("x")) == ""
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_mistake_of_ours_is_not_shown_as_damage_of_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "x"
-    file.touch()
-
-    def ours(line: str) -> None:
-        # As a line of a module of alterrec.
-        with reading(file):
-            exec(line, {"__name__": "alterrec.stored", "pl": pl, "path": file})
-
-    for line, error in [
-        ("path.read_all()", AttributeError),
-        ("unknown_name", NameError),
-        ("len(3)", TypeError),
-        ("assert path is None", AssertionError),
-    ]:
-        with pytest.raises(error):
-            ours(line)
-    # What the content of a file makes our lines or a library raise.
-    for line in ("{}['id']", "int('x')", "[][3]", "pl.read_parquet(path)", "__import__('json').loads(None)"):
-        with pytest.raises(InputError, match="x is damaged"):
-            ours(line)
 
 
 def test_panic_messages_are_discarded_and_other_output_is_kept(

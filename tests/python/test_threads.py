@@ -82,6 +82,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "standard_name": lambda: metrics.standard_name("HR@10"),
     "metric_name": lambda: metrics.metric_name("ndcg@20"),
     "derive_seed": lambda: sessions.derive_seed(1, 2, 3),
+    "random_words": lambda: sessions.random_words(np.arange(90), np.arange(90), 3, seed=4),
     "SessionStore": new_store,
     "SessionStore, read": lambda: [
         STORE.prefixes(), STORE.item_counts(), STORE.lengths, STORE.session(3), STORE.repeat_share()

@@ -94,7 +94,11 @@ def exit_code(command: Callable[[], int]) -> int:
         if os.environ.get("ALTERREC_TRACEBACK") == "1":
             traceback.print_exc()
         cause = outside_cause(error)
-        if cause:
+        if signals.were_received():
+            # A library can turn the KeyboardInterrupt in one of its callbacks into another error.
+            warn("stopped before there was a result")
+            code = signals.exit_code()
+        elif cause:
             warn(f"error: {cause}")
             code = WRONG_INPUT
         else:

@@ -132,7 +132,7 @@ def plan_memory(
     made = [
         table
         for table, network in zip(tables, networks.values(), strict=True)
-        if not isinstance(network.items, IdTable | TextItems)
+        if not isinstance(network.items, IdTable | SeparateIdTables | TextItems)
     ]
     evaluation = learning + sum(tables) + max(made, default=0) + SLACK
     if not recipe.run.memory_budget:
@@ -189,7 +189,7 @@ def _gradient_bytes(network: Network, rule: str, encoded: int, num_items: int) -
 
 def _item_values(network: Network) -> int:
     """Return how many values a step keeps per encoded item: tables, and input and output of experts."""
-    tables = LEARNING_ID_TABLES if isinstance(network.items, IdTable) else LEARNING_TABLES
+    tables = LEARNING_ID_TABLES if isinstance(network.items, IdTable | SeparateIdTables) else LEARNING_TABLES
     values = tables * _tables(network) * network.dim
     for part in network.items.modules():
         if isinstance(part, MixtureAdapter):
