@@ -78,6 +78,8 @@ def manifest_of(folder: Path) -> Manifest:
         path = folder / name
         if path.exists():
             check_regular(path)
+            if path.is_dir():
+                raise InputError(f"{path} is a folder; expected a file; {_ADVICE}")
             files[name] = FileEntry(role, path.stat().st_size, _sample(path), _content(path))
     return Manifest(Manifest.LATEST_SCHEMA, files)
 

@@ -246,6 +246,10 @@ def derive_seed(seed: int, *words: int) -> int:
     return _core.derive_seed(_word("seed", seed), [_word("words", word) for word in words])
 
 
+# Words of one place; more would rather exceed the memory.
+MOST_WORDS = 2**20
+
+
 def random_words(numbers: Int64, places: Int64, count: int, *, seed: int) -> NDArray[np.uint64]:
     """Return words of 64 random bits, each a function of (seed, number, place, index).
 
@@ -254,14 +258,14 @@ def random_words(numbers: Int64, places: Int64, count: int, *, seed: int) -> NDA
     Args:
         numbers: (N,) int64, such as the numbers of samples or items.
         places: (N,) int64, such as the places of a session.
-        count: words of each place.
+        count: words of each place, 0 to 2**20.
         seed: 0 to 2**64 - 1.
 
     Returns:
         (N, count) uint64.
 
     Raises:
-        ValueError: there is not one place for each number, or the seed is out of range.
+        ValueError: there is not one place for each number, or the seed or the count is out of range.
 
     Example:
         >>> words = random_words(np.array([7, 7]), np.array([0, 1]), 3, seed=1)
@@ -277,10 +281,9 @@ def random_words(numbers: Int64, places: Int64, count: int, *, seed: int) -> NDA
     )
     check_length("numbers", own_numbers, own_numbers.size, "one dimension")
     check_length("places", own_places, len(own_numbers), "one for each number")
-    count = natural("count", count)
-    if count * len(own_numbers) >= 2**60:
-        raise ValueError(f"count is {count}; expected fewer words than memory could hold")
-    words = np.empty((len(own_numbers), count), np.uint64)
+    if natural("count", count) > MOST_WORDS:
+        raise ValueError(f"count is {count}; expected 0 to {MOST_WORDS}")
+    words = np.empty((len(own_numbers), operator.index(count)), np.uint64)
     _core.random_words(_word("seed", seed), own_numbers, own_places, default_threads(), words)
     return words
 

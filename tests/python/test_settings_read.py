@@ -70,6 +70,7 @@ OTHER: Mapping[str, Any] = {
     "window.first": 5,
     "window.last": 15,
     "window.sample": 3,
+    "window.precision": "float16",
     "positives.teacher": "id",
     "loss.name": "gbce",
     "schedule.metric": "hits@5",
