@@ -5,6 +5,7 @@ Legend: V items, U rows with a gradient, D width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ PART = 16_384
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
-class RowOptimiser(torch.optim.Optimizer):
+class RowOptimiser(torch.optim.Optimizer, ABC):
     """Base class of optimisers of tables (V, D) that change only rows whose gradient is not zero.
 
     Gradients may be dense or sparse; the result is the same. Subclasses implement ``start`` and ``update``.
@@ -50,13 +51,13 @@ class RowOptimiser(torch.optim.Optimizer):
                         0, rows_U, self.update(state, rows_U, gradient_UD), alpha=-group["lr"]
                     )
 
+    @abstractmethod
     def start(self, table_VD: Tensor) -> dict[str, Tensor]:
         """Return the state of a table before its first step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, state: Mapping[str, Tensor], rows_U: Tensor, gradient_UD: Tensor) -> Tensor:
         """Change the state of some rows, and return what is subtracted from them at a learning rate of 1."""
-        raise NotImplementedError
 
 
 class RowwiseAdagrad(RowOptimiser):
