@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alterrec
+from alterrec import signals
 from alterrec.cli.application import exit_code, outside_cause
 from alterrec.errors import InputError
 from alterrec.files import reading
@@ -159,6 +161,20 @@ def test_the_cause_decides_on_the_code(capsys: pytest.CaptureFixture[str]) -> No
     assert exit_code(raises(KeyboardInterrupt())) == 130
     assert outside_cause(ValueError("x")) == ""
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interrupt_that_a_library_turns_into_another_error_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Polars raises a TypeError for a KeyboardInterrupt in one of its callbacks."""
+
+    def work() -> None:
+        raise TypeError("'<unprintable str object>' is not a Polars data type")
+
+    assert exit_code(work) == 1
+    monkeypatch.setattr(signals, "_received", [signal.SIGTERM])
+    assert exit_code(work) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped before there was a result"
 
 
 def test_panic_messages_are_discarded_and_other_output_is_kept(
