@@ -273,14 +273,25 @@ impl ItemNeighbours {
             return Err(Error::Value(format!("decay is {decay}; expected 0 to 1")));
         }
         prefixes.scores(self.num_items(), threads, |_: &mut (), prefix, out| {
-            for (&item, distance) in prefix.iter().rev().zip(0..) {
-                let weight = decay.powi(distance) as f32;
-                let row = self.offsets[item as usize] as usize..self.offsets[item as usize + 1] as usize;
-                for (&id, &similarity) in self.ids[row.clone()].iter().zip(&self.similarities[row]) {
-                    out[id as usize] += weight * similarity;
-                }
-            }
+            self.add_scores(prefix, decay, out);
         })
+    }
+
+    /// Adds the scores of one prefix, as [`ItemNeighbours::scores`] defines them.
+    pub(crate) fn add_scores(&self, prefix: &[i64], decay: f64, out: &mut [f32]) {
+        for (&item, distance) in prefix.iter().rev().zip(0..) {
+            let weight = decay.powi(distance) as f32;
+            let (ids, similarities) = self.of_item(item);
+            for (&id, &similarity) in ids.iter().zip(similarities) {
+                out[id as usize] += weight * similarity;
+            }
+        }
+    }
+
+    /// The neighbours of an item and their similarities.
+    pub(crate) fn of_item(&self, item: i64) -> (&[u32], &[f32]) {
+        let row = self.offsets[item as usize] as usize..self.offsets[item as usize + 1] as usize;
+        (&self.ids[row.clone()], &self.similarities[row])
     }
 }
 

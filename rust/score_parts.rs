@@ -95,8 +95,11 @@ impl ScoreSum<'_> {
                 "parts of a sum have other items; expected one catalogue, 1 item or more".into(),
             ));
         }
-        let cold = self.cold.iter().flat_map(|cold| cold.items);
-        if let Some(item) = cold.chain(self.removed).find(|&&item| item as usize >= num_items) {
+        // Ids ascend, so the last ones tell; this is called for each request.
+        let cold = self.cold.and_then(|cold| cold.items.last());
+        if let Some(item) =
+            cold.into_iter().chain(self.removed.last()).find(|&&item| item as usize >= num_items)
+        {
             return Err(Error::Value(format!("item {item} is not in a catalogue of {num_items} items")));
         }
         if self.cold.is_some_and(|cold| cold.absent.len() != num_items) {
@@ -141,26 +144,15 @@ impl NeighbourPart<'_> {
     /// Fills the scores of all items for a session.
     pub(crate) fn fill(&self, read: &[i64], num_items: usize, out: &mut Vec<f32>) {
         let score = |sum: f32| self.offset.map_or(sum, |offset| (sum + offset as f32).ln());
-        let (offsets, ids, similarities) = self.lists.arrays();
-        let rows = || {
-            read.iter().rev().zip(0..).map(|(&item, distance)| {
-                let row = offsets[item as usize] as usize..offsets[item as usize + 1] as usize;
-                (self.decay.powi(distance) as f32, ids[row.clone()].iter().zip(&similarities[row]))
-            })
-        };
         out.clear();
         out.resize(num_items, 0.0);
-        for (weight, row) in rows() {
-            for (&id, &similarity) in row {
-                out[id as usize] += weight * similarity;
-            }
-        }
+        self.lists.add_scores(read, self.decay, out);
         if self.offset.is_none() {
             return;
         }
         // Few items are neighbours, and all others have the same score.
-        let mut near: Vec<(u32, f32)> =
-            rows().flat_map(|(_, row)| row).map(|(&id, _)| (id, score(out[id as usize]))).collect();
+        let ids = read.iter().flat_map(|&item| self.lists.of_item(item).0);
+        let mut near: Vec<(u32, f32)> = ids.map(|&id| (id, score(out[id as usize]))).collect();
         near.sort_unstable_by_key(|&(id, _)| id);
         out.fill(score(0.0));
         for (id, score) in near {
