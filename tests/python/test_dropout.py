@@ -41,7 +41,7 @@ def test_torch_computes_the_words_as_the_core_does(pairs: list[tuple[int, int]])
 
 
 def test_places_and_numbers_are_one_each() -> None:
-    with pytest.raises(ValueError, match="places has 1 entries; expected one for each of the 2 numbers"):
+    with pytest.raises(ValueError, match=r"places has shape \(1,\); expected \(2,\), one for each number"):
         random_words(np.zeros(2, np.int64), np.zeros(1, np.int64), 1, seed=0)
 
 
