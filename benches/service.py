@@ -1,11 +1,11 @@
-"""Time a loaded run as a service: latency of one session, alone and in 4 threads, and batches.
+"""Time a loaded run as a service: latency of one session, alone and in threads, and batches.
 
     python benches/service.py [RUN] [--batch 10000]
 
 Without RUN, a default alterrec is trained for two epochs on the built-in catalogue of 40,000 items, whose
 test sessions are used in any case. "Bare" is what scoring cannot do without: the products of the queries of
 the same sessions (each item of a session, in each network) with the item tables, and the top 20 of one row
-for each session. Sides alternate. All times but those of 4 threads are CPU seconds of one thread, so that
+for each session. Sides alternate. All times but those of threads are CPU seconds of one thread, so that
 other processes of the machine do not count. First all recommendations are compared with those of evaluation.
 """
 
@@ -130,12 +130,12 @@ def latency(model: SavedModel, sessions: Sequence[NDArray[np.int64]]) -> None:
 
 
 def threads(model: SavedModel, sessions: Sequence[NDArray[np.int64]]) -> None:
-    """Time single sessions that 4 threads ask for, each one after the other."""
+    """Time single sessions that some threads ask for, each one after the other."""
     names = model.vocabulary.item_ids
     asked = [[names[item] for item in items] for items in sessions]
     for session in asked:
         model.recommend([session], K)
-    for count in (1, 4):
+    for count in (1, 2, 4):
         with ThreadPoolExecutor(count) as pool:
 
             def timed(session: list[str]) -> float:
