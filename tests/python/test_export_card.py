@@ -1,9 +1,12 @@
-"""Model cards, and runs that are pushed to a repository and loaded from it; no network."""
+"""Model cards, and runs that are pushed to a repository and loaded from it; no network but this machine's."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import huggingface_hub
 import pytest
 import yaml
 from conftest import Outcome
+from hub_server import TOKEN, Repository, running_hub
 from shop import PRODUCTS
 
 import alterrec
@@ -194,3 +198,46 @@ def test_what_the_hub_refuses_is_an_input_error(
 def test_the_command_prints_the_address(run: Path, hub: Hub, alterrec: Callable[..., Outcome]) -> None:
     code, out, err = alterrec("push", run, "anna/shop")
     assert (code, out) == (0, "https://huggingface.co/anna/shop\n"), err
+
+
+# The environment variables are read when huggingface_hub is imported, so this needs a process of its own.
+REAL_CLIENT = """
+import sys
+import alterrec
+from alterrec.exports.hub import push
+
+run = sys.argv[1]
+for _ in range(2):
+    print(push(run, "anna/shop"))
+sessions = [["i0", "i1"]]
+print(alterrec.load("hf://anna/shop").recommend(sessions) == alterrec.load(run).recommend(sessions))
+try:
+    alterrec.load("hf://anna/none")
+except alterrec.errors.InputError as error:
+    print(error)
+"""
+
+
+def test_the_client_of_the_hub_pushes_and_loads_a_run(run: Path, tmp_path: Path) -> None:
+    with running_hub() as hub:
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        hub.repositories["anna/shop"] = Repository("public", {"users.parquet": b"of another run"})
+        command = [sys.executable, "-c", REAL_CLIENT, str(run)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *addresses, equal, refused = done.stdout.splitlines()
+    assert addresses == [f"{hub.address}/anna/shop"] * 2
+    assert equal == "True"
+    assert refused.startswith("hf://anna/none cannot be downloaded (404 Client Error")
+    assert done.stderr == ""
+    repository = hub.repositories["anna/shop"]
+    assert repository.visibility == "public"
+    assert repository.files.keys() >= {"README.md", "manifest.json", "model.safetensors", "result.json"}
+    assert not repository.files.keys() & {*PRIVATE, "users.parquet"}
+    assert repository.files["model.safetensors"] == (run / "model.safetensors").read_bytes()

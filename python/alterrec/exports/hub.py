@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 from alterrec.errors import InputError
@@ -52,13 +53,16 @@ def push(run: str | Path, repo: str, *, public: bool = False) -> str:
         # The library raises errors of httpx and of its own for networks, names and rights.
         try:
             url = api.create_repo(repo, private=not public, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo,
-                folder_path=new,
-                commit_message=f"{folder.result.model} on {folder.result.data.name}",
-                # A file of an earlier run would not belong to this one.
-                delete_patterns=list(ROLES),
-            )
+            with warnings.catch_warnings():
+                # vocabulary.parquet belongs to the model.
+                warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
+                api.upload_folder(
+                    repo_id=repo,
+                    folder_path=new,
+                    commit_message=f"{folder.result.model} on {folder.result.data.name}",
+                    # A file of an earlier run would not belong to this one.
+                    delete_patterns=list(ROLES),
+                )
         except Exception as error:
             raise InputError(
                 f"the Hub did not accept {repo} ({first_line(error)}); check the name, the network and "
