@@ -21,6 +21,7 @@ from typing import IO, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from alterrec import signals
 from alterrec.errors import InputError
 from alterrec.processes import is_gone_tag, process_tag
 
@@ -378,6 +379,8 @@ def _without_panic_messages() -> Iterator[None]:
             yield
             return
         _flush(sys.stderr)
+        # A signal in the block ends the process with a sentence.
+        signals.standard_error = real
         os.dup2(held.fileno(), 2)
         failed = False
         try:
@@ -390,6 +393,7 @@ def _without_panic_messages() -> Iterator[None]:
         finally:
             _flush(sys.stderr)
             os.dup2(real, 2)
+            signals.standard_error = 2
             held.seek(0)
             text = held.read()
             if text and not (failed and b" panicked at " in text):

@@ -9,6 +9,7 @@ This module needs no other one, so that it is ready before the others are import
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -21,6 +22,12 @@ from typing import Any
 # Containers are killed 10 s after SIGTERM, SLURM waits for 30 s.
 GRACE_SECONDS = 9.0
 
+# `timeout` and some shells send a signal twice; what follows this soon is the same wish.
+SAME_SECONDS = 1.0
+
+# Number of the file that is standard error; another one than 2 while that one is redirected.
+standard_error = 2
+
 # Numbers of the streams to a terminal whose cursor a live bar has hidden.
 HIDDEN_CURSORS: set[int] = set()
 _SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"
@@ -29,6 +36,7 @@ _STARTING, _AT_WORK, _ENDED = range(3)
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _stage = _STARTING
 _received: list[int] = []
+_last = -math.inf
 
 
 def install() -> dict[int, Any]:
@@ -115,7 +123,11 @@ def exit_code() -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    earlier = [*_received]
+    global _last
+    now, earlier = time.monotonic(), [*_received]
+    if now - _last < SAME_SECONDS and (number in earlier or _stage == _ENDED):
+        return
+    _last = now
     _received.append(number)
     if _stage != _AT_WORK or _is_importing(frame):
         _end("" if _stage == _ENDED else "stopped before there was a result")
@@ -142,6 +154,7 @@ def _end_in_time() -> None:
 
 def _end(line: str) -> None:
     with suppress(OSError):
+        os.dup2(standard_error, 2)
         for number in HIDDEN_CURSORS:
             os.write(number, _SHOW_CURSOR)
         os.write(2, f"{line}\n".encode() if line else b"")

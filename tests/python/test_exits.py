@@ -177,6 +177,56 @@ def test_an_interrupt_that_a_library_turns_into_another_error_is_one(
     assert capsys.readouterr().err.splitlines()[-1] == "stopped before there was a result"
 
 
+# A signal handler belongs to a process, so each of these is one.
+SIGNALLED = """
+import os, signal, sys
+from alterrec import signals
+from alterrec.cli.application import exit_code
+from alterrec.files import reading
+
+def receive(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+
+def twice():
+    try:
+        with signals.at_work():
+            try:
+                receive()
+            except KeyboardInterrupt:
+                receive()
+                raise KeyboardInterrupt("half is kept") from None
+    finally:
+        receive()
+    return 0
+
+def with_another():
+    try:
+        with signals.at_work():
+            receive()
+    finally:
+        receive(signal.SIGTERM)
+    return 0
+
+def while_reading():
+    with reading("."):
+        receive(signal.SIGTERM)
+    return 0
+
+signals.install()
+sys.exit(exit_code(globals()[sys.argv[1]]))
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    ("case", "code", "detail"),
+    [("twice", 130, "; half is kept"), ("with_another", 130, ""), ("while_reading", 143, "")],
+)
+def test_a_signal_ends_a_command_with_one_sentence(case: str, code: int, detail: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, case], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, f"stopped before there was a result{detail}\n")
+
+
 def test_panic_messages_are_discarded_and_other_output_is_kept(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
