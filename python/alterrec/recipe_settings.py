@@ -342,6 +342,11 @@ class WindowSettings(SettingsTable):
         default=0.5, ge=0, le=1, description="share of candidates that are sampled from the whole catalogue"
     )
     exclude_target: bool = Field(default=True, description="remove the target before ranks are counted")
+    pool: int = Field(
+        default=0,
+        ge=0,
+        description="number of random items, drawn for each batch, which the teacher ranks; 0 = all items",
+    )
     precision: Literal["float32", "float16"] = Field(
         default="float32",
         description="precision of the teacher's item table, if all networks have one query; float16 needs "

@@ -126,6 +126,26 @@ def test_rows_of_drawn_candidates_are_planned() -> None:
     assert full["adam"] - drawn["adam"] == 4 * 4 * (100_000 - rows) * 8
 
 
+def test_scores_of_a_pool_are_planned() -> None:
+    """A row has 20,000 scores instead of 100,000; float32 rows of a pool of 20,000 x 8 are a copy."""
+    plans = []
+    for pool in (0, 20_000):
+        settings = {
+            **{"model.dim": 8, "id.queries": "one", "text.queries": "one", "window.sample": 5},
+            **{"window.pool": pool, "optim.batch_size": 64, "run.memory_budget": "700MiB"},
+            **{"schedule.warmup_negatives": "random"},
+        }
+        recipe = resolve("alterrec", overrides=settings)
+        items = ModelInputs(100_000, torch.randn(100_000, 4), torch.ones(100_000, dtype=torch.bool))
+        model, plan = build_model(recipe, items), phases(recipe)
+        plans.append(plan_memory(model, recipe, plan, 100_000, 50, resident=430 * 2**20))
+    assert plans[1].training - plans[0].training == 4 * 8 * 20_000
+    for plan, scored in zip(plans, (100_000, 20_000), strict=True):
+        row = scored * 4 + scored // 8 + 16 * min(scored, 2**16)
+        assert plan.train_rows == min(64, (700 * 2**20 - plan.resident - plan.training) // row)
+    assert plans[0].train_rows < plans[1].train_rows
+
+
 def test_pretraining_reads_every_prefix_as_often_as_its_tasks_do() -> None:
     items = ModelInputs(100, torch.randn(100, 8), torch.ones(100, dtype=torch.bool))
 

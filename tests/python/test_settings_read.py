@@ -71,6 +71,7 @@ OTHER: Mapping[str, Any] = {
     "window.last": 15,
     "window.sample": 3,
     "window.precision": "float16",
+    "window.pool": 20,
     "positives.teacher": "id",
     "loss.name": "gbce",
     "schedule.metric": "hits@5",

@@ -247,7 +247,7 @@ def _candidate_keys(entry: Entry, recipe: Recipe) -> Iterator[str]:
     if used != {"full"}:
         yield "window.sample"
     if "window" in used:
-        yield from ("window.first", "window.last", "window.random_share")
+        yield from ("window.first", "window.last", "window.random_share", "window.pool")
         if one_vector:
             yield "window.exclude_target"
         if all(getattr(recipe, table).queries == "one" for table in entry.networks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from alterrec.nn.transformer import Attention
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import parse_bytes
 from alterrec.training.schedule import Phase
-from alterrec.training.step import items_encoded
+from alterrec.training.step import items_encoded, items_scored
+from alterrec.training.windows import pool_size
 
 FLOAT = 4
 # Number of float32 tables of V x D in memory during a step for the trained network, without the
@@ -121,7 +122,8 @@ def plan_memory(
     asked = any(network.queries is not None for network in networks.values())
     half = recipe.window.precision == "float16" and not asked
     taught = [
-        num_items * networks[phase.teacher].dim * (FLOAT // 2 if half else FLOAT)
+        networks[phase.teacher].dim
+        * (num_items * (FLOAT // 2 if half else FLOAT) + pool_size(recipe.window, num_items) * FLOAT)
         for phase in phases
         if phase.teacher
     ]
@@ -138,9 +140,9 @@ def plan_memory(
     if not recipe.run.memory_budget:
         return MemoryPlan(None, resident, training, evaluation, batch, SCORE_BYTES)
     budget = parse_bytes(recipe.run.memory_budget)
-    # A row of scores, of bits of the window, and of drawn ids, which are at most as many as the window has.
-    row = num_items * FLOAT + num_items // 8 + 16 * min(num_items, 2**16)
-    train_row = row + (QUERIES_PER_SAMPLE * num_items * FLOAT if asked else 0)
+    scored = max((_scored(networks, recipe, phase, num_items) for phase in phases), default=num_items)
+    row, train_row = _row_bytes(num_items), _row_bytes(scored)
+    train_row += QUERIES_PER_SAMPLE * scored * FLOAT if asked else 0
     parts = score_matrices(model) if model else 4
     train_rows = (budget - resident - training) // train_row if model else batch
     score_bytes = budget - resident - evaluation
@@ -165,6 +167,17 @@ def peak_memory_bytes() -> int:
     # macOS counts in bytes, other systems in KiB.
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _scored(networks: Mapping[str, Network], recipe: Recipe, phase: Phase, num_items: int) -> int:
+    """Return how many items a step scores at a time; for a sum of softmaxes, a teacher scores all."""
+    mixed = phase.teacher and networks[phase.teacher].queries and not networks[phase.train].queries
+    return num_items if mixed else items_scored(recipe, phase, num_items)
+
+
+def _row_bytes(items: int) -> int:
+    """Return the bytes of the scores of a sample, of bits of its window, and of drawn ids."""
+    return items * FLOAT + items // 8 + 16 * min(items, 2**16)
 
 
 def _id_tables(network: Network) -> list[nn.Parameter]:

@@ -1,7 +1,9 @@
 """Positives and candidates of a batch: the target, the teacher's rank window, random items.
 
-Legend: N samples, Q queries, V items, L places, P positives per sample, C candidates and E excluded items per
-row.
+The window can be found in a pool, a random part of the catalogue that is the same for all rows of a batch.
+
+Legend: N samples, Q queries, V items, M items of the pool, L places, P positives per sample, C candidates and
+E excluded items per row.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def supervise(
     positive_teacher: Teacher | None = None,
     seen_NL: Tensor | None = None,
     chunks: Sequence[slice] = (slice(None),),
+    pool_M: Tensor | None = None,
 ) -> Supervision:
     """Return positives and candidates of one batch.
 
@@ -65,11 +68,12 @@ def supervise(
         seed: seed of the draws, another one in each epoch.
         positives: number and weight of additional positives.
         negative_teacher: returns scores (n, V) of the n samples of a chunk, whose rank window gives the
-            hard negatives; required for ``window``.
-        positive_teacher: like ``negative_teacher``; its top items are additional positives. None: there are
+            hard negatives; required for ``window``. With a pool, it returns the scores (n, M) of its items.
+        positive_teacher: returns scores (n, V); its top items are additional positives. None: there are
             no additional positives.
         seen_NL: items of the prefixes, padded with -1, that are neither ranked nor additional positives.
         chunks: slices of the samples that teachers score at a time.
+        pool_M: ids among which the window is found, from :func:`draw_pool`. None: all items.
     """
     device = str(targets_N.device)
     drawn, hard = candidate_counts(negatives, window, ranks)
@@ -88,7 +92,7 @@ def supervise(
             if scores_NV is None or negative_teacher != positive_teacher:
                 scores_NV = negative_teacher(chunk)
             exclude = excluded_NE if window.exclude_target else seen
-            candidates.append(_window(scores_NV, ranks, exclude, hard, drawn, seed, samples_N[chunk]))
+            candidates.append(_window(scores_NV, ranks, exclude, hard, drawn, seed, samples_N[chunk], pool_M))
     weight = positives.weight / (positives.top if positives.as_samples else 1) if positives.top else 0.0
     additional = positives.top if positive_teacher else 0
     parts = [torch.cat(candidates)] if candidates else []
@@ -113,6 +117,7 @@ def query_candidates(
     device: str = "cpu",
     exclude: np.ndarray | None = None,
     chunks: Sequence[slice] = (slice(None),),
+    pool_M: Tensor | None = None,
 ) -> Tensor | None:
     """Return the candidates of each query; positives are added by the loss.
 
@@ -122,13 +127,16 @@ def query_candidates(
         window, ranks: the recipe's window and its ranks in this catalogue.
         num_items: size of the catalogue V.
         seed: seed of the draws, another one in each epoch.
-        teacher: returns the scores (q, V) of a slice of the queries; required for ``window``.
+        teacher: returns the scores (q, V) of a slice of the queries; required for ``window``. With a pool,
+            it returns the scores (q, M) of its items.
         device: torch device of the result.
         exclude: (Q, E) int64 items that are no candidates of a query, padded with -1.
         chunks: slices of the queries that the teacher scores at a time.
+        pool_M: as in :func:`supervise`.
 
     Returns:
-        Ids (Q, C) int64; bits (Q, ceil(V / 8)) uint8 for a whole window; or None for the whole catalogue.
+        Ids (Q, C) int64; bits (Q, ceil(V / 8)) uint8 for a whole window without a pool; or None for the whole
+        catalogue.
 
     Example:
         >>> scores = torch.tensor([[3.0, 1.0, 2.0, 0.0]])
@@ -146,11 +154,46 @@ def query_candidates(
         assert teacher is not None
         exclude_QE = on_device(rows[:, None][:, :0] if exclude is None else exclude, device)
         found = [
-            _window(teacher(chunk), ranks, exclude_QE[chunk], hard, drawn, seed, rows[chunk])
+            _window(teacher(chunk), ranks, exclude_QE[chunk], hard, drawn, seed, rows[chunk], pool_M)
             for chunk in chunks
         ]
         parts.append(torch.cat(found))
     return torch.cat(parts, 1) if parts else None
+
+
+def draw_pool(size: int, num_items: int, *, seed: int, number: int, device: str = "cpu") -> Tensor:
+    """Draw different items, each set of them with the same probability, as a function of (seed, number).
+
+    Args:
+        size: number of items to draw, at most ``num_items``.
+        num_items: size of the catalogue.
+        seed: seed of the draw.
+        number: number of the batch.
+        device: torch device of the result.
+
+    Returns:
+        Item ids (M,) int64, ascending.
+
+    Example:
+        >>> draw_pool(3, 3, seed=0, number=7)
+        tensor([0, 1, 2])
+    """
+    # Where all scores are equal, the window of all ranks is the catalogue.
+    equal = np.zeros((1, num_items), np.float32)
+    (ids_M,) = rank_window(equal, 0, num_items, sample=size, seed=seed, rows=[number])
+    return on_device(ids_M, device)
+
+
+def places_in(pool_M: Tensor, ids: Tensor) -> Tensor:
+    """Return the place of each id in a pool, and -1 for ids that are not in it.
+
+    Example:
+        >>> places_in(torch.tensor([2, 5, 9]), torch.tensor([[9, 3], [-1, 2]]))
+        tensor([[ 2, -1],
+                [-1,  0]])
+    """
+    places = torch.searchsorted(pool_M, ids.contiguous()).clamp_(max=len(pool_M) - 1)
+    return torch.where(pool_M[places] == ids, places, -1)
 
 
 def _window(
@@ -161,8 +204,12 @@ def _window(
     drawn: int,
     seed: int,
     rows_N: np.ndarray,
+    pool_M: Tensor | None,
 ) -> Tensor:
     """Return the window of each row as bits if it is whole and alone, else ``hard`` drawn ids (N, hard)."""
-    if not drawn and hard == ranks.stop - ranks.start:
+    if pool_M is not None:
+        exclude_NE = places_in(pool_M, exclude_NE)
+    elif not drawn and hard == ranks.stop - ranks.start:
         return rank_window_bits(scores_NV, *ranks, exclude=exclude_NE)
-    return rank_window(scores_NV, *ranks, exclude=exclude_NE, sample=hard, seed=seed, rows=rows_N)
+    found_NC = rank_window(scores_NV, *ranks, exclude=exclude_NE, sample=hard, seed=seed, rows=rows_N)
+    return found_NC if pool_M is None else pool_M[found_NC]

@@ -21,9 +21,9 @@ from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch, derive_seed
-from alterrec.training.candidates import Supervision, Teacher, query_candidates, supervise
+from alterrec.training.candidates import Supervision, Teacher, draw_pool, query_candidates, supervise
 from alterrec.training.schedule import Phase
-from alterrec.training.windows import WindowRanks
+from alterrec.training.windows import WindowRanks, pool_size
 
 
 class Clock:
@@ -108,8 +108,8 @@ def chosen_samples(batch: Batch, chosen_N: np.ndarray) -> Batch:
     )
 
 
-# Purpose of the seeds of dropout.
-MASKS = 3
+# Purposes of the seeds of dropout and of pools.
+MASKS, POOLS = 3, 5
 # With more items per candidate than this, only the items that a step uses are encoded and scored.
 ITEMS_PER_CANDIDATE = 100
 
@@ -168,16 +168,20 @@ class Step:
         """Return the loss of a batch of this number in the epoch, a scalar with a gradient."""
         batch = SessionBatch.of(arrays, self.recipe.run.device)
         with step_draws(derive_seed(self.seed, MASKS, number), batch.number_R):
-            return self._loss_of(batch, arrays)
+            return self._loss_of(batch, arrays, number)
 
-    def _loss_of(self, batch: SessionBatch, arrays: Batch) -> Tensor:
+    def _loss_of(self, batch: SessionBatch, arrays: Batch, number: int) -> Tensor:
         device = self.recipe.run.device
         targets_N = on_device(arrays.targets, device)
         if self.phase.objective != "next":
             return self._objective_loss(batch, targets_N, arrays)
         seen_NL = batch.prefixes() if self.exclude_seen else None
         with torch.no_grad(), unchecked():
-            scores = {name: self._scores(name, batch) for name in self.teachers}
+            pool_M = self._pool(number)
+            uses = ((self.negative_teacher, pool_M), (self.positive_teacher, None))
+            scores: dict[tuple[str | None, bool], Teacher] = {
+                (name, pool is None): self._scores(name, batch, pool) for name, pool in uses if name
+            }
             self.clock.lap("teacher")
             by_query = self.network.queries is not None
             supervision = supervise(
@@ -189,13 +193,15 @@ class Step:
                 num_items=self.num_items,
                 seed=self.seed,
                 positives=self.recipe.positives,
-                negative_teacher=scores[self.negative_teacher] if self.negative_teacher else None,
-                positive_teacher=scores[self.positive_teacher] if self.positive_teacher else None,
+                negative_teacher=scores.get((self.negative_teacher, pool_M is None)),
+                positive_teacher=scores.get((self.positive_teacher, True)),
                 seen_NL=seen_NL,
                 chunks=self.buffer.chunks(len(targets_N)),
+                pool_M=pool_M,
             )
             if by_query:
-                supervision = supervision._replace(candidates=self._query_candidates(batch, arrays.samples))
+                candidates = self._query_candidates(batch, arrays.samples, pool_M)
+                supervision = supervision._replace(candidates=candidates)
         self.clock.lap("window")
         ids_U = None
         ids = supervision.candidates
@@ -258,19 +264,31 @@ class Step:
             vectors_ND, table_VD, *supervision, seen_NL, each=each, buffer=self.buffer
         )
 
-    def _scores(self, name: str, batch: SessionBatch) -> Teacher:
+    def _pool(self, number: int) -> Tensor | None:
+        """Return the items among which the teacher's window is found; None: all."""
+        size = pool_size(self.recipe.window, self.num_items)
+        if not self.negative_teacher or not size:
+            return None
+        seed, device = derive_seed(self.seed, POOLS), self.recipe.run.device
+        return draw_pool(size, self.num_items, seed=seed, number=number, device=device)
+
+    def _scores(self, name: str, batch: SessionBatch, pool_M: Tensor | None = None) -> Teacher:
         """Return a function that gives the scores of a teacher for a slice of the samples."""
         network, tables = self.teachers[name]
         if network.queries is not None:
-            return lambda chunk: network.scores(batch.only(chunk), tables)
+            # Softmaxes of several queries are mixed, whose sums have all items.
+            items = slice(None) if pool_M is None else pool_M
+            return lambda chunk: network.scores(batch.only(chunk), tables)[:, items]
         if tables.inputs is None:
             ids_U, places = batch.items_RL.unique(return_inverse=True)  # type: ignore[no-untyped-call]
             batch = batch._replace(items_RL=places, arrays=None)
             tables = tables._replace(inputs=network.item_tables(ids_U).inputs)
-        vectors_ND = network.encode_sessions(batch, tables)
-        return lambda chunk: self._product(vectors_ND[chunk], tables)
+        vectors_ND, scored_MD = network.encode_sessions(batch, tables), _scored(tables, pool_M)
+        return lambda chunk: self._product(vectors_ND[chunk], scored_MD)
 
-    def _query_candidates(self, batch: SessionBatch, samples: np.ndarray) -> Tensor | None:
+    def _query_candidates(
+        self, batch: SessionBatch, samples: np.ndarray, pool_M: Tensor | None
+    ) -> Tensor | None:
         """Return the candidates of each query: the teacher ranks the items for the same query."""
         assert self.network.queries is not None
         items, _, exclude = self.network.query_rows(batch, self.num_items)
@@ -282,7 +300,8 @@ class Step:
         if self.negative_teacher:
             network, tables = self.teachers[self.negative_teacher]
             vectors_QD = network.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
-            teacher = lambda chunk: self._product(vectors_QD[chunk], tables)  # noqa: E731
+            scored_MD = _scored(tables, pool_M)
+            teacher = lambda chunk: self._product(vectors_QD[chunk], scored_MD)  # noqa: E731
         return query_candidates(
             rows,
             self.phase.negatives,
@@ -294,13 +313,21 @@ class Step:
             device=device,
             exclude=exclude,
             chunks=self.buffer.chunks(len(rows)),
+            pool_M=pool_M,
         )
 
-    def _product(self, vectors_ND: Tensor, tables: Tables) -> Tensor:
+    def _product(self, vectors_ND: Tensor, scored_MD: Tensor) -> Tensor:
         self.clock.lap("window")
-        scores_NV = self.buffer.product(vectors_ND, tables.outputs)
+        scores_NM = self.buffer.product(vectors_ND, scored_MD)
         self.clock.lap("teacher")
-        return scores_NV
+        return scores_NM
+
+
+def _scored(tables: Tables, pool_M: Tensor | None) -> Tensor:
+    """Return the rows of a teacher's table that are scored: all, or those of a pool, at least float32."""
+    if pool_M is None:
+        return tables.outputs
+    return tables.outputs[pool_M].to(torch.promote_types(tables.outputs.dtype, torch.float32))
 
 
 def half_table(network: Network, num_items: int) -> Tensor:
@@ -342,6 +369,26 @@ def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
         return num_items
     each = drawn + recipe.model.max_len + 1 + phase.positives
     return min(num_items, recipe.optim.batch_size * each)
+
+
+def items_scored(recipe: Recipe, phase: Phase, num_items: int) -> int:
+    """Return the largest number of items that a step of a phase scores at a time.
+
+    Example:
+        >>> from alterrec.recipe import resolve
+        >>> settings = {"window.sample": 10, "window.pool": 20_000, "optim.batch_size": 100}
+        >>> recipe = resolve("alterrec", overrides=settings)
+        >>> items_scored(recipe, Phase("taught", "id", 1, "window", "text"), 1_000_000)
+        20000
+        >>> items_scored(recipe, Phase("taught", "id", 1, "window", "text", positives=3), 1_000_000)
+        1000000
+    """
+    encoded = items_encoded(recipe, phase, num_items)
+    if not phase.teacher:
+        return encoded
+    ranked = pool_size(recipe.window, num_items) if phase.negatives == "window" else 0
+    asked = phase.positives or not ranked
+    return num_items if asked else max(encoded, ranked)
 
 
 def restrict_to_step_items(

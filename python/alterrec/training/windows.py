@@ -9,6 +9,9 @@ from alterrec.errors import InputError
 from alterrec.recipe_settings import WindowSettings
 from alterrec.training.schedule import Phase
 
+# Fewest ranks of a window in a pool. The last of them is within about a fifth of the rank that it stands for.
+LEAST_RANKS = 32
+
 
 class WindowRanks(NamedTuple):
     """A rank window over one catalogue: 0-based ranks ``start`` to ``stop - 1``.
@@ -16,6 +19,8 @@ class WindowRanks(NamedTuple):
     Example:
         >>> WindowRanks.on(WindowSettings(first=6, last=0.1), num_items=1000)
         WindowRanks(start=5, stop=100)
+        >>> WindowRanks.on(WindowSettings(first=6, last=0.1, pool=500), num_items=1000)
+        WindowRanks(start=2, stop=50)
     """
 
     start: int
@@ -28,7 +33,8 @@ class WindowRanks(NamedTuple):
         """Return the ranks of a recipe's window.
 
         Random negatives are only as many as the window has ranks, so for them the window ends where the
-        catalogue does.
+        catalogue does. With ``window.pool``, ranks are those in the pool that have the same share of it: in a
+        pool of a tenth, the ranks 1 to 100 of all items are the ranks 1 to 10.
 
         Args:
             window: the window, as ranks or as fractions of the catalogue.
@@ -60,6 +66,17 @@ class WindowRanks(NamedTuple):
                 f"{ranks.stop} of {candidates} candidates; use 1 <= first <= last <= {candidates}, or "
                 "fractions such as --set window.last=0.1"
             )
+        pool = pool_size(window, num_items)
+        if negatives != "window" or not pool:
+            return ranks
+        ranks = cls(*(round(rank * pool / num_items) for rank in ranks))
+        candidates = pool - window.exclude_target - seen
+        if not ranks.start < ranks.stop <= candidates:
+            found = "no rank" if ranks.start >= ranks.stop else f"the ranks {ranks.start + 1}..{ranks.stop}"
+            raise InputError(
+                f"window.pool is {pool}, in which the window has {found} of {max(candidates, 0)} candidates; "
+                "use a larger pool, or 0 to rank all items"
+            )
         return ranks
 
 
@@ -73,7 +90,8 @@ def check_catalogue(window: WindowSettings, plan: Sequence[Phase], num_items: in
         seen: most items of a prefix that are excluded.
 
     Raises:
-        InputError: a rank window, its sample or the further positives do not fit into the candidates.
+        InputError: a rank window, its sample or the further positives do not fit into the candidates, or the
+            window has too few ranks in its pool.
 
     Example:
         >>> from alterrec.training.schedule import phases
@@ -88,6 +106,12 @@ def check_catalogue(window: WindowSettings, plan: Sequence[Phase], num_items: in
         ranks = WindowRanks.on(window, num_items, seen, negatives=negatives)
         drawn, hard = candidate_counts(negatives, window, ranks)
         most = ranks.stop - ranks.start
+        pool, wanted = pool_size(window, num_items), max(hard, LEAST_RANKS)
+        if negatives == "window" and pool and most < wanted:
+            raise InputError(
+                f"window.pool is {pool} of {num_items} items, in which the window has {most} ranks and needs "
+                f"{wanted}; use a pool of {-(-pool * wanted // most)} items or more, or 0 to rank all items"
+            )
         if hard > most or drawn >= num_items:
             raise InputError(
                 f"window.sample is {window.sample}, of which {hard} are drawn from the {most} ranks "
@@ -102,6 +126,17 @@ def check_catalogue(window: WindowSettings, plan: Sequence[Phase], num_items: in
             f"candidates (a catalogue of {num_items} items, of which a prefix has seen up to {seen}); use at "
             f"most {candidates}"
         )
+
+
+def pool_size(window: WindowSettings, num_items: int) -> int:
+    """Return the number of items in the pool of a batch; 0 if the teacher ranks all items.
+
+    Example:
+        >>> window = WindowSettings(pool=5000)
+        >>> pool_size(window, num_items=100_000), pool_size(window, num_items=4000)
+        (5000, 0)
+    """
+    return window.pool if window.pool < num_items else 0
 
 
 def shortened_window(window: WindowSettings, plan: Sequence[Phase], num_items: int) -> str:
