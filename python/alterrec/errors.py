@@ -59,6 +59,16 @@ def nearest_key(key: str, known: Collection[str]) -> str:
     )
 
 
+def number_of(number: int, noun: str) -> str:
+    """Return a number with its noun, of which the plural ends in s.
+
+    Example:
+        >>> number_of(1, "session"), number_of(0, "item")
+        ('1 session', '0 items')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _question(names: Sequence[str]) -> str:
     if not names:
         return ""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
+from alterrec.errors import number_of
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.files import read_text
 from alterrec.metrics import DEFAULT_METRICS, common_metrics
@@ -150,7 +151,7 @@ class StudyResult:
     statistics: Statistics | None = None
 
     def __repr__(self) -> str:
-        return f"StudyResult({self.study} on {self.data.name}, {len(self.rows)} rows)"
+        return f"StudyResult({self.study} on {self.data.name}, {number_of(len(self.rows), 'row')})"
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alterrec._ranking_arguments import as_integers
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, nearest, number_of
 from alterrec.sessions import SessionStore
 
 __all__ = ["Vocabulary"]
@@ -59,7 +59,7 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         shown = ", ".join(repr(each) for each in self.item_ids[:3])
-        return f"Vocabulary({len(self)} ids: {shown}{', ...' if len(self) > 3 else ''})"
+        return f"Vocabulary({number_of(len(self), 'id')}: {shown}{', ...' if len(self) > 3 else ''})"
 
     def __len__(self) -> int:
         return len(self.item_ids)

@@ -125,7 +125,9 @@ def test_rows_of_prefixes_are_one_session(
 ) -> None:
     source = read(folder_of(tmp_path, train__inter=LISTS + rows))
     assert list(sessions_of(source, "train").values()) == sessions
-    assert source.notes == (() if note is None else (f"shop.train.inter: {note}, which are read instead",))
+    assert source.notes == (
+        () if note is None else (f"shop.train.inter: {note}; whole sessions are read instead",)
+    )
     assert source.choices.split == "files"
 
 

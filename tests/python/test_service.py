@@ -426,7 +426,7 @@ def test_results_print_and_make_frames() -> None:
     assert repr(similar).startswith("SimilarItems(2 items, by both; item item03: 'item")
     assert "<th>item</th>" in similar._repr_html_()
     scores = saved.score([names([3])], names([1, 2]))
-    assert repr(scores) == "Scores(1 sessions, 2 scores)"
+    assert repr(scores) == "Scores(1 session, 2 scores)"
     assert scores._repr_html_().count("<tr>") == 3
     pandas = pytest.importorskip("pandas")
     for frame in (

@@ -217,7 +217,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("/recommend", {"sessions": [["i0"]], "k": 10**30}, "k is 1,0"),
     ("/recommend", {"sessions": [["i0"]], "k": 1001}, "k is 1,001; this service takes 1 to 1,000"),
     ("/recommend", {"sessions": [["i0"]], "kk": 3}, "kk is no field of this request; did you mean 'k'"),
-    ("/recommend", {"sessions": [["i0"]], "users": ["x", "y"]}, "users has 2 entries for 1 sessions"),
+    ("/recommend", {"sessions": [["i0"]], "users": ["x", "y"]}, "users has 2 values for 1 session"),
     ("/recommend", {"sessions": [["i0"]] * 1001}, "sessions has 1,001 entries; this service takes 1,000"),
     ("/recommend", {"sessions": [["i0"] * 1001]}, "sessions[0] has 1,001 entries; this service takes 1,000"),
     ("/recommend", b'{"sessions": ' + b"[" * 50_000, "the body"),

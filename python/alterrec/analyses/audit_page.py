@@ -13,6 +13,7 @@ from alterrec.analyses.audit_times import time_findings
 from alterrec.analyses.run_sections import METRICS, few_targets_note
 from alterrec.data.repeats import SeenItems
 from alterrec.data.statistics import Statistics
+from alterrec.errors import number_of
 from alterrec.evaluation.sign_flips import Difference
 from alterrec.metrics import DEFAULT_METRICS
 from alterrec.report.figures.bars import WHISKERS, SystemBars, bars, system_panels
@@ -105,7 +106,7 @@ class Audit(Report):
     errors: Mapping[str, Metrics] = field(default_factory=dict)
 
     def brief(self) -> str:
-        return f"{self.name}, {len(self.findings)} findings; can text help: {self.answer[0]}"
+        return f"{self.name}, {number_of(len(self.findings), 'finding')}; can text help: {self.answer[0]}"
 
     @property
     def baselines(self) -> dict[str, Metrics]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alterrec.analyses.run_summary import EXCLUDED_AS_FOUND
+from alterrec.errors import number_of
 from alterrec.evaluation.comparisons import GROUPED, Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.comparisons import (
@@ -95,7 +96,7 @@ class ComparisonReport(Report):
 
     def brief(self) -> str:
         names = listed([system.name for system in self.systems])
-        return f"{names} on {self.data.name}, {len(self.comparisons)} comparisons"
+        return f"{names} on {self.data.name}, {number_of(len(self.comparisons), 'comparison')}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, for JSON."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from alterrec.comparable import counts_excluded_as_found
+from alterrec.errors import number_of
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.seen_items import ByRule, cost_sentence, repeated_sentence, rows_by_view
@@ -163,7 +164,7 @@ def _epochs(result: RunResult) -> str:
     if not result.epochs:
         return ""
     kept = f"; epoch {result.best_epoch} was best on validation and is used" if result.best_epoch else ""
-    return f" for {result.epochs} epoch{'s' if result.epochs > 1 else ''}{kept}"
+    return f" for {number_of(result.epochs, 'epoch')}{kept}"
 
 
 def _parts(views: Mapping[str, Metrics], metric: str) -> list[str]:
@@ -214,7 +215,10 @@ def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
 
 def _changed(result: RunResult) -> list[str]:
     """Say that the catalogue has changed since the metrics were computed."""
-    changes = [f"{count(change.items)} items were {change.action}" for change in result.catalogue_changes]
+    changes = [
+        f"{number_of(change.items, 'item')} {'was' if change.items == 1 else 'were'} {change.action}"
+        for change in result.catalogue_changes
+    ]
     return [f"After training, {listed(changes)}. All metrics are those before."] if changes else []
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alterrec.data.text_names import CATEGORY_COLUMNS, find_text_column
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, nearest, number_of
 from alterrec.sessions import SessionStore
 from alterrec.vocabulary import Vocabulary
 
@@ -79,7 +79,7 @@ class ItemText:
     fields: dict[str, list[str]]
 
     def __repr__(self) -> str:
-        return f"ItemText({len(self)} items: {', '.join(self.fields)})"
+        return f"ItemText({number_of(len(self), 'item')}: {', '.join(self.fields)})"
 
     def __len__(self) -> int:
         return len(next(iter(self.fields.values())))
@@ -124,7 +124,8 @@ class Dataset:
         sessions = ", ".join(f"{len(store)} {split}" for split, store in self.splits.items())
         text = ", ".join(self.text.fields) if self.text else "none"
         vectors = "" if self.vectors is None else f"; vectors {self.vectors.shape}"
-        return f"Dataset({self.name!r}: {self.num_items} items, sessions {sessions}; text {text}{vectors})"
+        items = number_of(self.num_items, "item")
+        return f"Dataset({self.name!r}: {items}, sessions {sessions}; text {text}{vectors})"
 
     @property
     def num_items(self) -> int:
@@ -189,7 +190,7 @@ class Dataset:
 def _first(ids: Sequence[str]) -> str:
     """How many ids there are, and the first of them."""
     shown = ", ".join(repr(each) for each in ids[:3])
-    return f"{len(ids)} ids: {shown}{', ...' if len(ids) > 3 else ''}"
+    return f"{number_of(len(ids), 'id')}: {shown}{', ...' if len(ids) > 3 else ''}"
 
 
 def _renumbered(store: SessionStore, number_U: NDArray[np.int64]) -> SessionStore:

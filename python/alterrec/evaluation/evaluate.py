@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.metrics import DEFAULT_METRICS, metrics
 from alterrec.models.base import (
     RepeatScale,
@@ -68,7 +68,8 @@ class Ranks:
     names: tuple[str, ...] = DEFAULT_METRICS
 
     def __repr__(self) -> str:
-        return f"Ranks({len(self.targets)} targets, views {', '.join(self.views)}, rule {self.rule})"
+        targets = number_of(len(self.targets), "target")
+        return f"Ranks({targets}, views {', '.join(self.views)}, rule {self.rule})"
 
     @property
     def views(self) -> dict[str, Counts]:

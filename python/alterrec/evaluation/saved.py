@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.metrics import DEEPEST, metrics
 from alterrec.stored import Kind, read_table
 
@@ -60,7 +60,7 @@ class SavedRanks:
     frame: pl.DataFrame
 
     def __repr__(self) -> str:
-        return f"SavedRanks({len(self)} targets, views {', '.join(self.views)})"
+        return f"SavedRanks({number_of(len(self), 'target')}, views {', '.join(self.views)})"
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from alterrec.comparable import folder_name
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.evaluation.saved import read_items, read_ranks, read_top
 from alterrec.files import file_name, make_folder, replace_together
 from alterrec.results import read_run
@@ -52,7 +52,8 @@ class Rankings:
     lists: pl.DataFrame
 
     def __repr__(self) -> str:
-        return f"Rankings({self.name!r}: {len(self.targets)} targets, {len(self.lists)} listed items)"
+        targets, items = number_of(len(self.targets), "target"), number_of(len(self.lists), "listed item")
+        return f"Rankings({self.name!r}: {targets}, {items})"
 
     @classmethod
     def of_run(cls, run: str | Path) -> Self:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.exports.encoders import TracedNetwork
 from alterrec.exports.graphs import columns_of_parts, padded_items, reads_users, removed_numbers
 from alterrec.files import make_folder, replace_together, write_json
@@ -134,7 +134,8 @@ class VectorSpace:
     graph: VectorGraph
 
     def __repr__(self) -> str:
-        return f"VectorSpace({len(self.items_VE)} items, {self.items_VE.shape[1]} columns)"
+        items, columns = self.items_VE.shape
+        return f"VectorSpace({number_of(items, 'item')}, {number_of(columns, 'column')})"
 
     @classmethod
     def of(cls, saved: SavedModel) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.models.catalogue import MODELS, Entry, lookup, reads_text
 from alterrec.recipe import ORIGINAL, Recipe, recipe_fields, resolve
 from alterrec.recipe_settings import SESSION_ENCODERS, NetworkSettings
@@ -81,7 +81,7 @@ def check_read(recipe: Recipe, overrides: Iterable[str]) -> None:
     if entry.trains and recipe.schedule.regime != entry.regime:
         raise InputError(
             f"schedule.regime is {recipe.schedule.regime!r}, but {recipe.model_name} has "
-            f"{len(entry.networks)} network{'s' if len(entry.networks) > 1 else ''}; use {entry.regime!r}"
+            f"{number_of(len(entry.networks), 'network')}; use {entry.regime!r}"
         )
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alterrec.errors import number_of
 from alterrec.evaluation.evaluate import (
     Protocol,
     ReadSessions,
@@ -92,7 +93,7 @@ class Explanation:
     def __repr__(self) -> str:
         parts = ", ".join(self._parts())
         first = f", first {self.items[0].item_id!r}" if self.items else ""
-        return f"Explanation({len(self.items)} items{first}; parts {parts})"
+        return f"Explanation({number_of(len(self.items), 'item')}{first}; parts {parts})"
 
     def _parts(self) -> list[str]:
         return list(self.items[0].parts) if self.items else []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from alterrec.errors import number_of
 from alterrec.report.frames import as_pandas
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Recommendations(RankedItems):
     Example:
         >>> found = Recommendations([[Recommendation("tent", 2.5, "Red tent")], []], [[], ["boat"]])
         >>> found
-        Recommendations(2 sessions, 1 items, 1 unknown; session 0: 'tent')
+        Recommendations(2 sessions, 1 item, 1 unknown; session 0: 'tent')
         >>> found.to_polars().rows()
         [(0, 1, 'tent', 2.5, 'Red tent')]
         >>> found.unknown
@@ -108,8 +109,8 @@ class Recommendations(RankedItems):
     def __repr__(self) -> str:
         count = sum(map(len, self.unknown))
         unknown = f", {count} unknown" if count else ""
-        total = sum(map(len, self))
-        return f"Recommendations({len(self)} sessions, {total} items{unknown}{self._described()})"
+        sessions, total = number_of(len(self), "session"), number_of(sum(map(len, self)), "item")
+        return f"Recommendations({sessions}, {total}{unknown}{self._described()})"
 
 
 class SimilarItems(RankedItems):
@@ -123,7 +124,7 @@ class SimilarItems(RankedItems):
 
     Example:
         >>> SimilarItems([[Recommendation("lamp", 0.5, "Oil lamp")]], ["tent"], "text")
-        SimilarItems(1 items, by text; item tent: 'lamp')
+        SimilarItems(1 item, by text; item tent: 'lamp')
     """
 
     def __init__(self, lists: Iterable[list[Recommendation]], items: Sequence[str], by: str) -> None:
@@ -132,7 +133,7 @@ class SimilarItems(RankedItems):
         self.by = by
 
     def __repr__(self) -> str:
-        return f"SimilarItems({len(self)} items, by {self.by}{self._described()})"
+        return f"SimilarItems({number_of(len(self), 'item')}, by {self.by}{self._described()})"
 
     def _found_for(self) -> tuple[str, Sequence[int | str]]:
         return "item", self.items
@@ -149,7 +150,7 @@ class Scores(list[list[float]]):
     Example:
         >>> found = Scores([[2.5]], [["tent"]], [[]])
         >>> found, found.to_polars().rows()
-        (Scores(1 sessions, 1 scores), [(0, 'tent', 2.5)])
+        (Scores(1 session, 1 score), [(0, 'tent', 2.5)])
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class Scores(list[list[float]]):
         self.unknown = unknown
 
     def __repr__(self) -> str:
-        return f"Scores({len(self)} sessions, {sum(map(len, self))} scores)"
+        return f"Scores({number_of(len(self), 'session')}, {number_of(sum(map(len, self)), 'score')})"
 
     def to_polars(self) -> pl.DataFrame:
         """Return a frame of polars: session (number), item_id, score."""

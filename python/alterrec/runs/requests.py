@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.vocabulary import Vocabulary
 
 Numbers = NDArray[np.int64]
@@ -113,8 +113,8 @@ def filter_numbers(
         return known_items(name, rows, vocabulary, drop_unknown=drop_unknown)
     if len(rows) != sessions:
         raise InputError(
-            f"{name} has {len(rows)} lists for {sessions} sessions; expected one list for each session, or a "
-            "list of item ids for all of them"
+            f"{name} has {number_of(len(rows), 'list')} for {number_of(sessions, 'session')}; expected one "
+            "list for each session, or a list of item ids for all of them"
         )
     numbers: list[Numbers | None] = []
     unknown: dict[str, None] = {}

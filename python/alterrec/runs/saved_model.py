@@ -209,7 +209,7 @@ class SavedModel:
             >>> run = fit(data, "popularity", out=folder, overrides=quick)
             >>> first, second = data.vocabulary.item_ids[:2]
             >>> load(folder).score([[first]], [first, second])
-            Scores(1 sessions, 2 scores)
+            Scores(1 session, 2 scores)
         """
         numbers, unknown = requests.session_numbers(sessions, self.vocabulary, drop_unknown=drop_unknown)
         asked, _ = requests.filter_numbers("items", items, len(numbers), self.vocabulary, drop_unknown=False)

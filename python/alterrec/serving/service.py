@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from alterrec import __version__
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.runs.explanations import Explanation
 from alterrec.runs.recommendations import Recommendation, SimilarItems
 from alterrec.serving import messages
@@ -148,8 +148,9 @@ class RecommendationService:
         self._check("only", asked.only or (), self.limits.items)
         users = [None] * len(asked.sessions) if asked.users is None else asked.users
         if len(users) != len(asked.sessions):
+            sessions = number_of(len(asked.sessions), "session")
             raise InputError(
-                f"users has {len(users)} entries for {len(asked.sessions)} sessions; give one for each "
+                f"users has {number_of(len(users), 'value')} for {sessions}; give one for each "
                 "session, null where it is unknown"
             )
         rows = [

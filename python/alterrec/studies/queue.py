@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alterrec.data.readers import DataSource
-from alterrec.errors import WRONG_INPUT
+from alterrec.errors import WRONG_INPUT, number_of
 from alterrec.locks import LockFile, is_held
 from alterrec.models.catalogue import lookup
 from alterrec.models.reads import settings_read
@@ -264,7 +264,9 @@ def run_plan(work: Sequence[Work], *, jobs: int = 1, listen: Listener = ignore) 
                     listen(_event(f"{run.label}: started", wanted, active))
             if free and not active and not announced_wait:
                 announced_wait = True
-                listen(_event(f"waiting for {len(free)} runs of other processes", wanted, active))
+                listen(
+                    _event(f"waiting for {number_of(len(free), 'run')} of other processes", wanted, active)
+                )
             time.sleep(POLL_SECONDS)
             for run in list(active):
                 line = _ended(run, active[run])

@@ -13,7 +13,7 @@ from typing import Any
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, nearest, number_of
 from alterrec.files import file_name, write_json
 from alterrec.models.reads import check_settings
 from alterrec.progress import Event, Listener, ignore
@@ -315,7 +315,7 @@ def _locales(options: StudyOptions, count: int) -> list[str | None]:
         return [*given] * count
     if len(given) != count:
         raise InputError(
-            f"--locale is given {len(given)} times for {count} data set{'s' if count > 1 else ''}; give it "
+            f"--locale is given {len(given)} times for {number_of(count, 'data set')}; give it "
             "once for all, or once for each in the order of --data ('' where there is none)"
         )
     return [locale or None for locale in given]

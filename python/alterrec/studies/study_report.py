@@ -9,6 +9,7 @@ from typing import Any
 
 from alterrec.analyses.run_summary import EXCLUDED_AS_FOUND
 from alterrec.comparable import counts_excluded_as_found
+from alterrec.errors import number_of
 from alterrec.evaluation.comparisons import Comparison
 from alterrec.metrics import metric_name
 from alterrec.report.comparisons import comparison_table, forest_plot, interval
@@ -343,7 +344,7 @@ def meta(study: StudyResult) -> str:
         f"{count(data.items)} items, {sessions} sessions (train / validation / test)",
         f"preset {', '.join(study.presets)}",
         ", ".join(f"{key} = {value}" for key, value in study.settings.items()),
-        f"{study.seeds} seed{'s' if study.seeds > 1 else ''}",
+        f"{number_of(study.seeds, 'seed')}",
         f"searched: {searched}" if searched else "",
     ]
     return " · ".join(fact for fact in facts if fact)

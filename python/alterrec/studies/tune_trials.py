@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.readers import DataSource
-from alterrec.errors import InputError
+from alterrec.errors import InputError, number_of
 from alterrec.files import write_json, write_text
 from alterrec.locks import LockFile, is_held
 from alterrec.metrics import metric_name
@@ -85,7 +85,7 @@ class TuneResult:
     Example:
         >>> first = TrialResult(0, "finished", {"optim.lr": 0.01}, 0.25, {1: 0.2, 2: 0.25}, 8.0, "")
         >>> print(TuneResult(Path("studies/mine"), "id_only", "ndcg@20", (first,), 1, "alterrec study"))
-        id_only: the best of 1 trials
+        id_only: the best of 1 trial
         trial  optim.lr  validation NDCG@20  best epoch   time
         -----  --------  ------------------  ----------  -----
         0          0.01              25.00%           2  8.0 s
@@ -103,7 +103,7 @@ class TuneResult:
         best = (
             "no trial finished" if self.best is None else f"best {self.metric} {self.best.value or 0.0:.4f}"
         )
-        return f"TuneResult({self.model}, {len(self.trials)} trials, {best}, {str(self.path)!r})"
+        return f"TuneResult({self.model}, {number_of(len(self.trials), 'trial')}, {best}, {str(self.path)!r})"
 
     @property
     def ranking(self) -> tuple[TrialResult, ...]:
@@ -126,7 +126,9 @@ class TuneResult:
             score, best_epoch = f"{100 * (trial.value or 0.0):.2f}%", str(trial.best_epoch or "-")
             cells.append((str(trial.number), *settings, score, best_epoch, duration(trial.seconds or 0.0)))
         columns = ("trial", *keys, f"validation {metric_name(self.metric)}", "best epoch", "time")
-        return Table(columns, tuple(cells), title=f"{self.model}: the best of {len(self.trials)} trials")
+        return Table(
+            columns, tuple(cells), title=f"{self.model}: the best of {number_of(len(self.trials), 'trial')}"
+        )
 
     def __str__(self) -> str:
         return plain(self.table())

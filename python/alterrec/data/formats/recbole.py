@@ -17,7 +17,7 @@ import polars as pl
 from alterrec.data.formats.published import USUAL, scan_lines
 from alterrec.data.formats.source import INTERACTIONS, PROBLEM, Choices, PrepareOptions, Source
 from alterrec.data.formats.text_tables import ADVICE, id_text
-from alterrec.errors import InputError, nearest
+from alterrec.errors import InputError, nearest, number_of
 from alterrec.files import reading
 
 FILES = "NAME.inter, or NAME.train.inter, NAME.valid.inter, NAME.test.inter; NAME.item"
@@ -86,7 +86,7 @@ def read_recbole(path: Path, options: PrepareOptions) -> Source:
         >>> source.events["train"].collect()["item_id"].to_list(), source.choices.split
         (['a', 'b', 'c'], 'files')
         >>> source.notes
-        ('shop.train.inter: 2 rows are the prefixes of 1 sessions, which are read instead',)
+        ('shop.train.inter: 2 rows are the prefixes of 1 session; whole sessions are read instead',)
     """
     folder, name = _name(path)
     notes: list[str] = []
@@ -350,8 +350,8 @@ def _from_lists(
         joined = rows.select(pl.col("follows").sum()).collect().item()
     if joined:
         notes.append(
-            f"{table.path.name}: {links.rows} rows are the prefixes of {links.rows - joined} sessions, which "
-            "are read instead"
+            f"{table.path.name}: {links.rows} rows are the prefixes of "
+            f"{number_of(links.rows - joined, 'session')}; whole sessions are read instead"
         )
     return _exploded(rows, separator, repeated)
 
