@@ -1,12 +1,14 @@
 """Measure a step and an evaluation with a million items: memory beside its plan, time beside products.
 
     python benches/large.py                    # each optimiser of the ID table, some minutes
+    python benches/large.py --pool 100000      # the teacher ranks a random tenth
     python benches/large.py --items 20000      # as a check that it runs
 
 A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, the text network as
 teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top tenth and 512 random.
 Evaluation ranks 100 targets in three views. Each optimiser runs in a process of its own. The products of a
-step are the teacher's scores of all items, and the three of the items that the step uses.
+step are the teacher's scores of all items or of its pool, and the three of the items that the step uses. For
+a pool, the share of its hard negatives that the exact window has is printed.
 """
 
 from __future__ import annotations
@@ -36,9 +38,11 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe, resolve
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
+from alterrec.training.candidates import draw_pool
 from alterrec.training.optimisers import NetworkOptimiser
 from alterrec.training.schedule import Phase
-from alterrec.training.step import Clock, Step
+from alterrec.training.step import Clock, Step, items_scored
+from alterrec.training.windows import WindowRanks, pool_size
 
 RULES = ("adam", "lazy_adam", "rowwise_adagrad")
 TARGETS, STEPS = 100, 2
@@ -51,11 +55,12 @@ def restart_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
-def measured(num_items: int, rule: str, precision: str) -> dict[str, Any]:
+def measured(num_items: int, rule: str, precision: str, pool: int) -> dict[str, Any]:
     """Memory and time of one optimiser."""
     settings: dict[str, Any] = {
         **{"model.dim": DIM, "window.sample": 1024, "optim.batch_size": SAMPLES, "id.optimiser": rule},
         **{"id.queries": "one", "text.queries": "one", "window.precision": precision},
+        "window.pool": pool,
     }
     recipe, found = resolve("alterrec", overrides=settings), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,13 +69,17 @@ def measured(num_items: int, rule: str, precision: str) -> dict[str, Any]:
         phase = Phase("id taught by text", "id", 1, "window", "text")
         found["before"] = memory_line("VmRSS")
         plan = plan_memory(model, recipe, [phase], num_items, 8, found["before"])
-        scores, weights = 4 * ROWS * num_items, 4 * sum(value.numel() for value in model.parameters())
+        scores, weights = (
+            4 * ROWS * items_scored(recipe, phase, num_items),
+            4 * sum(value.numel() for value in model.parameters()),
+        )
         # The trainer also has two copies of the weights.
         found["planned for steps"] = plan.resident + plan.training - 2 * weights + scores
         found["planned for evaluation"] = plan.resident + plan.evaluation - 2 * weights + SCORE_BYTES
         # Its state is there in an evaluation, too.
         optimiser = NetworkOptimiser(model.network("id"), rule, 1e-3)
         found |= steps(model, recipe, phase, num_items, optimiser)
+        found |= hardness(model, recipe, num_items)
         restart_peak()
         targets = SessionStore.from_arrays(
             np.repeat(np.arange(TARGETS), 4), np.arange(4 * TARGETS) % num_items, num_items=num_items
@@ -92,22 +101,48 @@ def steps(
     restart_peak()
     step = Step(model, recipe, phase, num_items, exclude_seen=True, seed=0, buffer=buffer, clock=clock)
 
+    used = []
+
     def learn(batch: Batch) -> None:
         step.loss(batch).backward()
         clock.lap("item table")
+        used.append(rows_of(model.network("id").items.rows_VD.grad))
         optimiser.step()
         clock.lap("optimiser")
 
     for batch in batches[:2]:
         learn(batch)
-    peak, least, seconds = peak_memory_bytes(), products(num_items, buffer), []
+    peak, seconds = peak_memory_bytes(), []
+    least = products(pool_size(recipe.window, num_items) or num_items, used[-1], buffer)
     clock.seconds.clear()
     for batch in batches[2 : 2 + STEPS]:
         clock.start()
         seconds.append((spent(lambda b=batch: learn(b)), spent(least)))
     own, needed = np.median(seconds, axis=0).tolist()
     parts = {part: taken / STEPS for part, taken in clock.seconds.items()}
-    return {"peak of steps": peak, "step": own, "least time": needed, "parts": parts}
+    return {"peak of steps": peak, "step": own, "least time": needed, "parts": parts, "items": used[-1]}
+
+
+def rows_of(gradient: torch.Tensor) -> int:
+    """Return the number of rows of a gradient that are not zero."""
+    return len(gradient._values()) if gradient.is_sparse else int(gradient.any(1).sum())
+
+
+@torch.no_grad()
+def hardness(model: Recommender, recipe: Recipe, num_items: int) -> dict[str, float]:
+    """Return the share of the hard negatives of a pool that are in the exact window."""
+    size = pool_size(recipe.window, num_items)
+    if not size:
+        return {}
+    network = model.network("text")
+    table, ids = network.item_tables().outputs, draw_pool(size, num_items, seed=0, number=0)
+    scores = torch.randn(ROWS, table.shape[1]) @ table.T
+    exact = ranking.rank_window_mask(
+        scores, *WindowRanks.on(recipe.window.model_copy(update={"pool": 0}), num_items)
+    )
+    ranks = WindowRanks.on(recipe.window, num_items)
+    drawn = ids[ranking.rank_window(scores[:, ids], *ranks, sample=512)]
+    return {"hard": exact.gather(1, drawn).float().mean().item()}
 
 
 def spent(job: Callable[[], None]) -> float:
@@ -117,11 +152,9 @@ def spent(job: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
-def products(num_items: int, buffer: ScoreBuffer) -> Callable[[], None]:
-    """Return a function that computes the products that a step needs."""
-    used = min(num_items, SAMPLES * 1024)
-    vectors, table = torch.randn(SAMPLES, DIM), torch.randn(num_items, DIM)
-    rows = table[:used]
+def products(ranked: int, used: int, buffer: ScoreBuffer) -> Callable[[], None]:
+    """Return a function that computes the products of a step: the teacher's, and those of its items."""
+    vectors, table, rows = (torch.randn(count, DIM) for count in (SAMPLES, ranked, used))
 
     def least() -> None:
         for chunk in buffer.chunks(SAMPLES):
@@ -139,19 +172,21 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rule", choices=RULES)
+    parser.add_argument("--pool", type=int, default=0)
     parser.add_argument("--precision", default="float32", choices=["float32", "float16"])
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ranking.set_threads(options.threads)
     if options.one:
-        print(json.dumps(measured(options.items, options.rule, options.precision)))
+        print(json.dumps(measured(options.items, options.rule, options.precision, options.pool)))
         return
     print(
         f"{timing.machine()}; torch {torch.__version__}, {options.threads} threads, {options.items:,} items"
     )
     for rule in [options.rule] if options.rule else RULES:
         given = ["--one", "--items", str(options.items), "--rule", rule, "--precision", options.precision]
+        given += ["--pool", str(options.pool)]
         answer = subprocess.run(
             [sys.executable, __file__, *given, "--threads", str(options.threads)],
             check=True,
@@ -162,8 +197,10 @@ def main() -> None:
         ratio, before = found["step"] / found["least time"], found["before"] / 2**30
         print(
             f"  {rule:16} {before:.2f} GiB before; CPU seconds: step {found['step']:.2f}, {ratio:.2f} times "
-            f"its products; {TARGETS} targets {found['evaluation']:.2f}"
+            f"its products with {found['items']:,} items; {TARGETS} targets {found['evaluation']:.2f}"
         )
+        if "hard" in found:
+            print(f"    {found['hard']:.2%} of the hard negatives of the pool are in the exact window")
         for stage in ("steps", "evaluation"):
             peak, planned = found[f"peak of {stage}"] / 2**30, found[f"planned for {stage}"] / 2**30
             print(f"    peak of {stage} {peak:.2f} GiB, planned {planned:.2f} ({planned / peak:.2f} times)")

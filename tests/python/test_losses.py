@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alterrec import _core
+from alterrec.nn import losses
 from alterrec.nn.losses import ScoreBuffer, generalised_bce, multi_label_loss
 from alterrec.nn.losses import candidate_cross_entropy as loss_of_vectors
 from alterrec.ranking import cross_entropy_, set_threads
@@ -174,6 +175,62 @@ def test_loss_and_gradients_are_those_of_autograd(
     assert loss.item() == pytest.approx(expected.item(), rel=close)
     for ours, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=close)
+
+
+@given(seed=st.integers(0, 2**32 - 1), double=st.booleans(), each=st.sampled_from([1.0, 3.0]))
+def test_sparse_products_are_those_of_the_whole_catalogue(seed: int, double: bool, each: float) -> None:
+    """Candidates are drawn twice, padded, positive, left out, or missing altogether."""
+    rng = np.random.default_rng(seed)
+    num_items, rows, top = rng.integers(2, 10), rng.integers(1, 6), rng.integers(1, 3)
+    # torch has room for as many entries as a dense matrix, which is always more outside of tests.
+    width = rng.integers(0, num_items - top + 1)
+    dtype, close = (torch.float64, 1e-12) if double else (torch.float32, 1e-5)
+    vectors, table = (
+        torch.from_numpy(rng.normal(size=(count, 3))).to(dtype).requires_grad_()
+        for count in (rows, num_items)
+    )
+    positives = torch.from_numpy(rng.integers(0, num_items, (rows, top)))
+    candidates, left_out = (torch.from_numpy(rng.integers(-1, num_items, (rows, k))) for k in (width, 2))
+    weights = torch.tensor([1.0, 0.5][:top], dtype=dtype)
+    supervision = positives, weights, candidates, left_out if rng.random() < 0.7 else None
+    found = []
+    for share in (-1, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(losses, "ITEMS_PER_DRAW", share)
+            loss = loss_of_vectors(vectors, table, *supervision, each=each, buffer=ScoreBuffer(2))
+        found.append((loss, *torch.autograd.grad(2 * loss, (vectors, table))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
+
+
+def test_sparse_products_by_hand() -> None:
+    """Of 101 items with the scores 0 and 2, one candidate: log(1 + exp(2)), and its share in the gradient."""
+    vectors = torch.tensor([[2.0]], requires_grad=True)
+    table = torch.zeros(101, 1)
+    table[7] = 1.0
+    table.requires_grad_()
+    loss = loss_of_vectors(vectors, table, torch.tensor([[3]]), torch.ones(1), torch.tensor([[7]]))
+    share = math.exp(2) / (1 + math.exp(2))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(2)))
+    of_vectors, of_table = torch.autograd.grad(loss, (vectors, table))
+    assert of_vectors.item() == pytest.approx(share)
+    assert {int(row): of_table[row].item() for row in of_table.nonzero()[:, 0]} == pytest.approx(
+        {3: -2 * share, 7: 2 * share}
+    )
+
+
+def test_sparse_products_have_the_same_bits_on_any_thread_count() -> None:
+    torch.manual_seed(0)
+    vectors, table = torch.randn(32, 16, requires_grad=True), torch.randn(5000, 16, requires_grad=True)
+    positives, candidates = torch.randint(0, 5000, (32, 1)), torch.randint(0, 5000, (32, 40))
+    before, found = torch.get_num_threads(), []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        loss = loss_of_vectors(vectors, table, positives, torch.ones(1), candidates)
+        found.append((loss, *torch.autograd.grad(loss, (vectors, table))))
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(one, each) for one, each in zip(found[0], other, strict=True))
 
 
 @given(st.data())
