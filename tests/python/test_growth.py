@@ -292,6 +292,8 @@ def test_a_removed_item_is_never_recommended_but_read(run: Path, tmp_path: Path)
     assert [[each.item_id for each in part] for part in found] == [
         [fewer.vocabulary.item_ids[item] for item in part] for part in ids.tolist()
     ]
+    why = fewer.explain(SESSION, items=[each.item_id for each in found[0]])
+    assert [each.score for each in why.items] == pytest.approx([each.score for each in found[0]], abs=1e-4)
     assert len(fewer.recommend([SESSION], k=100, exclude_seen=False)[0]) == 95
     near = fewer.similar_items([gone[0]], k=99)[0]
     assert not {each.item_id for each in near} & set(gone)

@@ -26,6 +26,7 @@ from alterrec.evaluation.evaluate import (
 )
 from alterrec.models.base import Network, Recommender, SessionBatch, Tables
 from alterrec.models.neighbours import NeighbourLists
+from alterrec.models.removed import removed_items, without_removed
 from alterrec.ranking import softmax_
 from alterrec.report.frames import as_pandas
 from alterrec.runs.recommendations import short
@@ -221,7 +222,13 @@ def _contributions(
 ) -> tuple[dict[str, list[float]], list[float]]:
     """Return what each part contributed to the scores of some items, and the scores."""
     model = saved.model
-    terms = model.summands(model.part_scores(read.batch, tables), read.batch)
+    removed = removed_items(model)
+    if removed is not None:
+        # A removed item that is explained has the score that it would have if it were a candidate.
+        removed = removed.to(chosen_I.device)
+        removed = removed[~torch.isin(removed, chosen_I)]
+    parts = without_removed(model.part_scores(read.batch, tables), removed)
+    terms = model.summands(parts, read.batch)
     found = {
         part: model.weights[part] * term[0, chosen_I].double()
         for part, term in terms.items()
