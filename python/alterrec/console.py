@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Seconds between two lines about a long task, where there is no terminal.
 LINE_SECONDS = 60
+_silent = False
 
 
 def print_line(line: str) -> None:
@@ -77,9 +78,26 @@ def print_text(text: str) -> None:
 
 
 def warn(line: str) -> None:
+    """Print a line on standard error, if it can be written and another process of the job does not do it."""
+    if not _silent:
+        report(line)
+
+
+def report(line: str) -> None:
     """Print a line on standard error, if it can be written."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
+
+
+def silence(*, errors: bool) -> None:
+    """Print nothing from now on, because another process of the job does.
+
+    Args:
+        errors: whether lines on standard error are left out, too.
+    """
+    global _silent
+    _silent = errors
+    discard_output()
 
 
 def open_streams() -> None:

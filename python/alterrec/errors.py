@@ -22,6 +22,10 @@ class InputError(ValueError):
     """
 
 
+class PeerError(RuntimeError):
+    """Another process of a job has ended, so this one cannot go on."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the hint ``; did you mean 'x'?`` with the most similar known name, or an empty string.
 

@@ -255,6 +255,8 @@ class RunResult:
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     profile: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
+    processes: int = 1
+    process_peak_memory_bytes: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     threads: int | None = None
     versions: dict[str, str] = field(default_factory=dict)

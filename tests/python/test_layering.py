@@ -16,6 +16,7 @@ PACKAGE = Path(alterrec.__file__).parent
 LAYERS = {
     "_core": 0,
     "errors": 0,
+    "job": 0,
     "_metrics_several": 0,
     "_ranking_arguments": 0,
     "_ranking_torch": 0,
@@ -27,6 +28,7 @@ LAYERS = {
     "_ranking_seen": 1,
     "_ranking_torch_windows": 1,
     "metrics": 1,
+    "parallel": 1,
     "recipe_systems": 1,
     "graphs": 2,
     "locks": 2,

@@ -14,11 +14,14 @@ from typing import Annotated, ParamSpec
 import typer
 
 from alterrec import __version__, signals
-from alterrec.console import discard_output, flush, print_line, warn
-from alterrec.errors import WRONG_INPUT, InputError
+from alterrec.console import discard_output, flush, print_line, report, silence, warn
+from alterrec.errors import WRONG_INPUT, InputError, PeerError
+from alterrec.job import current_job
 
 # Exit codes, with WRONG_INPUT (2) and those of signals: 130 is Ctrl-C, 143 SIGTERM.
 DONE, INTERNAL_ERROR = 0, 1
+# Commands that several processes of torchrun share.
+SHARED = ("train", "evaluate")
 
 Arguments = ParamSpec("Arguments")
 
@@ -57,12 +60,27 @@ def guarded(command: Callable[Arguments, int]) -> Callable[Arguments, None]:
     @functools.wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         def interruptible() -> int:
+            _take_part(command.__name__)
             with signals.at_work():
                 return command(*args, **kwargs)
 
         raise typer.Exit(exit_code(interruptible))
 
     return run
+
+
+def _take_part(command: str) -> None:
+    """Make all processes of a job but the first one silent; InputError if the command needs no others.
+
+    The first process of each machine prints errors, which the others of the job may not have.
+    """
+    job = current_job()
+    if job.world > 1 and command not in SHARED:
+        raise InputError(
+            f"{command} runs in one process, but torchrun started {job.world}; run it without torchrun"
+        )
+    if not job.is_first:
+        silence(errors=job.local_rank > 0)
 
 
 def exit_code(command: Callable[[], int]) -> int:
@@ -77,6 +95,9 @@ def exit_code(command: Callable[[], int]) -> int:
     except InputError as error:
         warn(f"error: {error}")
         code = WRONG_INPUT
+    except PeerError as error:
+        warn(f"error: {error}; the same command with --resume continues from the last checkpoint")
+        code = INTERNAL_ERROR
     except KeyboardInterrupt as error:
         warn("; ".join(filter(None, ("stopped before there was a result", str(error)))))
         code = signals.exit_code()
@@ -103,7 +124,7 @@ def exit_code(command: Callable[[], int]) -> int:
             code = WRONG_INPUT
         else:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            warn(f"internal error, please report it: {reason} (ALTERREC_TRACEBACK=1 shows where)")
+            report(f"internal error, please report it: {reason} (ALTERREC_TRACEBACK=1 shows where)")
             code = INTERNAL_ERROR
         # What is still buffered would fail again at exit.
         with suppress(InputError):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alterrec import parallel
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.errors import InputError, number_of
 from alterrec.metrics import DEFAULT_METRICS, metrics
@@ -185,8 +186,17 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
     samples = store.prefixes(protocol.targets)
     places = store.offsets[samples[:, 0]] + samples[:, 1]
     found: dict[SeenItems, dict[str, list[tuple[Any, Any]]]] = {}
-    for chunk in score_chunks(model, store, samples, protocol):
-        for view, by_rule in _count_views(model, chunk, protocol):
+    chunks = parallel.in_order(
+        lambda: [
+            {
+                view: {rule: (_numpy(greater), _numpy(tied)) for rule, (greater, tied) in by_rule.items()}
+                for view, by_rule in _count_views(model, chunk, protocol)
+            }
+            for chunk in score_chunks(model, store, samples, protocol, divided=True)
+        ]
+    )
+    for by_view in chunks:
+        for view, by_rule in by_view.items():
             for rule, counts in by_rule.items():
                 found.setdefault(rule, {}).setdefault(view, []).append(counts)
     rules: dict[SeenItems, dict[str, Counts]] = {
@@ -278,10 +288,14 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
     Raises:
         ValueError: fewer than ``k`` candidates are left for a target.
     """
-    found = [np.empty((0, k), np.int64)]
-    for chunk in score_chunks(model, store, store.prefixes(protocol.targets), protocol):
-        found.append(_best(final_scores(model, chunk, protocol), chunk.seen_NL, k, protocol)[0])
-    return np.concatenate(found)
+    samples = store.prefixes(protocol.targets)
+    found = parallel.in_order(
+        lambda: [
+            _best(final_scores(model, chunk, protocol), chunk.seen_NL, k, protocol)[0]
+            for chunk in score_chunks(model, store, samples, protocol, divided=True)
+        ]
+    )
+    return np.concatenate([np.empty((0, k), np.int64), *found])
 
 
 def final_scores(model: Scorer, chunk: ScoredChunk, protocol: Protocol) -> Tensor:
@@ -303,9 +317,13 @@ def weighted_sum(summands: Mapping[str, Tensor], weights: Mapping[str, float]) -
 
 
 def score_chunks(
-    model: Scorer, store: SessionStore, samples: np.ndarray, protocol: Protocol
+    model: Scorer, store: SessionStore, samples: np.ndarray, protocol: Protocol, *, divided: bool = False
 ) -> Iterator[ScoredChunk]:
-    """Yield the scores of samples (N, 2), as many at a time as the memory budget allows."""
+    """Yield the scores of samples (N, 2), as many at a time as the memory budget allows.
+
+    If ``divided``, each process of a job yields other chunks, see :func:`~alterrec.parallel.in_order`. They
+    are those of one process, because products of other sizes differ in the last bit.
+    """
     with torch.inference_mode():
         tables = model.prepare()
         rows = chunk_rows(store.num_items, score_matrices(model), protocol.budget_bytes)
@@ -313,7 +331,8 @@ def score_chunks(
         longest = int(store.lengths.max(initial=1))
         read = PrefixBatches(store, rows, protocol.max_len, layout="by_session", **fixed)
         whole = PrefixBatches(store, rows, longest, pad=-1, **fixed)
-        for arrays, prefix in zip(read, whole, strict=True):
+        for number in parallel.turns(len(read)) if divided else range(len(read)):
+            arrays, prefix = read[number], whole[number]
             batch = SessionBatch.of(arrays, protocol.device)
             parts = without_removed(model.part_scores(batch, tables), removed_items(model))
             seen_NL, targets_N = (
@@ -449,7 +468,7 @@ def _padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
 
 
 def _joined(chunks: Sequence[tuple[Any, Any]]) -> Counts:
-    greater, tied = (np.concatenate([_numpy(chunk[place]) for chunk in chunks]) for place in (0, 1))
+    greater, tied = (np.concatenate([chunk[place] for chunk in chunks]) for place in (0, 1))
     return greater, tied
 
 

@@ -111,12 +111,14 @@ class ObjectiveBatch(NamedTuple):
         targets_N: the item after each prefix.
         samples_N: sample ids, the same in every epoch.
         seed: seed of the draws.
+        number: number of the batch in its epoch.
         exclude_seen: whether items of the prefix are left out of the candidates.
         buffer: memory for score matrices.
+        whole: the whole batch, of which several processes have a part each. None: this is all of it.
 
     Example:
         >>> batch = SessionBatch.of_prefixes(torch.tensor([[4, 2], [7, 0]]), torch.tensor([2, 1]))
-        >>> inputs = ObjectiveBatch(batch, torch.tensor([3, 5]), np.array([0, 1]), 0, False, ScoreBuffer())
+        >>> inputs = ObjectiveBatch(batch, torch.tensor([3, 5]), np.array([0, 1]), 0, 0, False, ScoreBuffer())
         >>> inputs.sequences(max_len=50)
         (tensor([[4, 2, 3],
                 [7, 5, 0]]), tensor([3, 2]))
@@ -128,8 +130,10 @@ class ObjectiveBatch(NamedTuple):
     targets_N: Tensor
     samples_N: np.ndarray
     seed: int
+    number: int
     exclude_seen: bool
     buffer: ScoreBuffer
+    whole: Batch | None = None
 
     def sequences(self, max_len: int) -> tuple[Tensor, Tensor]:
         """Append the target to each prefix and return the last ``max_len`` items (N, L) and lengths (N,)."""

@@ -14,6 +14,7 @@ from alterrec.nn.item_encoders import BiasedItems
 from alterrec.nn.layers import real_places
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.transformer import Bidirectional
+from alterrec.parallel import mean_of_all
 from alterrec.recipe import Recipe
 from alterrec.recipe_systems import ClozeSettings
 
@@ -86,7 +87,7 @@ class ClozeObjective(nn.Module):
         asked_NL = masked_NL
         if self.faithful:
             asked_NL = masked_NL & (torch.arange(items_NL.shape[1], device=items_NL.device) > 0)
-        return masked_item_loss(
+        loss = masked_item_loss(
             network,
             items_NL,
             length_N,
@@ -95,6 +96,8 @@ class ClozeObjective(nn.Module):
             exclude_seen=inputs.exclude_seen,
             buffer=inputs.buffer,
         )
+        count = len(inputs.samples_N if inputs.whole is None else inputs.whole.samples)
+        return mean_of_all(loss, int(asked_NL.sum()), count)
 
     def masks(self, draws: Tensor, length_N: Tensor) -> Tensor:
         """Return masked places (N, L) for uniform draws (N, 1 + L): one per sample, then one per place."""

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.errors import InputError
-from alterrec.models.base import Network, ObjectiveBatch, Recommender
+from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of, text_items
 from alterrec.nn.item_encoders import TextItems
-from alterrec.nn.layers import left_padded, real_places
+from alterrec.nn.layers import left_padded, on_device, real_places
 from alterrec.nn.losses import ScoreBuffer, multi_label_loss
 from alterrec.nn.transformer import Transformer
+from alterrec.parallel import share
 from alterrec.recipe import Recipe
 from alterrec.recipe_systems import S3RecSettings
 
@@ -217,7 +218,9 @@ class FourTasks(nn.Module):
     def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
         """Return the weighted sum of the four losses, divided by the number of sequences; a scalar."""
         table_VD = network.item_tables().inputs
-        rows = self.rows(inputs, len(table_VD))
+        rows = self.rows(of_all(inputs), len(table_VD))
+        mine = share(len(rows.items_RL))
+        rows = Rows(*(each[mine] for each in rows))
         losses = self.losses(network, table_VD, rows, inputs.buffer)
         return self.weighted(losses) / len(rows.items_RL)
 
@@ -288,6 +291,15 @@ class FourTasks(nn.Module):
 
     def _with_mask(self, table_VD: Tensor) -> Tensor:
         return torch.cat([table_VD, self.mask_D[None]])
+
+
+def of_all(inputs: ObjectiveBatch) -> ObjectiveBatch:
+    """Return the inputs of the whole batch, of which this process may have a part."""
+    if inputs.whole is None or len(inputs.whole.samples) == len(inputs.samples_N):
+        return inputs
+    device = str(inputs.targets_N.device)
+    batch, targets_N = SessionBatch.of(inputs.whole, device), on_device(inputs.whole.targets, device)
+    return inputs._replace(batch=batch, targets_N=targets_N, samples_N=inputs.whole.samples)
 
 
 def preference_loss(vectors_MD: Tensor, positives_MD: Tensor, negatives_MD: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from alterrec.models.parts import ModelInputs, alone, id_items, network_of, only
 from alterrec.nn.item_encoders import SummedItems, TextItems
 from alterrec.nn.layers import real_places
 from alterrec.nn.losses import ScoreBuffer
+from alterrec.parallel import joined, share
 from alterrec.recipe import Recipe
 from alterrec.recipe_systems import UnisrecSettings
 from alterrec.sessions import derive_seed
@@ -105,13 +106,24 @@ class ContrastiveObjective(nn.Module):
     def forward(self, network: Network, inputs: ObjectiveBatch) -> Tensor:
         width = inputs.batch.items_RL.shape[1]
         keep_NL = inputs.draws(width, PLACES) >= self.choices.drop
-        draw = derive_seed(inputs.seed, KIND, int(inputs.samples_N[0])) / 2**64
+        draw = derive_seed(inputs.seed, KIND, inputs.number) / 2**64
+        all_targets_N = inputs.targets_N if inputs.whole is None else torch.from_numpy(inputs.whole.targets)
+        all_targets_N = all_targets_N.to(inputs.targets_N.device)
         words = self.shortened_VF is not None and draw >= self.choices.item_share
-        to_items, to_sessions = self.losses(network, inputs.batch, inputs.targets_N, keep_NL, words=words)
+        to_items, to_sessions = self.losses(
+            network, inputs.batch, inputs.targets_N, keep_NL, words=words, all_targets_N=all_targets_N
+        )
         return to_items + self.choices.sequence_weight * to_sessions
 
     def losses(
-        self, network: Network, batch: SessionBatch, targets_N: Tensor, keep_NL: Tensor, *, words: bool
+        self,
+        network: Network,
+        batch: SessionBatch,
+        targets_N: Tensor,
+        keep_NL: Tensor,
+        *,
+        words: bool,
+        all_targets_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss of sessions with next items and that of sessions with their copies, two scalars.
 
@@ -121,6 +133,7 @@ class ContrastiveObjective(nn.Module):
             targets_N: the item after each session.
             keep_NL: bool, places that the copies do not change.
             words: whether words are removed at the other places; if not, the items are.
+            all_targets_N: the targets of all processes; default: ``targets_N``.
         """
         items_NL, length_N = batch.prefixes(pad=0), batch.length_N
         both = torch.cat([items_NL.flatten(), targets_N])
@@ -142,9 +155,17 @@ class ContrastiveObjective(nn.Module):
         sessions_ND = _unit_sessions(network, table_UD, places_NL, length_N) / temperature
         others_ND = _unit_sessions(network, other_UD, other_NL, other_length_N)
         items_ND = F.normalize(table_UD[targets_at_N])
-        return (
-            in_batch_cross_entropy(sessions_ND @ items_ND.T, targets_N, faithful=self.faithful),
-            in_batch_cross_entropy(sessions_ND @ others_ND.T, targets_N, faithful=self.faithful),
+        columns_N = targets_N if all_targets_N is None else all_targets_N
+        first = share(len(columns_N)).start
+        return tuple(
+            in_batch_cross_entropy(
+                sessions_ND @ joined(others, len(columns_N)).T,
+                targets_N,
+                columns_N,
+                first,
+                faithful=self.faithful,
+            )
+            for others in (items_ND, others_ND)
         )
 
 
@@ -153,12 +174,21 @@ def _unit_sessions(network: Network, table_UD: Tensor, items_NL: Tensor, length_
     return F.normalize(network.encode_sessions(batch, Tables(table_UD, table_UD, ScoreBuffer())))
 
 
-def in_batch_cross_entropy(logits_NN: Tensor, targets_N: Tensor, *, faithful: bool = False) -> Tensor:
+def in_batch_cross_entropy(
+    logits_MN: Tensor,
+    targets_M: Tensor,
+    columns_N: Tensor | None = None,
+    first: int = 0,
+    *,
+    faithful: bool = False,
+) -> Tensor:
     """Mean cross-entropy of each row's own column against the columns of samples with other targets.
 
     Args:
-        logits_NN: logits of sample and column.
-        targets_N: int64 targets of the samples.
+        logits_MN: logits of sample and column.
+        targets_M: int64 targets of the samples.
+        columns_N: int64 targets of the columns. Default: those of the samples.
+        first: column of the first sample; the others follow.
         faithful: columns with the row's own target have logit 0 instead of none.
 
     Example:
@@ -167,9 +197,10 @@ def in_batch_cross_entropy(logits_NN: Tensor, targets_N: Tensor, *, faithful: bo
         >>> round(loss.item(), 4)  # (2 log(1 + exp(-1)) + log(1 + 2 exp(-1))) / 3
         0.3927
     """
-    same_NN = (targets_N[:, None] == targets_N).fill_diagonal_(False)
-    own_N = torch.arange(len(targets_N), device=targets_N.device)
-    return F.cross_entropy(logits_NN.masked_fill(same_NN, 0.0 if faithful else -torch.inf), own_N)
+    own_M = first + torch.arange(len(targets_M), device=targets_M.device)
+    same_MN = targets_M[:, None] == (targets_M if columns_N is None else columns_N)
+    same_MN.scatter_(1, own_M[:, None], False)
+    return F.cross_entropy(logits_MN.masked_fill(same_MN, 0.0 if faithful else -torch.inf), own_M)
 
 
 def without_items(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from alterrec.analyses.run_page import write_report
+from alterrec import parallel
 from alterrec.data.dataset import Dataset
 from alterrec.data.frames import Frames
 from alterrec.data.readers import DataSource
@@ -22,7 +21,7 @@ from alterrec.errors import InputError
 from alterrec.evaluation.choices import choose_scales, choose_system
 from alterrec.evaluation.evaluate import Protocol, check_scores, evaluate, top_items
 from alterrec.evaluation.scales import fit_scales
-from alterrec.files import read_text, write_json, write_text
+from alterrec.files import write_json, write_text
 from alterrec.manifest import check_manifest
 from alterrec.metrics import standard_name
 from alterrec.models.base import Recommender, Scorer
@@ -35,12 +34,14 @@ from alterrec.report.live import Progress, listener
 from alterrec.results import CHECKPOINT, SCHEMA, RunResult
 from alterrec.runs import lists, model_files, records, saved_model
 from alterrec.runs.build import build, load_weights
+from alterrec.runs.first_process import finished_already, opened_by_first, signals_of_all, write_page
 from alterrec.runs.fitted import FittedRun
-from alterrec.runs.folder import OpenRun, open_run
+from alterrec.runs.folder import OpenRun
 from alterrec.runs.fusion import NEIGHBOURS, fuse, is_sum
 from alterrec.runs.inputs import RunInputs, read_inputs
 from alterrec.runs.memory import peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
+from alterrec.runs.saved_model import SavedModel
 from alterrec.runs.text_encoder import TextEncoder
 from alterrec.sessions import SessionStore
 from alterrec.training.checkpoint import TrainingState
@@ -132,10 +133,18 @@ def fit(
 
 def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = ignore) -> FittedRun:
     """Train and measure a run whose data are read; as :func:`fit`, which reads them first."""
+    with parallel.joined_job(inputs.recipe.run.device) as job:
+        return _carry_out(inputs, profile, progress if job.is_first else ignore)
+
+
+def _carry_out(inputs: RunInputs, profile: bool, progress: Listener) -> FittedRun:
+    """Carry out a run in this process, or in all of a job; only the first one writes and shows anything."""
     began = time.perf_counter() - inputs.seconds
-    recipe, start, plan, dataset = inputs.recipe, inputs.start, inputs.plan, inputs.dataset
+    recipe, plan, dataset = inputs.recipe, inputs.plan, inputs.dataset
     set_up(recipe)
-    start.check_data(dataset, sum(phase.epochs for phase in plan))
+    # Once for all: another process may see the folder after the first one has begun to write.
+    start = parallel.from_first(lambda: inputs.start)
+    parallel.from_first(lambda: start.check_data(dataset, sum(phase.epochs for phase in plan)))
     seen, repeats = seen_items(recipe.data.exclude_seen, dataset.train, dataset.valid, recipe.data.targets)
     longest = int(dataset.train.lengths.max(initial=1))
     excluded = min(longest - 1, recipe.model.max_len) if seen != "kept" else 0
@@ -144,34 +153,34 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
     shortened = shortened_window(recipe.window, plan, dataset.num_items)
     for note in filter(None, (*dataset.notes, start.note, shortened)):
         progress(Event("notice", note))
-    if start.is_done and start.path is not None:
-        progress(Event("notice", f"the run in {start.path} has finished already; nothing changes"))
-        start.tidy()
-        if recipe.run.report and not (start.path / "report.html").exists():
-            _write_report(start.path, progress)
-        progress(Event("done", str(start.path)))
-        return FittedRun(start.path, recipe, json.loads(read_text(start.path / "result.json")))
+    if parallel.from_first(lambda: start.is_done) and start.path is not None:
+        return parallel.from_first(lambda: finished_already(start, recipe, progress))
+    resumes = parallel.from_first(lambda: start.resumes)
     progress(Event("plan", "\n".join(_plan_lines(recipe, dataset, plan, seen))))
     progress(Event("work", "preparing the model"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
         network, encoder = build(recipe, dataset, progress)
-        if not start.resumes:
+        if not resumes:
             load_weights(network, recipe, dataset, progress)
-        memory = plan_memory(network, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
+        sizes = dataset.num_items, longest
+        # The same chunks in all processes, whatever each of them has allocated.
+        memory = parallel.from_first(lambda: plan_memory(network, recipe, plan, *sizes, peak_memory_bytes()))
         for line in memory.lines():
             progress(Event("plan", line))
         protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
         clock = Clock(recipe.run.device) if profile else NoClock()
         try:
-            with open_run(start, dataset.name) as folder:
+            with opened_by_first(start, dataset.name) as (path, folder):
                 settings = flat_tables(recipe_tables(dump_recipe(recipe)))
-                progress(Event("start", run=str(folder.path), settings=settings))
+                progress(Event("start", run=str(path), settings=settings))
                 rows = memory.train_rows
-                job = _Job(recipe, dataset, plan, protocol, clock, rows, encoder, folder, progress, began)
-                numbers = _train(job, network, start.resumes)
-            if recipe.run.report:
-                _write_report(folder.path, progress)
+                job = _Job(
+                    recipe, dataset, plan, protocol, clock, rows, encoder, path, folder, progress, began
+                )
+                numbers = _train(job, network, resumes)
+            if recipe.run.report and folder is not None:
+                write_page(path, progress)
         except BaseException as error:
             try:
                 progress(Event("failed"))
@@ -179,20 +188,17 @@ def carry_out(inputs: RunInputs, *, profile: bool = False, progress: Listener = 
                 # Whatever a listener does, what ended the run is raised.
                 raise error
     views = {split: numbers[split] for split in ("valid", "test")}
-    progress(Event("done", str(folder.path), epoch=numbers["epochs"], **views))
-    return FittedRun(folder.path, recipe, numbers)
-
-
-def _write_report(run: Path, progress: Listener) -> None:
-    """Write the page of a run, which compares it with other finished runs in the same folder."""
-    progress(Event("work", "writing the report"))
-    others = (other.parent for other in run.parent.glob("*/result.json"))
-    write_report(run, sorted(other for other in others if other != run))
+    progress(Event("done", str(path), epoch=numbers["epochs"], **views))
+    return FittedRun(path, recipe, numbers)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What the steps of a run share; ``score_rows`` is that of the trainer, ``began`` when the run began."""
+    """What the steps of a run share.
+
+    ``score_rows`` is that of the trainer, ``began`` when the run began; ``folder`` is the open folder in the
+    one process that writes.
+    """
 
     recipe: Recipe
     dataset: Dataset
@@ -201,7 +207,8 @@ class _Job:
     clock: Clock
     score_rows: int
     encoder: TextEncoder | None
-    folder: OpenRun
+    path: Path
+    folder: OpenRun | None
     progress: Listener
     began: float
 
@@ -218,24 +225,27 @@ def _train(job: _Job, network: Recommender | None, resume: bool) -> dict[str, An
         return _finish(job, system, TrainingState(dump_recipe(recipe)), "finished")
 
     def listen(event: Event) -> None:
-        job.folder.check_lock()
+        if job.folder is not None:
+            job.folder.check_lock()
         job.progress(event)
 
-    # Not kept in a variable, so that optimisers and buffers are freed before the evaluation.
-    state, stopped = Trainer(
-        network,
-        recipe,
-        job.plan,
-        dataset.train,
-        lambda: _validate(network, dataset.valid, protocol),
-        job.folder.path / CHECKPOINT,
-        inspect=lambda: records.part_losses(network, dataset, protocol),
-        fingerprint=dataset.fingerprint,
-        seen=protocol.seen,
-        score_rows=job.score_rows,
-        clock=job.clock,
-        listen=listen,
-    ).run(resume=resume)
+    with signals_of_all() as asked_to_stop:
+        # Not kept in a variable, so that optimisers and buffers are freed before the evaluation.
+        state, stopped = Trainer(
+            network,
+            recipe,
+            job.plan,
+            dataset.train,
+            lambda: _validate(network, dataset.valid, protocol),
+            job.path / CHECKPOINT,
+            inspect=lambda: records.part_losses(network, dataset, protocol),
+            fingerprint=dataset.fingerprint,
+            seen=protocol.seen,
+            score_rows=job.score_rows,
+            clock=job.clock,
+            listen=listen,
+            stopped=asked_to_stop,
+        ).run(resume=resume)
     if stopped == "interrupted" and not state.best:
         raise KeyboardInterrupt
     if stopped == "patience" and resume:
@@ -305,6 +315,8 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
         seconds_by_part={"train": round(state.seconds, 3), "evaluate": round(ended - trained_at, 3)},
         profile=job.clock.seconds,
         peak_memory_bytes=peak_memory_bytes(),
+        processes=parallel.job().world,
+        process_peak_memory_bytes=list(parallel.of_each(peak_memory_bytes())),
         threads=torch.get_num_threads(),
         versions={
             "alterrec": version("alterrec"),
@@ -314,6 +326,8 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
         manifest=True,
     )
     numbers: dict[str, Any] = to_json(result)
+    if job.folder is None:
+        return numbers
     with job.folder.results() as new:
         write_text(new / "recipe.toml", dump_recipe(recipe))
         model_files.save_model(new, fitted, protocol)
@@ -363,9 +377,22 @@ def evaluate_run(
     """
     check_manifest(Path(run), contents=True)
     saved = saved_model.load(run)
+    with parallel.joined_job(saved.recipe.run.device):
+        return _evaluated(
+            run, saved, DataSource(data, columns or {}, drop_unknown, format, locale), metrics, listen
+        )
+
+
+def _evaluated(
+    run: str | Path,
+    saved: SavedModel,
+    source: DataSource,
+    metrics: Sequence[str] | None,
+    listen: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return what :func:`evaluate_run` returns, computed by all processes of a job."""
     recipe = saved.recipe if metrics is None else with_metrics(saved.recipe, metrics)
     set_up(recipe)
-    source = DataSource(data, columns or {}, drop_unknown, format, locale)
     dataset = source.read(recipe, listen)
     if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
         raise InputError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alterrec import parallel
 from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
 from alterrec.nn.dropout import step_draws
 from alterrec.nn.layers import on_device
@@ -108,6 +109,32 @@ def chosen_samples(batch: Batch, chosen_N: np.ndarray) -> Batch:
     )
 
 
+def samples_between(batch: Batch, mine: slice) -> Batch:
+    """Return the samples of a slice of a batch, without the rows that they do not read.
+
+    Example:
+        >>> from alterrec.sessions import PrefixBatches, SessionStore
+        >>> store = SessionStore.from_arrays([0, 0, 0, 1, 1], [4, 2, 3, 7, 8])
+        >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
+        >>> last = samples_between(batch, slice(2, 3))
+        >>> last.items.tolist(), last.row_of.tolist()
+        ([[7, 0]], [0])
+    """
+    if mine == slice(0, len(batch.targets)):
+        return batch
+    chosen = batch._replace(
+        lengths=batch.lengths[mine],
+        targets=batch.targets[mine],
+        samples=batch.samples[mine],
+        sessions=batch.sessions[mine],
+        users=None if batch.users is None else batch.users[mine],
+    )
+    if batch.row_of is None:
+        return chosen._replace(items=batch.items[mine])
+    rows, row_of = np.unique(batch.row_of[mine], return_inverse=True)
+    return chosen._replace(items=batch.items[rows], row_of=row_of)
+
+
 # Purposes of the seeds of dropout and of pools.
 MASKS, POOLS = 3, 5
 # With more items per candidate than this, only the items that a step uses are encoded and scored.
@@ -165,16 +192,20 @@ class Step:
             return network, network.item_tables()._replace(scores=self.buffer)
 
     def loss(self, arrays: Batch, number: int = 0) -> Tensor:
-        """Return the loss of a batch of this number in the epoch, a scalar with a gradient."""
-        batch = SessionBatch.of(arrays, self.recipe.run.device)
-        with step_draws(derive_seed(self.seed, MASKS, number), batch.number_R):
-            return self._loss_of(batch, arrays, number)
+        """Return the loss of a batch of this number in the epoch, a scalar with a gradient.
 
-    def _loss_of(self, batch: SessionBatch, arrays: Batch, number: int) -> Tensor:
+        It is the mean over the samples that belong to this process, see :func:`~alterrec.parallel.share`.
+        """
+        mine = samples_between(arrays, parallel.share(len(arrays.targets)))
+        batch = SessionBatch.of(mine, self.recipe.run.device)
+        with step_draws(derive_seed(self.seed, MASKS, number), batch.number_R):
+            return self._loss_of(batch, mine, arrays, number)
+
+    def _loss_of(self, batch: SessionBatch, arrays: Batch, whole: Batch, number: int) -> Tensor:
         device = self.recipe.run.device
         targets_N = on_device(arrays.targets, device)
         if self.phase.objective != "next":
-            return self._objective_loss(batch, targets_N, arrays)
+            return self._objective_loss(batch, targets_N, whole, number)
         seen_NL = batch.prefixes() if self.exclude_seen else None
         with torch.no_grad(), unchecked():
             pool_M = self._pool(number)
@@ -233,9 +264,13 @@ class Step:
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
         return loss
 
-    def _objective_loss(self, batch: SessionBatch, targets_N: Tensor, arrays: Batch) -> Tensor:
+    def _objective_loss(self, batch: SessionBatch, targets_N: Tensor, whole: Batch, number: int) -> Tensor:
         objective = self.network.objectives[self.phase.objective]
-        inputs = ObjectiveBatch(batch, targets_N, arrays.samples, self.seed, self.exclude_seen, self.buffer)
+        mine = parallel.share(len(whole.targets))
+        seeds = self.seed, number
+        inputs = ObjectiveBatch(
+            batch, targets_N, whole.samples[mine], *seeds, self.exclude_seen, self.buffer, whole
+        )
         device = torch.device(self.recipe.run.device).type
         with torch.autocast(device, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
             loss: Tensor = objective(self.network, inputs)

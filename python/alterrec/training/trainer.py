@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alterrec import parallel
 from alterrec.data.repeats import SeenItems
 from alterrec.data.times import used_shares
 from alterrec.errors import InputError
@@ -34,6 +35,7 @@ from alterrec.training.checkpoint import (
     PartialEpoch,
     TrainingState,
 )
+from alterrec.training.gradients import GradientSum
 from alterrec.training.optimisers import Moments, NetworkOptimiser
 from alterrec.training.schedule import Phase, first_epochs
 from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
@@ -92,6 +94,8 @@ class Trainer:
         score_rows: number of samples whose scores are in memory at a time.
         clock: measures the time of each part of a step.
         listen: called with every progress event.
+        stopped: whether this process was asked to stop, where several processes train and have to stop after
+            the same step. By default a KeyboardInterrupt says so.
     """
 
     model: Recommender
@@ -106,6 +110,7 @@ class Trainer:
     score_rows: int = 512
     clock: Clock = field(default_factory=NoClock)
     listen: Listener = ignore
+    stopped: Callable[[], bool] = lambda: False
 
     def run(self, *, resume: bool = False) -> tuple[TrainingState, str]:
         """Train until the plan ends or validation stops improving, then restore the best epoch.
@@ -130,7 +135,7 @@ class Trainer:
             keep_masks_uncompiled()
             for name in model.networks:
                 model.network(name).session.compile(dynamic=True)
-        if resume and self.checkpoint.exists():
+        if resume and parallel.from_first(self.checkpoint.exists):
             state = self._resumed(optimisers)
         else:
             state = TrainingState(dump_recipe(recipe), self.fingerprint, parameters=parameters_of(model))
@@ -149,21 +154,27 @@ class Trainer:
                     optimisers[phase.train] = self._optimiser(phase.train)
                 # An interruption leaves either the old state or the new one, never a part of it.
                 state = self._run_epoch(phase, optimisers, buffer, state, len(by_epoch))
-                state.save(self.checkpoint)
+                self._save(state)
                 saved = state
                 self._report(state, len(by_epoch))
         except KeyboardInterrupt:
             stopped = "interrupted"
             if saved is not state:
-                state.save(self.checkpoint)
+                self._save(state)
         if state.best:
             set_parameters(model, state.best)
         model.eval()
         return state, stopped
 
+    def _save(self, state: TrainingState) -> None:
+        """Write the checkpoint, which one process does for all."""
+        if parallel.job().is_first:
+            state.save(self.checkpoint)
+
     def _resumed(self, optimisers: Mapping[str, NetworkOptimiser]) -> TrainingState:
         """Return the state of the checkpoint, and give it to the model and the optimisers."""
-        state = TrainingState.load(self.checkpoint, dump_recipe(self.recipe), self.fingerprint)
+        recipe = dump_recipe(self.recipe)
+        state = parallel.from_first(lambda: TrainingState.load(self.checkpoint, recipe, self.fingerprint))
         # What fails here fails because the tensors are not those of this model.
         with reading(self.checkpoint, START_AGAIN):
             for parameters in (state.partial.parameters if state.partial else {}, state.parameters):
@@ -302,6 +313,7 @@ class Trainer:
         )
         shares = used_shares(self.store, recipe.data.half_life)
         losses: list[Tensor] = []
+        gradients = GradientSum(step.network.parameters())
         passed, samples = 0, 0
         if state.partial is not None:
             # Not before the step is made, whose teachers are the networks as they were before the epoch.
@@ -318,22 +330,29 @@ class Trainer:
                 batch = _recent_samples(batch, shares, derive_seed(recipe.run.seed, epoch, AGES))
             if not len(batch.targets):
                 continue
-            loss = step.loss(batch, number)
+            count = len(batch.targets)
+            # The gradient of the mean over the batch is the sum of those of all processes.
+            loss = step.loss(batch, number) * parallel.weight(count)
             loss.backward()  # type: ignore[no-untyped-call]
             clock.lap("item table")
+            due = 0 < recipe.run.checkpoint_every <= time.monotonic() - saved_at
+            due, stopped = gradients.add_up(wanted=due, stopped=self.stopped())
+            clock.lap("other processes")
             optimiser.step()
             clock.lap("optimiser")
-            losses.append(loss.detach() * len(batch.targets))
-            samples += len(batch.targets)
-            if 0 < recipe.run.checkpoint_every <= time.monotonic() - saved_at:
+            losses.append(loss.detach() * count)
+            samples += count
+            if due:
                 seconds = time.perf_counter() - began
                 partial = self._partial(number, samples, seconds, losses)
-                replace(state, partial=partial, optimisers=_moments(optimisers)).save(self.checkpoint)
+                self._save(replace(state, partial=partial, optimisers=_moments(optimisers)))
                 saved_at = time.monotonic()
+            if stopped:
+                raise KeyboardInterrupt
             done = epoch - 1 + number / len(batches)
             self.listen(Event("step", done=done, total=epochs, epoch=epoch, phase=phase.name))
         # Fetched once: on a device, reading the loss in each step would make the host wait for it.
-        total = torch.stack(losses).double().sum().item() if losses else 0.0
+        total = parallel.add_up(torch.stack(losses).double().sum()).item() if losses else 0.0
         return total / max(samples, 1), samples, time.perf_counter() - began
 
     def _partial(self, batches: int, samples: int, seconds: float, losses: Sequence[Tensor]) -> PartialEpoch:
@@ -341,13 +360,15 @@ class Trainer:
             batches=batches,
             samples=samples,
             seconds=seconds,
-            losses=torch.stack(list(losses)),
+            losses=parallel.add_up(torch.stack(list(losses))),
             parameters=parameters_of(self.model),
         )
 
     def _enter(self, partial: PartialEpoch, losses: list[Tensor], began: float) -> tuple[int, int, float]:
         """Restore the state within an epoch; return its batches, its samples and when it would have begun."""
-        losses += partial.losses.to(self.recipe.run.device).unbind()
+        # The losses of all processes are those of the first one from here on.
+        own = partial.losses if parallel.job().is_first else torch.zeros_like(partial.losses)
+        losses += own.to(self.recipe.run.device).unbind()
         set_parameters(self.model, partial.parameters)
         return partial.batches, partial.samples, began - partial.seconds
 

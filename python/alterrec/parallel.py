@@ -1,0 +1,266 @@
+"""What the processes of a training share: plain collectives, which do nothing where there is one process.
+
+Every function is called by all processes in the same order, with tensors of the same shape.
+
+Legend: N samples of the whole batch, M those of one process, D width.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from alterrec.errors import PeerError
+from alterrec.job import Job, current_job
+
+T = TypeVar("T")
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+# A collective waits this long for the others: the first process may read data or write a report meanwhile.
+TIMEOUT = timedelta(hours=2)
+
+_job = Job()
+
+
+@contextmanager
+def joined_job(device: str = "cpu") -> Iterator[Job]:
+    """Context manager in which this process takes part in the job that torchrun started, if it did.
+
+    Args:
+        device: torch device of the tensors that are shared: gloo for the CPU, nccl for CUDA.
+    """
+    global _job
+    job = current_job()
+    if job.world == 1 or _job.world > 1:
+        yield _job
+        return
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.set_device(job.local_rank)
+    if not dist.is_initialized():
+        # Objects are shared through the memory of the host.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
+    _job = job
+    try:
+        yield job
+        with _peers():
+            dist.barrier()
+    finally:
+        _job = Job()
+        # Not closed in order where a process has failed: closing would wait for it.
+        dist.destroy_process_group()
+
+
+def job() -> Job:
+    """Return the place of this process in the job that it takes part in."""
+    return _job
+
+
+def share(count: int) -> slice:
+    """Return the slice of the ``count`` samples of a batch that belongs to this process.
+
+    Slices follow each other in the order of the processes and differ by at most one in length. A batch with
+    fewer samples than processes is not divided: all of them compute it, so none has a step without samples.
+
+    Example:
+        >>> share(5)
+        slice(0, 5, None)
+    """
+    if count < _job.world:
+        return slice(0, count)
+    return slice(count * _job.rank // _job.world, count * (_job.rank + 1) // _job.world)
+
+
+def weight(count: int) -> float:
+    """Return the weight of the mean over this process's :func:`share` in the mean over ``count`` samples.
+
+    Example:
+        >>> weight(5)
+        1.0
+    """
+    if count < _job.world:
+        return 1 / _job.world
+    mine = share(count)
+    return (mine.stop - mine.start) / count
+
+
+def mean_of_all(mean: Tensor, own: int, count: int) -> Tensor:
+    """Rescale a mean over ``own`` values, so that :func:`weight` makes it a mean over those of all processes.
+
+    Args:
+        mean: the mean over some values of the samples of this process, such as masked items.
+        own: how many these are.
+        count: number of samples of the batch.
+
+    Example:
+        >>> mean_of_all(torch.tensor(2.0), 7, 3)
+        tensor(2.)
+    """
+    if _job.world == 1 or count < _job.world:
+        return mean
+    total = add_up(torch.tensor(float(own), dtype=torch.float64, device=mean.device))
+    return mean * (own / (total * weight(count)).clamp(min=1e-300)).to(mean)
+
+
+def add_up(values: Tensor) -> Tensor:
+    """Replace values by their sum over all processes, the same to the last bit in each, and return them."""
+    if _job.world > 1:
+        with _peers():
+            dist.all_reduce(values)
+    return values
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return what the first process makes; what it raises is raised in all of them.
+
+    Example:
+        >>> from_first(lambda: 3)
+        3
+    """
+    if _job.world == 1:
+        return make()
+    message: list[Any] = [None]
+    if _job.is_first:
+        try:
+            message = [(make(), None)]
+        except BaseException as error:
+            message = [(None, _portable(error))]
+    with _peers():
+        dist.broadcast_object_list(message, src=0)
+    value, raised = message[0]
+    if raised is not None:
+        raise raised
+    return value  # type: ignore[no-any-return]
+
+
+def _portable(error: ErrorT) -> ErrorT | RuntimeError:
+    """Return an exception as another process can have it: itself, if it can be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def of_each(number: int) -> Sequence[int]:
+    """Return the numbers that the processes give, in their order.
+
+    Example:
+        >>> of_each(7)
+        [7]
+    """
+    numbers = torch.zeros(_job.world, dtype=torch.int64)
+    numbers[_job.rank] = number
+    return list(map(int, add_up(numbers).tolist()))
+
+
+def laid_end_to_end(*columns: Tensor) -> list[Tensor]:
+    """Return the rows of all processes, one process after the other; each has any number of rows.
+
+    Args:
+        columns: tensors of as many rows, (U, ...).
+
+    Example:
+        >>> laid_end_to_end(torch.tensor([4, 2]))[0].tolist()
+        [4, 2]
+    """
+    if _job.world == 1:
+        return list(columns)
+    sizes = of_each(len(columns[0]))
+    found = []
+    for own in columns:
+        # Collectives take equal shapes.
+        padded = own.new_zeros(max(sizes), *own.shape[1:])
+        padded[: len(own)] = own
+        rows = [torch.empty_like(padded) for _ in sizes]
+        with _peers():
+            dist.all_gather(rows, padded)
+        found.append(torch.cat([row[:size] for row, size in zip(rows, sizes, strict=True)]))
+    return found
+
+
+def turns(count: int) -> range:
+    """Return the numbers of those of ``count`` pieces of work that belong to this process.
+
+    Example:
+        >>> list(turns(3))
+        [0, 1, 2]
+    """
+    return range(_job.rank, count, _job.world)
+
+
+def in_order(make: Callable[[], Sequence[T]]) -> Sequence[T]:
+    """Return the results of the :func:`turns` of all processes, in the order of their numbers.
+
+    Args:
+        make: returns the results of this process. What it raises in one process is raised in all of them.
+
+    Example:
+        >>> in_order(lambda: [5, 3])
+        [5, 3]
+    """
+    if _job.world == 1:
+        return make()
+    own: tuple[Sequence[T], Exception | None]
+    try:
+        own = make(), None
+    except PeerError:
+        raise
+    except Exception as error:
+        own = (), _portable(error)
+    found: list[Any] = [None] * _job.world
+    with _peers():
+        dist.all_gather_object(found, own)
+    for _, error in found:
+        if error is not None:
+            raise error
+    results = [each for each, _ in found]
+    return [results[k % _job.world][k // _job.world] for k in range(sum(map(len, results)))]
+
+
+def joined(vectors_MD: Tensor, count: int) -> Tensor:
+    """Return the vectors (N, D) of the samples of all processes, with a gradient.
+
+    Each process has those of its :func:`share`, so all know the sizes, and one collective suffices.
+
+    Args:
+        vectors_MD: the vectors of the samples of this process.
+        count: number N of samples of all of them.
+
+    Example:
+        >>> joined(torch.ones(2, 3), 2).shape
+        torch.Size([2, 3])
+    """
+    if count < _job.world or _job.world == 1:
+        return vectors_MD
+    vectors_ND: Tensor = _Joined.apply(vectors_MD, count)
+    return vectors_ND
+
+
+class _Joined(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors_MD: Tensor, count: int) -> Tensor:
+        ctx.count = count
+        vectors_ND = vectors_MD.new_zeros(count, *vectors_MD.shape[1:])
+        vectors_ND[share(count)] = vectors_MD
+        return add_up(vectors_ND)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return add_up(gradients[0].contiguous().clone())[share(ctx.count)], None
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Turn what gloo and nccl raise where another process has ended into one error."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError("another process of this job has ended") from error

@@ -1,0 +1,202 @@
+"""Several processes train and measure as one: the same samples, draws, losses, counts and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from process_group import ProcessGroup
+from worlds import small_dataset
+
+from alterrec import parallel
+from alterrec.errors import InputError
+from alterrec.evaluation.evaluate import evaluate, top_items
+from alterrec.models.catalogue import MODELS, lookup
+from alterrec.recipe import resolve
+from alterrec.runs import saved_model
+from alterrec.runs.fit import fit
+from alterrec.training.gradients import GradientSum
+
+SMALL = {
+    "model.dim": 8,
+    "optim.batch_size": 50,  # two and four processes have different numbers of samples of it
+    "schedule.epochs": 1,
+    "schedule.patience": 50,
+    "run.threads": 1,
+    "run.report": False,
+    "run.baselines": False,
+}
+TRAINED = [name for name in MODELS if lookup(name).trains and name != "unisrec_pretrained"]
+TWO_NETWORKS = {"schedule.epochs": 4, "window.first": 1, "window.last": 0.2}
+NOTHING: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[ProcessGroup]:
+    with ProcessGroup(2) as group:
+        yield group
+
+
+@pytest.fixture(scope="module")
+def four() -> Iterator[ProcessGroup]:
+    with ProcessGroup(4) as group:
+        yield group
+
+
+def train(
+    system: str, out: Path, settings: Mapping[str, Any] = NOTHING, stop_after: int | None = None
+) -> dict[str, Any]:
+    """Train on the ring, in this process or in each of a group; a run in the folder is resumed.
+
+    Args:
+        system, out, settings: as for ``fit``.
+        stop_after: steps after which the training is interrupted, with a checkpoint of each step.
+    """
+    steps = 0
+    add_up = GradientSum.add_up
+
+    def counted(gradients: GradientSum, **asked: bool) -> tuple[bool, bool]:
+        nonlocal steps
+        steps += 1
+        return add_up(gradients, wanted=True, stopped=steps == stop_after)
+
+    data = small_dataset(users=9)
+    # Each of two networks has a warm-up of its own.
+    alternates = resolve(system).schedule.regime == "alternate"
+    if lookup(system).trains:
+        settings = SMALL | (TWO_NETWORKS if alternates else {}) | settings
+    with mock.patch.object(GradientSum, "add_up", counted if stop_after else add_up):
+        try:
+            run = fit(data, system, out=out, overrides=settings, resume=True, progress=None)
+        except KeyboardInterrupt:
+            return {}
+    return dict(run.result)
+
+
+def losses(out: Path) -> list[float]:
+    lines = (out / "curves.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def check_same(run: Path, alone: Path) -> None:
+    """The same samples in every epoch, and losses that only rounding distinguishes."""
+    of_run, of_alone = (
+        [json.loads(line) for line in (out / "curves.jsonl").read_text("utf-8").splitlines()]
+        for out in (run, alone)
+    )
+    assert [epoch["samples"] for epoch in of_run] == [epoch["samples"] for epoch in of_alone]
+    assert losses(run) == pytest.approx(losses(alone), rel=1e-6)
+
+
+def counts_of(out: Path) -> list[np.ndarray]:
+    """Ranks and lists of a run, in chunks of a few targets, which processes take in turn."""
+    saved, data = saved_model.load(out), small_dataset(users=9)
+    protocol = replace(saved.protocol, budget_bytes=4000)
+    found = [top_items(saved.model, data.test, protocol, 5)]
+    for store in (data.valid, data.test):
+        ranks = evaluate(saved.model, store, protocol)
+        found += [np.stack(counts) for views in ranks.by_rule.values() for counts in views.values()]
+    return found
+
+
+@pytest.mark.parametrize("system", ["alterrec", "nfrec_concat", "sasrec", "unisrec", "srgnn", "itemknn"])
+def test_counts_of_a_run_are_the_same_to_the_last_integer(
+    system: str, tmp_path: Path, two: ProcessGroup, four: ProcessGroup
+) -> None:
+    train(system, tmp_path / "run")
+    alone = counts_of(tmp_path / "run")
+    for group in (two, four):
+        for counts in group.run(counts_of, tmp_path / "run"):
+            assert all(np.array_equal(one, other) for one, other in zip(counts, alone, strict=True))
+
+
+@pytest.mark.parametrize("system", TRAINED)
+def test_every_system_learns_the_same_in_two_processes(
+    system: str, tmp_path: Path, two: ProcessGroup
+) -> None:
+    settings = {"schedule.pretrain": 1} if lookup(system).pretrains else {}
+    train(system, tmp_path / "alone", settings)
+    first, second = two.run(train, system, tmp_path / "run", settings)
+    check_same(tmp_path / "run", tmp_path / "alone")
+    assert first == second
+    assert first["processes"] == len(first["process_peak_memory_bytes"]) == 2
+
+
+def test_batches_with_fewer_samples_than_processes(tmp_path: Path, four: ProcessGroup) -> None:
+    settings = {"optim.batch_size": 3, "model.dropout": 0.3}
+    for system in ("sasrec", "bert4rec"):
+        train(system, tmp_path / system / "alone", settings)
+        four.run(train, system, tmp_path / system / "run", settings)
+        check_same(tmp_path / system / "run", tmp_path / system / "alone")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 2), (2, 4), (4, 1)])
+def test_a_run_continues_with_another_number_of_processes(
+    before: int, after: int, tmp_path: Path, two: ProcessGroup, four: ProcessGroup
+) -> None:
+    """From the middle of its second epoch."""
+
+    def train_in(world: int, *arguments: Any) -> Any:
+        return train(*arguments) if world == 1 else {2: two, 4: four}[world].run(train, *arguments)
+
+    settings = {"schedule.epochs": 2, "model.dropout": 0.3}
+    train("sasrec", tmp_path / "alone", settings)
+    epoch = len(losses(tmp_path / "alone"))
+    assert epoch == 2
+    train_in(before, "sasrec", tmp_path / "run", settings, 4)
+    assert not (tmp_path / "run" / "result.json").exists()
+    train_in(after, "sasrec", tmp_path / "run", settings)
+    check_same(tmp_path / "run", tmp_path / "alone")
+
+
+def collectives(rank_that_fails: int) -> tuple[Any, ...]:
+    """What the functions return in this process."""
+    rank = parallel.job().rank
+    own = torch.arange(5.0)[parallel.share(5), None].requires_grad_()
+    whole = parallel.joined(own, 5)
+    # The loss of each process reads all vectors, so gradients come from all processes.
+    ((rank + 1) * (whole.squeeze() * torch.arange(5.0)).sum()).backward()
+
+    def failing() -> list[int]:
+        if rank == rank_that_fails:
+            raise InputError("no")
+        return [10 * number for number in parallel.turns(5)]
+
+    try:
+        ordered: Any = list(parallel.in_order(failing))
+    except InputError as error:
+        ordered = str(error)
+    try:
+        first = parallel.from_first(lambda: failing() and rank)
+    except InputError as error:
+        first = str(error)
+    total = parallel.add_up(torch.tensor([rank + 1, 1]))
+    mean = parallel.mean_of_all(torch.tensor(float(rank)), rank, 5) * parallel.weight(5)
+    return (
+        whole.flatten().tolist(),
+        own.grad.flatten().tolist(),
+        ordered,
+        first,
+        total.tolist(),
+        float(parallel.add_up(mean)),
+        list(parallel.of_each(rank + 7)),
+    )
+
+
+def test_collectives_by_hand(two: ProcessGroup) -> None:
+    for rank, found in enumerate(two.run(collectives, -1)):
+        own = [[0, 3], [6, 9, 12]][rank]  # 1 + 2 times the place
+        assert found == ([0, 1, 2, 3, 4], own, [0, 10, 20, 30, 40], 0, [3, 2], 1.0, [7, 8])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_one_process_raises_is_raised_in_all(rank: int, two: ProcessGroup) -> None:
+    for found in two.run(collectives, rank):
+        assert found[2:4] == ("no", "no" if rank == 0 else 0)
