@@ -173,9 +173,13 @@ def make_folder(path: str | Path, *, exist_ok: bool = True) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=exist_ok)
     except FileExistsError:
-        if exist_ok:
+        if not exist_ok:
+            raise
+        if not os.path.lexists(path):
+            # Another process removed the folder in between, as check_writable does.
+            return make_folder(path)
+        if not path.is_dir():
             raise InputError(f"{path} is a file; choose a new or an empty folder") from None
-        raise
     except OSError as error:
         raise InputError(f"the folder {path} cannot be created: {system_reason(error)}") from None
     if not os.access(path, os.W_OK | os.X_OK):

@@ -6,10 +6,12 @@ A process imports torch once, so that a test file with many cases takes seconds.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
@@ -62,16 +64,25 @@ class ProcessGroup:
         """Return what each process returns; AssertionError with the traceback of the first that fails."""
         for pipe in self._pipes:
             pipe.send((function, arguments))
-        answers = [pipe.recv() for pipe in self._pipes]
-        failed = [error for _, error in answers if error]
-        assert not failed, failed[0]
-        return [value for value, _ in answers]
+        values: dict[int, Any] = {}
+        while len(values) < len(self._pipes):
+            # In the order of arrival: if one fails, the others wait for it.
+            for pipe in multiprocessing.connection.wait(self._pipes):
+                value, error = pipe.recv()
+                if error:
+                    # The others wait for it and can do nothing else.
+                    for process in self._processes:
+                        process.kill()
+                    raise AssertionError(error)
+                values[self._pipes.index(pipe)] = value
+        return [values[rank] for rank in range(len(self._pipes))]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         for pipe in self._pipes:
-            pipe.send(None)
+            with suppress(OSError):
+                pipe.send(None)
         for process in self._processes:
             process.join(30)

@@ -16,6 +16,7 @@ from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.saved import read_items
 from alterrec.files import reading
+from alterrec.job import current_job
 from alterrec.manifest import RESULT, check_manifest
 from alterrec.models.reads import resolve_read
 from alterrec.progress import Event, Listener, ignore
@@ -74,7 +75,9 @@ def read_inputs(
     else:
         others = [preset for preset in presets if preset != "best"]
         recipe = continued_recipe(Path(continue_from), model, others, settings)
-    start = Start.check(out, recipe, resume)
+    # The other processes of a job do without: they get that of the first one, and may not see its disk.
+    first = current_job().is_first
+    start = Start.check(out, recipe, resume) if first else Start(None, "empty", recipe, resume)
     if recipe.run.device != "cpu":
         from alterrec.runs.rebuild import check_device
 
