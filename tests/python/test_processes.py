@@ -22,6 +22,8 @@ from alterrec.models.catalogue import MODELS, lookup
 from alterrec.recipe import resolve
 from alterrec.runs import saved_model
 from alterrec.runs.fit import fit
+from alterrec.serving import blocks
+from alterrec.serving.batch import recommend_file
 from alterrec.training.gradients import GradientSum
 
 SMALL = {
@@ -154,6 +156,54 @@ def test_a_run_continues_with_another_number_of_processes(
     assert not (tmp_path / "run" / "result.json").exists()
     train_in(after, "sasrec", tmp_path / "run", settings)
     check_same(tmp_path / "run", tmp_path / "alone")
+
+
+def answered(run: Path, sessions: Path, out: Path, stop_after: int | None = None) -> str:
+    """Recommend for a file in blocks of 4 sessions; what ends the command is returned as a text."""
+
+    def stop(done: int, total: int | None) -> None:
+        if done == stop_after:
+            raise KeyboardInterrupt
+
+    with mock.patch.object(blocks, "BLOCK", 4):
+        try:
+            recommend_file(run, sessions, out, k=3, progress=stop)
+        except (KeyboardInterrupt, InputError) as error:
+            return str(error)
+    return ""
+
+
+def lines_of(sessions: int) -> str:
+    """Sessions of the ring in lines of JSON, one of them of an unknown item."""
+    items = [[f"item{n % 12:02d}", f"item{(n + 1) % 12:02d}"] for n in range(sessions)]
+    items[5] = ["unknown"]
+    return "".join(json.dumps({"session_id": f"s{n}", "items": own}) + "\n" for n, own in enumerate(items))
+
+
+def test_recommendations_for_a_file_are_the_same(tmp_path: Path, two: ProcessGroup) -> None:
+    """Also after an interruption, with another number of processes."""
+    train("sasrec", tmp_path / "run")
+    sessions, alone, shared = tmp_path / "now.jsonl", tmp_path / "alone.csv", tmp_path / "shared.csv"
+    sessions.write_text(lines_of(30))  # 8 blocks, the last one of 2 sessions
+    assert not answered(tmp_path / "run", sessions, alone)
+    assert alone.read_text().count("popular") == 3
+    assert two.run(answered, tmp_path / "run", sessions, shared) == ["", ""]
+    assert shared.read_bytes() == alone.read_bytes()
+    shared.unlink()
+    assert answered(tmp_path / "run", sessions, shared, 12) == (
+        "12 sessions are answered; the same command continues"
+    )
+    assert two.run(answered, tmp_path / "run", sessions, shared) == ["", ""]
+    assert shared.read_bytes() == alone.read_bytes()
+
+
+def test_sessions_that_cannot_be_read_end_all_processes(tmp_path: Path, two: ProcessGroup) -> None:
+    train("sasrec", tmp_path / "run")
+    sessions = tmp_path / "now.jsonl"
+    sessions.write_text(lines_of(12) + "no session\n")
+    first, second = two.run(answered, tmp_path / "run", sessions, tmp_path / "best.csv")
+    assert first == second
+    assert "line 13" in first
 
 
 def collectives(rank_that_fails: int) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from alterrec.job import current_job
 # Exit codes, with WRONG_INPUT (2) and those of signals: 130 is Ctrl-C, 143 SIGTERM.
 DONE, INTERNAL_ERROR = 0, 1
 # Commands that several processes of torchrun share.
-SHARED = ("train", "evaluate")
+SHARED = ("train", "evaluate", "recommend")
 
 Arguments = ParamSpec("Arguments")
 

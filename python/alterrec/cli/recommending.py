@@ -16,6 +16,7 @@ from alterrec.cli import options
 from alterrec.cli.application import DONE, app, guarded
 from alterrec.console import counted, print_text, warn, working
 from alterrec.errors import InputError
+from alterrec.job import current_job
 
 STREAM = Path("-")
 
@@ -66,7 +67,7 @@ def recommend(
 
     A file may have any number of sessions: memory is bounded, and if the command is interrupted, the same
     command continues it. A line of JSON is {"session_id": "now", "items": ["tent", "lamp"]}; in a pipe, each
-    line is answered as it arrives.
+    line is answered as it arrives. Several processes of torchrun share the sessions of a file.
 
     \b
     Examples:
@@ -75,6 +76,11 @@ def recommend(
       tail -f visits.jsonl | alterrec recommend runs/alterrec-my_sessions-seed0 --sessions - --json
     """
     columns = options.parse_columns(column)
+    if current_job().world > 1 and (out is None or sessions == STREAM):
+        raise InputError(
+            "the processes of torchrun share a file of sessions and write a file; name both with --sessions "
+            "and --out, or run recommend without torchrun"
+        )
     if out is None:
         _print(run, sessions, columns, k, exclude_seen, fallback, ".jsonl" if as_json else ".csv")
         return DONE

@@ -130,7 +130,10 @@ def study(
     search: Annotated[
         bool, typer.Option("--search", help="Search the settings of every system, as table1 always does.")
     ] = False,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Number of runs at a time, one process each.")] = 1,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Number of runs at a time.")] = 1,
+    processes: Annotated[
+        int, typer.Option(metavar="N", help="Number of processes that share each run, by torchrun.")
+    ] = 1,
     text: options.Text = None,
     text_encoder: options.TextEncoder = None,
     column: options.Columns = None,
@@ -185,6 +188,7 @@ def study(
             search=search,
             quick=quick,
             jobs=jobs,
+            processes=processes,
             format=format,
             locale=locale,
             columns=options.parse_columns(column),

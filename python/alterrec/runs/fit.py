@@ -325,7 +325,7 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
         },
         manifest=True,
     )
-    numbers: dict[str, Any] = to_json(result)
+    numbers: dict[str, Any] = parallel.from_first(lambda: to_json(result))
     if job.folder is None:
         return numbers
     with job.folder.results() as new:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,21 +94,34 @@ class Recommending:
         self._popular = best[counts_V[best] > 0]
         self._shares = (counts_V[self._popular] / max(total, 1)).astype(np.float32)
 
-    def answers(self, source: SessionSource, first: int = 0) -> Iterator[Answers]:
+    def answers(self, source: SessionSource | None, first: int = 0) -> Iterator[Answers]:
         """Yield the recommendations for the blocks of a source, from block number ``first`` on.
+
+        The processes of a job answer one block each at a time. The first one reads them for all; the others
+        have no source.
 
         Raises:
             InputError: a session cannot be read, there is none, or no session of the first block has a known
                 item and there are 100 or more.
         """
-        number = first
-        for block in source.blocks(first):
+        from alterrec import parallel
+
+        blocks = iter(()) if source is None else source.blocks(first)
+
+        def read() -> list[SessionBlock]:
+            assert source is not None
+            some = list(islice(blocks, parallel.job().world))
+            if not number and not some:
+                raise InputError(f"{source.name}: has no session; expected one at least")
             if not number:
-                self._check_ids(source, block)
-            number += 1
-            yield self.answer(block)
-        if not number:
-            raise InputError(f"{source.name}: has no session; expected one at least")
+                self._check_ids(source, some[0])
+            return some
+
+        number = first
+        while some := parallel.from_first(read):
+            number += len(some)
+            mine = [some[turn] for turn in parallel.turns(len(some))]
+            yield from parallel.in_order(lambda mine=mine: list(map(self.answer, mine)))  # type: ignore[misc]
 
     def answer(self, block: SessionBlock) -> Answers:
         """Return the recommendations for a block."""

@@ -19,11 +19,12 @@ import polars as pl
 from alterrec import __version__
 from alterrec.errors import InputError
 from alterrec.files import atomic_write, make_folder, read_text, sweep, write_json
+from alterrec.job import current_job
 from alterrec.locks import LockFile
 from alterrec.manifest import check_manifest, manifest_of
 from alterrec.record_json import from_json, to_json
 from alterrec.report.tables import count
-from alterrec.runs.inputs import read_catalogue
+from alterrec.runs.inputs import RunCatalogue, read_catalogue
 from alterrec.serving.answers import HEADER, Answers, Recommending
 from alterrec.serving.blocks import SessionSource
 from alterrec.serving.sources import open_sessions
@@ -145,6 +146,8 @@ def recommend_file(
     out, sessions = Path(out), Path(sessions)
     check_output(out)
     known = read_catalogue(run)
+    if not current_job().is_first:
+        return _answer_for_first(known, k, exclude_seen, fallback)
     with UnfinishedOutput.opened(out) as work:
         state = sessions.stat() if sessions.is_file() else None
         request = Request(
@@ -159,12 +162,27 @@ def recommend_file(
         done = work.resume(request, listen)
         source = open_sessions(sessions, known, work.folder, columns)
         # What is wrong with the files is found before torch is imported, which takes seconds.
+        from alterrec import parallel
         from alterrec.runs.saved_model import load_model
 
-        recommending = Recommending(load_model(known), k, exclude_seen=exclude_seen, fallback=fallback)
-        tally = work.answer(source, recommending, done, progress)
+        with parallel.joined_job(known.recipe.run.device):
+            recommending = Recommending(load_model(known), k, exclude_seen=exclude_seen, fallback=fallback)
+            tally = work.answer(source, recommending, done, progress)
         for sentence in recommending.sentences(source, tally):
             listen(sentence)
+    return tally
+
+
+def _answer_for_first(known: RunCatalogue, k: int, exclude_seen: bool | None, fallback: bool) -> Tally:
+    """Answer the blocks of this process of a job, whose first process reads the sessions and writes."""
+    from alterrec import parallel
+    from alterrec.runs.saved_model import load_model
+
+    tally = Tally()
+    with parallel.joined_job(known.recipe.run.device):
+        recommending = Recommending(load_model(known), k, exclude_seen=exclude_seen, fallback=fallback)
+        for answers in recommending.answers(None):
+            tally.merge(answers.tally)
     return tally
 
 

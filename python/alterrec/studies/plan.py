@@ -52,6 +52,7 @@ class StudyOptions:
         search: search the settings of every system; the study ``table1`` always does.
         quick: get a coarse answer in minutes, from the settings ``QUICK`` without a search.
         jobs: number of runs at a time.
+        processes: number of processes that share each run.
         format, columns, drop_unknown: how to read the data, as for :func:`alterrec.fit`.
         locale: the part of a multilingual format to read; of several data sets one for all, or one for each,
             empty where there is none.
@@ -73,6 +74,7 @@ class StudyOptions:
     search: bool = False
     quick: bool = False
     jobs: int = 1
+    processes: int = 1
     format: str | None = None
     locale: str | Sequence[str] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)

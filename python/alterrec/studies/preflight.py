@@ -218,9 +218,11 @@ class _Facts:
                 if limit < least
                 else ""
             )
-        if needed * self.jobs <= machine:
+        processes = self.queue.processes if self.queue else 1
+        if needed * self.jobs * processes <= machine:
             return ""
-        several = f", {self.jobs} at a time" if self.jobs > 1 else ""
+        several = f" in each of {processes} processes" if processes > 1 else ""
+        several += f", {self.jobs} at a time" if self.jobs > 1 else ""
         return (
             f"a run takes about {memory(needed)}{several}, but this machine has {memory(machine)}; set "
             "run.memory_budget, below which scores are computed in chunks, or lower model.dim, "

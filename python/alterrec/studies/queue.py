@@ -6,6 +6,7 @@ Each run has its own process. Several run at a time, and share the folder with o
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -34,6 +35,8 @@ Settings = Mapping[str, Any]
 EVERY_RUN = {"run.baselines": False, "run.report": False}
 
 POLL_SECONDS = 0.25
+# torchrun, whose processes are all on this machine, at a free port.
+TORCHRUN = ("torch.distributed.run", "--standalone")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,7 @@ class RunQueue:
         sizes: sizes of the data, to estimate the time of runs before any has finished.
         failures: runs that failed in this process. They are not stored, so that a later process tries again.
         prefix: put before the labels of runs, where a study has several data sets.
+        processes: number of processes that share each run.
     """
 
     folder: Path
@@ -117,6 +121,7 @@ class RunQueue:
     sizes: DataSizes | None = None
     failures: dict[StudyRun, Failure] = field(default_factory=dict)
     prefix: str = ""
+    processes: int = 1
     _made: dict[str, StudyRun] = field(default_factory=dict)
     _finished: dict[StudyRun, RunFolder] = field(default_factory=dict)
 
@@ -160,7 +165,9 @@ class RunQueue:
     def command(self, run: StudyRun) -> list[str]:
         """Return the command line that starts or resumes a run in a separate process."""
         return [
-            *(sys.executable, "-m", "alterrec.worker", "train", run.recipe.model_name),
+            sys.executable,
+            *(["-m", *TORCHRUN, f"--nproc-per-node={self.processes}"] if self.processes > 1 else []),
+            *("-m", "alterrec.worker", "train", run.recipe.model_name),
             *(f"--out={self.path(run)}", f"--preset={','.join(self.presets)}"),
             *self.source.arguments(),
             *(f"--set={key}={setting_text(value)}" for key, value in self.settings_of(run).items()),
@@ -184,6 +191,8 @@ class RunQueue:
 
     def failure(self, run: StudyRun, code: int, log: str) -> Failure:
         """Return why a run failed, from its exit code and its log."""
+        if self.processes > 1:
+            code, log = first_failure(code, log)
         lines = [line for line in log.splitlines() if line.strip()]
         last = f"the last line of its log is {lines[-1]!r}" if lines else "its log is empty"
         if code == WRONG_INPUT:
@@ -201,6 +210,23 @@ class RunQueue:
 
     def _resumes(self, run: StudyRun) -> bool:
         return (self.path(run) / CHECKPOINT).exists()
+
+
+def first_failure(code: int, log: str) -> tuple[int, str]:
+    """Return the exit code of the process that failed first under torchrun, and the log without its lines.
+
+    Args:
+        code: exit code of torchrun, which is 1 for all failures of processes.
+        log: what the processes and torchrun have written.
+
+    Example:
+        >>> torchrun = "E1129 17:46 1 torch/distributed/elastic: failed\\nRoot Cause:\\n  exitcode  : 2"
+        >>> first_failure(1, f"error: training diverged\\n{torchrun}")
+        (2, 'error: training diverged\\n')
+    """
+    cause = re.search(r"Root Cause.*?exitcode\s*:\s*(-?\d+)", log, re.DOTALL)
+    own = re.split(r"^[A-Z]\d{4} .*torch/distributed/", log, maxsplit=1, flags=re.MULTILINE)[0]
+    return int(cause[1]) if cause else code, own
 
 
 def setting_text(value: Any) -> str:

@@ -234,6 +234,7 @@ def _plan_part(
     queue = RunQueue(
         *(runs, source, data.fingerprint, options.presets, options.fixed, DataSizes.of(data)),
         prefix=f"{name}: " if several else "",
+        processes=options.processes,
     )
     rows = study.plan(options, queue)
     check = replace(check_rows(rows, queue, data, named, options.jobs), data=name)
@@ -363,8 +364,9 @@ def complete_options(study: Study, options: StudyOptions) -> StudyOptions:
         if getattr(options, name) and name not in study.accepts:
             others = ", ".join(each.name for each in STUDIES.values() if name in each.accepts)
             raise InputError(f"study {study.name} has no option --{name}; leave it out or choose {others}")
-    if options.jobs < 1:
-        raise InputError(f"--jobs is {options.jobs}; use 1 or more")
+    for name in ("jobs", "processes"):
+        if (number := getattr(options, name)) < 1:
+            raise InputError(f"--{name} is {number}; use 1 or more")
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds is {options.seeds}; use 1 or more")
     if "run.seed" in options.settings:

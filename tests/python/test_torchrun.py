@@ -1,0 +1,130 @@
+"""Commands under torchrun: one log, one folder, and what is left when a process is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import alterrec as package
+
+SETTINGS = (
+    *("--set=model.dim=8", "--set=optim.batch_size=64", "--set=run.threads=1", "--set=run.report=false"),
+    *("--set=schedule.epochs=20", "--set=schedule.patience=20", "--set=run.baselines=false"),
+)
+
+
+def torchrun(processes: int, *command: object, restarts: int = 0) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--max-restarts={restarts}"]
+    return [*launcher, f"--nproc-per-node={processes}", "-m", "alterrec", *map(str, command)]
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def outcome(command: list[str]) -> tuple[int, str, str]:
+    process = started(command)
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def process_of(launcher: subprocess.Popen[str], rank: int) -> int:
+    """The number of the process of a rank."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text("utf-8").split()
+    ranks = {f"RANK={rank}".encode(): int(child) for child in children for rank in environment_rank(child)}
+    return ranks[f"RANK={rank}".encode()]
+
+
+def environment_rank(process: str) -> list[int]:
+    values = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    return [int(value[5:]) for value in values if value.startswith(b"RANK=")]
+
+
+def wait_for_an_epoch(run: Path) -> None:
+    deadline = time.monotonic() + 100
+    while not (run / "checkpoint" / "progress.safetensors").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "curves.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
+def test_a_killed_process_ends_the_job_and_one_process_continues(shop: Path, tmp_path: Path) -> None:
+    train = ["train", "sasrec", "--data", shop, "--out", tmp_path / "run", *SETTINGS]
+    launcher = started(torchrun(2, *train))
+    wait_for_an_epoch(tmp_path / "run")
+    os.kill(process_of(launcher, 1), signal.SIGKILL)
+    killed = time.monotonic()
+    out, err = launcher.communicate(timeout=60)
+    assert time.monotonic() - killed < 30  # not the two hours that a collective waits
+    assert launcher.returncode == 1
+    assert err.count("error: another process of this job has ended; the same command with --resume") == 1
+    assert out.count("epoch 1/20") == 1
+    assert not (tmp_path / "run" / "result.json").exists()
+
+    # The folder is not locked, and what it has is a checkpoint of both.
+    code, out, err = outcome([sys.executable, "-m", "alterrec", *map(str, train), "--resume"])
+    assert (code, out.count("resumed after epoch")) == (0, 1), err
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert (result["processes"], result["epochs"]) == (1, 20)
+    train[train.index(tmp_path / "run")] = tmp_path / "alone"
+    assert outcome([sys.executable, "-m", "alterrec", *map(str, train)])[0] == 0
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-3)
+
+
+@pytest.mark.torture
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
+def test_torchrun_starts_a_killed_job_again(shop: Path, tmp_path: Path) -> None:
+    """Whichever process is killed, whenever."""
+    moments = random.Random(5)
+    train = ["train", "sasrec", "--data", shop, *SETTINGS, "--resume", "--out"]
+    assert outcome([sys.executable, "-m", "alterrec", *map(str, train), str(tmp_path / "alone")])[0] == 0
+    for turn in range(6):
+        launcher = started(torchrun(2, *train, tmp_path / f"{turn}", restarts=3))
+        wait_for_an_epoch(tmp_path / f"{turn}")
+        time.sleep(moments.uniform(0, 1))
+        if launcher.poll() is None:
+            os.kill(process_of(launcher, turn % 2), signal.SIGKILL)
+        _, err = launcher.communicate(timeout=200)
+        assert launcher.returncode == 0, err
+        assert losses(tmp_path / f"{turn}") == pytest.approx(losses(tmp_path / "alone"), rel=1e-3)
+
+
+def test_other_commands_refuse_torchrun(shop: Path, tmp_path: Path) -> None:
+    code, out, err = outcome(torchrun(2, "audit", "--data", shop))
+    assert (code, out) == (1, "")  # torchrun's own exit code
+    assert err.count("error: ") == err.count("error: audit runs in one process, but torchrun started 2") == 1
+
+
+@pytest.mark.parametrize("rate", ["0.01", pytest.param("1e30", id="diverges", marks=pytest.mark.torture)])
+def test_a_study_whose_runs_have_several_processes(shop: Path, tmp_path: Path, rate: str) -> None:
+    command = ["study", "table1", "--data", shop, "--out", tmp_path / "out", "--only=sasrec", "--seeds=1"]
+    command += [
+        "--processes=2",
+        "--set=model.dropout=0.1",
+        f"--set=optim.lr={rate}",
+        "--set=schedule.epochs=1",
+    ]
+    code, out, _ = outcome([sys.executable, "-m", "alterrec", *map(str, command), *SETTINGS[:3]])
+    results = list(tmp_path.glob("study-runs/*/result.json"))
+    if rate == "1e30":
+        # A setting that does not work is a result; a failure of ours would be exit code 1.
+        assert (code, results) == (0, [])
+        assert "failed: training diverged: the loss is nan in epoch 1; lower optim.lr (now 1e+30)" in out
+    else:
+        assert (code, len(results)) == (0, 1)
+        assert json.loads(results[0].read_text("utf-8"))["processes"] == 2
