@@ -7,6 +7,7 @@ Legend: N samples of the whole batch, M those of one process, D width.
 
 from __future__ import annotations
 
+import atexit
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ def joined_job(device: str = "cpu") -> Iterator[Job]:
     if not dist.is_initialized():
         # Objects are shared through the memory of the host.
         dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
+        # Not before: a group cannot be joined again under the same names, and a process may train twice.
+        atexit.register(dist.destroy_process_group)
     _job = job
     try:
         yield job
@@ -54,8 +57,6 @@ def joined_job(device: str = "cpu") -> Iterator[Job]:
             dist.barrier()
     finally:
         _job = Job()
-        # Not closed in order where a process has failed: closing would wait for it.
-        dist.destroy_process_group()
 
 
 def job() -> Job:
@@ -88,7 +89,7 @@ def weight(count: int) -> float:
     if count < _job.world:
         return 1 / _job.world
     mine = share(count)
-    return (mine.stop - mine.start) / count
+    return len(range(count)[mine]) / count
 
 
 def mean_of_all(mean: Tensor, own: int, count: int) -> Tensor:
@@ -161,18 +162,18 @@ def of_each(number: int) -> Sequence[int]:
     return list(map(int, add_up(numbers).tolist()))
 
 
-def laid_end_to_end(*columns: Tensor) -> list[Tensor]:
-    """Return the rows of all processes, one process after the other; each has any number of rows.
+def rows_of_each(*columns: Tensor) -> list[list[Tensor]]:
+    """Return for each column the rows of every process, in their order; each has any number of rows.
 
     Args:
         columns: tensors of as many rows, (U, ...).
 
     Example:
-        >>> laid_end_to_end(torch.tensor([4, 2]))[0].tolist()
-        [4, 2]
+        >>> rows_of_each(torch.tensor([4, 2]))
+        [[tensor([4, 2])]]
     """
     if _job.world == 1:
-        return list(columns)
+        return [[column] for column in columns]
     sizes = of_each(len(columns[0]))
     found = []
     for own in columns:
@@ -182,7 +183,7 @@ def laid_end_to_end(*columns: Tensor) -> list[Tensor]:
         rows = [torch.empty_like(padded) for _ in sizes]
         with _peers():
             dist.all_gather(rows, padded)
-        found.append(torch.cat([row[:size] for row, size in zip(rows, sizes, strict=True)]))
+        found.append([row[:size] for row, size in zip(rows, sizes, strict=True)])
     return found
 
 
@@ -218,9 +219,9 @@ def in_order(make: Callable[[], Sequence[T]]) -> Sequence[T]:
     found: list[Any] = [None] * _job.world
     with _peers():
         dist.all_gather_object(found, own)
-    for _, error in found:
-        if error is not None:
-            raise error
+    for _, raised in found:
+        if raised is not None:
+            raise raised
     results = [each for each, _ in found]
     return [results[k % _job.world][k // _job.world] for k in range(sum(map(len, results)))]
 

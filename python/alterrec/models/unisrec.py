@@ -157,16 +157,12 @@ class ContrastiveObjective(nn.Module):
         items_ND = F.normalize(table_UD[targets_at_N])
         columns_N = targets_N if all_targets_N is None else all_targets_N
         first = share(len(columns_N)).start
-        return tuple(
-            in_batch_cross_entropy(
-                sessions_ND @ joined(others, len(columns_N)).T,
-                targets_N,
-                columns_N,
-                first,
-                faithful=self.faithful,
-            )
-            for others in (items_ND, others_ND)
-        )
+
+        def loss(others: Tensor) -> Tensor:
+            logits_MN = sessions_ND @ joined(others, len(columns_N)).T
+            return in_batch_cross_entropy(logits_MN, targets_N, columns_N, first, faithful=self.faithful)
+
+        return loss(items_ND), loss(others_ND)
 
 
 def _unit_sessions(network: Network, table_UD: Tensor, items_NL: Tensor, length_N: Tensor) -> Tensor:
