@@ -54,8 +54,7 @@ _MORE_REASONS = {
     errno.ENOTSUP: "the file system does not support this",
 }
 _NO_SPACE = 2**16  # bytes; every file that failed to be written was larger
-# Largest number in a record: seeds have 64 bits, and no measured number is near it.
-_LARGEST = 2**64
+_LARGEST = 2**64  # no number in a record is larger: seeds have 64 bits
 # One block at a time may redirect standard error.
 _panics = threading.RLock()
 # Names of temporary files: the name of the file, the process that writes it, and random digits. Version 0.1.0
@@ -175,11 +174,9 @@ def make_folder(path: str | Path, *, exist_ok: bool = True) -> Path:
     except FileExistsError:
         if not exist_ok:
             raise
-        if not os.path.lexists(path):
-            # Another process removed the folder in between, as check_writable does.
-            return make_folder(path)
-        if not path.is_dir():
+        if os.path.lexists(path) and not path.is_dir():
             raise InputError(f"{path} is a file; choose a new or an empty folder") from None
+        return make_folder(path)  # another process removed or made it meanwhile
     except OSError as error:
         raise InputError(f"the folder {path} cannot be created: {system_reason(error)}") from None
     if not os.access(path, os.W_OK | os.X_OK):

@@ -44,7 +44,7 @@ def inputs_of(
     items_NL: list[list[int]], lengths: list[int], targets: list[int], seen: bool = False
 ) -> ObjectiveBatch:
     batch = SessionBatch.of_prefixes(torch.tensor(items_NL), torch.tensor(lengths))
-    return ObjectiveBatch(batch, torch.tensor(targets), np.arange(len(targets)), 0, seen, ScoreBuffer())
+    return ObjectiveBatch(batch, torch.tensor(targets), np.arange(len(targets)), 0, 1, seen, ScoreBuffer())
 
 
 def test_the_oldest_item_is_cut_only_where_there_is_no_room_for_the_mask() -> None:

@@ -30,7 +30,9 @@ def inputs_of(
     items_NL: list[list[int]], lengths: list[int], targets: list[int], seed: int = 0
 ) -> ObjectiveBatch:
     batch = SessionBatch.of_prefixes(torch.tensor(items_NL), torch.tensor(lengths))
-    return ObjectiveBatch(batch, torch.tensor(targets), np.arange(len(targets)), seed, False, ScoreBuffer())
+    return ObjectiveBatch(
+        batch, torch.tensor(targets), np.arange(len(targets)), seed, 1, False, ScoreBuffer()
+    )
 
 
 def test_scores_are_products_with_the_table_that_is_scored() -> None:

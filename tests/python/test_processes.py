@@ -19,6 +19,7 @@ from alterrec import parallel
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import evaluate, top_items
 from alterrec.models.catalogue import MODELS, lookup
+from alterrec.models.reads import settings_read
 from alterrec.recipe import resolve
 from alterrec.runs import saved_model
 from alterrec.runs.fit import fit
@@ -74,6 +75,7 @@ def train(
     alternates = resolve(system).schedule.regime == "alternate"
     if lookup(system).trains:
         settings = SMALL | (TWO_NETWORKS if alternates else {}) | settings
+        settings = settings_read(system, ["best"], settings)
     with mock.patch.object(GradientSum, "add_up", counted if stop_after else add_up):
         try:
             run = fit(data, system, out=out, overrides=settings, resume=True, progress=None)

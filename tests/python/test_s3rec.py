@@ -54,7 +54,7 @@ def inputs_of(sequences: list[list[int]], samples: list[int] | None = None, seed
     batch = SessionBatch.of_prefixes(prefixes, torch.tensor([len(row) - 1 for row in sequences]))
     numbers = np.array(samples or range(len(sequences)))
     targets = torch.tensor([row[-1] for row in sequences])
-    return ObjectiveBatch(batch, targets, numbers, seed, False, ScoreBuffer())
+    return ObjectiveBatch(batch, targets, numbers, seed, 1, False, ScoreBuffer())
 
 
 def sequences_and_draws(draws: int) -> st.SearchStrategy[tuple[list[list[int]], list[list[float]]]]:

@@ -58,9 +58,10 @@ def model_of(recipe: Recipe, shortened: bool = True) -> Recommender:
     return build_model(recipe, ModelInputs(NUM_ITEMS, vectors_VF, trained, shortened_VF=other_VF))
 
 
-def inputs_of(seed: int = 0, samples: tuple[int, ...] = (7, 8, 9)) -> ObjectiveBatch:
+def inputs_of(seed: int = 0, samples: tuple[int, ...] = (7, 8, 9), number: int = 1) -> ObjectiveBatch:
     batch = SessionBatch.of_prefixes(torch.tensor([[3, 1, 2], [7, 5, 0], [5, 5, 0]]), torch.tensor([3, 2, 2]))
-    return ObjectiveBatch(batch, torch.tensor([4, 6, 4]), np.array(samples), seed, False, ScoreBuffer())
+    targets_N = torch.tensor([4, 6, 4])
+    return ObjectiveBatch(batch, targets_N, np.array(samples), seed, number, False, ScoreBuffer())
 
 
 # The mixture
@@ -145,7 +146,7 @@ def test_pretraining_learns_text_and_encoder_and_leaves_item_rows_alone() -> Non
     assert untouched == {"items.encoders.0.rows_VD"}
 
 
-def test_draws_of_pretraining_are_of_seed_and_sample_and_words_are_rare() -> None:
+def test_draws_of_pretraining_are_of_seed_and_number_and_words_are_rare() -> None:
     model = model_of(recipe_of("unisrec", text__dropout=0.0, model__dropout=0.0)).eval()
     network, contrast = contrast_of(model)
     first, again, other = (contrast(network, inputs_of(seed)).item() for seed in (1, 1, 2))
@@ -153,14 +154,14 @@ def test_draws_of_pretraining_are_of_seed_and_sample_and_words_are_rare() -> Non
     kinds: list[bool] = []
     whole = contrast.losses
 
-    def counted(*arguments: Any, words: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def counted(*arguments: Any, words: bool, **others: Any) -> tuple[torch.Tensor, torch.Tensor]:
         kinds.append(words)
-        return whole(*arguments, words=words)
+        return whole(*arguments, words=words, **others)
 
     contrast.losses = counted  # type: ignore[method-assign]
     with torch.no_grad():
-        for seed in range(400):
-            contrast(network, inputs_of(seed))
+        for number in range(400):
+            contrast(network, inputs_of(number=number))
     assert 0.05 < np.mean(kinds) < 0.15
 
 

@@ -75,12 +75,12 @@ def _take_part(command: str) -> None:
     The first process of each machine prints errors, which the others of the job may not have.
     """
     job = current_job()
+    if not job.is_first:
+        silence(errors=job.local_rank > 0)
     if job.world > 1 and command not in SHARED:
         raise InputError(
             f"{command} runs in one process, but torchrun started {job.world}; run it without torchrun"
         )
-    if not job.is_first:
-        silence(errors=job.local_rank > 0)
 
 
 def exit_code(command: Callable[[], int]) -> int:
