@@ -74,8 +74,9 @@ def train(
     # Each of two networks has a warm-up of its own.
     alternates = resolve(system).schedule.regime == "alternate"
     if lookup(system).trains:
+        given = settings
         settings = SMALL | (TWO_NETWORKS if alternates else {}) | settings
-        settings = settings_read(system, ["best"], settings)
+        settings = settings_read(system, ["best"], settings) | given
     with mock.patch.object(GradientSum, "add_up", counted if stop_after else add_up):
         try:
             run = fit(data, system, out=out, overrides=settings, resume=True, progress=None)
@@ -131,6 +132,24 @@ def test_every_system_learns_the_same_in_two_processes(
     check_same(tmp_path / "run", tmp_path / "alone")
     assert first == second
     assert first["processes"] == len(first["process_peak_memory_bytes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("system", "settings"),
+    [
+        ("alterrec", {"window.sample": 4}),
+        ("alterrec", {"window.pool": 20}),
+        ("alterrec", {"id.queries": "one", "text.queries": "one", "window.precision": "float16"}),
+        ("id_only", {"schedule.negatives": "random", "window.sample": 6, "id.optimiser": "lazy_adam"}),
+        ("id_only", {"schedule.negatives": "random", "window.sample": 6, "id.optimiser": "rowwise_adagrad"}),
+    ],
+)
+def test_candidates_and_optimisers_are_the_same(
+    system: str, settings: dict[str, Any], tmp_path: Path, two: ProcessGroup
+) -> None:
+    train(system, tmp_path / "alone", settings)
+    two.run(train, system, tmp_path / "run", settings)
+    check_same(tmp_path / "run", tmp_path / "alone")
 
 
 def test_batches_with_fewer_samples_than_processes(tmp_path: Path, four: ProcessGroup) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alterrec.nn.layers import on_device
-from alterrec.ranking import rank_window, rank_window_bits, top_ranked, uniform_items
+from alterrec.ranking import mark_, rank_window, rank_window_bits, top_ranked, uniform_items
 from alterrec.recipe_settings import PositivesSettings, WindowSettings
 from alterrec.training.windows import WindowRanks, candidate_counts
 
@@ -103,6 +103,43 @@ def supervise(
         on_device(np.array([1.0] + [weight] * additional, np.float32), device),
         torch.cat(parts, 1) if parts else None,
     )
+
+
+def with_positives(
+    candidates: Tensor, items_U: np.ndarray, prefixes_NL: np.ndarray, positives_NP: np.ndarray
+) -> Tensor:
+    """Add to the candidates of each query the positives of the samples that ask it.
+
+    The loss adds those of its own samples. The normaliser of an item is that of all samples of a batch with
+    this item, so a process needs those of the samples that other processes have.
+
+    Args:
+        candidates: as :func:`query_candidates` returns them; ids get more columns, bits are changed in place.
+        items_U: the items of the first U queries, ascending.
+        prefixes_NL: items of the samples of all processes, padded with -1.
+        positives_NP: their positives.
+
+    Example:
+        >>> drawn = torch.tensor([[8], [9]])
+        >>> with_positives(drawn, np.array([3, 5]), np.array([[5, 3], [5, -1]]), np.array([[1], [2]]))
+        tensor([[ 8,  1, -1],
+                [ 9,  1,  2]])
+    """
+    shape = *positives_NP.shape, prefixes_NL.shape[1]
+    items, positives = (
+        np.broadcast_to(each, shape).ravel() for each in (prefixes_NL[:, None], positives_NP[..., None])
+    )
+    rows = np.searchsorted(items_U, items).clip(max=max(len(items_U) - 1, 0))
+    asked = items_U[rows] == items
+    pairs = np.unique(np.stack([rows[asked], positives[asked]]), axis=1)
+    if candidates.dtype == torch.uint8:
+        row_K, item_K = (on_device(each[:, None].copy(), str(candidates.device)) for each in pairs)
+        mark_(candidates, row_K, item_K)
+        return candidates
+    counts = np.bincount(pairs[0], minlength=len(candidates))
+    added = np.full((len(candidates), counts.max(initial=0)), -1)
+    added[pairs[0], np.arange(pairs.shape[1]) - np.repeat(np.cumsum(counts) - counts, counts)] = pairs[1]
+    return torch.cat([candidates, on_device(added, str(candidates.device))], 1)
 
 
 def query_candidates(

@@ -18,11 +18,18 @@ from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBa
 from alterrec.nn.dropout import step_draws
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import PART, ScoreBuffer, candidate_cross_entropy, generalised_bce
-from alterrec.nn.mixtures import mixture_cross_entropy
+from alterrec.nn.mixtures import by_distance, mixture_cross_entropy
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch, derive_seed
-from alterrec.training.candidates import Supervision, Teacher, draw_pool, query_candidates, supervise
+from alterrec.training.candidates import (
+    Supervision,
+    Teacher,
+    draw_pool,
+    query_candidates,
+    supervise,
+    with_positives,
+)
 from alterrec.training.schedule import Phase
 from alterrec.training.windows import WindowRanks, pool_size
 
@@ -232,6 +239,8 @@ class Step:
             )
             if by_query:
                 candidates = self._query_candidates(batch, arrays.samples, pool_M)
+                if candidates is not None and len(whole.targets) > len(arrays.targets):
+                    candidates = self._with_positives_of_all(candidates, batch, whole, supervision)
                 supervision = supervision._replace(candidates=candidates)
         self.clock.lap("window")
         ids_U = None
@@ -320,6 +329,18 @@ class Step:
             tables = tables._replace(inputs=network.item_tables(ids_U).inputs)
         vectors_ND, scored_MD = network.encode_sessions(batch, tables), _scored(tables, pool_M)
         return lambda chunk: self._product(vectors_ND[chunk], scored_MD)
+
+    def _with_positives_of_all(
+        self, candidates: Tensor, batch: SessionBatch, whole: Batch, supervision: Supervision
+    ) -> Tensor:
+        """Return the candidates of each query with the positives of the samples of other processes."""
+        items_NL = whole.items if whole.row_of is None else whole.items[whole.row_of]
+        return with_positives(
+            candidates,
+            self.network.query_rows(batch, self.num_items).items,
+            by_distance(items_NL, whole.lengths),
+            parallel.joined(supervision.positives, len(whole.targets)).cpu().numpy(),
+        )
 
     def _query_candidates(
         self, batch: SessionBatch, samples: np.ndarray, pool_M: Tensor | None
