@@ -109,14 +109,8 @@ def plan_memory(
     rule = recipe.id.optimiser
     # The state of the optimisers, and copies of the weights after the last epoch and after the best one.
     learning = 2 * sum(weights) + sum(_state_bytes(network, rule) for network in networks.values())
-    gradients = [
-        _gradient_bytes(networks[phase.train], rule, items_encoded(recipe, phase, num_items), num_items)
-        for phase in phases
-    ]
     learned = [
-        max(items_encoded(recipe, phase, num_items), nodes[phase.train])
-        * _item_values(networks[phase.train])
-        * FLOAT
+        _step_bytes(networks[phase.train], rule, items_encoded(recipe, phase, num_items), num_items)
         for phase in phases
     ]
     asked = any(network.queries is not None for network in networks.values())
@@ -128,7 +122,7 @@ def plan_memory(
         if phase.teacher
     ]
     asking = batch * (min(longest, recipe.model.max_len) + 1) * QUERY_BYTES if asked else 0
-    training = learning + max(gradients, default=0) + max(learned, default=0) + max(taught, default=0)
+    training = learning + max(learned, default=0) + max(taught, default=0)
     training += max(states, default=0) + asking + SLACK
     # A table that is made of others needs as much memory again.
     made = [
@@ -190,6 +184,20 @@ def _state_bytes(network: Network, rule: str) -> int:
     if rule == "rowwise_adagrad":
         values += sum(len(table) - 2 * table.numel() for table in _id_tables(network))
     return FLOAT * values
+
+
+def _step_bytes(network: Network, rule: str, encoded: int, num_items: int) -> int:
+    """Return the bytes of the gradient of a network and of what a step keeps for the items that it encodes.
+
+    The dense gradient of a table of which a step encodes some rows is made last, when half of what was kept
+    for them has been freed.
+    """
+    nodes = max(encoded, int(getattr(network.items, "num_nodes", 0)))
+    kept = nodes * _item_values(network) * FLOAT
+    gradient = _gradient_bytes(network, rule, encoded, num_items)
+    if rule == "adam" and nodes < num_items:
+        return max(kept, gradient + kept // 2)
+    return kept + gradient
 
 
 def _gradient_bytes(network: Network, rule: str, encoded: int, num_items: int) -> int:
