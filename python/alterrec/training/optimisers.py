@@ -80,8 +80,8 @@ class RowwiseAdagrad(RowOptimiser):
 
     def update(self, state: Mapping[str, Tensor], rows_U: Tensor, gradient_UD: Tensor) -> Tensor:
         # The mean of squares in one pass, without a matrix of squares.
-        length_U = torch.linalg.vector_norm(gradient_UD, dim=1)
-        sum_U = state["sum"][rows_U] + length_U.square_() / gradient_UD.shape[1]
+        length_U: Tensor = torch.linalg.vector_norm(gradient_UD, dim=1)
+        sum_U: Tensor = state["sum"][rows_U] + length_U.square_() / gradient_UD.shape[1]
         state["sum"][rows_U] = sum_U
         return gradient_UD / (sum_U.sqrt() + EPSILON)[:, None]
 
