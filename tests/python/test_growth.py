@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,11 @@ def test_a_removed_item_is_never_recommended_but_read(run: Path, tmp_path: Path)
     assert len(fewer.recommend([SESSION], k=100, exclude_seen=False)[0]) == 95
     near = fewer.similar_items([gone[0]], k=99)[0]
     assert not {each.item_id for each in near} & set(gone)
+    assert fewer.score([SESSION], [gone[0]]) == [[-np.inf]]
+    slow = replace(fewer)
+    slow.__dict__["service_scores"] = None  # as for systems that the service does not compute
+    kept = [gone[1], found[0][0].item_id, *SESSION]
+    assert slow.score([SESSION], kept)[0] == pytest.approx(fewer.score([SESSION], kept)[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["auto", "always", "never"])

@@ -190,7 +190,8 @@ class SavedModel:
             drop_unknown: whether items of sessions that are not in the catalogue are ignored and listed in
                 ``unknown`` of the result. Default: they are an error.
             exclude_seen: as in :meth:`recommend`; it decides whether the score of an item of the session is
-                that of the repeat component. An item that is never recommended has a score all the same.
+                that of the repeat component. Items that are excluded have a score all the same; that of one
+                that was removed from the catalogue is -inf.
 
         Returns:
             For each session the scores of its items, in the order of the items; none if no item of the

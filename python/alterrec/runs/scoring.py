@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+# Sessions of one call of the core, which a signal cannot interrupt: less than a second for 40,000 items.
+AT_ONCE = 512
+
 
 def by_batches(
     saved: SavedModel, sessions: Sequence[Numbers], users: Numbers | None, protocol: Protocol
@@ -52,11 +55,15 @@ def best_items(
 
     Where fewer candidates are left, the last ids are -1 and their scores -inf.
     """
-    service = saved.service_scores
-    if service is not None and len(sessions):
-        return service.best(_asked(service, sessions, protocol, exclude=exclude, only=only), k)
     ids = np.full((len(sessions), k), -1, np.int64)
     scores = np.full((len(sessions), k), -np.inf, np.float32)
+    service = saved.service_scores
+    if service is not None:
+        for first in range(0, len(sessions), AT_ONCE):
+            rows = slice(first, first + AT_ONCE)
+            filters = {"exclude": _of_rows(exclude, rows), "only": _of_rows(only, rows)}
+            ids[rows], scores[rows] = service.best(_asked(service, sessions[rows], protocol, **filters), k)
+        return ids, scores
     removed = removed_items(saved.model)
     for rows, scores_NV in by_batches(saved, sessions, users, protocol):
         if removed is not None:
@@ -77,6 +84,10 @@ def best_items(
     return ids, scores
 
 
+def _of_rows(items: NumberFilter | None, rows: slice) -> NumberFilter | None:
+    return items if items is None or isinstance(items, np.ndarray) else items[rows]
+
+
 def _of_row(items: NumberFilter | None, row: int) -> Numbers | None:
     return items if items is None or isinstance(items, np.ndarray) else items[row]
 
@@ -88,14 +99,20 @@ def item_scores(
     users: Numbers | None,
     protocol: Protocol,
 ) -> list[Floats]:
-    """Return the scores of some items, given for each session."""
+    """Return the scores of some items, given for each session; -inf for removed ones."""
     service = saved.service_scores
-    if service is not None and len(sessions):
-        return service.scores(_asked(service, sessions, protocol), items)
     found: list[Floats] = []
-    for rows, scores_NV in by_batches(saved, sessions, users, protocol):
-        for own, scores_V in zip(items[rows], scores_NV, strict=True):
-            found.append(scores_V[own].cpu().numpy())
+    if service is not None:
+        for first in range(0, len(sessions), AT_ONCE):
+            rows = slice(first, first + AT_ONCE)
+            found += service.scores(_asked(service, sessions[rows], protocol), items[rows])
+    else:
+        for rows, scores_NV in by_batches(saved, sessions, users, protocol):
+            for own, scores_V in zip(items[rows], scores_NV, strict=True):
+                found.append(scores_V[own].cpu().numpy())
+    if (removed := removed_items(saved.model)) is not None:
+        for own, scores in zip(items, found, strict=True):
+            scores[np.isin(own, removed.numpy())] = -np.inf
     return found
 
 
