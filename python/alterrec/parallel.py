@@ -8,6 +8,7 @@ Legend: N samples of the whole batch, M those of one process, D width.
 from __future__ import annotations
 
 import atexit
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from alterrec.errors import PeerError
 from alterrec.job import Job, current_job
@@ -47,7 +49,9 @@ def joined_job(device: str = "cpu") -> Iterator[Job]:
         torch.cuda.set_device(job.local_rank)
     if not dist.is_initialized():
         # Objects are shared through the memory of the host.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+        store = _store_of_attempt(job)
+        dist.init_process_group(backend, store=store, rank=job.rank, world_size=job.world, timeout=TIMEOUT)
         # Not before: a group cannot be joined again under the same names, and a process may train twice.
         atexit.register(dist.destroy_process_group)
     _job = job
@@ -57,6 +61,18 @@ def joined_job(device: str = "cpu") -> Iterator[Job]:
             dist.barrier()
     finally:
         _job = Job()
+
+
+def _store_of_attempt(job: Job) -> Any:
+    """Return the store in which processes find each other.
+
+    torchrun keeps its store when it starts the processes again, with the addresses of those that have ended.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    # The launchers of several machines can have counted other numbers of restarts.
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(job.world):
+        return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # type: ignore[attr-defined]
+    return store
 
 
 def job() -> Job:

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import Outcome
 
 import alterrec as package
 
@@ -52,9 +54,13 @@ def environment_rank(process: str) -> list[int]:
     return [int(value[5:]) for value in values if value.startswith(b"RANK=")]
 
 
-def wait_for_an_epoch(run: Path) -> None:
-    deadline = time.monotonic() + 100
-    while not (run / "checkpoint" / "progress.safetensors").exists():
+def wait_for_an_epoch(run: Path, since: int = 0) -> int:
+    """Wait for a checkpoint that is younger than a time in nanoseconds, and return its time."""
+    path, deadline = run / "checkpoint" / "progress.safetensors", time.monotonic() + 100
+    while True:
+        with suppress(FileNotFoundError):
+            if (written := path.stat().st_mtime_ns) > since:
+                return written
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -64,27 +70,35 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
-def test_a_killed_process_ends_the_job_and_one_process_continues(shop: Path, tmp_path: Path) -> None:
-    train = ["train", "sasrec", "--data", shop, "--out", tmp_path / "run", *SETTINGS]
-    launcher = started(torchrun(2, *train))
-    wait_for_an_epoch(tmp_path / "run")
+def test_killed_processes_end_the_job_and_one_process_continues(
+    shop: Path, tmp_path: Path, alterrec: Callable[..., Outcome]
+) -> None:
+    """Torchrun starts both again once, and then gives up."""
+    run = tmp_path / "run"
+    train = ["train", "sasrec", "--data", shop, "--out", run, *SETTINGS, "--resume"]
+    launcher = started(torchrun(2, *train, restarts=1))
+    wait_for_an_epoch(run)
+    os.kill(process_of(launcher, 1), signal.SIGKILL)
+    wait_for_an_epoch(
+        run, since=time.time_ns() + 10**9
+    )  # a moment in which those that are killed still write
     os.kill(process_of(launcher, 1), signal.SIGKILL)
     killed = time.monotonic()
     out, err = launcher.communicate(timeout=60)
     assert time.monotonic() - killed < 30  # not the two hours that a collective waits
     assert launcher.returncode == 1
-    assert err.count("error: another process of this job has ended; the same command with --resume") == 1
-    assert out.count("epoch 1/20") == 1
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert err.count("error: another process of this job has ended; the same command with --resume") == 2
+    assert (out.count("epoch 1/20"), out.count("resumed after epoch")) == (1, 1)
+    assert not (run / "result.json").exists()
 
     # The folder is not locked, and what it has is a checkpoint of both.
-    code, out, err = outcome([sys.executable, "-m", "alterrec", *map(str, train), "--resume"])
-    assert (code, out.count("resumed after epoch")) == (0, 1), err
-    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    continued = alterrec(*train)
+    assert (continued.code, continued.out.count("resumed after epoch")) == (0, 1), continued.err
+    result = json.loads((run / "result.json").read_text("utf-8"))
     assert (result["processes"], result["epochs"]) == (1, 20)
-    train[train.index(tmp_path / "run")] = tmp_path / "alone"
-    assert outcome([sys.executable, "-m", "alterrec", *map(str, train)])[0] == 0
-    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-3)
+    train[train.index(run)] = tmp_path / "alone"
+    assert alterrec(*train).code == 0
+    assert losses(run) == pytest.approx(losses(tmp_path / "alone"), rel=1e-3)
 
 
 @pytest.mark.torture
