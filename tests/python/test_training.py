@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from worlds import NUM_ITEMS, returning_dataset, small_dataset, store_of, text_like_vectors
 
 from alterrec.data.repeats import RepeatModel, SeenItems
@@ -87,6 +88,33 @@ def test_every_network_learns_and_the_best_epoch_is_kept(tmp_path: Path) -> None
     assert progress.best_epoch == 1 + int(np.argmax(values))
     after = evaluate(session.model, session.data.valid, VALIDATION).metrics()["ndcg@20"]
     assert after == max(values) > before + 0.1
+
+
+def test_the_best_weights_are_stored_twice_neither_in_memory_nor_in_a_file(tmp_path: Path) -> None:
+    """After each epoch there are the last weights and, if they are others, the best ones."""
+    session, names = (
+        Session(tmp_path),
+        {name for name, _ in Session(tmp_path / "other").model.named_parameters()},
+    )
+    seen: list[tuple[bool, int, bool]] = []
+    saved: list[dict[str, torch.Tensor]] = []
+
+    def listen(event: Event) -> None:
+        if event.kind == "epoch_end":
+            state = TrainingState.load(session.checkpoint, dump_recipe(session.recipe), "")
+            with safe_open(session.checkpoint, framework="pt") as file:
+                best = sum(name.startswith("best/") for name in file.keys())  # noqa: SIM118
+            saved.append(parameters_of(session.model))
+            for found, epoch in ((state.parameters, state.epoch), (state.best, state.best_epoch)):
+                assert found.keys() == names
+                assert all(torch.equal(saved[epoch - 1][name], value) for name, value in found.items())
+            seen.append((state.best_epoch == state.epoch, best, state.best is state.parameters))
+
+    values = iter([0.1, 0.3, 0.2, 0.25, 0.4, 0.1])
+    progress, _ = session.run(listen=listen, validate=lambda: {"score": {"ndcg@20": next(values)}})
+    assert [is_best for is_best, _, _ in seen] == [True, True, False, False, True, False]
+    assert all((not best) == is_best == shared for is_best, best, shared in seen)
+    assert (progress.best is progress.parameters) == (progress.best_epoch == progress.epoch)
 
 
 def test_only_the_network_of_the_phase_changes(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ class TrainingState:
         curves: the epochs so far.
         warnings: warnings for the user.
         seconds: training time of the finished epochs.
-        parameters, best: parameter values after the last finished epoch and after the best one.
+        parameters, best: parameter values after the last finished epoch and after the best one; the same
+            mapping if they are one epoch, so that neither memory nor the file has them twice.
         optimisers: network -> parameter index -> tensors of Adam.
         partial: the state within the next epoch, if it has begun.
     """
@@ -108,7 +109,8 @@ class TrainingState:
     def save(self, path: Path) -> None:
         """Write the file atomically: if the process is killed, the previous checkpoint is still there."""
         tensors = {f"parameters/{name}": value for name, value in self.parameters.items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        if self.best is not self.parameters:
+            tensors |= {f"best/{name}": value for name, value in self.best.items()}
         for network, states in self.optimisers.items():
             for index, state in states.items():
                 tensors |= {f"optimiser/{network}/{index}/{key}": value for key, value in state.items()}
@@ -147,6 +149,8 @@ class TrainingState:
                     state.optimisers.setdefault(network, {}).setdefault(int(index), {})[key] = value
                 elif kind != "partial":
                     {"parameters": state.parameters, "best": state.best}[kind][rest] = value
+            if state.best_epoch == state.epoch > 0 and not state.best:
+                state = replace(state, best=state.parameters)
             return replace(state, partial=PartialEpoch.of(partial, tensors)) if partial else state
 
 

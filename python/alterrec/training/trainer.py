@@ -239,15 +239,27 @@ class Trainer:
             epoch=epoch,
             seconds=state.seconds + seconds + seconds_eval,
             curves=[*state.curves, record],
-            parameters=parameters_of(self.model),
+            parameters=self._parameters_after(state),
             optimisers=_moments(optimisers),
             partial=None,
         )
         value = valid["score"].get(recipe.schedule.metric, float(epoch))
         if value > state.best_value and not phase.is_pretraining:
-            state = replace(state, best=parameters_of(self.model), best_epoch=epoch, best_value=value)
+            state = replace(state, best=state.parameters, best_epoch=epoch, best_value=value)
         collapse = self._collapse(state)
         return replace(state, warnings=[*state.warnings, collapse]) if collapse else state
+
+    def _parameters_after(self, state: TrainingState) -> dict[str, Tensor]:
+        """Return a copy of the weights, in the memory of that of the last epoch unless it is the best one.
+
+        An interruption within it ends the training, and the best weights and the file are whole.
+        """
+        if state.parameters is state.best or not state.parameters:
+            return parameters_of(self.model)
+        with torch.no_grad():
+            for name, value in self.model.named_parameters():
+                state.parameters[name].copy_(value)
+        return state.parameters
 
     def _diverged(self, what: str, epoch: int) -> str:
         return f"training diverged: {what} after epoch {epoch}; lower optim.lr (now {self.recipe.optim.lr})"
