@@ -252,16 +252,14 @@ def test_a_killed_study_loses_nothing_and_leaves_nothing_at_work(shop: Path, tmp
     assert "| alterrec (a) | - |" in (out / "table1.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.torture)])
-def test_killed_at_random_moments_a_study_loses_no_finished_run(
-    shop: Path, tmp_path: Path, kills: int
-) -> None:
+@pytest.mark.torture
+def test_killed_at_random_moments_a_study_loses_no_finished_run(shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed" / "out"
     asked = ["--data", shop, RATE, *SMALL, "--seeds=2", "--only=id_only", "--only=popularity"]
     asked.append("--only=itemknn")
     moments = random.Random(7)
     finished: dict[str, int] = {}
-    for kill in range(kills):
+    for kill in range(5):
         with at_work(study(*asked, "--out", out)) as process:
             # From before the first run has begun to after it is over: a run takes some seconds. Every other
             # kill waits for a finished run, however slow the machine is.
