@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 # What differs between equal runs: times, durations and memory.
-MEASURED = {"seconds", "seconds_eval", "seconds_by_part", "profile", "peak_memory_bytes"}
+MEASURED = {
+    *("seconds", "seconds_eval", "seconds_by_part", "profile"),
+    *("peak_memory_bytes", "process_peak_memory_bytes"),
+}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -80,7 +80,7 @@ def test_every_target_repeats(model: str, rule: str, tmp_path: Path) -> None:
         assert weights["2"] > 20 * weights["1"]
 
 
-TIMES = ("seconds", "seconds_by_part", "peak_memory_bytes")
+TIMES = ("seconds", "seconds_by_part", "peak_memory_bytes", "process_peak_memory_bytes")
 
 
 def numbers_of(run: FittedRun) -> dict[str, Any]:
