@@ -190,7 +190,7 @@ ITEMS_PER_DRAW = 100
 def _are_sparse(candidates: Tensor, table_VD: Tensor) -> bool:
     few = candidates.dtype == torch.int64 and len(table_VD) > ITEMS_PER_DRAW * candidates.shape[1]
     known = table_VD.device.type == "cpu" and table_VD.dtype in (torch.float32, torch.float64)
-    return few and known and torch._C.has_mkl
+    return few and known and bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
 
 
 class _SparseLoss(_AtOnce):
