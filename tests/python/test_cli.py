@@ -132,6 +132,7 @@ SURFACE = {
         "--reference",
         "--search",
         "--jobs",
+        "--processes",
         "--text",
         "--text-encoder",
         "--column",

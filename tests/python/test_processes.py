@@ -36,7 +36,14 @@ SMALL = {
     "run.report": False,
     "run.baselines": False,
 }
-TRAINED = [name for name in MODELS if lookup(name).trains and name != "unisrec_pretrained"]
+# One of each kind, and the others in `make torture`: they differ in settings alone.
+KINDS = ("alterrec", "alterrec_random", "nfrec_concat", "gru4rec", "core", "sasrec", "srgnn", "hggnn", "fdsa")
+KINDS += ("unisrec", "bert4rec", "s3rec")
+TRAINED = [
+    name if name in KINDS else pytest.param(name, marks=pytest.mark.torture)
+    for name in MODELS
+    if lookup(name).trains and name != "unisrec_pretrained"
+]
 TWO_NETWORKS = {"schedule.epochs": 4, "window.first": 1, "window.last": 0.2}
 NOTHING: dict[str, Any] = {}
 

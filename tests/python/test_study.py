@@ -287,6 +287,7 @@ def run(command: list[str]) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.torture
 def test_two_processes_share_the_work_of_one_folder(shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = study("--data", shop, "--out", out, RATE, *SMALL, "--seeds=3", "--only=id_only")
