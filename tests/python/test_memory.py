@@ -29,7 +29,7 @@ settings = {
     "schedule.epochs": 1, "optim.batch_size": 2048, "data.prefixes": 0,
 }
 lines = []
-run = fit(synthetic_dataset(items=40_000, sessions=2_000), "id_only", out=out, overrides=settings,
+run = fit(synthetic_dataset(items=40_000, sessions=1_000), "id_only", out=out, overrides=settings,
           progress=lambda event: lines.append(event.message))
 import json
 (curve,) = map(json.loads, open(run.path / "curves.jsonl"))

@@ -228,6 +228,7 @@ def children_of(process: int) -> list[int]:
     ]
 
 
+@pytest.mark.torture
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
 def test_a_killed_study_loses_nothing_and_leaves_nothing_at_work(shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

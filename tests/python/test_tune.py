@@ -324,6 +324,7 @@ def wait_for(what: Callable[[], object], seconds: float = 200.0) -> None:
 
 
 @pytest.mark.usefixtures("optuna")
+@pytest.mark.torture
 def test_killed_and_stopped_trials_resume(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
