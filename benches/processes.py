@@ -25,10 +25,12 @@ from timing import machine
 
 import alterrec
 from alterrec import parallel
+from alterrec.models.reads import settings_read
 from alterrec.training.gradients import add_up_rows, touched_rows
 
 WIDTH, REPEATS = 64, 7
-ONE = {"schedule.epochs": 1, "run.baselines": False, "run.report": False, "run.threads": 1}
+SHORT = {"schedule.epochs": 2, "schedule.warmup": 1}
+QUIET = {"run.baselines": False, "run.report": False, "run.threads": 1}
 
 
 def main() -> None:
@@ -76,14 +78,14 @@ def tables(items: int, world: int, rank: int, say: Callable[[str], None]) -> Non
 
 def epoch(system: str, data: Path | None, is_first: bool, world: int, say: Callable[[str], None]) -> None:
     """Time an epoch of all processes, and one of the first process alone."""
-    found = []
+    found, settings = [], settings_read(system, ["best"], SHORT | QUIET)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("all", "alone"):
             if name == "alone":
                 # What torchrun has set; without it a process is alone.
                 os.environ.pop("WORLD_SIZE")
             if is_first or name == "all":
-                alterrec.fit(data, system, out=Path(folder) / name, overrides=ONE, progress=None)
+                alterrec.fit(data, system, out=Path(folder) / name, overrides=settings, progress=None)
             if is_first:
                 found.append(json.loads((Path(folder) / name / "curves.jsonl").read_text().splitlines()[0]))
     if is_first:

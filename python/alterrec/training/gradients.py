@@ -12,9 +12,9 @@ from alterrec import parallel
 # Gradients with more values are sent alone; smaller ones are copied into one message.
 ALONE = 2**16
 # A table is sent as rows if all processes together have a gradient in fewer than one in so many of its rows.
-# Measured with gloo and 2 and 4 processes (benches/processes.py): at one in 4, finding and sending the rows
-# takes 0.6 to 0.9 of the time of the table; at one in 2, more than the table.
-ROWS = 4
+# Measured with gloo and two processes (benches/processes.py): at one in 8, finding and sending the rows takes
+# 0.8 to 1.0 of the time of the table, at one in 4 as long, at one in 2 up to twice as long.
+ROWS = 8
 
 
 class GradientSum:
