@@ -26,7 +26,7 @@ from timing import machine
 import alterrec
 from alterrec import parallel
 from alterrec.models.reads import settings_read
-from alterrec.training.gradients import add_up_rows, touched_rows
+from alterrec.training.gradients import add_up_rows, rows_with_gradient
 
 WIDTH, REPEATS = 64, 7
 SHORT = {"schedule.epochs": 2, "schedule.warmup": 1}
@@ -66,7 +66,7 @@ def tables(items: int, world: int, rank: int, say: Callable[[str], None]) -> Non
             parallel.add_up(whole)
             seconds[turn, 0] = time.perf_counter() - began
             began = time.perf_counter()
-            add_up_rows(some, touched_rows(some))
+            add_up_rows(some, rows_with_gradient(some))
             seconds[turn, 1] = time.perf_counter() - began
             assert torch.allclose(whole, some, rtol=0, atol=1e-5)
         table, rows_alone = np.median(seconds, axis=0) * 1e3

@@ -90,7 +90,7 @@ def report(line: str) -> None:
 
 
 def silence(*, errors: bool) -> None:
-    """Print nothing from now on, because another process of the job does.
+    """Stop printing: another process of the job prints for all.
 
     Args:
         errors: whether lines on standard error are left out, too.

@@ -64,7 +64,7 @@ def nearest_key(key: str, known: Collection[str]) -> str:
 
 
 def number_of(number: int, noun: str) -> str:
-    """Return a number with its noun, of which the plural ends in s.
+    """Return a number followed by its noun, in the plural unless the number is 1.
 
     Example:
         >>> number_of(1, "session"), number_of(0, "item")

@@ -34,7 +34,7 @@ _job = Job()
 
 @contextmanager
 def joined_job(device: str = "cpu") -> Iterator[Job]:
-    """Context manager in which this process takes part in the job that torchrun started, if it did.
+    """Join the job that torchrun started, if there is one, until the end of a ``with`` block.
 
     Args:
         device: torch device of the tensors that are shared: gloo for the CPU, nccl for CUDA.
@@ -64,7 +64,7 @@ def joined_job(device: str = "cpu") -> Iterator[Job]:
 
 
 def _store_of_attempt(job: Job) -> Any:
-    """Return the store in which processes find each other.
+    """Return the key-value store through which the processes find each other.
 
     torchrun keeps its store when it starts the processes again, with the addresses of those that have ended.
     """
@@ -135,7 +135,7 @@ def add_up(values: Tensor) -> Tensor:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """Return what the first process makes; what it raises is raised in all of them.
+    """Call a function in the first process, and return its result or raise its exception in all processes.
 
     Example:
         >>> from_first(lambda: 3)

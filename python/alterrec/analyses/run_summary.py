@@ -216,7 +216,7 @@ def caveats(result: RunResult, *, seeds: int = 1) -> list[str]:
 def _changed(result: RunResult) -> list[str]:
     """Say that the catalogue has changed since the metrics were computed."""
     changes = [
-        f"{number_of(change.items, 'item')} {'was' if change.items == 1 else 'were'} {change.action}"
+        f"{count(change.items)} {'item was' if change.items == 1 else 'items were'} {change.action}"
         for change in result.catalogue_changes
     ]
     return [f"After training, {listed(changes)}. All metrics are those before."] if changes else []

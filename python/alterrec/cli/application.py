@@ -96,7 +96,8 @@ def exit_code(command: Callable[[], int]) -> int:
         warn(f"error: {error}")
         code = WRONG_INPUT
     except PeerError as error:
-        warn(f"error: {error}; the same command with --resume continues from the last checkpoint")
+        advice = "the same command with --resume continues a training from its last checkpoint"
+        warn(f"error: {error}; {advice}")
         code = INTERNAL_ERROR
     except KeyboardInterrupt as error:
         warn("; ".join(filter(None, ("stopped before there was a result", str(error)))))

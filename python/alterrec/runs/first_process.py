@@ -1,4 +1,4 @@
-"""The one process of a job that writes its run folder, and signals that stop all of them after one step."""
+"""One process of a job writes the run folder, and a signal stops all processes after the same step."""
 
 from __future__ import annotations
 

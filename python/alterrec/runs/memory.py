@@ -170,7 +170,7 @@ def _scored(networks: Mapping[str, Network], recipe: Recipe, phase: Phase, num_i
 
 
 def _row_bytes(items: int) -> int:
-    """Return the bytes of the scores of a sample, of bits of its window, and of drawn ids."""
+    """Return the bytes that a sample needs for its scores, the bits of its window and its drawn ids."""
     return items * FLOAT + items // 8 + 16 * min(items, 2**16)
 
 

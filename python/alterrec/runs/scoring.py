@@ -17,7 +17,7 @@ from alterrec.evaluation.evaluate import Protocol, session_batches, session_scor
 from alterrec.models.removed import removed_items
 from alterrec.models.service_scores import AskedSessions, ServiceScores
 from alterrec.ranking import top_ranked
-from alterrec.runs.requests import NumberFilter, Numbers
+from alterrec.runs.requests import NumberFilter, Numbers, rows_of
 
 if TYPE_CHECKING:
     from alterrec.runs.saved_model import SavedModel
@@ -59,9 +59,9 @@ def best_items(
     scores = np.full((len(sessions), k), -np.inf, np.float32)
     service = saved.service_scores
     if service is not None:
-        for first in range(0, len(sessions), AT_ONCE):
-            rows = slice(first, first + AT_ONCE)
-            filters = {"exclude": _of_rows(exclude, rows), "only": _of_rows(only, rows)}
+        for rows in _parts(len(sessions)):
+            places = range(len(sessions))[rows]
+            filters = {"exclude": rows_of(exclude, places), "only": rows_of(only, places)}
             ids[rows], scores[rows] = service.best(_asked(service, sessions[rows], protocol, **filters), k)
         return ids, scores
     removed = removed_items(saved.model)
@@ -84,8 +84,9 @@ def best_items(
     return ids, scores
 
 
-def _of_rows(items: NumberFilter | None, rows: slice) -> NumberFilter | None:
-    return items if items is None or isinstance(items, np.ndarray) else items[rows]
+def _parts(count: int) -> Iterator[slice]:
+    """Yield the sessions of each call of the core."""
+    return (slice(first, first + AT_ONCE) for first in range(0, count, AT_ONCE))
 
 
 def _of_row(items: NumberFilter | None, row: int) -> Numbers | None:
@@ -103,8 +104,7 @@ def item_scores(
     service = saved.service_scores
     found: list[Floats] = []
     if service is not None:
-        for first in range(0, len(sessions), AT_ONCE):
-            rows = slice(first, first + AT_ONCE)
+        for rows in _parts(len(sessions)):
             found += service.scores(_asked(service, sessions[rows], protocol), items[rows])
     else:
         for rows, scores_NV in by_batches(saved, sessions, users, protocol):

@@ -344,7 +344,7 @@ def meta(study: StudyResult) -> str:
         f"{count(data.items)} items, {sessions} sessions (train / validation / test)",
         f"preset {', '.join(study.presets)}",
         ", ".join(f"{key} = {value}" for key, value in study.settings.items()),
-        f"{number_of(study.seeds, 'seed')}",
+        number_of(study.seeds, "seed"),
         f"searched: {searched}" if searched else "",
     ]
     return " · ".join(fact for fact in facts if fact)

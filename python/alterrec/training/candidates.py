@@ -108,7 +108,7 @@ def supervise(
 def with_positives(
     candidates: Tensor, items_U: np.ndarray, prefixes_NL: np.ndarray, positives_NP: np.ndarray
 ) -> Tensor:
-    """Add to the candidates of each query the positives of the samples that ask it.
+    """Add to the candidates of the query of an item the positives of all samples that contain the item.
 
     The loss adds those of its own samples. The normaliser of an item is that of all samples of a batch with
     this item, so a process needs those of the samples that other processes have.

@@ -1,4 +1,4 @@
-"""The gradients of all processes, added up; with what they tell each other in every step."""
+"""Add up the gradients of all processes, and tell all of them who asks for a checkpoint or a stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from alterrec import parallel
+from alterrec.training.optimisers import touched_rows
 
 # Gradients with more values are sent alone; smaller ones are copied into one message.
 ALONE = 2**16
@@ -47,7 +48,7 @@ class GradientSum:
         gradients = [value.grad for value in trained if value.grad is not None and not value.grad.is_sparse]
         small = [gradient for gradient in gradients if gradient.numel() <= ALONE]
         large = [gradient for gradient in gradients if gradient.numel() > ALONE]
-        rows = [touched_rows(gradient) for gradient in large]
+        rows = [rows_with_gradient(gradient) for gradient in large]
         like = gradients[0]
         # Flags and counts travel with the gradients, so a step has one small message.
         flags = torch.tensor([wanted, stopped, *map(len, rows)], dtype=like.dtype, device=like.device)
@@ -65,7 +66,7 @@ class GradientSum:
         return asks > 0, stops > 0
 
     def _trained_in_all(self) -> list[nn.Parameter]:
-        """Return the parameters that have a gradient in some process; they get one in each.
+        """Return the parameters that have a gradient in at least one process, with zeros where it is missing.
 
         The same parameters have one in every step of a phase, so this is found out once.
         """
@@ -97,11 +98,14 @@ def add_up_rows(gradient_VD: Tensor, rows_U: Tensor) -> None:
         gradient_VD.index_add_(0, own, parts)
 
 
-def touched_rows(gradient: Tensor) -> Tensor:
-    """Return the rows of a gradient that are not zero."""
-    return (
-        gradient.flatten(1).any(1).nonzero().flatten() if gradient.ndim > 1 else gradient.nonzero().flatten()
-    )
+def rows_with_gradient(gradient: Tensor) -> Tensor:
+    """Return the numbers of the rows of a gradient that are not all zero.
+
+    Example:
+        >>> rows_with_gradient(torch.tensor([[0.0, 0.0], [0.0, 2.0]]))
+        tensor([1])
+    """
+    return torch.cat([rows for rows, _ in touched_rows(gradient.reshape(len(gradient), -1))])
 
 
 def _rows_of_all(gradient_VD: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ class Step:
         device = self.recipe.run.device
         targets_N = on_device(arrays.targets, device)
         if self.phase.objective != "next":
-            return self._objective_loss(batch, targets_N, whole, number)
+            return self._objective_loss(batch, targets_N, arrays, whole, number)
         seen_NL = batch.prefixes() if self.exclude_seen else None
         with torch.no_grad(), unchecked():
             pool_M = self._pool(number)
@@ -238,9 +238,7 @@ class Step:
                 pool_M=pool_M,
             )
             if by_query:
-                candidates = self._query_candidates(batch, arrays.samples, pool_M)
-                if candidates is not None and len(whole.targets) > len(arrays.targets):
-                    candidates = self._with_positives_of_all(candidates, batch, whole, supervision)
+                candidates = self._query_candidates(batch, arrays, whole, supervision.positives, pool_M)
                 supervision = supervision._replace(candidates=candidates)
         self.clock.lap("window")
         ids_U = None
@@ -273,12 +271,13 @@ class Step:
         tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
         return loss
 
-    def _objective_loss(self, batch: SessionBatch, targets_N: Tensor, whole: Batch, number: int) -> Tensor:
+    def _objective_loss(
+        self, batch: SessionBatch, targets_N: Tensor, arrays: Batch, whole: Batch, number: int
+    ) -> Tensor:
         objective = self.network.objectives[self.phase.objective]
-        mine = parallel.share(len(whole.targets))
         seeds = self.seed, number
         inputs = ObjectiveBatch(
-            batch, targets_N, whole.samples[mine], *seeds, self.exclude_seen, self.buffer, whole
+            batch, targets_N, arrays.samples, *seeds, self.exclude_seen, self.buffer, whole
         )
         device = torch.device(self.recipe.run.device).type
         with torch.autocast(device, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
@@ -330,20 +329,8 @@ class Step:
         vectors_ND, scored_MD = network.encode_sessions(batch, tables), _scored(tables, pool_M)
         return lambda chunk: self._product(vectors_ND[chunk], scored_MD)
 
-    def _with_positives_of_all(
-        self, candidates: Tensor, batch: SessionBatch, whole: Batch, supervision: Supervision
-    ) -> Tensor:
-        """Return the candidates of each query with the positives of the samples of other processes."""
-        items_NL = whole.items if whole.row_of is None else whole.items[whole.row_of]
-        return with_positives(
-            candidates,
-            self.network.query_rows(batch, self.num_items).items,
-            by_distance(items_NL, whole.lengths),
-            parallel.joined(supervision.positives, len(whole.targets)).cpu().numpy(),
-        )
-
     def _query_candidates(
-        self, batch: SessionBatch, samples: np.ndarray, pool_M: Tensor | None
+        self, batch: SessionBatch, arrays: Batch, whole: Batch, positives_NP: Tensor, pool_M: Tensor | None
     ) -> Tensor | None:
         """Return the candidates of each query: the teacher ranks the items for the same query."""
         assert self.network.queries is not None
@@ -351,14 +338,14 @@ class Step:
         # Draws are functions of the item, and of the sample for session vectors.
         rows, sessions = items, self.network.queries.vector_logit is not None
         if sessions:
-            rows = np.concatenate([items, self.num_items + samples])
+            rows = np.concatenate([items, self.num_items + arrays.samples])
         teacher, device = None, self.recipe.run.device
         if self.negative_teacher:
             network, tables = self.teachers[self.negative_teacher]
             vectors_QD = network.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
             scored_MD = _scored(tables, pool_M)
             teacher = lambda chunk: self._product(vectors_QD[chunk], scored_MD)  # noqa: E731
-        return query_candidates(
+        candidates = query_candidates(
             rows,
             self.phase.negatives,
             window=self.recipe.window,
@@ -371,6 +358,11 @@ class Step:
             chunks=self.buffer.chunks(len(rows)),
             pool_M=pool_M,
         )
+        if candidates is None or len(whole.targets) == len(arrays.targets):
+            return candidates
+        items_NL = whole.items if whole.row_of is None else whole.items[whole.row_of]
+        positives = parallel.joined(positives_NP, len(whole.targets)).cpu().numpy()
+        return with_positives(candidates, items, by_distance(items_NL, whole.lengths), positives)
 
     def _product(self, vectors_ND: Tensor, scored_MD: Tensor) -> Tensor:
         self.clock.lap("window")
@@ -428,7 +420,7 @@ def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
 
 
 def items_scored(recipe: Recipe, phase: Phase, num_items: int) -> int:
-    """Return the largest number of items that a step of a phase scores at a time.
+    """Return the largest number of items that are scored at a time in a step of a phase.
 
     Example:
         >>> from alterrec.recipe import resolve

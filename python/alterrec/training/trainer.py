@@ -167,7 +167,7 @@ class Trainer:
         return state, stopped
 
     def _save(self, state: TrainingState) -> None:
-        """Write the checkpoint, which one process does for all."""
+        """Write the checkpoint in the first process."""
         if parallel.job().is_first:
             state.save(self.checkpoint)
 
