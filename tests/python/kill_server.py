@@ -81,7 +81,6 @@ def child(job: dict[str, Any], output: int) -> int:
         drop_privileges()
     try:
         if "cache" in job:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
             fill(Path(job["cache"]))
             return 0
         signals.install()
@@ -97,8 +96,9 @@ def child(job: dict[str, Any], output: int) -> int:
 
 def main() -> None:
     end_with_parent()
-    # Whoever started the tests in the background may have ignored these.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Whoever started the tests in the background may have ignored these. A child that is killed before it
+    # handles signals ends without a traceback of its own first lines.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name in PRELOADED:
         # A search is not killed where Optuna is missing.
