@@ -11,7 +11,8 @@ from parity import close
 
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
-from alterrec.nn.item_encoders import IdTable, principal_components
+from alterrec.nn.item_encoders import IdTable
+from alterrec.nn.vector_statistics import principal_components
 from alterrec.recipe import resolve
 
 

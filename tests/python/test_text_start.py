@@ -16,7 +16,7 @@ from alterrec.errors import InputError
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn import item_encoders
-from alterrec.nn.item_encoders import principal_components, random_projection
+from alterrec.nn.vector_statistics import principal_components, random_projection
 from alterrec.recipe import resolve
 from alterrec.runs.saved_model import load
 

@@ -17,7 +17,7 @@ from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.models.reads import resolve_read
 from alterrec.nn import item_encoders
-from alterrec.nn.item_encoders import whitened
+from alterrec.nn.vector_statistics import whitened
 from alterrec.recipe import resolve
 from alterrec.runs.build import build
 

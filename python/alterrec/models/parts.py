@@ -24,8 +24,6 @@ from alterrec.nn.item_encoders import (
     SummedItems,
     TextItems,
     TextProjection,
-    principal_components,
-    random_projection,
 )
 from alterrec.nn.layers import SessionEncoder
 from alterrec.nn.mixtures import Queries
@@ -38,6 +36,7 @@ from alterrec.nn.transformer import (
     Transformer,
     TransformerSizes,
 )
+from alterrec.nn.vector_statistics import principal_components, random_projection
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import SessionStore

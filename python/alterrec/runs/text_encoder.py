@@ -28,7 +28,7 @@ from alterrec.data.text import (
 )
 from alterrec.errors import InputError
 from alterrec.files import parse_json, reading
-from alterrec.nn.item_encoders import linear_map, whitening
+from alterrec.nn.vector_statistics import linear_map, whitening
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe
 from alterrec.stored import read_tensors, write_tensors
