@@ -1,13 +1,14 @@
-"""Item tables that are divided among the processes of a job: which rows a process holds, and how rows travel.
+"""Item tables that are divided among the processes of a job: whose rows a process holds, how they travel.
 
-Each process holds contiguous rows of the catalogue, in the order of the processes, so that the order of ids is the
-order of the processes, too.
+Each process holds contiguous rows of the catalogue, in the order of the processes, so the order of ids is also
+that of the processes.
 
 Legend: V items, U requested items, D width, N samples, W processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,3 +69,40 @@ class Shard:
     def places(self, ids: Tensor) -> Tensor:
         """Return the row of each item, and -1 for items that are not here and for padding."""
         return torch.where(self.holds(ids), ids - self.first, -1)
+
+
+# Rows that are drawn at a time, a multiple of the 16 values in which torch draws from N(0, 1).
+DRAWN = 16_384
+
+
+def fill_rows(rows: Tensor, shard: Shard | None, fill: Callable[[Tensor], Tensor]) -> None:
+    """Fill a table in place; of a divided one the own rows, with the values that they have in the whole.
+
+    Args:
+        rows: the table, or the rows of ``shard``.
+        shard: the rows that this process holds; None: the table is whole.
+        fill: fills a tensor in place from torch's global generator, with one draw for each value.
+
+    Example:
+        >>> whole, part = torch.empty(5, 8), torch.empty(2, 8)
+        >>> for rows, shard in ((whole, None), (part, Shard(3, 5, 5))):
+        ...     _ = torch.manual_seed(0)
+        ...     fill_rows(rows, shard, lambda rows: rows.normal_())
+        >>> torch.equal(whole[3:], part)
+        True
+    """
+    with torch.no_grad():
+        if shard is None:
+            fill(rows)
+            return
+        first = 0
+        while first < shard.total:
+            # The last part has no fewer rows than the others: torch draws less than 16 values in another way.
+            stop = first + DRAWN if first + 2 * DRAWN <= shard.total else shard.total
+            drawn = fill(rows.new_empty(stop - first, *rows.shape[1:]))
+            held = slice(max(first, shard.first), min(stop, shard.stop))
+            if held.start < held.stop:
+                rows[held.start - shard.first : held.stop - shard.first] = drawn[
+                    held.start - first : held.stop - first
+                ]
+            first = stop

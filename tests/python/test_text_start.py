@@ -15,7 +15,7 @@ from alterrec import fit
 from alterrec.errors import InputError
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
-from alterrec.nn import item_encoders
+from alterrec.nn import item_encoders, vector_statistics
 from alterrec.nn.vector_statistics import principal_components, random_projection
 from alterrec.recipe import resolve
 from alterrec.runs.saved_model import load
@@ -48,7 +48,7 @@ def test_components_equal_the_decomposition(
     drawn = rng.normal(3.0, 1.0, (count, width)) * np.arange(1, width + 1)
     vectors_VF = drawn.astype(np.float16 if half else np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(item_encoders, "PART", part)
+        patch.setattr(vector_statistics, "PART", part)
         ours = principal_components(torch.from_numpy(vectors_VF), dim).numpy()
     theirs = by_svd(vectors_VF, dim)
     np.testing.assert_allclose(
@@ -75,7 +75,7 @@ def test_parts_of_a_table_are_joined_the_same_with_and_without_gradients(
 ) -> None:
     projection = item_encoders.TextProjection(torch.randn(11, 5).half(), 4, standardise=True, hidden=6)
     whole = projection().detach()
-    monkeypatch.setattr(item_encoders, "PART", 4)
+    monkeypatch.setattr(vector_statistics, "PART", 4)
     with torch.no_grad():
         parts = projection()
     torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-6)

@@ -16,7 +16,7 @@ from alterrec import fit, load
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
 from alterrec.models.reads import resolve_read
-from alterrec.nn import item_encoders
+from alterrec.nn import vector_statistics
 from alterrec.nn.vector_statistics import whitened
 from alterrec.recipe import resolve
 from alterrec.runs.build import build
@@ -53,7 +53,7 @@ def test_columns_are_those_of_the_twin(count: int, width: int, rank: int, part: 
     drawn = rng.normal(size=(count, rank)) * 2.0 ** -np.arange(rank) @ rng.normal(size=(rank, width)) + 3.0
     other = rng.normal(size=(4, width))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(item_encoders, "PART", part)
+        patch.setattr(vector_statistics, "PART", part)
         found = whitened(torch.from_numpy(drawn)).numpy()
         of_other = whitened(torch.from_numpy(other), torch.from_numpy(drawn)).numpy()
     # The sign of a component is not defined where two of its entries are equally large.

@@ -17,28 +17,56 @@ from torch import Tensor, nn
 from alterrec.nn.dropout import Dropout, ItemNoise
 from alterrec.nn.layers import keep_start
 from alterrec.nn.vector_statistics import PART, column_scales, in_parts
+from alterrec.shards import Shard, fill_rows
 
 
 class IdTable(nn.Module):
     """A learned vector for each item, by default followed by LayerNorm: X of Section 4.1.1.
 
-    With ``sparse``, the gradient of a step that uses some items is a sparse tensor of their rows.
+    Args:
+        num_items: size of the catalogue V.
+        dim: width D.
+        dropout: dropout probability of the values.
+        norm: whether LayerNorm follows.
+        sparse: whether the gradient of a step that uses some items is a sparse tensor of their rows.
+        shard: the rows that this process holds; None: all.
     """
 
     def __init__(
-        self, num_items: int, dim: int, dropout: float = 0.0, norm: bool = True, *, sparse: bool = False
+        self,
+        num_items: int,
+        dim: int,
+        dropout: float = 0.0,
+        norm: bool = True,
+        *,
+        sparse: bool = False,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
         self.sparse = sparse
-        self.rows_VD = nn.Parameter(torch.empty(num_items, dim))
+        self.shard = shard
+        self.rows_VD = nn.Parameter(torch.empty(shard.size if shard else num_items, dim))
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.dropout = Dropout(dropout)
         self.dim = dim
-        nn.init.normal_(self.rows_VD, std=0.02)
+        fill_rows(self.rows_VD, self.shard, lambda rows_RD: rows_RD.normal_(std=0.02))
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        rows_VD = self.rows_VD if ids_U is None else F.embedding(ids_U, self.rows_VD, sparse=self.sparse)
-        return self.dropout.items(self.norm(rows_VD), ids_U)
+        if ids_U is None:
+            rows_UD: Tensor = self.rows_VD
+        else:
+            rows_UD = F.embedding(_places(ids_U, self.shard), self.rows_VD, sparse=self.sparse)
+        return self.dropout.items(self.norm(rows_UD), _numbers(ids_U, self.shard, rows_UD))
+
+
+def _places(ids_U: Tensor, shard: Shard | None) -> Tensor:
+    """Return the rows of items in the part of a table that this process holds."""
+    return ids_U if shard is None else ids_U - shard.first
+
+
+def _numbers(ids_U: Tensor | None, shard: Shard | None, like: Tensor) -> Tensor | None:
+    """Return the numbers from which the masks of items are drawn: their ids; None: 0, 1, 2, ..."""
+    return shard.ids(like.device) if ids_U is None and shard is not None else ids_U
 
 
 class SeparateIdTables(nn.Module):
@@ -69,6 +97,22 @@ class SeparateIdTables(nn.Module):
         return rows_UD
 
 
+def divided_tensors(model: nn.Module) -> dict[str, Shard]:
+    """Return the parameters and buffers of which this process holds some rows, by their names in the model.
+
+    Example:
+        >>> model = nn.Sequential(IdTable(5, 4, shard=Shard(0, 3, 5)), nn.Linear(4, 4))
+        >>> divided_tensors(model)
+        {'0.rows_VD': Shard(first=0, stop=3, total=5)}
+    """
+    found = {}
+    for name, part in model.named_modules():
+        if isinstance(part, IdTable | TextItems) and part.shard is not None:
+            own = "rows_VD" if isinstance(part, IdTable) else "vectors_VF"
+            found[f"{name}.{own}" if name else own] = part.shard
+    return found
+
+
 def scored_rows(encoder: nn.Module, ids_U: Tensor | None) -> Tensor:
     """Return the rows of an item encoder that are scored; most encoders score what is read."""
     rows_UD: Tensor = encoder.scored(ids_U) if isinstance(encoder, SeparateIdTables) else encoder(ids_U)
@@ -81,15 +125,23 @@ class TextItems(nn.Module):
     Vectors are encoded in parts. Half-precision vectors are kept as they are (e.g. in a mapped file) and
     converted to float32 part by part; with ``standardise``, their columns then get mean 0 and standard
     deviation 1.
+
+    Args:
+        vectors_VF: the text vectors of all items.
+        dim: width D of item vectors.
+        standardise: whether half-precision vectors are standardised.
+        shard: the items whose vectors this process keeps; None: all.
     """
 
     vectors_VF: Tensor
     shift_F: Tensor
     scale_F: Tensor
 
-    def __init__(self, vectors_VF: Tensor, dim: int, standardise: bool) -> None:
+    def __init__(self, vectors_VF: Tensor, dim: int, standardise: bool, shard: Shard | None = None) -> None:
         super().__init__()
-        self.register_buffer("vectors_VF", vectors_VF)
+        self.shard = shard
+        # A copy, so that the others' vectors can be freed.
+        self.register_buffer("vectors_VF", vectors_VF if shard is None else vectors_VF[shard.rows].clone())
         self.widens = vectors_VF.dtype == torch.float16
         if self.widens:
             shift_F, scale_F = column_scales(vectors_VF) if standardise else (torch.zeros(1), torch.ones(1))
@@ -98,7 +150,8 @@ class TextItems(nn.Module):
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:
-        return self.encode(self.vectors_VF if ids_U is None else self.vectors_VF[ids_U], ids_U)
+        vectors_UF = self.vectors_VF if ids_U is None else self.vectors_VF[_places(ids_U, self.shard)]
+        return self.encode(vectors_UF, _numbers(ids_U, self.shard, vectors_UF))
 
     def encode(self, vectors_UF: Tensor, number_U: Tensor | None = None) -> Tensor:
         """Return rows (U, D) for text vectors (U, F) in the format of the items' vectors.
@@ -136,6 +189,7 @@ class TextProjection(TextItems):
         dropout: dropout probability of the values after ReLU.
         standardise: whether half-precision vectors are standardised.
         norm: whether LayerNorm follows.
+        shard: the items whose vectors this process keeps; None: all.
         hidden: width of a hidden layer, from which a second linear layer computes the item vectors. 0: the
             item vectors are the values after ReLU, as in the authors' code.
     """
@@ -149,8 +203,9 @@ class TextProjection(TextItems):
         norm: bool = True,
         *,
         hidden: int = 0,
+        shard: Shard | None = None,
     ) -> None:
-        super().__init__(vectors_VF, dim, standardise)
+        super().__init__(vectors_VF, dim, standardise, shard)
         self.project = nn.Linear(vectors_VF.shape[1], hidden or dim)
         self.dropout = Dropout(dropout)
         self.out: nn.Module = nn.Identity()
@@ -242,9 +297,15 @@ class MixtureAdapter(TextItems):
     keeps_start = True
 
     def __init__(
-        self, vectors_VF: Tensor, dim: int, experts: int, dropout: float = 0.0, standardise: bool = False
+        self,
+        vectors_VF: Tensor,
+        dim: int,
+        experts: int,
+        dropout: float = 0.0,
+        standardise: bool = False,
+        shard: Shard | None = None,
     ) -> None:
-        super().__init__(vectors_VF, dim, standardise)
+        super().__init__(vectors_VF, dim, standardise, shard)
         width = vectors_VF.shape[1]
         self.gates_FE = nn.Parameter(torch.zeros(width, experts))
         self.noise_FE = nn.Parameter(torch.zeros(width, experts))
