@@ -30,7 +30,8 @@ import torch
 from step import MAX_LEN, PHASES, Size, store, system
 
 from alterrec import _ranking_arguments, _ranking_mixtures, _ranking_seen, ranking
-from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.base import Recommender
+from alterrec.models.batches import SessionBatch
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch, PrefixBatches

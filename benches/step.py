@@ -22,7 +22,8 @@ import torch.nn.functional as F
 
 from alterrec import ranking
 from alterrec.evaluation.evaluate import Protocol, evaluate
-from alterrec.models.base import Recommender, SessionBatch, Tables
+from alterrec.models.base import Recommender, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy

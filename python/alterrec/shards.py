@@ -1,7 +1,6 @@
-"""Item tables that are divided among the processes of a job: whose rows a process holds, how they travel.
+"""Item tables that are divided among the processes of a job: which rows a process holds.
 
-Each process holds contiguous rows of the catalogue, in the order of the processes, so the order of ids is also
-that of the processes.
+These are contiguous rows of the catalogue, in the order of the processes, so the order of ids is also theirs.
 
 Legend: V items, U requested items, D width, N samples, W processes.
 """

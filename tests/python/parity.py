@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from alterrec.models.base import Network, SessionBatch
+from alterrec.models.base import Network
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import candidate_cross_entropy

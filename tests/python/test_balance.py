@@ -11,7 +11,8 @@ from worlds import small_dataset, text_like_vectors
 
 from alterrec.evaluation.evaluate import Protocol
 from alterrec.evaluation.part_losses import fixed_samples, part_gradients, part_losses
-from alterrec.models.base import Network, Recommender, SessionBatch
+from alterrec.models.base import Network, Recommender
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.session_encoders import Mean

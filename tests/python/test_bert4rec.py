@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from alterrec.errors import InputError
-from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
+from alterrec.models.base import Network
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.bert4rec import ClozeObjective, masked_item_loss
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs

@@ -22,7 +22,8 @@ from alterrec.evaluation.choices import (
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
 from alterrec.evaluation.scales import fit_scales
 from alterrec.metrics import metric_values
-from alterrec.models.base import Recommender, RepeatScale, SessionBatch, Tables
+from alterrec.models.base import Recommender, RepeatScale, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.neighbours import ItemKnn, Popularity
 from alterrec.models.parts import ModelInputs

@@ -22,7 +22,8 @@ from alterrec.evaluation.evaluate import weighted_sum
 from alterrec.exports import onnx_files
 from alterrec.exports.graphs import ScoreGraph, padded_items, reads_users
 from alterrec.exports.vectors import VectorSpace, write_vectors
-from alterrec.models.base import Scorer, SessionBatch
+from alterrec.models.base import Scorer
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import MODELS, build_model
 from alterrec.models.gate import Gate
 from alterrec.models.neighbours import ItemKnn, Trend

@@ -19,7 +19,8 @@ from alterrec.evaluation import gates
 from alterrec.evaluation.choices import alpha_curves
 from alterrec.evaluation.evaluate import Protocol, evaluate
 from alterrec.evaluation.gates import FOLDS, choose_gate
-from alterrec.models.base import Recommender, SessionBatch, Tables
+from alterrec.models.base import Recommender, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.models.gate import FEATURES, Gate, factors, features, gated_parts
 from alterrec.progress import Event
 from alterrec.sessions import SessionStore

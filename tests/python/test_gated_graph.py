@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worlds import small_dataset
 
 from alterrec.graphs import session_graphs
-from alterrec.models.base import SessionBatch
+from alterrec.models.batches import SessionBatch
 from alterrec.nn.graph_encoders import Edges, GatedGraph, neighbour_mean
 from alterrec.sessions import PrefixBatches
 

@@ -23,7 +23,8 @@ from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import evaluate, recommend_items
 from alterrec.manifest import check_manifest
-from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.base import Recommender
+from alterrec.models.batches import SessionBatch
 from alterrec.models.reads import settings_read
 from alterrec.results import read_run
 from alterrec.runs.fit import evaluate_run

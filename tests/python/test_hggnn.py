@@ -17,7 +17,8 @@ from alterrec import fit, load
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
-from alterrec.models.base import Network, Scorer, SessionBatch
+from alterrec.models.base import Network, Scorer
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.graph_encoders import NodeTable

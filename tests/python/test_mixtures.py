@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from worlds import NUM_ITEMS
 
-from alterrec.models.base import Network, Recommender, SessionBatch, separate_parts
+from alterrec.models.base import Network, Recommender, separate_parts
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer

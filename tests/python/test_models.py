@@ -14,7 +14,8 @@ from worlds import NUM_ITEMS, next_item_loss, plain_scores, small_dataset, text_
 from alterrec.data.readers import DataSource
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol
-from alterrec.models.base import Recommender, Scorer, SessionBatch
+from alterrec.models.base import Recommender, Scorer
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import MODELS, build_model, lookup
 from alterrec.models.neighbours import Covisitation, ItemKnn, Popularity, SessionKnn
 from alterrec.models.parts import ModelInputs

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from worlds import plain_scores
 
-from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
+from alterrec.models.base import Network
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.nn.item_encoders import IdTable, JoinedItems
 from alterrec.nn.layers import SessionEncoder
 from alterrec.nn.losses import ScoreBuffer

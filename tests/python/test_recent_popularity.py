@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterrec.models.base import SessionBatch
+from alterrec.models.batches import SessionBatch
 from alterrec.models.neighbours import RecentPopularity, units_per_day
 from alterrec.sessions import SessionStore
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from worlds import NUM_ITEMS, text_like_vectors
 
 from alterrec.errors import InputError
-from alterrec.models.base import Network, ObjectiveBatch, SessionBatch
+from alterrec.models.base import Network
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.models.s3rec import (

@@ -14,7 +14,8 @@ from worlds import NUM_ITEMS, TableScorer, returning_dataset, store_of
 
 from alterrec.data.repeats import BINS, RepeatModel, SeenItems
 from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items, top_items
-from alterrec.models.base import Recommender, RepeatScale, Scorer, SessionBatch, Tables
+from alterrec.models.base import Recommender, RepeatScale, Scorer, Tables
+from alterrec.models.batches import SessionBatch
 
 STORE = returning_dataset().valid
 RULES: tuple[SeenItems, ...] = ("kept", "excluded", "repeats")

@@ -11,7 +11,8 @@ from worlds import NUM_ITEMS, plain_scores, small_dataset, text_like_vectors
 
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import Protocol
-from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.base import Recommender
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import MODELS, build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.models.reads import resolve_read

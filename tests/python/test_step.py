@@ -12,7 +12,8 @@ from worlds import NUM_ITEMS, returning_dataset, small_dataset, text_like_vector
 
 from alterrec import _ranking_arguments, _ranking_mixtures, ranking
 from alterrec.errors import InputError
-from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.base import Recommender
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.nn.dropout import keep_masks_uncompiled

@@ -22,7 +22,8 @@ from worlds import NUM_ITEMS, small_dataset, text_like_vectors
 
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
-from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch
+from alterrec.models.base import Network, Recommender
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.models.unisrec import ContrastiveObjective, in_batch_cross_entropy, without_items

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alterrec.data.dataset import Dataset, ItemText
-from alterrec.models.base import Network, RepeatScale, SessionBatch, Tables
+from alterrec.models.base import Network, RepeatScale, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.nn.mixtures import mixture_cross_entropy
 from alterrec.sessions import SessionStore
 from alterrec.vocabulary import Vocabulary

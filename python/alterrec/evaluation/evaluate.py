@@ -20,15 +20,8 @@ from alterrec import parallel
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.errors import InputError, number_of
 from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import (
-    RepeatScale,
-    Scorer,
-    SessionBatch,
-    Tables,
-    score_matrices,
-    separate_parts,
-    trained_parts,
-)
+from alterrec.models.base import RepeatScale, Scorer, Tables, score_matrices, separate_parts, trained_parts
+from alterrec.models.batches import SessionBatch
 from alterrec.models.removed import removed_items, without_removed
 from alterrec.nn.layers import on_device
 from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked

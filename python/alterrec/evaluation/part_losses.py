@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from alterrec.evaluation.evaluate import Protocol, chunk_rows, score_chunks, weighted_sum
-from alterrec.models.base import Recommender, SessionBatch, score_matrices, separate_parts
+from alterrec.models.base import Recommender, score_matrices, separate_parts
+from alterrec.models.batches import SessionBatch
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.mixtures import mixture_cross_entropy

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import weighted_sum
 from alterrec.exports.encoders import TracedNetwork
-from alterrec.models.base import Recommender, Scorer, SessionBatch
+from alterrec.models.base import Recommender, Scorer
+from alterrec.models.batches import SessionBatch
 from alterrec.models.neighbours import NeighbourLists, Popularity, Trend
 from alterrec.models.removed import removed_items
 from alterrec.nn.layers import real_places

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from alterrec.models.base import Network, ObjectiveBatch, Recommender
+from alterrec.models.base import Network, Recommender
+from alterrec.models.batches import ObjectiveBatch
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of
 from alterrec.nn.item_encoders import BiasedItems
 from alterrec.nn.layers import real_places

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from alterrec.models.base import SessionBatch
+    from alterrec.models.batches import SessionBatch
 
 # The features of a prefix that the weights depend on.
 FEATURES = (
@@ -40,7 +40,7 @@ class Gate(NamedTuple):
         counts_V: interactions of each item in training.
 
     Example:
-        >>> from alterrec.models.base import SessionBatch
+        >>> from alterrec.models.batches import SessionBatch
         >>> zeros, ones = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
         >>> by_count = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
         >>> gate = Gate(("id",), by_count, zeros, ones, counts_V=torch.tensor([0, 6]))

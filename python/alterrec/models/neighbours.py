@@ -13,7 +13,8 @@ from torch import Tensor
 
 from alterrec._core import ItemNeighbours, SessionNeighbours
 from alterrec.data.times import units_per_day
-from alterrec.models.base import RepeatScale, SessionBatch, Tables
+from alterrec.models.base import RepeatScale, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.sessions import SessionStore
 
 # Recent popularity counts the last days of training, or a last share if times have no known unit.

@@ -40,6 +40,7 @@ from alterrec.nn.vector_statistics import principal_components, random_projectio
 from alterrec.recipe import Recipe
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.sessions import SessionStore
+from alterrec.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class ModelInputs:
         categories_VCK: int64 values of each item in each categorical field, padded with -1; None if there are
             none.
         graph: the transition graph of a saved run. None: it is built from ``train``.
+        shard: the rows of item tables that this process holds; None: all.
     """
 
     num_items: int
@@ -66,12 +68,15 @@ class ModelInputs:
     categories_VCK: Tensor | None = None
     graph: Adjacency | None = None
     shortened_VF: Tensor | None = None
+    shard: Shard | None = None
 
 
 def id_items(recipe: Recipe, inputs: ModelInputs) -> IdTable:
     own = recipe.id
     sparse = own.optimiser != "adam"
-    return IdTable(inputs.num_items, recipe.model.dim, own.table_dropout, own.norm, sparse=sparse)
+    return IdTable(
+        inputs.num_items, recipe.model.dim, own.table_dropout, own.norm, sparse=sparse, shard=inputs.shard
+    )
 
 
 def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
@@ -80,8 +85,18 @@ def text_items(recipe: Recipe, inputs: ModelInputs) -> TextItems:
     # Whitened vectors are scaled already.
     scaled = text.standardise and not text.whiten
     if text.projection == "mixture":
-        return MixtureAdapter(inputs.vectors_VF, recipe.model.dim, text.experts, dropout, scaled)
-    return TextProjection(inputs.vectors_VF, recipe.model.dim, dropout, scaled, text.norm, hidden=text.hidden)
+        return MixtureAdapter(
+            inputs.vectors_VF, recipe.model.dim, text.experts, dropout, scaled, shard=inputs.shard
+        )
+    return TextProjection(
+        inputs.vectors_VF,
+        recipe.model.dim,
+        dropout,
+        scaled,
+        text.norm,
+        hidden=text.hidden,
+        shard=inputs.shard,
+    )
 
 
 def own_dropout(recipe: Recipe, network: NetworkSettings) -> float:
@@ -241,5 +256,6 @@ def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> 
                     "or use wider vectors: --text-encoder (all-MiniLM-L6-v2 has 384 columns) or, for lsa, "
                     "text.truncate_dim"
                 )
+            rows = slice(None) if part.shard is None else part.shard.rows
             with torch.no_grad():
-                part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim))
+                part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim)[rows])

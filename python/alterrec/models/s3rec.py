@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alterrec.errors import InputError
-from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch
+from alterrec.models.base import Network, Recommender
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of, text_items
 from alterrec.nn.item_encoders import TextItems
 from alterrec.nn.layers import left_padded, on_device, real_places

@@ -28,6 +28,7 @@ from alterrec.nn.item_encoders import BiasedItems, CategoryFeatures, JoinedItems
 from alterrec.nn.layers import keep_start
 from alterrec.nn.transformer import RECBOLE, EncoderWithHead, Head, TwoStreams
 from alterrec.recipe import Recipe
+from alterrec.shards import fill_rows
 
 
 def sasrec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
@@ -76,7 +77,7 @@ def core(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     """
     table = id_items(recipe, inputs)
     bound = table.dim**-0.5
-    nn.init.uniform_(table.rows_VD, -bound, bound)
+    fill_rows(table.rows_VD, table.shard, lambda rows: rows.uniform_(-bound, bound))
     keep_start(table)
     return alone(network_of(recipe, recipe.id, table))
 
@@ -105,7 +106,8 @@ def gru4rec(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         - the optimiser is Adam, in the code Adagrad with momentum.
     """
     table = id_items(recipe, inputs)
-    nn.init.xavier_normal_(table.rows_VD)
+    std = (2 / (inputs.num_items + table.dim)) ** 0.5
+    fill_rows(table.rows_VD, table.shard, lambda rows: rows.normal_(std=std))
     keep_start(table)
     return alone(network_of(recipe, recipe.id, table))
 

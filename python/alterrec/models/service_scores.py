@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from alterrec._core import QueryTable, ScoreSum
 from alterrec._ranking_arguments import default_threads
 from alterrec.data.repeats import RepeatModel, SeenItems
-from alterrec.models.base import Recommender, RepeatScale, Scorer, SessionBatch, Tables
+from alterrec.models.base import Recommender, RepeatScale, Scorer, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.models.neighbours import NeighbourLists, Trend
 from alterrec.models.removed import removed_items
 from alterrec.nn.losses import ScoreBuffer

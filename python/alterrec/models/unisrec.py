@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
+from alterrec.models.base import Network, Recommender, Tables
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.parts import ModelInputs, alone, id_items, network_of, only_id, text_items
 from alterrec.nn.item_encoders import SummedItems, TextItems
 from alterrec.nn.layers import real_places

@@ -32,6 +32,8 @@ class IdTable(nn.Module):
         shard: the rows that this process holds; None: all.
     """
 
+    divided = "rows_VD"
+
     def __init__(
         self,
         num_items: int,
@@ -108,8 +110,7 @@ def divided_tensors(model: nn.Module) -> dict[str, Shard]:
     found = {}
     for name, part in model.named_modules():
         if isinstance(part, IdTable | TextItems) and part.shard is not None:
-            own = "rows_VD" if isinstance(part, IdTable) else "vectors_VF"
-            found[f"{name}.{own}" if name else own] = part.shard
+            found[f"{name}.{part.divided}" if name else part.divided] = part.shard
     return found
 
 
@@ -133,6 +134,7 @@ class TextItems(nn.Module):
         shard: the items whose vectors this process keeps; None: all.
     """
 
+    divided = "vectors_VF"
     vectors_VF: Tensor
     shift_F: Tensor
     scale_F: Tensor

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec.shards import fill_rows
+
 
 class SessionEncoder(nn.Module):
     """Base class of session encoders; class attributes declare what an encoder reads.
@@ -61,15 +63,15 @@ def initialise(module: nn.Module, kind: str, std: float, dim: int) -> None:
         for name, value in part.named_parameters(recurse=False):
             if getattr(part, "keeps_start", False) or value.ndim == 0:
                 continue
-            with torch.no_grad():
-                if kind == "uniform":
-                    value.uniform_(-(dim**-0.5), dim**-0.5)
-                elif isinstance(part, nn.LayerNorm):
-                    value.fill_(1.0 if name == "weight" else 0.0)
-                elif name == "bias":
-                    value.zero_()
-                else:
-                    value.normal_(std=std)
+            shard = getattr(part, "shard", None) if name == getattr(part, "divided", None) else None
+            if kind == "uniform":
+                fill_rows(value, shard, lambda rows: rows.uniform_(-(dim**-0.5), dim**-0.5))
+            elif isinstance(part, nn.LayerNorm):
+                nn.init.constant_(value, 1.0 if name == "weight" else 0.0)
+            elif name == "bias":
+                nn.init.zeros_(value)
+            else:
+                fill_rows(value, shard, lambda rows: rows.normal_(std=std))
 
 
 def keep_start(module: nn.Module) -> None:

@@ -24,7 +24,8 @@ from alterrec.evaluation.evaluate import (
     weighted_sum,
     with_repeats,
 )
-from alterrec.models.base import Network, Recommender, SessionBatch, Tables
+from alterrec.models.base import Network, Recommender, Tables
+from alterrec.models.batches import SessionBatch
 from alterrec.models.neighbours import NeighbourLists
 from alterrec.models.removed import removed_items, without_removed
 from alterrec.ranking import softmax_

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alterrec.errors import InputError
-from alterrec.models.base import Recommender, SessionBatch
+from alterrec.models.base import Recommender
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import NeighbourLists, SessionKnn
 from alterrec.models.removed import removed_items

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from alterrec import parallel
-from alterrec.models.base import Network, ObjectiveBatch, Recommender, SessionBatch, Tables
+from alterrec.models.base import Network, Recommender, Tables
+from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.nn.dropout import step_draws
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import PART, ScoreBuffer, candidate_cross_entropy, generalised_bce
