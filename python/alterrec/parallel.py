@@ -1,6 +1,7 @@
 """What the processes of a training share: plain collectives, which do nothing where there is one process.
 
-Every function is called by all processes in the same order, with tensors of the same shape.
+Every function is called by all processes in the same order, with tensors of the same shape; only
+``send_to_first`` and ``received`` concern two processes.
 
 Legend: N samples of the whole batch, M those of one process, D width.
 """
@@ -147,6 +148,8 @@ def from_first(make: Callable[[], T]) -> T:
     if _job.is_first:
         try:
             message = [(make(), None)]
+        except PeerError:
+            raise
         except BaseException as error:
             message = [(None, _portable(error))]
     with _peers():
@@ -164,6 +167,36 @@ def _portable(error: ErrorT) -> ErrorT | RuntimeError:
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
+
+
+def in_each(make: Callable[[], T]) -> T:
+    """Call a function in every process, and return its result or raise what it raises in any of them.
+
+    Example:
+        >>> in_each(lambda: 3)
+        3
+    """
+    own: list[T] = []
+
+    def made() -> Sequence[None]:
+        own.append(make())
+        return ()
+
+    in_order(made)
+    return own[0]
+
+
+def send_to_first(values: Tensor) -> None:
+    """Send a tensor of the CPU to the first process, which calls :func:`received` meanwhile."""
+    with _peers():
+        dist.send(values, 0)
+
+
+def received(values: Tensor, rank: int) -> Tensor:
+    """Replace values of the CPU by those that process ``rank`` sends to the first one, and return them."""
+    with _peers():
+        dist.recv(values, rank)
+    return values
 
 
 def of_each(number: int) -> Sequence[int]:
@@ -255,23 +288,73 @@ def joined(vectors_MD: Tensor, count: int) -> Tensor:
         >>> joined(torch.ones(2, 3), 2).shape
         torch.Size([2, 3])
     """
-    if count < _job.world or _job.world == 1:
+    return vectors_MD if count < _job.world else placed(vectors_MD, share(count), count)
+
+
+def placed(vectors_MD: Tensor, mine: slice, count: int) -> Tensor:
+    """Return the vectors (N, D) of which each process has a slice, with a gradient.
+
+    Args:
+        vectors_MD: the vectors of this process.
+        mine: which of all vectors these are; together, the slices of the processes are all of them.
+        count: number N of all vectors.
+
+    Example:
+        >>> placed(torch.ones(2, 3), slice(0, 2), 2).shape
+        torch.Size([2, 3])
+    """
+    if _job.world == 1:
         return vectors_MD
-    vectors_ND: Tensor = _Joined.apply(vectors_MD, count)
+    vectors_ND: Tensor = _Placed.apply(vectors_MD, mine, count)
     return vectors_ND
 
 
-class _Joined(torch.autograd.Function):
+class _Placed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors_MD: Tensor, count: int) -> Tensor:
-        ctx.count = count
+    def forward(ctx: Any, vectors_MD: Tensor, mine: slice, count: int) -> Tensor:
+        ctx.mine = mine
         vectors_ND = vectors_MD.new_zeros(count, *vectors_MD.shape[1:])
-        vectors_ND[share(count)] = vectors_MD
+        vectors_ND[mine] = vectors_MD
         return add_up(vectors_ND)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return add_up(gradients[0].contiguous().clone())[share(ctx.count)], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return add_up(gradients[0].contiguous().clone())[ctx.mine], None, None
+
+
+def gathered(values: Tensor) -> Tensor:
+    """Return the values of all processes, in their order (W, ...).
+
+    Example:
+        >>> gathered(torch.tensor([4, 2]))
+        tensor([[4, 2]])
+    """
+    if _job.world == 1:
+        return values[None]
+    found = values.new_empty(_job.world, *values.shape)
+    with _peers():
+        dist.all_gather(list(found.unbind()), values.contiguous())
+    return found
+
+
+def exchanged(values: Tensor, sent: Sequence[int], received: Sequence[int]) -> list[Tensor]:
+    """Send each process some of the values, and return what each of them sends to this one.
+
+    Args:
+        values: (X,) values, in the order of the processes that get them.
+        sent: number of values for each process.
+        received: number of values from each process.
+
+    Example:
+        >>> exchanged(torch.tensor([4, 2]), [2], [2])
+        [tensor([4, 2])]
+    """
+    if _job.world == 1:
+        return [values]
+    found = values.new_empty(sum(received))
+    with _peers():
+        dist.all_to_all_single(found, values, list(received), list(sent))
+    return list(found.split(list(received)))
 
 
 @contextmanager

@@ -1,23 +1,20 @@
-"""Read the tables and tensors of run folders, which may be damaged, forged or old, and write tensors.
+"""Read the tables of run folders, which may be damaged, forged or old.
 
-JSON records are read by :mod:`alterrec.record_json`. None of the readers unpickles anything.
+JSON records are read by :mod:`alterrec.record_json`, tensors by :mod:`alterrec.tensor_files`. None of the
+readers unpickles anything.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import polars as pl
 
 from alterrec.errors import InputError
-from alterrec.files import atomic_write, reading
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from alterrec.files import reading
 
 Kind = Literal["text", "count", "flag", "counts"]
 
@@ -87,46 +84,3 @@ def _is_of(column: pl.Series, kind: Kind) -> bool:
         return False
     least, most = column.min(), column.max()
     return least is None or most is None or (int(least) >= 0 and int(most) <= _LARGEST_COUNT)  # type: ignore[arg-type]
-
-
-def read_tensors(path: Path, advice: str = _ADVICE) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors and its metadata.
-
-    Raises:
-        InputError: the file is missing or damaged, or a tensor has a value that is not finite.
-    """
-    import torch
-    from safetensors import safe_open
-
-    with reading(path, advice):
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            # Without the copy a tensor is a part of the mapped file and changes or vanishes with it: a loaded
-            # model would score by what another run has written over its file.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise InputError(f"{path} has values that are not finite in {name}; {advice}")
-    return tensors, metadata
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file; equal tensors and metadata give equal files."""
-    from safetensors.torch import save_file
-
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_write(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(metadata))
-        _sort_header(temporary)
-
-
-def _sort_header(path: Path) -> None:
-    """Sort the metadata of a safetensors file, whose order is random."""
-    with path.open("rb+") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= size
-        file.seek(8)
-        file.write(text.ljust(size))

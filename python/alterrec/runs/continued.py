@@ -114,7 +114,7 @@ def continue_run(model: Recommender, recipe: Recipe, dataset: Dataset, progress:
 
     from alterrec.models.growth import item_parameters, nearest_items, text_items_of
     from alterrec.runs.inputs import read_catalogue
-    from alterrec.stored import read_tensors
+    from alterrec.tensor_files import read_tensors
 
     known = read_catalogue(recipe.model.continues)
     tensors, _ = read_tensors(known.path / "model.safetensors")

@@ -327,10 +327,12 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
     )
     numbers: dict[str, Any] = parallel.from_first(lambda: to_json(result))
     if job.folder is None:
+        # The first process writes the model, and gets the divided rows of this one.
+        model_files.save_model(job.path, fitted, protocol)
         return numbers
     with job.folder.results() as new:
-        write_text(new / "recipe.toml", dump_recipe(recipe))
         model_files.save_model(new, fitted, protocol)
+        write_text(new / "recipe.toml", dump_recipe(recipe))
         model_files.write_vocabulary(new, dataset)
         model_files.write_users(new, recipe, dataset)
         if job.encoder is not None:

@@ -18,18 +18,25 @@ from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import lookup
 from alterrec.models.neighbours import Untrained
 from alterrec.models.removed import removed_items
+from alterrec.nn.item_encoders import divided_tensors
 from alterrec.recipe import Recipe
 from alterrec.record_json import to_json
 from alterrec.results import Epoch
 from alterrec.runs.inputs import USERS
 from alterrec.runs.rebuild import GATE_TENSORS
-from alterrec.stored import write_tensors
+from alterrec.shards import Shard
+from alterrec.tensor_files import write_tensors
 
 
 def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
-    """Write ``model.safetensors``: tensors, with the weights of the parts and the seen rule as metadata."""
+    """Write ``model.safetensors``: tensors, with the weights of the parts and the seen rule as metadata.
+
+    The first process of a job writes it. If tables are divided, all of them call this function together.
+    """
+    shards: dict[str, Shard] = {}
     if isinstance(model, Recommender):
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+        shards = {f"model/{name}": shard for name, shard in divided_tensors(model).items()}
         for part, system in model.untrained.items():
             assert isinstance(system, Untrained)
             tensors |= {f"{part}/{name}": value for name, value in system.tensors().items()}
@@ -52,7 +59,7 @@ def save_model(run: Path, model: Scorer, protocol: Protocol) -> None:
     }
     if isinstance(model, Recommender) and model.gate is not None:
         metadata["gate"] = json.dumps(model.gate.parts)
-    write_tensors(run / "model.safetensors", tensors, metadata)
+    write_tensors(run / "model.safetensors", tensors, metadata, shards)
 
 
 def write_vocabulary(run: Path, data: Dataset) -> None:

@@ -18,7 +18,7 @@ from alterrec.errors import InputError
 from alterrec.files import reading
 from alterrec.models.base import Recommender
 from alterrec.recipe import Recipe, load_recipe
-from alterrec.stored import read_tensors
+from alterrec.tensor_files import read_tensors
 
 GATES, PLACES, INNER = "adapter.gates_FE", "session.entrance.positions_LD", "session.blocks.0.ffn.up.weight"
 # Parts of a Transformer layer: public name -> our name.

@@ -30,7 +30,7 @@ from alterrec.runs.inputs import RunCatalogue, read_catalogue
 from alterrec.runs.rebuild import StoredModel, check_device
 from alterrec.runs.recommendations import Recommendation, Recommendations, Scores, SimilarItems
 from alterrec.runs.requests import ItemFilter, NumberFilter, Numbers
-from alterrec.stored import read_tensors
+from alterrec.tensor_files import read_tensors
 from alterrec.vocabulary import Vocabulary
 
 

@@ -31,7 +31,7 @@ from alterrec.files import parse_json, reading
 from alterrec.nn.vector_statistics import linear_map, whitening
 from alterrec.progress import Event, Listener, ignore
 from alterrec.recipe import Recipe
-from alterrec.stored import read_tensors, write_tensors
+from alterrec.tensor_files import read_tensors, write_tensors
 
 # The file of a run folder.
 ENCODER = "encoder.safetensors"

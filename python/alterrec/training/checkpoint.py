@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
-from alterrec.files import atomic_write, reading
+from alterrec.files import reading
+from alterrec.models.base import Recommender
+from alterrec.nn.item_encoders import divided_tensors
 from alterrec.recipe import (
     SEEN_ITEMS_SCHEMA,
     Recipe,
@@ -26,7 +28,8 @@ from alterrec.recipe import (
 )
 from alterrec.record_json import from_json, to_json
 from alterrec.results import Epoch
-from alterrec.stored import read_tensors
+from alterrec.shards import Shard
+from alterrec.tensor_files import read_tensors, write_tensors
 
 # What a checkpoint holds besides tensors and curves; within an epoch, also ``partial``.
 _PROGRESS: Mapping[str, Any] = {
@@ -40,6 +43,8 @@ _PROGRESS: Mapping[str, Any] = {
 }
 _PARTIAL: Mapping[str, Any] = {"batches": int, "samples": int, "seconds": int | float}
 START_AGAIN = "start again without --resume"
+# What an optimiser keeps for each row of a table.
+_MOMENTS = ("exp_avg", "exp_avg_sq", "sum")
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,13 @@ class TrainingState:
     optimisers: dict[str, dict[int, dict[str, Tensor]]] = field(default_factory=dict)
     partial: PartialEpoch | None = None
 
-    def save(self, path: Path) -> None:
-        """Write the file atomically: if the process is killed, the previous checkpoint is still there."""
+    def save(self, path: Path, shards: Mapping[str, Shard] = MappingProxyType({})) -> None:
+        """Write the file atomically: if the process is killed, the previous checkpoint is still there.
+
+        Args:
+            path: the file; only the first process of a job writes it.
+            shards: :func:`checkpoint_shards` of the model. If there are any, all processes save together.
+        """
         tensors = {f"parameters/{name}": value for name, value in self.parameters.items()}
         if self.best is not self.parameters:
             tensors |= {f"best/{name}": value for name, value in self.best.items()}
@@ -118,25 +128,26 @@ class TrainingState:
         if self.partial is not None:
             tensors |= self.partial.tensors()
             metadata["partial"] = {name: getattr(self.partial, name) for name in _PARTIAL}
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        with atomic_write(path) as temporary:
-            save_file(contiguous, temporary, metadata={"progress": json.dumps(metadata)})
+        write_tensors(path, tensors, {"progress": json.dumps(metadata)}, shards)
 
     @classmethod
-    def load(cls, path: Path, recipe: str, data: str) -> TrainingState:
+    def load(
+        cls, path: Path, recipe: str, data: str, shards: Mapping[str, Shard] = MappingProxyType({})
+    ) -> TrainingState:
         """Read the state of an interrupted run.
 
         Args:
             path: the checkpoint.
             recipe: the resolved recipe of the run to resume.
             data: fingerprint of its data.
+            shards: :func:`checkpoint_shards` of the model; other rows of these tensors are not read.
 
         Raises:
             InputError: the file is damaged, or belongs to another recipe (the message names the first
                 difference) or to other data.
         """
         metadata = _checkpoint_metadata(path, recipe, data)
-        tensors, _ = read_tensors(path, START_AGAIN)
+        tensors, _ = read_tensors(path, START_AGAIN, shards)
         partial = metadata.pop("partial", None)
         curves = json.dumps(metadata.pop("curves"))
         epochs = from_json(tuple[Epoch, ...], curves, str(path))
@@ -152,6 +163,21 @@ class TrainingState:
             if state.best_epoch == state.epoch > 0 and not state.best:
                 state = replace(state, best=state.parameters)
             return replace(state, partial=PartialEpoch.of(partial, tensors)) if partial else state
+
+
+def checkpoint_shards(model: Recommender) -> dict[str, Shard]:
+    """Return the tensors of a checkpoint of which this process has some rows, by their names in the file."""
+    found = {
+        f"{kind}/{name}": shard
+        for name, shard in divided_tensors(model).items()
+        for kind in ("parameters", "best", "partial/parameters")
+    }
+    for network in model.networks:
+        shards = divided_tensors(model.network(network))
+        for index, (name, _) in enumerate(model.network(network).named_parameters()):
+            if name in shards:
+                found |= {f"optimiser/{network}/{index}/{key}": shards[name] for key in _MOMENTS}
+    return found
 
 
 def check_checkpoint(path: Path, recipe: Recipe, dataset: Dataset, epochs: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
 from alterrec import parallel
+from alterrec.nn.item_encoders import divided_tensors
 from alterrec.training.optimisers import touched_rows
 
 # Gradients with more values are sent alone; smaller ones are copied into one message.
@@ -21,12 +20,16 @@ ROWS = 8
 class GradientSum:
     """Adds up the gradients of the parameters of a network over all processes.
 
+    A process has the whole gradient of its rows of a divided table, which stays as it is.
+
     Args:
-        parameters: those of the network that is trained.
+        network: the network that is trained.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = [value for value in parameters if value.requires_grad]
+    def __init__(self, network: nn.Module) -> None:
+        self._parameters = [value for value in network.parameters() if value.requires_grad]
+        divided = divided_tensors(network)
+        self._divided = {id(value) for name, value in network.named_parameters() if name in divided}
         self._trained: list[nn.Parameter] | None = None
 
     def add_up(self, *, wanted: bool, stopped: bool) -> tuple[bool, bool]:
@@ -41,7 +44,7 @@ class GradientSum:
         """
         if parallel.job().world == 1:
             return wanted, stopped
-        trained = self._trained_in_all()
+        trained = [value for value in self._trained_in_all() if id(value) not in self._divided]
         for value in trained:
             if value.grad is not None and value.grad.is_sparse:
                 value.grad = _rows_of_all(value.grad)
@@ -49,7 +52,7 @@ class GradientSum:
         small = [gradient for gradient in gradients if gradient.numel() <= ALONE]
         large = [gradient for gradient in gradients if gradient.numel() > ALONE]
         rows = [rows_with_gradient(gradient) for gradient in large]
-        like = gradients[0]
+        like = self._parameters[0]
         # Flags and counts travel with the gradients, so a step has one small message.
         flags = torch.tensor([wanted, stopped, *map(len, rows)], dtype=like.dtype, device=like.device)
         message = parallel.add_up(torch.cat([*(gradient.flatten() for gradient in small), flags]))

@@ -30,10 +30,12 @@ from alterrec.recipe import Recipe, dump_recipe
 from alterrec.recipe_settings import NetworkSettings
 from alterrec.results import Epoch, PartLoss, Views
 from alterrec.sessions import Batch, PrefixBatches, SessionStore, derive_seed
+from alterrec.tensor_files import all_finite
 from alterrec.training.checkpoint import (
     START_AGAIN,
     PartialEpoch,
     TrainingState,
+    checkpoint_shards,
 )
 from alterrec.training.gradients import GradientSum
 from alterrec.training.optimisers import Moments, NetworkOptimiser
@@ -167,14 +169,18 @@ class Trainer:
         return state, stopped
 
     def _save(self, state: TrainingState) -> None:
-        """Write the checkpoint in the first process."""
-        if parallel.job().is_first:
-            state.save(self.checkpoint)
+        """Write the checkpoint in the first process, which gets the divided rows of the others."""
+        state.save(self.checkpoint, checkpoint_shards(self.model))
 
     def _resumed(self, optimisers: Mapping[str, NetworkOptimiser]) -> TrainingState:
         """Return the state of the checkpoint, and give it to the model and the optimisers."""
-        recipe = dump_recipe(self.recipe)
-        state = parallel.from_first(lambda: TrainingState.load(self.checkpoint, recipe, self.fingerprint))
+        shards = checkpoint_shards(self.model)
+
+        def load() -> TrainingState:
+            return TrainingState.load(self.checkpoint, dump_recipe(self.recipe), self.fingerprint, shards)
+
+        # Whole tensors are read once; of divided ones, each process reads its own rows.
+        state = parallel.in_each(load) if shards else parallel.from_first(load)
         # What fails here fails because the tensors are not those of this model.
         with reading(self.checkpoint, START_AGAIN):
             for parameters in (state.partial.parameters if state.partial else {}, state.parameters):
@@ -208,7 +214,9 @@ class Trainer:
                 f"training diverged: the loss is {loss} in epoch {epoch}; "
                 f"lower optim.lr (now {recipe.optim.lr})"
             )
-        if not all(torch.isfinite(value).all() for value in self.model.parameters()):
+        finite = all(all_finite(value) for value in self.model.parameters())
+        # The rows of a divided table may be finite in some processes alone.
+        if not all(parallel.of_each(finite)):
             raise DivergenceError(self._diverged("the weights are not finite", epoch))
         trained = time.perf_counter()
         self.model.eval()
@@ -325,7 +333,7 @@ class Trainer:
         )
         shares = used_shares(self.store, recipe.data.half_life)
         losses: list[Tensor] = []
-        gradients = GradientSum(step.network.parameters())
+        gradients = GradientSum(step.network)
         passed, samples = 0, 0
         if state.partial is not None:
             # Not before the step is made, whose teachers are the networks as they were before the epoch.
