@@ -274,12 +274,12 @@ def test_an_interrupted_state_is_whole(tmp_path: Path, monkeypatch: pytest.Monke
     session, saves = Session(tmp_path), 0
     save = TrainingState.save
 
-    def interrupted(state: TrainingState, path: Path) -> None:
+    def interrupted(state: TrainingState, *arguments: Any) -> None:
         nonlocal saves
         saves += 1
         if moment == "save" and saves == 3:
             raise KeyboardInterrupt
-        save(state, path)
+        save(state, *arguments)
 
     def validate() -> dict[str, dict[str, float]]:
         if moment == "validate" and saves == 2:
