@@ -7,6 +7,7 @@
 pub mod batches;
 mod bits;
 mod brackets;
+pub mod cuts;
 pub mod draws;
 pub mod error;
 pub mod events;

@@ -17,10 +17,10 @@ use std::ops::Range;
 
 /// A cut through the rank order, after all scores above `score` and `taken` of the `ties` scores equal to it.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
-    score: f32,
-    taken: usize,
-    ties: usize,
+pub(crate) struct Cut {
+    pub(crate) score: f32,
+    pub(crate) taken: usize,
+    pub(crate) ties: usize,
 }
 
 impl Cut {
@@ -66,6 +66,23 @@ impl Row<'_> {
     }
 }
 
+/// Collects the keys of a row inside each bracket.
+///
+/// # Errors
+/// `Value` for a NaN.
+pub(crate) fn collect(number: usize, scores: &[f32], kept: &mut [Kept]) -> Result<()> {
+    simd::collect(scores, kept);
+    for kept in kept {
+        // NaN is inside every bracket, and its keys are beyond those of the infinities.
+        let (keys, first, last) =
+            (&kept.keys[..kept.found], score_key(f32::INFINITY), score_key(f32::NEG_INFINITY));
+        if simd::count_up_to(keys, last) - simd::count_up_to(keys, first - 1) < kept.found {
+            return Err(not_a_number("scores", number, scores));
+        }
+    }
+    Ok(())
+}
+
 impl Scratch {
     /// Marks the items at ranks `window` of a row.
     ///
@@ -99,7 +116,30 @@ impl Scratch {
             return Ok(());
         }
         sample.take(scores, &mut self.sample);
-        let [first, last] = self.cuts(row, [window.start, window.end])?;
+        let cuts = self.cuts(row, [window.start, window.end])?;
+        self.mark_between(row, cuts);
+        Ok(())
+    }
+
+    /// Marks the candidates of a row between two cuts.
+    ///
+    /// # Errors
+    /// `Value` for a NaN and an id outside the catalogue.
+    pub(crate) fn mark_cut(
+        &mut self,
+        (number, scores, exclude): (usize, &[f32], &[i64]),
+        cuts: [Cut; 2],
+    ) -> Result<()> {
+        excluded_ids(number, exclude, scores.len(), &mut self.excluded)?;
+        let row = Row { number, scores, candidates: scores.len() - self.excluded.len() };
+        row.check()?;
+        self.marked.resize(bits::words_for(scores.len()), 0);
+        self.mark_between(row, cuts.map(Some));
+        Ok(())
+    }
+
+    /// Marks the candidates between two cuts; `None` is a cut before or after all of them.
+    fn mark_between(&mut self, row: Row<'_>, [first, last]: [Option<Cut>; 2]) {
         let high =
             first.map_or(UNBOUNDED, |cut| if cut.divides_ties() { just_above(cut.score) } else { cut.score });
         let low = last.map_or(UNBOUNDED, |cut| just_below(cut.score));
@@ -110,7 +150,6 @@ impl Scratch {
         if let Some(cut) = last.filter(|cut| cut.divides_ties()) {
             self.unmark_ties(row, cut.score, cut.taken..cut.ties);
         }
-        Ok(())
     }
 
     /// Finds the cuts after each number of candidates; `None` for a cut before or after all of them.
@@ -126,7 +165,7 @@ impl Scratch {
             kept.start(bracket(&self.sample, span, counts[place], row.candidates));
         }
         // Both in one pass over the row.
-        self.collect(row)?;
+        collect(row.number, row.scores, &mut self.kept)?;
         let found: Vec<_> =
             self.kept.iter().zip(&places).map(|(kept, &at)| self.cut_kept(row, counts[at], kept)).collect();
         let mut cuts = [None; 2];
@@ -137,20 +176,6 @@ impl Scratch {
             });
         }
         Ok(cuts)
-    }
-
-    /// Collects the keys inside each bracket.
-    fn collect(&mut self, row: Row<'_>) -> Result<()> {
-        simd::collect(row.scores, &mut self.kept);
-        for kept in &self.kept {
-            // NaN is inside every bracket, and its keys are beyond those of the infinities.
-            let (keys, first, last) =
-                (&kept.keys[..kept.found], score_key(f32::INFINITY), score_key(f32::NEG_INFINITY));
-            if simd::count_up_to(keys, last) - simd::count_up_to(keys, first - 1) < kept.found {
-                return Err(not_a_number("scores", row.number, row.scores));
-            }
-        }
-        Ok(())
     }
 
     /// Finds the cut after `count` candidates among collected keys; otherwise returns the bound it lies
@@ -194,7 +219,7 @@ impl Scratch {
             };
             self.kept.truncate(1);
             self.kept[0].start(bracket);
-            self.collect(row)?;
+            collect(row.number, row.scores, &mut self.kept)?;
             match self.cut_kept(row, count, &self.kept[0]) {
                 Ok(cut) => return Ok(cut),
                 Err(beyond) => bound = beyond,

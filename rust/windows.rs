@@ -118,9 +118,14 @@ pub fn rank_window_bits(
     let sample = Sample::new(scores.columns);
     fill_rows(bytes, scores.rows, scores.columns.div_ceil(8), threads, |scratch: &mut Scratch, row, out| {
         scratch.mark(&sample, (row, scores.row(row), exclude.row(row)), &window, "stop")?;
-        for (bytes, word) in out.chunks_mut(8).zip(&scratch.marked) {
-            bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
-        }
+        write_bytes(&scratch.marked, out);
         Ok(())
     })
+}
+
+/// Writes the words of a bitmap as bytes, as many as `out` has.
+pub(crate) fn write_bytes(marked: &[u64], out: &mut [u8]) {
+    for (bytes, word) in out.chunks_mut(8).zip(marked) {
+        bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+    }
 }

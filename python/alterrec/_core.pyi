@@ -18,9 +18,12 @@ __all__ = [
     "__version__",
     "cross_entropy",
     "cut_sessions",
+    "cut_window_bits",
+    "cut_window_members",
     "derive_seed",
     "fused_target_counts",
     "instruction_sets",
+    "key_counts",
     "log_normaliser",
     "mark",
     "mixture_cross_entropy",
@@ -301,6 +304,35 @@ def rank_window_bits(
     out: NDArray[np.uint8],
 ) -> None:
     """Fill out with the bits of the window, (rows, ceil(V / 8)): bit i % 8 of byte i // 8 is item i."""
+
+def key_counts(
+    scores: NDArray[np.float32],
+    prefixes: NDArray[np.int64],
+    known: int,
+    exclude: NDArray[np.int64],
+    threads: int | None,
+    out: NDArray[np.int64],
+) -> None:
+    """Fill out, (rows, C * 256), with counts of the 8 bits after each prefix of the keys of candidates."""
+
+def cut_window_bits(
+    scores: NDArray[np.float32],
+    cuts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    exclude: NDArray[np.int64],
+    threads: int | None,
+    out: NDArray[np.uint8],
+) -> None:
+    """Fill out with the bits of the candidates between two cuts: (keys, taken, ties), each (rows, 2)."""
+
+def cut_window_members(
+    scores: NDArray[np.float32],
+    cuts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    exclude: NDArray[np.int64],
+    places: NDArray[np.int64],
+    threads: int | None,
+    out: NDArray[np.int64],
+) -> None:
+    """Fill out with the ids at some places among the candidates between two cuts; -1 where a place is -1."""
 
 def cross_entropy(
     scores: NDArray[np.float32],

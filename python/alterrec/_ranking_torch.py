@@ -16,7 +16,8 @@ from torch import Tensor
 def pack_bits(mask_BV: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(mask_BV, (0, -mask_BV.shape[1] % 8))
     values = (1 << torch.arange(8, device=mask_BV.device)).to(torch.uint8)
-    return (padded.view(torch.uint8).view(len(padded), -1, 8) * values).sum(2, dtype=torch.uint8)
+    bytes_BK8 = padded.view(torch.uint8).view(len(padded), padded.shape[1] // 8, 8)
+    return (bytes_BK8 * values).sum(2, dtype=torch.uint8)
 
 
 def unpack_bits(bits: Tensor, num_items: int) -> Tensor:

@@ -1,5 +1,6 @@
 //! The functions behind `alterrec.ranking`, where every argument is documented.
 
+use crate::cuts::{self, BINS, Cuts};
 use crate::draws::{self, Draw};
 use crate::instructions::{self, Instructions};
 use crate::losses::{self, Candidates, Supervision};
@@ -108,6 +109,61 @@ fn rank_window_bits(
     let (scores, exclude) = (matrix(&scores)?, matrix(&exclude)?);
     let bits = filled(&mut out, scores.rows, scores.columns.div_ceil(8))?;
     Ok(py.detach(|| windows::rank_window_bits(scores, start..stop, exclude, threads, bits))?)
+}
+
+#[pyfunction]
+#[pyo3(signature = (scores, prefixes, known, exclude, threads, out))]
+fn key_counts(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
+    prefixes: PyReadonlyArray2<'_, i64>,
+    known: u32,
+    exclude: PyReadonlyArray2<'_, i64>,
+    threads: Option<usize>,
+    mut out: PyReadwriteArray2<'_, i64>,
+) -> PyResult<()> {
+    let (scores, prefixes, exclude) = (matrix(&scores)?, matrix(&prefixes)?, matrix(&exclude)?);
+    let counts = filled(&mut out, scores.rows, prefixes.columns * BINS)?;
+    Ok(py.detach(|| cuts::key_counts(scores, prefixes, known, exclude, threads, counts))?)
+}
+
+/// Keys, taken ties and ties of two cuts of each row.
+type CutArgs<'py> = (PyReadonlyArray2<'py, i64>, PyReadonlyArray2<'py, i64>, PyReadonlyArray2<'py, i64>);
+
+fn cuts_of<'a>((keys, taken, ties): &'a CutArgs<'_>) -> PyResult<Cuts<'a>> {
+    Ok(Cuts { keys: matrix(keys)?, taken: matrix(taken)?, ties: matrix(ties)? })
+}
+
+#[pyfunction]
+#[pyo3(signature = (scores, cuts, exclude, threads, out))]
+fn cut_window_bits(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
+    cuts: CutArgs<'_>,
+    exclude: PyReadonlyArray2<'_, i64>,
+    threads: Option<usize>,
+    mut out: PyReadwriteArray2<'_, u8>,
+) -> PyResult<()> {
+    let (scores, cuts, exclude) = (matrix(&scores)?, cuts_of(&cuts)?, matrix(&exclude)?);
+    let bits = filled(&mut out, scores.rows, scores.columns.div_ceil(8))?;
+    Ok(py.detach(|| cuts::window_bits(scores, &cuts, exclude, threads, bits))?)
+}
+
+#[pyfunction]
+#[pyo3(signature = (scores, cuts, exclude, places, threads, out))]
+fn cut_window_members(
+    py: Python<'_>,
+    scores: PyReadonlyArray2<'_, f32>,
+    cuts: CutArgs<'_>,
+    exclude: PyReadonlyArray2<'_, i64>,
+    places: PyReadonlyArray2<'_, i64>,
+    threads: Option<usize>,
+    mut out: PyReadwriteArray2<'_, i64>,
+) -> PyResult<()> {
+    let (scores, cuts, exclude) = (matrix(&scores)?, cuts_of(&cuts)?, matrix(&exclude)?);
+    let places = matrix(&places)?;
+    let ids = filled(&mut out, scores.rows, places.columns)?;
+    Ok(py.detach(|| cuts::window_members(scores, &cuts, exclude, places, threads, ids))?)
 }
 
 /// Overwrite the scores with the gradient and return each row's loss; candidates: None, int64 ids or uint8
@@ -397,6 +453,9 @@ pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(rank_window, m)?)?;
     m.add_function(wrap_pyfunction!(rank_window_mask, m)?)?;
     m.add_function(wrap_pyfunction!(rank_window_bits, m)?)?;
+    m.add_function(wrap_pyfunction!(key_counts, m)?)?;
+    m.add_function(wrap_pyfunction!(cut_window_bits, m)?)?;
+    m.add_function(wrap_pyfunction!(cut_window_members, m)?)?;
     m.add_function(wrap_pyfunction!(cross_entropy, m)?)?;
     m.add_function(wrap_pyfunction!(softmax, m)?)?;
     m.add_function(wrap_pyfunction!(mixture_cross_entropy, m)?)?;

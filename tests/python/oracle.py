@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,6 +35,35 @@ def rank_window(
     scores: NDArray[np.float32], start: int, stop: int, exclude: NDArray[np.int64] | None
 ) -> list[list[int]]:
     return [sorted(ranking(scores, exclude, row)[start:stop]) for row in range(len(scores))]
+
+
+def score_key(score: float) -> int:
+    """An integer of 32 bits that ascends as scores descend; the zeros have one key."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", score if score else 0.0))
+    return int(bits if bits >= 2**31 else 2**31 - 1 - bits)
+
+
+def key_counts(
+    scores: NDArray[np.float32], prefixes: NDArray[np.int64], known: int, exclude: NDArray[np.int64] | None
+) -> list[list[list[int]]]:
+    """For each row and prefix, how many candidates have each next byte among those with the prefix."""
+    counts = [[[0] * 256 for _ in row] for row in prefixes]
+    for row, of_row in enumerate(prefixes.tolist()):
+        for item in ranking(scores, exclude, row):
+            digits = f"{score_key(scores[row, item]):032b}"
+            for place, prefix in enumerate(of_row):
+                if int("0" + digits[:known], 2) == prefix:
+                    counts[row][place][int(digits[known : known + 8], 2)] += 1
+    return counts
+
+
+def cut(
+    scores: NDArray[np.float32], exclude: NDArray[np.int64] | None, row: int, count: int
+) -> tuple[int, int, int]:
+    """The cut after the first ``count`` candidates of a row: its key, its ties before it, all of its ties."""
+    keys = [score_key(scores[row, item]) for item in ranking(scores, exclude, row)]
+    key = keys[max(count - 1, 0)] if keys else score_key(-math.inf)
+    return key, keys[:count].count(key), keys.count(key)
 
 
 def top_ranked(scores: NDArray[np.float32], k: int, exclude: NDArray[np.int64] | None) -> list[list[int]]:

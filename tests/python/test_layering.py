@@ -32,6 +32,7 @@ LAYERS = {
     "recipe_systems": 1,
     "graphs": 2,
     "locks": 2,
+    "_ranking_cuts": 2,
     "ranking": 2,
     "recipe_settings": 2,
     "record_json": 2,
@@ -41,6 +42,7 @@ LAYERS = {
     "stored": 2,
     "trackers": 2,
     "rectools_sampler": 3,
+    "sharded_windows": 3,
     "torch_data": 3,
     "torch_ops": 3,
     "tensor_files": 3,
@@ -71,6 +73,7 @@ LAYERS = {
 TORCH_FREE = ("report", "results", "metrics", "recipe", "recipe_digests", "recipe_settings", "recipe_systems")
 CORE_USERS = {
     "__init__.py",
+    "_ranking_cuts.py",
     "_ranking_mixtures.py",
     "_ranking_seen.py",
     "graphs.py",

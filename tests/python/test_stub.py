@@ -27,6 +27,7 @@ exec(compile("from __future__ import annotations\n" + STUB.read_text("utf-8"), S
 F32, I64 = np.zeros((3, 8), np.float32), np.zeros((3, 4), np.int64)
 ODDS = np.zeros((3, 4), np.float32)
 IDS, NONE = np.zeros(3, np.int64), np.zeros((3, 0), np.int64)
+CUTS = (np.full((3, 2), 0x7FFFFF), *[np.zeros((3, 2), np.int64)] * 2)
 DRAW = (4, 1, np.zeros(3, np.uint64))
 STORE = _core.SessionStore.from_arrays([0, 0, 0, 1, 1], [4, 2, 3, 0, 1], timestamps=[1] * 5, user_ids=[6] * 5)
 BARE = _core.SessionStore.from_arrays([0, 0], [1, 0])
@@ -68,6 +69,9 @@ CALLS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("rank_window", _core, (F32, 1, 5, NONE, DRAW, 1, I64.copy())),
     ("rank_window_mask", _core, (F32, 1, 5, NONE, 1, np.zeros(F32.shape, np.bool_))),
     ("rank_window_bits", _core, (F32, 1, 5, NONE, 1, np.zeros((3, 1), np.uint8))),
+    ("key_counts", _core, (F32, I64[:, :2].copy(), 8, NONE, 1, np.zeros((3, 2 * 256), np.int64))),
+    ("cut_window_bits", _core, (F32, CUTS, NONE, 1, np.zeros((3, 1), np.uint8))),
+    ("cut_window_members", _core, (F32, CUTS, NONE, I64 - 1, 1, I64.copy())),
     ("cross_entropy", _core, (F32.copy(), IDS[:, None], np.ones(1, np.float32), None, NONE, 1.0, 1.0, 1)),
     ("cross_entropy", _core, (F32.copy(), IDS[:, None], np.ones(1, np.float32), I64, NONE, 1.0, 1.0, 1)),
     ("softmax", _core, (F32.copy(), NONE, None, 1)),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alterrec import metrics, ranking, sessions
+from alterrec import _ranking_cuts, metrics, ranking, sessions
 from alterrec._core import ItemNeighbours, SessionNeighbours
 
 rng = np.random.default_rng(0)
@@ -25,6 +25,10 @@ VIEWS = [SCORES, rng.normal(size=SCORES.shape).astype(np.float32)]
 TARGETS = rng.integers(SCORES.shape[1], size=len(SCORES))
 SEEN, ODDS = rng.integers(-1, SCORES.shape[1], (len(SCORES), 4)), rng.normal(size=(len(SCORES), 4))
 GREATER, TIED = ranking.target_counts(SCORES, TARGETS)
+# Between the scores 1.0 and -1.0, some of which tie.
+CUTS = _ranking_cuts.Cuts(
+    *(np.tile(pair, (len(SCORES), 1)) for pair in ([0x407FFFFF, 0xBF800000], [2, 3], [9, 9]))
+)
 OWNERS = np.repeat(np.arange(60), 7)
 ITEMS = rng.integers(90, size=len(OWNERS))
 STORE = sessions.SessionStore.from_arrays(OWNERS, ITEMS, user_ids=OWNERS // 2)
@@ -65,6 +69,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "rank_window, threads": lambda: ranking.rank_window(SCORES, 5, 300, threads=3),
     "rank_window_mask": lambda: ranking.rank_window_mask(SCORES, 5, 300),
     "rank_window_bits": lambda: ranking.rank_window_bits(SCORES, 5, 300),
+    "key_counts": lambda: _ranking_cuts.key_counts(SCORES, SEEN % 256, 8, exclude=TARGETS),
+    "cut_window_bits": lambda: _ranking_cuts.cut_window_bits(SCORES, CUTS),
+    "cut_window_members": lambda: _ranking_cuts.cut_window_members(SCORES, CUTS, SEEN.clip(max=30)),
     "cross_entropy_": lambda: ranking.cross_entropy_(SCORES.copy(), TARGETS[:, None], [1.0]),
     "softmax_": lambda: ranking.softmax_(SCORES.copy(), exclude=TARGETS),
     "mark_": lambda: marked(TARGETS),
