@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from alterrec.errors import PeerError
 from alterrec.job import Job, current_job
 
 T = TypeVar("T")
+ArgumentT = TypeVar("ArgumentT")
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 # A collective waits this long for the others: the first process may read data or write a report meanwhile.
@@ -246,11 +247,12 @@ def turns(count: int) -> range:
     return range(_job.rank, count, _job.world)
 
 
-def in_order(make: Callable[[], Sequence[T]]) -> Sequence[T]:
+def in_order(make: Callable[[], Sequence[T]], *, parts: bool = False) -> Sequence[T]:
     """Return the results of the :func:`turns` of all processes, in the order of their numbers.
 
     Args:
         make: returns the results of this process. What it raises in one process is raised in all of them.
+        parts: whether every process has a part of each piece of work instead. Default: False.
 
     Example:
         >>> in_order(lambda: [5, 3])
@@ -272,7 +274,29 @@ def in_order(make: Callable[[], Sequence[T]]) -> Sequence[T]:
         if raised is not None:
             raise raised
     results = [each for each, _ in found]
+    if parts:
+        return [part for piece in zip(*results, strict=True) for part in piece]
     return [results[k % _job.world][k // _job.world] for k in range(sum(map(len, results)))]
+
+
+def of_all(compute: Callable[[ArgumentT], T], pieces: Iterable[ArgumentT]) -> list[T]:
+    """Return what a function returns for each piece of work; what it raises is raised after the last one.
+
+    Processes may work together to make the pieces, so none may end earlier than the others.
+
+    Example:
+        >>> of_all(abs, [-3, 5])
+        [3, 5]
+    """
+    found, raised = [], None
+    for piece in pieces:
+        try:
+            found += [compute(piece)] if raised is None else []
+        except Exception as error:
+            raised = error
+    if raised is not None:
+        raise raised
+    return found
 
 
 def joined(vectors_MD: Tensor, count: int) -> Tensor:
@@ -354,7 +378,7 @@ def exchanged(values: Tensor, sent: Sequence[int], received: Sequence[int]) -> l
     found = values.new_empty(sum(received))
     with _peers():
         dist.all_to_all_single(found, values, list(received), list(sent))
-    return list(found.split(list(received)))
+    return list(torch.split(found, list(received)))
 
 
 @contextmanager

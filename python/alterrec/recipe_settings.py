@@ -58,10 +58,7 @@ class RunSettings(SettingsTable):
     """Where and how a run executes. Only the seed and the precision change what is learned."""
 
     seed: int = Field(
-        default=0,
-        ge=0,
-        lt=2**64,
-        description="seed of the initialisation, the order of samples, negative sampling and dropout",
+        default=0, ge=0, lt=2**64, description="seed of initial weights, order, negatives and dropout"
     )
     device: str = Field(
         default="cpu", description="torch device, e.g. cpu, cuda, cuda:1 or mps", json_schema_extra=MAY_CHANGE
@@ -99,7 +96,11 @@ class RunSettings(SettingsTable):
         "empty = no limit",
         json_schema_extra=MAY_CHANGE,
     )
-
+    shard_items: bool = Field(
+        default=False,
+        description="divide item tables among processes, also without this where memory_budget needs it",
+        json_schema_extra=MAY_CHANGE,
+    )
     checkpoint_every: float = Field(
         default=600,
         ge=0,

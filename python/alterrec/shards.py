@@ -65,6 +65,26 @@ class Shard:
         """Return whether each item is here, bool in the shape of ``ids``."""
         return (ids >= self.first) & (ids < self.stop)
 
+    def held(self, ids_U: Tensor) -> slice:
+        """Return the slice of ascending ids that are here.
+
+        Example:
+            >>> Shard(4, 8, 10).held(torch.tensor([3, 4, 7, 8]))
+            slice(1, 3, None)
+        """
+        ends = torch.tensor([self.first, self.stop], device=ids_U.device)
+        return slice(*torch.searchsorted(ids_U, ends).tolist())
+
+    def among(self, ids_U: Tensor) -> Shard:
+        """Return the part of some ascending ids that is here, as rows of a table of these ids.
+
+        Example:
+            >>> Shard(4, 8, 10).among(torch.tensor([3, 4, 7, 8]))
+            Shard(first=1, stop=3, total=4)
+        """
+        held = self.held(ids_U)
+        return Shard(held.start, held.stop, len(ids_U))
+
     def places(self, ids: Tensor) -> Tensor:
         """Return the row of each item, and -1 for items that are not here and for padding."""
         return torch.where(self.holds(ids), ids - self.first, -1)

@@ -25,6 +25,7 @@ from alterrec.runs import saved_model
 from alterrec.runs.fit import fit
 from alterrec.serving import blocks
 from alterrec.serving.batch import recommend_file
+from alterrec.training import windows
 from alterrec.training.gradients import GradientSum
 
 SMALL = {
@@ -44,7 +45,7 @@ TRAINED = [
     for name in MODELS
     if lookup(name).trains and name != "unisrec_pretrained"
 ]
-TWO_NETWORKS = {"schedule.epochs": 4, "window.first": 1, "window.last": 0.2}
+TWO_NETWORKS = {"schedule.epochs": 4, "schedule.warmup": 1, "window.first": 1, "window.last": 0.2}
 NOTHING: dict[str, Any] = {}
 
 
@@ -84,7 +85,11 @@ def train(
         given = settings
         settings = SMALL | (TWO_NETWORKS if alternates else {}) | settings
         settings = settings_read(system, ["best"], settings) | given
-    with mock.patch.object(GradientSum, "add_up", counted if stop_after else add_up):
+    with (
+        mock.patch.object(GradientSum, "add_up", counted if stop_after else add_up),
+        # The window of a pool of this catalogue has few ranks.
+        mock.patch.object(windows, "LEAST_RANKS", 2),
+    ):
         try:
             run = fit(data, system, out=out, overrides=settings, resume=True, progress=None)
         except KeyboardInterrupt:

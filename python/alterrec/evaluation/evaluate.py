@@ -8,9 +8,9 @@ Legend: N samples, V items, L places of a prefix.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +20,23 @@ from alterrec import parallel
 from alterrec.data.repeats import RepeatModel, SeenItems, repeat_distances
 from alterrec.errors import InputError, number_of
 from alterrec.metrics import DEFAULT_METRICS, metrics
-from alterrec.models.base import RepeatScale, Scorer, Tables, score_matrices, separate_parts, trained_parts
+from alterrec.models.base import (
+    Recommender,
+    RepeatScale,
+    Scorer,
+    Tables,
+    score_matrices,
+    separate_parts,
+    trained_parts,
+)
 from alterrec.models.batches import SessionBatch
 from alterrec.models.removed import removed_items, without_removed
+from alterrec.nn.divided_scores import own_share
 from alterrec.nn.layers import on_device
 from alterrec.ranking import repeat_scores, seen_target_counts, top_ranked
 from alterrec.sessions import PrefixBatches, SessionStore
+
+T = TypeVar("T")
 
 # Memory limit of score matrices in bytes, unless a budget sets a lower one.
 SCORE_BYTES = 2**30
@@ -179,15 +190,14 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
     samples = store.prefixes(protocol.targets)
     places = store.offsets[samples[:, 0]] + samples[:, 1]
     found: dict[SeenItems, dict[str, list[tuple[Any, Any]]]] = {}
-    chunks = parallel.in_order(
-        lambda: [
-            {
-                view: {rule: (_numpy(greater), _numpy(tied)) for rule, (greater, tied) in by_rule.items()}
-                for view, by_rule in _count_views(model, chunk, protocol)
-            }
-            for chunk in score_chunks(model, store, samples, protocol, divided=True)
-        ]
-    )
+
+    def counted(chunk: ScoredChunk) -> dict[str, dict[SeenItems, Counts]]:
+        return {
+            view: {rule: (_numpy(greater), _numpy(tied)) for rule, (greater, tied) in by_rule.items()}
+            for view, by_rule in _count_views(model, chunk, protocol)
+        }
+
+    chunks = _of_chunks(counted, model, store, samples, protocol)
     for by_view in chunks:
         for view, by_rule in by_view.items():
             for rule, counts in by_rule.items():
@@ -206,6 +216,23 @@ def evaluate(model: Scorer, store: SessionStore, protocol: Protocol) -> Ranks:
         repeat_distances(store)[places] > 0,
         protocol.metrics,
     )
+
+
+def _of_chunks(
+    compute: Callable[[ScoredChunk], T],
+    model: Scorer,
+    store: SessionStore,
+    samples: np.ndarray,
+    protocol: Protocol,
+) -> Sequence[T]:
+    """Return what a function returns for each chunk of the samples, of which each process computes some."""
+    chunks = score_chunks(model, store, samples, protocol, divided=True)
+    return parallel.in_order(lambda: parallel.of_all(compute, chunks), parts=_is_divided(model))
+
+
+def _is_divided(model: Scorer) -> bool:
+    """Whether processes have some rows of the item tables each."""
+    return isinstance(model, Recommender) and model.shard is not None
 
 
 def _count_views(
@@ -282,12 +309,11 @@ def top_items(model: Scorer, store: SessionStore, protocol: Protocol, k: int) ->
         ValueError: fewer than ``k`` candidates are left for a target.
     """
     samples = store.prefixes(protocol.targets)
-    found = parallel.in_order(
-        lambda: [
-            _best(final_scores(model, chunk, protocol), chunk.seen_NL, k, protocol)[0]
-            for chunk in score_chunks(model, store, samples, protocol, divided=True)
-        ]
-    )
+
+    def best(chunk: ScoredChunk) -> np.ndarray:
+        return _best(final_scores(model, chunk, protocol), chunk.seen_NL, k, protocol)[0]
+
+    found = _of_chunks(best, model, store, samples, protocol)
     return np.concatenate([np.empty((0, k), np.int64), *found])
 
 
@@ -315,22 +341,31 @@ def score_chunks(
     """Yield the scores of samples (N, 2), as many at a time as the memory budget allows.
 
     If ``divided``, each process of a job yields other chunks, see :func:`~alterrec.parallel.in_order`. They
-    are those of one process, because products of other sizes differ in the last bit.
+    are those of one process, because products of other sizes differ in the last bit. Where item tables are
+    divided, all processes compute the scores of each chunk, and each yields a part of its samples.
     """
     with torch.inference_mode():
         tables = model.prepare()
         rows = chunk_rows(store.num_items, score_matrices(model), protocol.budget_bytes)
+        parts_of_chunks = divided and _is_divided(model)
+        if parts_of_chunks:
+            rows *= parallel.job().world
+            tables = {name: each._replace(own_samples=True) for name, each in tables.items()}
         fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
         longest = int(store.lengths.max(initial=1))
         read = PrefixBatches(store, rows, protocol.max_len, layout="by_session", **fixed)
         whole = PrefixBatches(store, rows, longest, pad=-1, **fixed)
-        for number in parallel.turns(len(read)) if divided else range(len(read)):
+        takes_turns = divided and not parts_of_chunks
+        for number in parallel.turns(len(read)) if takes_turns else range(len(read)):
             arrays, prefix = read[number], whole[number]
             batch = SessionBatch.of(arrays, protocol.device)
             parts = without_removed(model.part_scores(batch, tables), removed_items(model))
             seen_NL, targets_N = (
                 on_device(values, protocol.device) for values in (prefix.items, arrays.targets)
             )
+            if parts_of_chunks:
+                mine = own_share(len(targets_N))
+                batch, seen_NL, targets_N = batch.only(mine), seen_NL[mine], targets_N[mine]
             yield ScoredChunk(parts, batch, seen_NL, targets_N, removed_items(model))
 
 

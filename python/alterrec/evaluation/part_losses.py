@@ -6,15 +6,18 @@ Legend: N samples, V items, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from alterrec import parallel
 from alterrec.evaluation.evaluate import Protocol, chunk_rows, score_chunks, weighted_sum
 from alterrec.models.base import Recommender, score_matrices, separate_parts
 from alterrec.models.batches import SessionBatch
+from alterrec.nn.divided_losses import divided_cross_entropy, divided_mixture_cross_entropy
 from alterrec.nn.layers import on_device
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
 from alterrec.nn.mixtures import mixture_cross_entropy
@@ -98,6 +101,10 @@ def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) 
     found: dict[str, float] = {}
     for name in model.networks:
         network = model.network(name)
+        mixture, cross_entropy = mixture_cross_entropy, candidate_cross_entropy
+        if network.shard is not None:
+            mixture = partial(divided_mixture_cross_entropy, shard=network.shard)
+            cross_entropy = partial(divided_cross_entropy, shard=network.shard)
         with torch.no_grad():
             tables = network.item_tables()
         table_VD = tables.outputs.detach().requires_grad_()
@@ -105,13 +112,16 @@ def part_gradients(model: Recommender, store: SessionStore, protocol: Protocol) 
         if network.queries is not None:
             with torch.no_grad():
                 queries = network.ask(batch, tables)
-            loss = mixture_cross_entropy(queries, table_VD, *positives, buffer=buffer)
+            loss = mixture(queries, table_VD, *positives, buffer=buffer)
         else:
             with torch.no_grad():
-                vectors_ND = network.encode_sessions(batch, tables)
+                vectors_ND = network.encode_sessions(*network.read(batch, tables))
             left_out = None if protocol.seen == "kept" else seen
-            loss = candidate_cross_entropy(vectors_ND, table_VD, *positives, None, left_out, buffer=buffer)
+            loss = cross_entropy(vectors_ND, table_VD, *positives, None, left_out, buffer=buffer)
         (gradient_VD,) = torch.autograd.grad(loss, table_VD)
         blocks: Mapping[str, slice] = network.blocks or {name: slice(None)}
-        found |= {part: float(gradient_VD[:, columns].norm()) for part, columns in blocks.items()}
+        norms = torch.stack([gradient_VD[:, columns].norm() for columns in blocks.values()])
+        if network.shard is not None:
+            norms = parallel.add_up(norms.square()).sqrt()
+        found |= dict(zip(blocks, norms.tolist(), strict=True))
     return found if len(found) > 1 else dict(zip(["score"], found.values(), strict=True))

@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alterrec import parallel
 from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.gate import Gate
+from alterrec.nn.divided_scores import own_share, whole_scores
 from alterrec.nn.dropout import Dropout, number_layers, rows_numbered
+from alterrec.nn.item_encoders import divided_tensors
 from alterrec.nn.layers import SessionEncoder, on_device
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.nn.mixtures import (
@@ -29,6 +32,7 @@ from alterrec.nn.mixtures import (
     mixture_log_probabilities,
 )
 from alterrec.recipe_settings import NetworkSettings
+from alterrec.shards import Shard
 
 
 class Tables(NamedTuple):
@@ -36,14 +40,20 @@ class Tables(NamedTuple):
 
     Attributes:
         inputs: what the session encoder reads: a table (V, D), or the output of a special item encoder
-            (``hggnn``).
-        outputs: the table that is scored.
+            (``hggnn``). None: the rows of the items of a batch are still to be fetched, by
+            :meth:`Network.read`.
+        outputs: the table that is scored; of a divided one, the rows of this process.
         scores: memory for the scores of the parts, so tables must not be shared between callers.
+        ids_U: the items whose rows ``inputs`` has, ascending; None: all.
+        own_samples: whether each process gets the scores of some of the samples, where tables are divided.
+            If not, each gets those of all samples.
     """
 
     inputs: Any
     outputs: Tensor
     scores: ScoreBuffer
+    ids_U: Tensor | None = None
+    own_samples: bool = False
 
 
 class RepeatScale(NamedTuple):
@@ -149,6 +159,7 @@ class Network(nn.Module):
         self.cosine = cosine
         self.objectives = nn.ModuleDict(objectives or {})
         self.blocks = dict(blocks or {})
+        self.shard = next(iter(divided_tensors(items).values()), None)
         self.dim: int = items.dim  # type: ignore[assignment]
         start = math.log(self.dim**0.5 if temperature == "learned" else temperature)
         if temperature == "learned":
@@ -162,10 +173,51 @@ class Network(nn.Module):
         return self.session.reads_prefixes
 
     def item_tables(self, ids_U: Tensor | None = None) -> Tables:
-        """Return both item tables (V, D), often the same one, or their rows (U, D) of ``ids_U``."""
+        """Return both item tables (V, D), often the same one, or their rows (U, D) of ``ids_U``.
+
+        Of divided tables, each process has its rows of the scored table; rows of ``ids_U``, which are the
+        same ascending ids in all processes, are fetched from those that hold them, with their gradient.
+        """
+        if self.shard is None:
+            return self.held_tables(ids_U)
+        if ids_U is None:
+            return self.held_tables()._replace(inputs=None)
+        held = self.shard.held(ids_U)
+        tables = self.held_tables(ids_U[held])
+        inputs_UD = parallel.placed(tables.inputs, held, len(ids_U))
+        same = tables.outputs is tables.inputs
+        outputs_UD = inputs_UD if same else parallel.placed(tables.outputs, held, len(ids_U))
+        return tables._replace(inputs=inputs_UD, outputs=outputs_UD, ids_U=ids_U)
+
+    def read(
+        self, batch: SessionBatch, tables: Tables, ids_U: Tensor | None = None
+    ) -> tuple[SessionBatch, Tables]:
+        """Fetch the rows that the session encoder reads, if the tables do not have them.
+
+        Args:
+            batch: prefixes.
+            tables: the item tables.
+            ids_U: the items to fetch, ascending, among them those of the batch. Default: those of the batch,
+                which is then the same in all processes.
+
+        Returns:
+            The batch with places in these rows instead of ids, and the tables with the rows; both unchanged
+            if the tables have all rows.
+        """
+        if tables.inputs is not None:
+            return batch, tables
+        if ids_U is None:
+            ids_U = batch.items_RL.unique()  # type: ignore[no-untyped-call]
+        places_RL = torch.searchsorted(ids_U, batch.items_RL)
+        tables = tables._replace(inputs=self.item_tables(ids_U).inputs, ids_U=ids_U)
+        return batch._replace(items_RL=places_RL, arrays=None), tables
+
+    def held_tables(self, ids_U: Tensor | None = None) -> Tables:
+        """Return the tables, or some of their rows, that this process holds."""
         inputs_VD = self.items(ids_U)
         outputs_VD = inputs_VD if self.outputs is None else self.outputs(ids_U)
-        outputs_VD = self.output_dropout.items(outputs_VD, ids_U)
+        numbers_V = self.shard.ids(outputs_VD.device) if self.shard and ids_U is None else ids_U
+        outputs_VD = self.output_dropout.items(outputs_VD, numbers_V)
         return Tables(inputs_VD, F.normalize(outputs_VD) if self.cosine else outputs_VD, ScoreBuffer())
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
@@ -215,7 +267,9 @@ class Network(nn.Module):
         """Return the queries of a batch with their vectors and weights."""
         assert self.queries is not None
         device = str(batch.length_N.device)
-        items, rows, exclude = self.query_rows(batch, len(tables.outputs))
+        num_items = len(tables.outputs) if self.shard is None else self.shard.total
+        items, rows, exclude = self.query_rows(batch, num_items)
+        batch, tables = self.read(batch, tables)
         sessions = self.queries.vector_logit is not None
         vectors_QD = self.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
         log_weights_NJ = self.queries.log_weights(batch.length_N, batch.items_RL.shape[1])
@@ -224,8 +278,13 @@ class Network(nn.Module):
 
     def query_vectors(self, item_U: Tensor, batch: SessionBatch, tables: Tables, *, sessions: bool) -> Tensor:
         """Return the vectors of items and, if ``sessions``, of the sessions of a batch, as queries (Q, E)."""
-        vectors_UD = self.as_scored(F.embedding(item_U, tables.inputs), tables)
+        vectors_UD = self.item_queries(item_U, tables)
         return torch.cat([vectors_UD, self.encode_sessions(batch, tables)]) if sessions else vectors_UD
+
+    def item_queries(self, item_U: Tensor, tables: Tables) -> Tensor:
+        """Return the vectors of items as queries (U, E)."""
+        rows_U = item_U if tables.ids_U is None else torch.searchsorted(tables.ids_U, item_U)
+        return self.as_scored(F.embedding(rows_U, tables.inputs), tables)
 
     def scores(self, batch: SessionBatch, tables: Tables | None = None, slot: str = "") -> Tensor:
         """Return the scores (N, V) of all items, without gradient.
@@ -247,22 +306,29 @@ class Network(nn.Module):
             tables: the item tables.
             blocks: name -> columns. A result is valid until the next call with the same name and tables.
         """
+        found, buffer, outputs_VD = {}, tables.scores, tables.outputs
+        # The scores of divided tables are first those of the rows of this process.
+        own = "{}" if self.shard is None else "rows of {}"
         if self.queries is None:
-            vector_ND, outputs_VD = self.encode_sessions(batch, tables), tables.outputs
-            return {
-                name: tables.scores.product(vector_ND[:, columns], outputs_VD[:, columns], name)
-                for name, columns in blocks.items()
-            }
+            vector_ND = self.encode_sessions(*self.read(batch, tables))
+            for name, columns in blocks.items():
+                scores_NV = buffer.product(vector_ND[:, columns], outputs_VD[:, columns], own.format(name))
+                found[name] = self._scores_of_all(scores_NV, tables, name)
+            return found
         queries = self.ask(batch, tables)
-        return {
-            name: mixture_log_probabilities(
-                queries._replace(vectors_QD=queries.vectors_QD[:, columns]),
-                tables.outputs[:, columns],
-                tables.scores,
-                name,
+        for name, columns in blocks.items():
+            asked = queries._replace(vectors_QD=queries.vectors_QD[:, columns])
+            scores_NV = mixture_log_probabilities(
+                asked, outputs_VD[:, columns], buffer, own.format(name), self.shard
             )
-            for name, columns in blocks.items()
-        }
+            found[name] = self._scores_of_all(scores_NV, tables, name)
+        return found
+
+    def _scores_of_all(self, scores_NV: Tensor, tables: Tables, slot: str) -> Tensor:
+        """Return the scores of all items, where those of this process are some columns."""
+        if self.shard is None:
+            return scores_NV
+        return whole_scores(scores_NV, self.shard, tables.scores, slot, own_samples=tables.own_samples)
 
 
 class Recommender(nn.Module):
@@ -316,6 +382,11 @@ class Recommender(nn.Module):
         assert isinstance(network, Network)
         return network
 
+    @property
+    def shard(self) -> Shard | None:
+        """The rows of divided item tables that this process holds; None if tables are whole."""
+        return next((self.network(name).shard for name in self.networks), None)
+
     def part_scores(self, batch: SessionBatch, tables: Mapping[str, Tables]) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         for name, own in tables.items():
@@ -324,6 +395,8 @@ class Recommender(nn.Module):
             parts |= network.block_scores(batch, own, whole | network.blocks)
         if self.cold_V is not None and "id" in parts:
             parts["id"] = parts["id"].masked_fill(self.cold_V, -torch.inf)
+        if any(own.own_samples for own in tables.values()):
+            batch = batch.only(own_share(len(batch.row_N)))
         for part, system in self.untrained.items():
             (parts[part],) = system.part_scores(batch, {}).values()
         return parts

@@ -131,6 +131,8 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         raise InputError(missing)
     model = entry.build(recipe, inputs)
     _check_objectives(model, recipe)
+    if inputs.shard is not None:
+        _check_division(model, recipe)
     _check_queries(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     start_from_text(model, recipe, inputs)
@@ -196,6 +198,26 @@ def _check_objectives(model: Recommender, recipe: Recipe) -> None:
                 f"{key} is {value!r}, but {recipe.model_name} with id.session={recipe.id.session} has no "
                 f"such objective; set {key}={without}, or choose a system that has it (bert4rec has cloze "
                 "with id.session=bidirectional)"
+            )
+
+
+def _check_division(model: Recommender, recipe: Recipe) -> None:
+    """Raise InputError if a system has item tables that processes cannot have some rows of each."""
+    from alterrec.nn.item_encoders import can_be_divided
+
+    if not all(can_be_divided(model.network(name).items) for name in model.networks):
+        raise InputError(
+            f"run.shard_items divides ID tables and projected text vectors, but {recipe.model_name} has other "
+            "item tables; set run.shard_items=false, or choose another system, such as alterrec or sasrec"
+        )
+    for key, value, only in (
+        ("schedule.objective", recipe.schedule.objective, "next"),
+        ("schedule.pretrain", recipe.schedule.pretrain, 0),
+    ):
+        if value != only:
+            raise InputError(
+                f"{key} is {value!r}, but divided item tables (run.shard_items) are trained to predict the next "
+                f"item alone; set {key}={only} or run.shard_items=false"
             )
 
 

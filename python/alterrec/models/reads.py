@@ -20,7 +20,7 @@ _EVERY_RUN = (
 _TRAINING = (
     *("run.precision", "run.compile", "run.checkpoint_every", "data.prefixes", "data.half_life", "model.dim"),
     *("optim.batch_size", "optim.decay", "optim.weight_decay"),
-    *("schedule.regime", "schedule.epochs", "schedule.patience", "model.continues"),
+    *("run.shard_items", "schedule.regime", "schedule.epochs", "schedule.patience", "model.continues"),
 )
 # Settings that make a system read others, and a value with which they do.
 _SWITCHES: Sequence[tuple[str, Any]] = (

@@ -114,6 +114,18 @@ def divided_tensors(model: nn.Module) -> dict[str, Shard]:
     return found
 
 
+def can_be_divided(encoder: nn.Module) -> bool:
+    """Return whether all tables of an item encoder can be divided among processes.
+
+    Example:
+        >>> can_be_divided(IdTable(5, 4)), can_be_divided(BiasedItems(IdTable(5, 4), num_items=5))
+        (True, False)
+    """
+    if isinstance(encoder, SummedItems | JoinedItems):
+        return all(map(can_be_divided, encoder.encoders))
+    return isinstance(encoder, IdTable | SeparateIdTables | TextItems)
+
+
 def scored_rows(encoder: nn.Module, ids_U: Tensor | None) -> Tensor:
     """Return the rows of an item encoder that are scored; most encoders score what is read."""
     rows_UD: Tensor = encoder.scored(ids_U) if isinstance(encoder, SeparateIdTables) else encoder(ids_U)

@@ -129,7 +129,7 @@ def candidate_cross_entropy(
     return (_SparseLoss if few else _FusedLoss).of(vectors_ND, table_VD, supervision, buffer)
 
 
-class _AtOnce(torch.autograd.Function):
+class AtOnce(torch.autograd.Function):
     """A loss of vectors and a table that computes the gradients of both in its forward pass."""
 
     @classmethod
@@ -146,7 +146,7 @@ class _AtOnce(torch.autograd.Function):
         return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
 
 
-class _FusedLoss(_AtOnce):
+class _FusedLoss(AtOnce):
     @staticmethod
     def forward(
         ctx: Any,
@@ -193,7 +193,7 @@ def _are_sparse(candidates: Tensor, table_VD: Tensor) -> bool:
     return few and known and bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
 
 
-class _SparseLoss(_AtOnce):
+class _SparseLoss(AtOnce):
     """The loss of :class:`_FusedLoss` from the scores of positives and candidates alone.
 
     They are a sparse matrix (V, N). Its products read the table once, in the order of its rows.
@@ -270,7 +270,7 @@ def multi_label_loss(
     return _MultiLabel.of(vectors_ND, table_AD, labels_NP, buffer)
 
 
-class _MultiLabel(_AtOnce):
+class _MultiLabel(AtOnce):
     @staticmethod
     def forward(
         ctx: Any, vectors_ND: Tensor, table_AD: Tensor, labels_NP: Tensor, buffer: ScoreBuffer

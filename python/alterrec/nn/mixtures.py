@@ -31,9 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alterrec.nn.divided_scores import combined, share_of_sum
 from alterrec.nn.layers import keep_start, on_device
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.ranking import mark_, mixture_cross_entropy_, mixture_scores, softmax_
+from alterrec.shards import Shard
 
 # Rows of query scores in memory for each sample whose scores may be in memory. Items are shared by the
 # prefixes of a batch: 512 prefixes of Online Retail have 1,500 distinct items.
@@ -186,7 +188,7 @@ def mixture_cross_entropy(
     """
     vectors_QD, rows_NJ, log_weights_NJ, exclude_QE = queries
     if candidates is not None:
-        candidates = _candidate_bits(candidates, rows_NJ, positives_NP, len(table_VD))
+        candidates = candidate_bits(candidates, rows_NJ, positives_NP, len(table_VD))
     wanted = rows_NJ, exclude_QE, positives_NP, weights_P, candidates
     # Products have the precision of the arguments, also within mixed precision.
     with torch.autocast(vectors_QD.device.type, enabled=False):
@@ -196,7 +198,7 @@ def mixture_cross_entropy(
     return loss
 
 
-def _candidate_bits(candidates: Tensor, rows_NJ: Tensor, positives_NP: Tensor, num_items: int) -> Tensor:
+def candidate_bits(candidates: Tensor, rows_NJ: Tensor, positives_NP: Tensor, num_items: int) -> Tensor:
     """Return the candidates of each query as bits, with the positives that meet it.
 
     The kernel adds these, too, but it sees only one part of the samples at a time.
@@ -227,7 +229,7 @@ class _MixtureLoss(torch.autograd.Function):
         rows_NJ, exclude_QE, positives_NP, weights_P, candidates = wanted
         vector_gradient_QD, table_gradient_VD = torch.zeros_like(vectors_QD), None
         weight_gradient_NJ, losses = torch.empty_like(log_weights_NJ), []
-        for samples, used_R, rows_nJ in _pieces(rows_NJ, len(vectors_QD), QUERIES_PER_SAMPLE * buffer.rows):
+        for samples, used_R, rows_nJ in pieces(rows_NJ, len(vectors_QD), QUERIES_PER_SAMPLE * buffer.rows):
             vectors_RD = vectors_QD[used_R]
             block_RV = buffer.product(vectors_RD, table_VD)
             losses_n, share_nJ, share_R = mixture_cross_entropy_(
@@ -260,7 +262,7 @@ class _MixtureLoss(torch.autograd.Function):
 
 
 def mixture_log_probabilities(
-    queries: QueryBatch, table_VD: Tensor, buffer: ScoreBuffer, slot: str = ""
+    queries: QueryBatch, table_VD: Tensor, buffer: ScoreBuffer, slot: str = "", shard: Shard | None = None
 ) -> Tensor:
     """Return the scores of a mixture of softmaxes, ``log p(i | prefix)``, for all items.
 
@@ -269,6 +271,8 @@ def mixture_log_probabilities(
         table_VD: floating-point item vectors.
         buffer: memory for the scores of the queries and for the result.
         slot: name of the result in the buffer.
+        shard: the rows of the catalogue in the table, if processes have some rows each; all of them compute
+            the same queries. None: the table is whole.
 
     Returns:
         Scores (N, V) float32, finite for every item; valid until the next call with the same slot.
@@ -283,14 +287,19 @@ def mixture_log_probabilities(
     weights_NJ = queries.log_weights_NJ.exp()
     scores_NV = buffer.memory(len(queries.rows_NJ), len(table_VD), table_VD, slot)
     most = QUERIES_PER_SAMPLE * len(queries.rows_NJ)
-    for samples, used_R, rows_nJ in _pieces(queries.rows_NJ, len(queries.vectors_QD), most):
+    for samples, used_R, rows_nJ in pieces(queries.rows_NJ, len(queries.vectors_QD), most):
         block_RV = buffer.product(queries.vectors_QD[used_R], table_VD, "queries")
-        softmax_(block_RV, exclude=None if queries.exclude_QE is None else queries.exclude_QE[used_R])
+        exclude = None if queries.exclude_QE is None else queries.exclude_QE[used_R]
+        if shard is None:
+            softmax_(block_RV, exclude=exclude)
+        else:
+            log_sums_R = softmax_(block_RV, exclude=None if exclude is None else shard.places(exclude))
+            block_RV.mul_(share_of_sum(log_sums_R, combined(log_sums_R)[0])[:, None])
         mixture_scores(block_RV, rows_nJ, weights_NJ[samples], out=scores_NV[samples])
     return scores_NV
 
 
-def _pieces(rows_NJ: Tensor, num_queries: int, most: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def pieces(rows_NJ: Tensor, num_queries: int, most: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Divide samples into parts with at most ``most`` distinct queries, or of a single sample.
 
     Yields:

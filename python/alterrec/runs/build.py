@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alterrec import parallel
 from alterrec.data.dataset import Dataset, category_ids
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
@@ -18,6 +19,7 @@ from alterrec.recipe import Recipe
 from alterrec.runs.continued import continue_run
 from alterrec.runs.pretrained import start_from
 from alterrec.runs.text_encoder import TextEncoder
+from alterrec.shards import Shard
 
 
 def build(
@@ -48,6 +50,7 @@ def build(
         train=dataset.train,
         categories_VCK=None if categories is None else torch.from_numpy(categories),
         shortened_VF=None if shortened is None else torch.from_numpy(shortened),
+        shard=Shard.own(dataset.num_items) if recipe.run.shard_items and parallel.job().world > 1 else None,
     )
     return build_model(recipe, inputs).to(recipe.run.device), encoder
 

@@ -9,7 +9,7 @@ E excluded items per row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 from alterrec.nn.layers import on_device
 from alterrec.ranking import mark_, rank_window, rank_window_bits, top_ranked, uniform_items
 from alterrec.recipe_settings import PositivesSettings, WindowSettings
+from alterrec.sharded_windows import window_bits, window_ids
+from alterrec.shards import Shard
 from alterrec.training.windows import WindowRanks, candidate_counts
 
 Teacher: TypeAlias = Callable[[slice], Tensor]
@@ -52,6 +54,7 @@ def supervise(
     seen_NL: Tensor | None = None,
     chunks: Sequence[slice] = (slice(None),),
     pool_M: Tensor | None = None,
+    shard: Shard | None = None,
 ) -> Supervision:
     """Return positives and candidates of one batch.
 
@@ -74,6 +77,8 @@ def supervise(
         seen_NL: items of the prefixes, padded with -1, that are neither ranked nor additional positives.
         chunks: slices of the samples that teachers score at a time.
         pool_M: ids among which the window is found, from :func:`draw_pool`. None: all items.
+        shard: the items of which teachers return the scores, if processes have some each; bits are those of
+            these items. With a pool, they are the items of the pool that are among them. None: all.
     """
     device = str(targets_N.device)
     drawn, hard = candidate_counts(negatives, window, ranks)
@@ -85,14 +90,18 @@ def supervise(
         scores_NV = None
         if positive_teacher:
             scores_NV = positive_teacher(chunk)
-            top_NP = top_ranked(scores_NV, positives.top, exclude=excluded_NE)[0]
+            if shard is None:
+                top_NP = top_ranked(scores_NV, positives.top, exclude=excluded_NE)[0]
+            else:
+                top_NP = window_ids(scores_NV, 0, positives.top, excluded_NE, shard)
             positives_NP.append(torch.cat([target_N1, top_NP], 1))
         if hard:
             assert negative_teacher is not None
             if scores_NV is None or negative_teacher != positive_teacher:
                 scores_NV = negative_teacher(chunk)
             exclude = excluded_NE if window.exclude_target else seen
-            candidates.append(_window(scores_NV, ranks, exclude, hard, drawn, seed, samples_N[chunk], pool_M))
+            rows_N = samples_N[chunk]
+            candidates.append(_window(scores_NV, ranks, exclude, hard, drawn, seed, rows_N, pool_M, shard))
     weight = positives.weight / (positives.top if positives.as_samples else 1) if positives.top else 0.0
     additional = positives.top if positive_teacher else 0
     parts = [torch.cat(candidates)] if candidates else []
@@ -155,6 +164,7 @@ def query_candidates(
     exclude: np.ndarray | None = None,
     chunks: Sequence[slice] = (slice(None),),
     pool_M: Tensor | None = None,
+    shard: Shard | None = None,
 ) -> Tensor | None:
     """Return the candidates of each query; positives are added by the loss.
 
@@ -169,7 +179,7 @@ def query_candidates(
         device: torch device of the result.
         exclude: (Q, E) int64 items that are no candidates of a query, padded with -1.
         chunks: slices of the queries that the teacher scores at a time.
-        pool_M: as in :func:`supervise`.
+        pool_M, shard: as in :func:`supervise`.
 
     Returns:
         Ids (Q, C) int64; bits (Q, ceil(V / 8)) uint8 for a whole window without a pool; or None for the whole
@@ -191,7 +201,7 @@ def query_candidates(
         assert teacher is not None
         exclude_QE = on_device(rows[:, None][:, :0] if exclude is None else exclude, device)
         found = [
-            _window(teacher(chunk), ranks, exclude_QE[chunk], hard, drawn, seed, rows[chunk], pool_M)
+            _window(teacher(chunk), ranks, exclude_QE[chunk], hard, drawn, seed, rows[chunk], pool_M, shard)
             for chunk in chunks
         ]
         parts.append(torch.cat(found))
@@ -242,11 +252,19 @@ def _window(
     seed: int,
     rows_N: np.ndarray,
     pool_M: Tensor | None,
+    shard: Shard | None,
 ) -> Tensor:
     """Return the window of each row as bits if it is whole and alone, else ``hard`` drawn ids (N, hard)."""
     if pool_M is not None:
         exclude_NE = places_in(pool_M, exclude_NE)
+        shard = shard and shard.among(pool_M)
     elif not drawn and hard == ranks.stop - ranks.start:
-        return rank_window_bits(scores_NV, *ranks, exclude=exclude_NE)
-    found_NC = rank_window(scores_NV, *ranks, exclude=exclude_NE, sample=hard, seed=seed, rows=rows_N)
+        if shard is None:
+            return rank_window_bits(scores_NV, *ranks, exclude=exclude_NE)
+        return window_bits(scores_NV, *ranks, exclude_NE, shard)
+    draw: dict[str, Any] = {"sample": hard, "seed": seed, "rows": rows_N}
+    if shard is None:
+        found_NC = rank_window(scores_NV, *ranks, exclude=exclude_NE, **draw)
+    else:
+        found_NC = window_ids(scores_NV, *ranks, exclude_NE, shard, **draw)
     return found_NC if pool_M is None else pool_M[found_NC]

@@ -23,6 +23,7 @@ from alterrec.nn.mixtures import by_distance, mixture_cross_entropy
 from alterrec.ranking import unchecked
 from alterrec.recipe import Recipe
 from alterrec.sessions import Batch, derive_seed
+from alterrec.shards import Shard
 from alterrec.training.candidates import (
     Supervision,
     Teacher,
@@ -200,14 +201,17 @@ class Step:
             return network, network.item_tables()._replace(scores=self.buffer)
 
     def loss(self, arrays: Batch, number: int = 0) -> Tensor:
-        """Return the loss of a batch of this number in the epoch, a scalar with a gradient.
+        """Return this process's part of the loss of a batch of this number in the epoch, with a gradient.
 
-        It is the mean over the samples that belong to this process, see :func:`~alterrec.parallel.share`.
+        The loss is the mean over the samples of the batch. It is the sum over all processes, as its gradient.
         """
         mine = samples_between(arrays, parallel.share(len(arrays.targets)))
         batch = SessionBatch.of(mine, self.recipe.run.device)
         with step_draws(derive_seed(self.seed, MASKS, number), batch.number_R):
-            return self._loss_of(batch, mine, arrays, number)
+            return self._part_of_loss(batch, mine, arrays, number)
+
+    def _part_of_loss(self, batch: SessionBatch, arrays: Batch, whole: Batch, number: int) -> Tensor:
+        return self._loss_of(batch, arrays, whole, number) * parallel.weight(len(whole.targets))
 
     def _loss_of(self, batch: SessionBatch, arrays: Batch, whole: Batch, number: int) -> Tensor:
         device = self.recipe.run.device
@@ -244,7 +248,7 @@ class Step:
         self.clock.lap("window")
         ids_U = None
         ids = supervision.candidates
-        if ids is not None and ids.dtype != torch.uint8 and _are_few(ids.shape[1], self.num_items):
+        if ids is not None and ids.dtype != torch.uint8 and are_few(ids.shape[1], self.num_items):
             ids_U, batch, supervision = restrict_to_step_items(batch, supervision)
             seen_NL = batch.prefixes() if self.exclude_seen else None
         half = self.recipe.run.precision == "bfloat16"
@@ -301,12 +305,16 @@ class Step:
                 sampling_rate=candidates.shape[1] / (self.num_items - 1),
                 calibration=choice.calibration,
             )
-        each = 1.0
-        if choice.logq and self.phase.negatives == "random" and candidates is not None:
-            each = self.num_items / candidates.shape[1]
+        each = self._weight_of_each(candidates)
         return candidate_cross_entropy(
             vectors_ND, table_VD, *supervision, seen_NL, each=each, buffer=self.buffer
         )
+
+    def _weight_of_each(self, candidates: Tensor | None) -> float:
+        """Return the weight of each candidate in the normaliser."""
+        if self.recipe.loss.logq and self.phase.negatives == "random" and candidates is not None:
+            return self.num_items / candidates.shape[1]
+        return 1.0
 
     def _pool(self, number: int) -> Tensor | None:
         """Return the items among which the teacher's window is found; None: all."""
@@ -323,11 +331,8 @@ class Step:
             # Softmaxes of several queries are mixed, whose sums have all items.
             items = slice(None) if pool_M is None else pool_M
             return lambda chunk: network.scores(batch.only(chunk), tables)[:, items]
-        if tables.inputs is None:
-            ids_U, places = batch.items_RL.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-            batch = batch._replace(items_RL=places, arrays=None)
-            tables = tables._replace(inputs=network.item_tables(ids_U).inputs)
-        vectors_ND, scored_MD = network.encode_sessions(batch, tables), _scored(tables, pool_M)
+        batch, tables = network.read(batch, tables)
+        vectors_ND, scored_MD = network.encode_sessions(batch, tables), scored_rows(tables, pool_M)
         return lambda chunk: self._product(vectors_ND[chunk], scored_MD)
 
     def _query_candidates(
@@ -344,7 +349,7 @@ class Step:
         if self.negative_teacher:
             network, tables = self.teachers[self.negative_teacher]
             vectors_QD = network.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
-            scored_MD = _scored(tables, pool_M)
+            scored_MD = scored_rows(tables, pool_M)
             teacher = lambda chunk: self._product(vectors_QD[chunk], scored_MD)  # noqa: E731
         candidates = query_candidates(
             rows,
@@ -372,7 +377,7 @@ class Step:
         return scores_NM
 
 
-def _scored(tables: Tables, pool_M: Tensor | None) -> Tensor:
+def scored_rows(tables: Tables, pool_M: Tensor | None) -> Tensor:
     """Return the rows of a teacher's table that are scored: all, or those of a pool, at least float32."""
     if pool_M is None:
         return tables.outputs
@@ -380,7 +385,7 @@ def _scored(tables: Tables, pool_M: Tensor | None) -> Tensor:
 
 
 def half_table(network: Network, num_items: int) -> Tensor:
-    """Return the scored table (V, E) of a network as float16, made in parts.
+    """Return the scored table (V, E) of a network as float16, or the rows of this process, made in parts.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -389,16 +394,17 @@ def half_table(network: Network, num_items: int) -> Tensor:
         torch.float16
     """
     device = next(network.parameters()).device
+    shard = network.shard or Shard(0, num_items, num_items)
     whole_VE = torch.empty(0)
-    for ids_R in torch.arange(num_items, device=device).split(PART):  # type: ignore[no-untyped-call]
-        part_RE = network.item_tables(ids_R).outputs
-        if not len(whole_VE):
-            whole_VE = torch.empty(num_items, part_RE.shape[1], dtype=torch.float16, device=device)
-        whole_VE[int(ids_R[0]) : int(ids_R[0]) + len(ids_R)] = part_RE
+    for number, ids_R in enumerate(torch.split(shard.ids(device), PART)):
+        part_RE = network.held_tables(ids_R).outputs
+        if not number:
+            whole_VE = torch.empty(shard.size, part_RE.shape[1], dtype=torch.float16, device=device)
+        whole_VE[number * PART : number * PART + len(ids_R)] = part_RE
     return whole_VE
 
 
-def _are_few(candidates: int, num_items: int) -> bool:
+def are_few(candidates: int, num_items: int) -> bool:
     return num_items > ITEMS_PER_CANDIDATE * candidates
 
 
@@ -414,7 +420,7 @@ def items_encoded(recipe: Recipe, phase: Phase, num_items: int) -> int:
         1000000
     """
     drawn = recipe.window.sample
-    if not drawn or phase.negatives == "full" or not _are_few(drawn, num_items):
+    if not drawn or phase.negatives == "full" or not are_few(drawn, num_items):
         return num_items
     each = drawn + recipe.model.max_len + 1 + phase.positives
     return min(num_items, recipe.optim.batch_size * each)

@@ -37,6 +37,7 @@ from alterrec.training.checkpoint import (
     TrainingState,
     checkpoint_shards,
 )
+from alterrec.training.divided_step import DividedStep
 from alterrec.training.gradients import GradientSum
 from alterrec.training.optimisers import Moments, NetworkOptimiser
 from alterrec.training.schedule import Phase, first_epochs
@@ -306,7 +307,8 @@ class Trainer:
         recipe, clock, epoch = self.recipe, self.clock, state.epoch + 1
         optimiser, began = optimisers[phase.train], time.perf_counter()
         as_samples = phase.positives and recipe.positives.as_samples
-        step = Step(
+        divided = self.model.network(phase.train).shard is not None
+        step = (DividedStep if divided else Step)(
             self.model,
             recipe,
             phase,
@@ -351,8 +353,7 @@ class Trainer:
             if not len(batch.targets):
                 continue
             count = len(batch.targets)
-            # The gradient of the mean over the batch is the sum of those of all processes.
-            loss = step.loss(batch, number) * parallel.weight(count)
+            loss = step.loss(batch, number)
             loss.backward()  # type: ignore[no-untyped-call]
             clock.lap("item table")
             due = 0 < recipe.run.checkpoint_every <= time.monotonic() - saved_at

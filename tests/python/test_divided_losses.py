@@ -1,0 +1,137 @@
+"""Losses of divided tables against those of whole tables: values and gradients, with ties, masks and empty shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from process_group import ProcessGroup
+from torch import Tensor
+
+from alterrec import parallel
+from alterrec.nn.divided_losses import divided_cross_entropy, divided_mixture_cross_entropy
+from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
+from alterrec.nn.mixtures import QueryBatch, distinct, mixture_cross_entropy
+from alterrec.shards import Shard
+
+FORMS = ("whole", "window", "drawn")
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def group(request: pytest.FixtureRequest) -> Iterator[ProcessGroup]:
+    with ProcessGroup(request.param) as started:
+        yield started
+
+
+def own_bits(bits: Tensor, shard: Shard) -> Tensor:
+    mask = np.unpackbits(bits.numpy(), axis=1, bitorder="little")[:, shard.first : shard.stop]
+    return torch.from_numpy(np.packbits(mask, axis=1, bitorder="little"))
+
+
+def drawn_case(seed: int, form: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Vectors, table and supervision with few different values, so that scores tie."""
+    draw = np.random.default_rng(seed)
+    count, items, width, most = draw.integers(1, 9), draw.integers(2, 30), 4, draw.integers(1, 4)
+    vectors, table = (
+        torch.from_numpy(draw.integers(-2, 3, (rows, width))).to(dtype) / 2 for rows in (count, items)
+    )
+    positives = torch.from_numpy(draw.integers(0, items, (count, most)))
+    weights = torch.from_numpy(draw.random(most)).to(dtype)
+    exclude = torch.from_numpy(draw.integers(-1, items, (count, 3)))
+    candidates = None
+    if form == "drawn":
+        candidates = torch.from_numpy(draw.integers(-1, items, (count, 6)))
+    if form == "window":
+        mask = draw.random((count, items)) < draw.choice([0.0, 0.3, 1.0])
+        candidates = torch.from_numpy(np.packbits(mask, axis=1, bitorder="little"))
+    return vectors, table, positives, weights, candidates, exclude if draw.random() < 0.5 else None
+
+
+def cross_entropies(seed: int, form: str, dtype: torch.dtype, each: float) -> list[list[Tensor]]:
+    """Return loss and gradients of the whole table, and those of divided ones put together."""
+    vectors, table, positives, weights, candidates, exclude = drawn_case(seed, form, dtype)
+    whole = vectors.clone().requires_grad_(), table.clone().requires_grad_()
+    loss = candidate_cross_entropy(
+        *whole, positives, weights, candidates, exclude, each=each, buffer=ScoreBuffer(4)
+    )
+    loss.backward()
+    shard = Shard.own(len(table))
+    if candidates is not None and candidates.dtype == torch.uint8:
+        candidates = own_bits(candidates, shard)
+    own = vectors.clone().requires_grad_(), table[shard.rows].clone().requires_grad_()
+    part = divided_cross_entropy(
+        *own, positives, weights, candidates, exclude, each=each, buffer=ScoreBuffer(4), shard=shard
+    )
+    part.backward()
+    rows = torch.zeros_like(table)
+    rows[shard.rows] = own[1].grad
+    found = [part.detach(), own[0].grad, rows]
+    return [[loss.detach(), whole[0].grad, whole[1].grad], list(map(parallel.add_up, found))]
+
+
+def mixtures(seed: int, form: str, dtype: torch.dtype) -> list[list[Tensor]]:
+    draw = np.random.default_rng(seed)
+    count, items, width, most = int(draw.integers(1, 9)), int(draw.integers(3, 30)), 4, int(draw.integers(1, 3))
+    sessions = draw.integers(0, items, (count, 3))
+    sessions[draw.random(sessions.shape) < 0.3] = -1
+    found, rows = distinct(sessions, items)
+    rows = np.concatenate([len(found) + np.arange(count)[:, None], rows], 1)
+    exclude = np.concatenate([np.pad(found[:, None], ((0, 0), (0, 2)), constant_values=-1), sessions])
+    size = len(exclude)
+    vectors, table = (
+        torch.from_numpy(draw.integers(-2, 3, (each, width))).to(dtype) / 2 for each in (size, items)
+    )
+    logits = torch.from_numpy(draw.random(rows.shape)).to(dtype).masked_fill(torch.from_numpy(rows) < 0, -torch.inf)
+    positives = torch.from_numpy(
+        np.stack([draw.choice(np.setdiff1d(np.arange(items), each)) for each in sessions for _ in range(most)])
+    ).view(count, most)
+    weights = torch.from_numpy(draw.random(most)).to(dtype)
+    candidates = None
+    if form == "drawn":
+        candidates = torch.from_numpy(draw.integers(-1, items, (size, 6)))
+    if form == "window":
+        mask = draw.random((size, items)) < draw.choice([0.0, 0.3, 1.0])
+        candidates = torch.from_numpy(np.packbits(mask, axis=1, bitorder="little"))
+    excluded = torch.from_numpy(exclude) if draw.random() < 0.7 else None
+
+    def queries(given: Tensor, weighted: Tensor) -> QueryBatch:
+        return QueryBatch(given, torch.from_numpy(rows), weighted.log_softmax(1), excluded)
+
+    whole = [each.clone().requires_grad_() for each in (vectors, table, logits)]
+    loss = mixture_cross_entropy(
+        queries(whole[0], whole[2]), whole[1], positives, weights, candidates, buffer=ScoreBuffer(1)
+    )
+    loss.backward()
+    shard = Shard.own(items)
+    if candidates is not None and candidates.dtype == torch.uint8:
+        candidates = own_bits(candidates, shard)
+    own = [each.clone().requires_grad_() for each in (vectors, table[shard.rows], logits)]
+    part = divided_mixture_cross_entropy(
+        queries(own[0], own[2]), own[1], positives, weights, candidates, buffer=ScoreBuffer(1), shard=shard
+    )
+    part.backward()
+    together = torch.zeros_like(table)
+    together[shard.rows] = own[1].grad
+    found_all = [part.detach(), own[0].grad, together, own[2].grad]
+    return [[loss.detach(), *(each.grad for each in whole)], list(map(parallel.add_up, found_all))]
+
+
+def compare(function: Any, seeds: range, *arguments: Any) -> None:
+    """In each process: compare what a function returns for whole and divided tables."""
+    for seed in seeds:
+        for whole, divided in zip(*function(seed, *arguments), strict=True):
+            torch.testing.assert_close(divided, whole, atol=2e-6, rtol=2e-6, msg=lambda m: f"seed {seed}: {m}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("each", [1.0, 2.5])
+def test_the_loss_of_candidates(group: ProcessGroup, form: str, each: float) -> None:
+    group.run(compare, cross_entropies, range(40), form, torch.float32, each)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_loss_of_several_queries(group: ProcessGroup, form: str) -> None:
+    group.run(compare, mixtures, range(40), form, torch.float32)
