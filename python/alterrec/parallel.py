@@ -82,8 +82,8 @@ def job() -> Job:
     return _job
 
 
-def share(count: int) -> slice:
-    """Return the slice of the ``count`` samples of a batch that belongs to this process.
+def share(count: int, rank: int | None = None) -> slice:
+    """Return the slice of the ``count`` samples of a batch that belongs to a process, by default to this one.
 
     Slices follow each other in the order of the processes and differ by at most one in length. A batch with
     fewer samples than processes is not divided: all of them compute it, so none has a step without samples.
@@ -94,7 +94,8 @@ def share(count: int) -> slice:
     """
     if count < _job.world:
         return slice(0, count)
-    return slice(count * _job.rank // _job.world, count * (_job.rank + 1) // _job.world)
+    rank = _job.rank if rank is None else rank
+    return slice(count * rank // _job.world, count * (rank + 1) // _job.world)
 
 
 def weight(count: int) -> float:
@@ -312,38 +313,23 @@ def joined(vectors_MD: Tensor, count: int) -> Tensor:
         >>> joined(torch.ones(2, 3), 2).shape
         torch.Size([2, 3])
     """
-    return vectors_MD if count < _job.world else placed(vectors_MD, share(count), count)
-
-
-def placed(vectors_MD: Tensor, mine: slice, count: int) -> Tensor:
-    """Return the vectors (N, D) of which each process has a slice, with a gradient.
-
-    Args:
-        vectors_MD: the vectors of this process.
-        mine: which of all vectors these are; together, the slices of the processes are all of them.
-        count: number N of all vectors.
-
-    Example:
-        >>> placed(torch.ones(2, 3), slice(0, 2), 2).shape
-        torch.Size([2, 3])
-    """
-    if _job.world == 1:
+    if count < _job.world or _job.world == 1:
         return vectors_MD
-    vectors_ND: Tensor = _Placed.apply(vectors_MD, mine, count)
+    vectors_ND: Tensor = _Joined.apply(vectors_MD, count)
     return vectors_ND
 
 
-class _Placed(torch.autograd.Function):
+class _Joined(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors_MD: Tensor, mine: slice, count: int) -> Tensor:
-        ctx.mine = mine
+    def forward(ctx: Any, vectors_MD: Tensor, count: int) -> Tensor:
+        ctx.count = count
         vectors_ND = vectors_MD.new_zeros(count, *vectors_MD.shape[1:])
-        vectors_ND[mine] = vectors_MD
+        vectors_ND[share(count)] = vectors_MD
         return add_up(vectors_ND)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return add_up(gradients[0].contiguous().clone())[ctx.mine], None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return add_up(gradients[0].contiguous().clone())[share(ctx.count)], None
 
 
 def gathered(values: Tensor) -> Tensor:
@@ -361,24 +347,40 @@ def gathered(values: Tensor) -> Tensor:
     return found
 
 
-def exchanged(values: Tensor, sent: Sequence[int], received: Sequence[int]) -> list[Tensor]:
-    """Send each process some of the values, and return what each of them sends to this one.
+def exchanged(rows_XD: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+    """Send each process some rows, and return those that the processes send to this one, with a gradient.
 
     Args:
-        values: (X,) values, in the order of the processes that get them.
-        sent: number of values for each process.
-        received: number of values from each process.
+        rows_XD: rows of any shape, in the order of the processes that get them.
+        sent: number of rows for each process.
+        received: number of rows from each process.
+
+    Returns:
+        The received rows (Y, D), in the order of the processes that sent them.
 
     Example:
-        >>> exchanged(torch.tensor([4, 2]), [2], [2])
-        [tensor([4, 2])]
+        >>> exchanged(torch.ones(2, 3), [2], [2]).shape
+        torch.Size([2, 3])
     """
     if _job.world == 1:
-        return [values]
-    found = values.new_empty(sum(received))
-    with _peers():
-        dist.all_to_all_single(found, values, list(received), list(sent))
-    return list(torch.split(found, list(received)))
+        return rows_XD
+    rows_YD: Tensor = _Exchanged.apply(rows_XD, list(sent), list(received))
+    return rows_YD
+
+
+class _Exchanged(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows_XD: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        ctx.sizes = sent, received
+        rows_YD = rows_XD.new_empty(sum(received), *rows_XD.shape[1:])
+        with _peers():
+            dist.all_to_all_single(rows_YD, rows_XD.contiguous(), received, sent)
+        return rows_YD
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        sent, received = ctx.sizes
+        return exchanged(gradients[0], received, sent), None, None
 
 
 @contextmanager

@@ -38,6 +38,7 @@ _TYPES = {
     torch.bool: "BOOL",
 }
 _ALIGNMENT = 8
+ADVICE = "copy the folder again or repeat the run"
 
 
 def write_tensors(
@@ -138,7 +139,7 @@ def _parts(values: Tensor) -> Iterator[Tensor]:
 
 def read_tensors(
     path: Path,
-    advice: str = "copy the folder again or repeat the run",
+    advice: str = ADVICE,
     shards: Mapping[str, Shard] = MappingProxyType({}),
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: its tensors and its metadata.
@@ -160,6 +161,12 @@ def read_tensors(
             if not all_finite(tensor):
                 raise InputError(f"{path} has values that are not finite in {name}; {advice}")
     return tensors, metadata
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names of the tensors of a safetensors file; InputError if it is damaged."""
+    with reading(path, ADVICE), safe_open(path, framework="pt") as file:
+        return [*file.keys()]
 
 
 def _read(file: Any, name: str, shard: Shard | None) -> Tensor:

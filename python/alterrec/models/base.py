@@ -6,7 +6,7 @@ Legend: R sessions, L places, N samples, V items, D width, E columns of the scor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -172,33 +172,43 @@ class Network(nn.Module):
         """Whether the session encoder reads prefixes instead of whole sessions."""
         return self.session.reads_prefixes
 
-    def item_tables(self, ids_U: Tensor | None = None) -> Tables:
+    def item_tables(self, ids_U: Tensor | None = None, ids_of_each: Sequence[Tensor] | None = None) -> Tables:
         """Return both item tables (V, D), often the same one, or their rows (U, D) of ``ids_U``.
 
-        Of divided tables, each process has its rows of the scored table; rows of ``ids_U``, which are the
-        same ascending ids in all processes, are fetched from those that hold them, with their gradient.
+        Of divided tables, each process has its rows of the scored table. Rows of ``ids_U``, which ascend, are
+        fetched from the processes that hold them, and their gradient is sent back.
+
+        Args:
+            ids_U: the items. Default: all.
+            ids_of_each: where tables are divided, the ids that each process asks for. Default: the same in
+                all of them.
         """
         if self.shard is None:
             return self.held_tables(ids_U)
         if ids_U is None:
             return self.held_tables()._replace(inputs=None)
-        held = self.shard.held(ids_U)
-        tables = self.held_tables(ids_U[held])
-        inputs_UD = parallel.placed(tables.inputs, held, len(ids_U))
+        shards = self.shard.of_each(self.shard.total)
+        asked = [ids[self.shard.held(ids)] for ids in ids_of_each or [ids_U] * len(shards)]
+        sizes = [len(ids) for ids in asked]
+        from_each = [len(range(len(ids_U))[each.held(ids_U)]) for each in shards]
+        held_ids, places = torch.cat(asked).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        tables = self.held_tables(held_ids)
+        inputs_UD = parallel.exchanged(tables.inputs[places], sizes, from_each)
         same = tables.outputs is tables.inputs
-        outputs_UD = inputs_UD if same else parallel.placed(tables.outputs, held, len(ids_U))
+        outputs_UD = inputs_UD if same else parallel.exchanged(tables.outputs[places], sizes, from_each)
         return tables._replace(inputs=inputs_UD, outputs=outputs_UD, ids_U=ids_U)
 
     def read(
-        self, batch: SessionBatch, tables: Tables, ids_U: Tensor | None = None
+        self, batch: SessionBatch, tables: Tables, ids_of_each: Sequence[Tensor] | None = None
     ) -> tuple[SessionBatch, Tables]:
         """Fetch the rows that the session encoder reads, if the tables do not have them.
 
         Args:
             batch: prefixes.
             tables: the item tables.
-            ids_U: the items to fetch, ascending, among them those of the batch. Default: those of the batch,
-                which is then the same in all processes.
+            ids_of_each: where tables are divided, the ids that each process fetches, ascending; those of this
+                process include the items of the batch. Default: those of the batch, which is then the same in
+                all processes.
 
         Returns:
             The batch with places in these rows instead of ids, and the tables with the rows; both unchanged
@@ -206,10 +216,10 @@ class Network(nn.Module):
         """
         if tables.inputs is not None:
             return batch, tables
-        if ids_U is None:
-            ids_U = batch.items_RL.unique()  # type: ignore[no-untyped-call]
+        own = None if ids_of_each is None else ids_of_each[parallel.job().rank]
+        ids_U: Tensor = batch.items_RL.unique() if own is None else own  # type: ignore[no-untyped-call]
         places_RL = torch.searchsorted(ids_U, batch.items_RL)
-        tables = tables._replace(inputs=self.item_tables(ids_U).inputs, ids_U=ids_U)
+        tables = tables._replace(inputs=self.item_tables(ids_U, ids_of_each).inputs, ids_U=ids_U)
         return batch._replace(items_RL=places_RL, arrays=None), tables
 
     def held_tables(self, ids_U: Tensor | None = None) -> Tables:
@@ -421,6 +431,7 @@ def score_matrices(model: Scorer) -> int:
     """Return how many score matrices (N, V) a chunk of N samples has in memory.
 
     These are the parts, their summands and two for intermediate results, and the scores of several queries.
+    Where processes compute some columns of the scores each, further ones are exchanged.
 
     Example:
         >>> from alterrec.nn.item_encoders import IdTable
@@ -432,6 +443,9 @@ def score_matrices(model: Scorer) -> int:
     if isinstance(model, Recommender):
         asked = sum(model.network(name).queries is not None for name in model.networks)
         matrices += QUERIES_PER_SAMPLE * asked
+        if model.shard is not None:
+            # The scores of the own rows, those that are sent, and those that are received.
+            matrices += len(model.networks) + 2
     return matrices
 
 

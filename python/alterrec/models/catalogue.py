@@ -131,8 +131,8 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
         raise InputError(missing)
     model = entry.build(recipe, inputs)
     _check_objectives(model, recipe)
-    if inputs.shard is not None:
-        _check_division(model, recipe)
+    if recipe.run.shard_items and (problem := division_problem(model, recipe)):
+        raise InputError(problem)
     _check_queries(model, recipe)
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     start_from_text(model, recipe, inputs)
@@ -201,24 +201,25 @@ def _check_objectives(model: Recommender, recipe: Recipe) -> None:
             )
 
 
-def _check_division(model: Recommender, recipe: Recipe) -> None:
-    """Raise InputError if a system has item tables that processes cannot have some rows of each."""
+def division_problem(model: Recommender, recipe: Recipe) -> str:
+    """Return why processes cannot have some rows of each item table of a model; empty if they can."""
     from alterrec.nn.item_encoders import can_be_divided
 
     if not all(can_be_divided(model.network(name).items) for name in model.networks):
-        raise InputError(
-            f"run.shard_items divides ID tables and projected text vectors, but {recipe.model_name} has other "
-            "item tables; set run.shard_items=false, or choose another system, such as alterrec or sasrec"
+        return (
+            f"run.shard_items divides ID tables and text vectors, but {recipe.model_name} has other item "
+            "tables; set run.shard_items=false, or choose another system, such as alterrec or sasrec"
         )
     for key, value, only in (
         ("schedule.objective", recipe.schedule.objective, "next"),
         ("schedule.pretrain", recipe.schedule.pretrain, 0),
     ):
         if value != only:
-            raise InputError(
-                f"{key} is {value!r}, but divided item tables (run.shard_items) are trained to predict the next "
-                f"item alone; set {key}={only} or run.shard_items=false"
+            return (
+                f"{key} is {value!r}, but divided item tables (run.shard_items) are trained to predict the "
+                f"next item alone; set {key}={only} or run.shard_items=false"
             )
+    return ""
 
 
 def _check_queries(model: Recommender, recipe: Recipe) -> None:

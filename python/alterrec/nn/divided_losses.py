@@ -1,13 +1,12 @@
 """The losses of networks for item tables that are divided among the processes of a job.
 
-Each process scores all samples against its own rows. The normalisers and the scores of positives are put
-together by one message for each chunk of samples. The loss of a process is its share of that of the batch: the
-sum over processes is the loss of one process, and so is the sum of the gradients of what all of them compute.
-This is the parallel cross-entropy of Megatron-LM (Shoeybi et al., arXiv 1909.08053, section 3), for candidates,
-weighted positives and mixtures.
+Each process scores all samples against its own rows. One message for each chunk of samples puts normalisers
+and scores of positives together. A process returns its part of the loss of the batch: the sum over processes
+is the loss in one process, and the sum of the gradients is its gradient. It is the parallel cross-entropy of
+Megatron-LM (Shoeybi et al., arXiv 1909.08053, section 3), for candidates, weighted positives and mixtures.
 
-Legend: N samples, S rows of this process, P positives, C candidates and E excluded items per sample, Q queries,
-R queries of a piece, J queries of a sample, D width.
+Legend: N samples, S rows of this process, P positives, C candidates and E excluded items per sample,
+Q queries, R queries of a piece, J queries of a sample, D width.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def divided_cross_entropy(
     *,
     shard: Shard,
 ) -> Tensor:
-    """Return this process's share of :func:`~alterrec.nn.losses.candidate_cross_entropy`.
+    """Return this process's part of :func:`~alterrec.nn.losses.candidate_cross_entropy`.
 
     Args:
         vectors_ND: session vectors of all samples, the same in all processes.
@@ -49,7 +48,7 @@ def divided_cross_entropy(
         shard: the rows of this process.
 
     Returns:
-        The share of the loss, a scalar. Its gradient with respect to the vectors is the part of this process.
+        The part of the loss, a scalar. Its gradient with respect to the vectors is the part of this process.
 
     Example:
         >>> vectors, table = torch.tensor([[1.0]]), torch.tensor([[2.0], [1.0], [0.0]])
@@ -148,7 +147,7 @@ def _subtract(scores_NS: Tensor, places_NK: Tensor, parts_NK: Tensor) -> None:
 
 
 def _share(loss: Tensor, like: Tensor) -> Tensor:
-    """Return this process's share of a loss that all processes know."""
+    """Return this process's part of a loss that all processes know."""
     return (loss / parallel.job().world).to(torch.promote_types(like.dtype, torch.float32))
 
 
@@ -162,7 +161,7 @@ def divided_mixture_cross_entropy(
     *,
     shard: Shard,
 ) -> Tensor:
-    """Return this process's share of :func:`~alterrec.nn.mixtures.mixture_cross_entropy`.
+    """Return this process's part of :func:`~alterrec.nn.mixtures.mixture_cross_entropy`.
 
     Args:
         queries: the queries of all samples, the same in all processes.
@@ -173,7 +172,7 @@ def divided_mixture_cross_entropy(
         shard: the rows of this process.
 
     Returns:
-        The share of the loss, a scalar. Its gradient is the part of this process.
+        The part of the loss, a scalar. Its gradient is the part of this process.
 
     Example:
         >>> own, one = torch.tensor([[0], [2]]), torch.ones(1)

@@ -37,12 +37,12 @@ def whole_scores(
     if own_samples:
         shares = [each.size for each in Shard.of_each(count)]
         rows = shares[parallel.job().rank]
-        parts = parallel.exchanged(
-            scores_NS.flatten(),
-            [share * shard.size for share in shares],
-            [rows * each.size for each in shards],
-        )
-        parts = [part.view(rows, each.size) for part, each in zip(parts, shards, strict=True)]
+        sent, received = [share * shard.size for share in shares], [rows * each.size for each in shards]
+        found = parallel.exchanged(scores_NS.flatten(), sent, received)
+        parts = [
+            part.view(rows, each.size)
+            for part, each in zip(torch.split(found, received), shards, strict=True)
+        ]
     else:
         rows, widest = count, max(each.size for each in shards)
         padded = scores_NS.new_zeros(count, widest)

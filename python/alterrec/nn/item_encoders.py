@@ -140,7 +140,7 @@ class TextItems(nn.Module):
     deviation 1.
 
     Args:
-        vectors_VF: the text vectors of all items.
+        vectors_VF: the text vectors of all items, or of the items of ``shard``.
         dim: width D of item vectors.
         standardise: whether half-precision vectors are standardised.
         shard: the items whose vectors this process keeps; None: all.
@@ -154,13 +154,15 @@ class TextItems(nn.Module):
     def __init__(self, vectors_VF: Tensor, dim: int, standardise: bool, shard: Shard | None = None) -> None:
         super().__init__()
         self.shard = shard
-        # A copy, so that the others' vectors can be freed.
-        self.register_buffer("vectors_VF", vectors_VF if shard is None else vectors_VF[shard.rows].clone())
         self.widens = vectors_VF.dtype == torch.float16
         if self.widens:
             shift_F, scale_F = column_scales(vectors_VF) if standardise else (torch.zeros(1), torch.ones(1))
             self.register_buffer("shift_F", shift_F.expand(vectors_VF.shape[1]).clone())
             self.register_buffer("scale_F", scale_F.expand(vectors_VF.shape[1]).clone())
+        if shard is not None and len(vectors_VF) == shard.total:
+            # A copy, so that the vectors of the other items can be freed.
+            vectors_VF = vectors_VF[shard.rows].clone()
+        self.register_buffer("vectors_VF", vectors_VF)
         self.dim = dim
 
     def forward(self, ids_U: Tensor | None = None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from alterrec import parallel
 from alterrec.data.dataset import Dataset, category_ids
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
-from alterrec.models.catalogue import build_model, lookup, reads_text
+from alterrec.models.catalogue import build_model, division_problem, lookup, reads_text
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe
@@ -23,9 +25,20 @@ from alterrec.shards import Shard
 
 
 def build(
-    recipe: Recipe, dataset: Dataset, progress: Listener
+    recipe: Recipe,
+    dataset: Dataset,
+    progress: Listener,
+    plan: Callable[[Recommender], object] = lambda model: None,
 ) -> tuple[Recommender | None, TextEncoder | None]:
-    """Return the untrained model, None for a non-neural baseline; and its text encoder, if it reads texts."""
+    """Return the untrained model, None for a non-neural baseline; and its text encoder, if it reads texts.
+
+    Args:
+        recipe: the resolved recipe.
+        dataset: the data.
+        progress: called with remarks about the encoding of texts.
+        plan: raises InputError for a model that does not fit into memory. Its item tables are then divided
+            among the processes of the job, if there are several.
+    """
     entry = lookup(recipe.model_name)
     if not entry.trains:
         return None, None
@@ -50,9 +63,30 @@ def build(
         train=dataset.train,
         categories_VCK=None if categories is None else torch.from_numpy(categories),
         shortened_VF=None if shortened is None else torch.from_numpy(shortened),
-        shard=Shard.own(dataset.num_items) if recipe.run.shard_items and parallel.job().world > 1 else None,
     )
+    if parallel.from_first(lambda: _is_divided(recipe, inputs, plan)):
+        inputs = replace(inputs, shard=Shard.own(dataset.num_items))
+        most = max(each.size for each in Shard.of_each(dataset.num_items))
+        processes = parallel.job().world
+        progress(
+            Event("plan", f"item tables are divided among {processes} processes: up to {most} rows each")
+        )
     return build_model(recipe, inputs).to(recipe.run.device), encoder
+
+
+def _is_divided(recipe: Recipe, inputs: ModelInputs, plan: Callable[[Recommender], object]) -> bool:
+    """Whether processes divide item tables: because the recipe says so, or because they do not fit."""
+    if recipe.run.shard_items or parallel.job().world == 1:
+        return recipe.run.shard_items and parallel.job().world > 1
+    vectors = inputs.vectors_VF
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        outline = replace(inputs, vectors_VF=None if vectors is None else vectors.to("meta"))
+        model = lookup(recipe.model_name).build(recipe, outline)
+    try:
+        plan(model)
+    except InputError:
+        return not division_problem(model, recipe)
+    return False
 
 
 def load_weights(model: Recommender | None, recipe: Recipe, dataset: Dataset, progress: Listener) -> None:

@@ -38,12 +38,13 @@ from alterrec.runs.first_process import finished_already, opened_by_first, signa
 from alterrec.runs.fitted import FittedRun
 from alterrec.runs.folder import OpenRun
 from alterrec.runs.fusion import NEIGHBOURS, fuse, is_sum
-from alterrec.runs.inputs import RunInputs, read_inputs
-from alterrec.runs.memory import peak_memory_bytes, plan_memory
+from alterrec.runs.inputs import RunInputs, read_catalogue, read_inputs
+from alterrec.runs.memory import MemoryPlan, peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
 from alterrec.runs.saved_model import SavedModel
 from alterrec.runs.text_encoder import TextEncoder
 from alterrec.sessions import SessionStore
+from alterrec.shards import Shard
 from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, describe
 from alterrec.training.step import Clock, NoClock
@@ -160,12 +161,15 @@ def _carry_out(inputs: RunInputs, profile: bool, progress: Listener) -> FittedRu
     progress(Event("work", "preparing the model"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
-        network, encoder = build(recipe, dataset, progress)
+
+        def planned(model: Recommender | None) -> MemoryPlan:
+            return plan_memory(model, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
+
+        network, encoder = build(recipe, dataset, progress, planned)
         if not resumes:
             load_weights(network, recipe, dataset, progress)
-        sizes = dataset.num_items, longest
         # The same chunks in all processes, whatever each of them has allocated.
-        memory = parallel.from_first(lambda: plan_memory(network, recipe, plan, *sizes, peak_memory_bytes()))
+        memory = parallel.from_first(lambda: planned(network))
         for line in memory.lines():
             progress(Event("plan", line))
         protocol = saved_model.protocol_of(recipe, seen, repeats, memory.score_bytes)
@@ -378,8 +382,10 @@ def evaluate_run(
             metric is unknown.
     """
     check_manifest(Path(run), contents=True)
-    saved = saved_model.load(run)
-    with parallel.joined_job(saved.recipe.run.device):
+    known = read_catalogue(Path(run))
+    with parallel.joined_job(known.recipe.run.device) as job:
+        divided = known.recipe.run.shard_items and job.world > 1
+        saved = saved_model.load_model(known, Shard.own(len(known.vocabulary)) if divided else None)
         return _evaluated(
             run, saved, DataSource(data, columns or {}, drop_unknown, format, locale), metrics, listen
         )

@@ -91,11 +91,12 @@ def plan_memory(
     batch = recipe.optim.batch_size
     networks = {name: model.network(name) for name in model.networks} if model else {}
     weights = [FLOAT * sum(value.numel() for value in each.parameters()) for each in networks.values()]
+    # Rows of item tables in this process; scores have as many columns, unless those of few items are fetched.
+    held = model.shard.size if model and model.shard else num_items
     # If users are nodes like items, a step and an evaluation have all of both in memory.
     nodes = {name: getattr(network.items, "num_nodes", 0) for name, network in networks.items()}
     tables = [
-        max(num_items, nodes[name]) * _tables(network) * network.dim * FLOAT
-        for name, network in networks.items()
+        max(held, nodes[name]) * _tables(network) * network.dim * FLOAT for name, network in networks.items()
     ]
     sessions = -(-batch // min(recipe.data.prefixes or longest, longest))
     states = [
@@ -110,14 +111,14 @@ def plan_memory(
     # The state of the optimisers, and copies of the weights after the last epoch and after the best one.
     learning = 2 * sum(weights) + sum(_state_bytes(network, rule) for network in networks.values())
     learned = [
-        _step_bytes(networks[phase.train], rule, items_encoded(recipe, phase, num_items), num_items)
+        _step_bytes(networks[phase.train], rule, min(held, items_encoded(recipe, phase, num_items)), held)
         for phase in phases
     ]
     asked = any(network.queries is not None for network in networks.values())
     half = recipe.window.precision == "float16" and not asked
     taught = [
         networks[phase.teacher].dim
-        * (num_items * (FLOAT // 2 if half else FLOAT) + pool_size(recipe.window, num_items) * FLOAT)
+        * (held * (FLOAT // 2 if half else FLOAT) + min(held, pool_size(recipe.window, num_items)) * FLOAT)
         for phase in phases
         if phase.teacher
     ]
@@ -135,6 +136,7 @@ def plan_memory(
         return MemoryPlan(None, resident, training, evaluation, batch, SCORE_BYTES)
     budget = parse_bytes(recipe.run.memory_budget)
     scored = max((_scored(networks, recipe, phase, num_items) for phase in phases), default=num_items)
+    scored = held if scored == num_items else scored
     row, train_row = _row_bytes(num_items), _row_bytes(scored)
     train_row += QUERIES_PER_SAMPLE * scored * FLOAT if asked else 0
     parts = score_matrices(model) if model else 4

@@ -20,12 +20,16 @@ from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
 from alterrec.files import first_line, parse_json
 from alterrec.graphs import Adjacency
-from alterrec.models.base import Recommender, RepeatScale, Scorer, SessionBatch
+from alterrec.models.base import Recommender, RepeatScale, Scorer
+from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import lookup
 from alterrec.models.gate import FEATURES, Gate
 from alterrec.models.neighbours import NeighbourLists, Trend, Untrained
 from alterrec.models.parts import ModelInputs
+from alterrec.nn.item_encoders import IdTable, TextItems
 from alterrec.recipe import Recipe
+from alterrec.shards import Shard
+from alterrec.tensor_files import names_in
 
 # The fields of a gate but its parts, which are metadata.
 GATE_TENSORS = Gate._fields[1:]
@@ -59,6 +63,11 @@ def check_device(name: str) -> None:
         ) from None
 
 
+def shards_in(file: Path, shard: Shard) -> dict[str, Shard]:
+    """Return the tensors of ``model.safetensors`` of which a process keeps some rows, with these rows."""
+    return {name: shard for name in names_in(file) if name.endswith((IdTable.divided, TextItems.divided))}
+
+
 class StoredModel:
     """The content of ``model.safetensors``.
 
@@ -66,12 +75,20 @@ class StoredModel:
         file: its path, for messages.
         tensors: its tensors.
         metadata: its metadata: weights, the rule for seen items, scales and the parts of a gate, as JSON.
+        shard: the rows of item tables in ``tensors``; None: all.
     """
 
-    def __init__(self, file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, str],
+        shard: Shard | None = None,
+    ) -> None:
         self.file = file
         self.tensors = tensors
         self.metadata = metadata
+        self.shard = shard
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with ``prefix``, under the rest of their names."""
@@ -144,6 +161,7 @@ class StoredModel:
                 torch.from_numpy(trained.copy()),
                 categories_VCK=categories,
                 graph=graph,
+                shard=self.shard,
             )
             with torch.device("meta"):
                 self._compare(state, entry.build(recipe, items).state_dict())

@@ -27,9 +27,10 @@ from alterrec.runs import explanations, requests, scoring, similar
 from alterrec.runs.downloads import local_folder
 from alterrec.runs.explanations import Explanation
 from alterrec.runs.inputs import RunCatalogue, read_catalogue
-from alterrec.runs.rebuild import StoredModel, check_device
+from alterrec.runs.rebuild import StoredModel, check_device, shards_in
 from alterrec.runs.recommendations import Recommendation, Recommendations, Scores, SimilarItems
 from alterrec.runs.requests import ItemFilter, NumberFilter, Numbers
+from alterrec.shards import Shard
 from alterrec.tensor_files import read_tensors
 from alterrec.vocabulary import Vocabulary
 
@@ -437,11 +438,17 @@ def load(run: str | Path) -> SavedModel:
     return load_model(read_catalogue(local_folder(run)))
 
 
-def load_model(known: RunCatalogue) -> SavedModel:
-    """Load the system of a run whose catalogue is read already; as :func:`load`."""
+def load_model(known: RunCatalogue, shard: Shard | None = None) -> SavedModel:
+    """Load the system of a run whose catalogue is read already; as :func:`load`.
+
+    Args:
+        known: the catalogue.
+        shard: the rows of item tables that this process of a job keeps; None: all.
+    """
     check_device(known.recipe.run.device)
     file = known.path / "model.safetensors"
-    stored = StoredModel(file, *read_tensors(file))
+    shards = {} if shard is None else shards_in(file, shard)
+    stored = StoredModel(file, *read_tensors(file, shards=shards), shard)
     # What fails from here on fails because the files do not belong together.
     with reading(known.path):
         loaded = SavedModel(

@@ -23,7 +23,7 @@ from alterrec.ranking import unchecked
 from alterrec.sessions import Batch
 from alterrec.shards import Shard
 from alterrec.training.candidates import Supervision, Teacher, query_candidates, supervise
-from alterrec.training.step import Step, are_few, restrict_to_step_items, scored_rows
+from alterrec.training.step import Step, are_few, scored_rows
 
 
 class DividedStep(Step):
@@ -31,8 +31,7 @@ class DividedStep(Step):
 
     def _part_of_loss(self, batch: SessionBatch, arrays: Batch, whole: Batch, number: int) -> Tensor:
         every = SessionBatch.of(whole, self.recipe.run.device)
-        ids_U = every.items_RL.unique()  # type: ignore[no-untyped-call]
-        sessions = _Sessions(batch, every, whole.samples, ids_U)
+        sessions = _Sessions(batch, every, whole.samples)
         seen_NL = every.prefixes() if self.exclude_seen else None
         with torch.no_grad(), unchecked():
             supervision = self._supervision(
@@ -153,26 +152,32 @@ class DividedStep(Step):
 
     def _loss_of_fetched(self, sessions: _Sessions, supervision: Supervision) -> Tensor:
         """Return the loss of candidates that are so few that their rows are fetched."""
-        count = len(sessions.samples)
-        ids_U, _, supervision = restrict_to_step_items(sessions.every, supervision)
-        batch = sessions.batch._replace(
-            items_RL=torch.searchsorted(ids_U, sessions.batch.items_RL), arrays=None
+        positives_NP, weights_P, candidates_NC = supervision
+        assert candidates_NC is not None
+        ids_of_each = [
+            _distinct(ids_U, positives_NP[share], candidates_NC[share])
+            for ids_U, share in zip(sessions.read_by_each(), sessions.shares, strict=True)
+        ]
+        rank = parallel.job().rank
+        ids_U, mine = ids_of_each[rank], sessions.shares[rank]
+        items_RL, positives_MP, candidates_MC = (
+            torch.searchsorted(ids_U, ids)
+            for ids in (sessions.batch.items_RL, positives_NP[mine], candidates_NC[mine])
         )
-        mine = parallel.share(count)
-        assert supervision.candidates is not None
-        own = Supervision(supervision.positives[mine], supervision.weights, supervision.candidates[mine])
+        batch = sessions.batch._replace(items_RL=items_RL, arrays=None)
         half = self.recipe.run.precision == "bfloat16"
         with torch.autocast(torch.device(self.recipe.run.device).type, torch.bfloat16, enabled=half):
-            tables = self.network.item_tables(ids_U)
+            tables = self.network.item_tables(ids_U, ids_of_each)
             self.clock.lap("item table")
             vectors_MD = self.network.encode_sessions(batch, tables)
             self.clock.lap("encoder")
-        dtype = torch.bfloat16 if half else torch.float32
+        dtype = torch.bfloat16 if half else tables.outputs.dtype
         seen_ML = batch.prefixes() if self.exclude_seen else None
         with unchecked():
+            own = Supervision(positives_MP, weights_P, candidates_MC)
             loss = self._loss(vectors_MD.to(dtype), tables.outputs.to(dtype), own, seen_ML)
         self.clock.lap("head")
-        return loss * parallel.weight(count)
+        return loss * parallel.weight(len(sessions.samples))
 
 
 class _Sessions:
@@ -182,21 +187,28 @@ class _Sessions:
         batch: the samples that belong to this process.
         every: all samples of the batch.
         samples: their numbers.
-        ids_U: the items of all of them, ascending, whose rows are fetched.
+        shares: which of them each process encodes.
     """
 
-    def __init__(self, batch: SessionBatch, every: SessionBatch, samples: np.ndarray, ids_U: Tensor) -> None:
-        self.batch, self.every, self.samples, self.ids_U = batch, every, samples, ids_U
+    def __init__(self, batch: SessionBatch, every: SessionBatch, samples: np.ndarray) -> None:
+        self.batch, self.every, self.samples = batch, every, samples
+        self.shares = [parallel.share(len(samples), rank) for rank in range(parallel.job().world)]
+
+    def read_by_each(self) -> list[Tensor]:
+        """Return the items that each process reads, ascending."""
+        items_RL, row_N = self.every.items_RL, self.every.row_N
+        return [_distinct(items_RL[_distinct(row_N[share])]) for share in self.shares]
 
     def vectors(self, network: Network, tables: Tables) -> Tensor:
         """Return the session vectors of all samples (N, E), of which each process encodes its share."""
-        own_MD = network.encode_sessions(*network.read(self.batch, tables, self.ids_U))
+        own_MD = network.encode_sessions(*network.read(self.batch, tables, self.read_by_each()))
         return parallel.joined(own_MD, len(self.samples))
 
     def query_vectors(self, network: Network, tables: Tables, items: np.ndarray, *, sessions: bool) -> Tensor:
         """Return the vectors of items and, if ``sessions``, of all sessions, as queries (Q, E)."""
-        batch, tables = network.read(self.batch, tables, self.ids_U)
-        vectors_UD = network.item_queries(on_device(items, str(self.ids_U.device)), tables)
+        # All processes ask by all items.
+        batch, tables = network.read(self.batch, tables, [_distinct(self.every.items_RL)] * len(self.shares))
+        vectors_UD = network.item_queries(on_device(items, str(self.every.length_N.device)), tables)
         if not sessions:
             return vectors_UD
         own_MD = network.encode_sessions(batch, tables)
@@ -213,3 +225,9 @@ class _Sessions:
         log_weights_NJ = network.queries.log_weights(self.every.length_N, self.every.items_RL.shape[1])
         exclude_QE = None if exclude is None else on_device(exclude, device)
         return QueryBatch(vectors_QD, on_device(rows, device), log_weights_NJ, exclude_QE)
+
+
+def _distinct(*ids: Tensor) -> Tensor:
+    """Return the distinct ids of some tensors, ascending."""
+    found: Tensor = torch.cat([each.flatten() for each in ids]).unique()  # type: ignore[no-untyped-call]
+    return found
