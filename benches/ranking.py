@@ -23,7 +23,9 @@ import timing
 import torch
 from numpy.typing import NDArray
 
-from alterrec import _core, _ranking_torch, ranking
+from alterrec import _core, _ranking_torch, ranking, sharded_windows
+from alterrec._ranking_cuts import key_counts
+from alterrec.shards import Shard
 
 Scores = NDArray[np.float32]
 
@@ -144,6 +146,25 @@ def windows(size: Size) -> None:
         names = {"topk": "torch.topk, then slice", "unsorted": "torch.topk(sorted=False)"}
         for name in ["topk", "unsorted", "numba"]:
             timing.line(names.get(name, name), seconds["ours"], seconds[name], *targets.get(name, ()))
+
+
+def divided(size: Size) -> None:
+    """Windows found by counting, as for scores divided among processes; one process has all columns."""
+    for rows, items in [(size.rows, size.items), (size.long_rows, size.long_items)]:
+        scores, shard = torch.from_numpy(gaussian(rows, items)), Shard(0, items, items)
+        prefixes = torch.tensor([[0x3F, 0x7F]]).repeat(rows, 1)
+        jobs: dict[str, timing.Job] = {
+            "bits": lambda s=scores: ranking.rank_window_bits(s, *size.wide),
+            "counting": lambda s=scores, w=shard: sharded_windows.window_bits(s, *size.wide, None, w),
+            "first counts": lambda s=scores, p=prefixes: key_counts(s, 0 * p[:, :1], 0),
+            "other counts": lambda s=scores, p=prefixes: key_counts(s, p, 8),
+        }
+        assert torch.equal(jobs["bits"](), jobs["counting"]())
+        seconds = timing.rounds(jobs, size.rounds)
+        print(f"\nwindow [{size.wide[0]}, {size.wide[1]}) of {items} items as bits, {rows} rows")
+        for name in jobs:
+            print(f"  {name}: {np.median(seconds[name]) / scores.numel() * 1e9:.2f} ns per score")
+        timing.share("x rank_window_bits, by counting", seconds["counting"], seconds["bits"], 8, 6)
 
 
 def limits(size: Size) -> None:
@@ -438,6 +459,7 @@ def scaling(size: Size) -> None:
 
 TABLES = {
     "windows": windows,
+    "divided": divided,
     "limits": limits,
     "draws": draws,
     "hard": hard,

@@ -73,13 +73,20 @@ pub fn key_counts(
                 // The place of a key with another prefix is beyond the bins.
                 let place = |key: u32| (key >> shift).wrapping_sub((prefix as u32) << 8) as usize;
                 // Equal keys often follow each other, and each addition would wait for the last one.
-                let mut bins = [[0_u32; BINS]; 4];
-                for keys in kept.keys[..kept.found].chunks(4) {
-                    for (&key, bins) in keys.iter().zip(&mut bins) {
-                        if let Some(count) = bins.get_mut(place(key)) {
-                            *count += 1;
-                        }
+                let mut bins = [[0_u32; BINS]; 8];
+                let add = |bins: &mut [u32; BINS], key| {
+                    if let Some(count) = bins.get_mut(place(key)) {
+                        *count += 1;
                     }
+                };
+                let (eights, rest) = kept.keys[..kept.found].as_chunks::<8>();
+                for eight in eights {
+                    for (bins, &key) in bins.iter_mut().zip(eight) {
+                        add(bins, key);
+                    }
+                }
+                for &key in rest {
+                    add(&mut bins[0], key);
                 }
                 for (at, count) in out.iter_mut().enumerate() {
                     *count = bins.iter().map(|bins| i64::from(bins[at])).sum();

@@ -2,6 +2,7 @@
 
 mod twin;
 
+use alterrec_core::cuts::{BINS, Cuts, key_counts, window_bits, window_members};
 use alterrec_core::draws::{self, Draw};
 use alterrec_core::error::{Error, Result};
 use alterrec_core::matrix::Matrix;
@@ -60,6 +61,57 @@ proptest! {
             let top = top_ranked(scores, stop, exclude, threads).unwrap();
             let heads: Vec<i64> = (0..case.rows()).flat_map(|row| case.ranking(row)[..stop].to_vec()).collect();
             prop_assert_eq!(top, heads);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn windows_between_cuts_found_by_counting_are_slices_of_the_sorted_row(
+        (case, start, stop) in windowed(),
+        threads in prop::option::of(1_usize..4),
+    ) {
+        on_each_set(|| {
+            let (scores, exclude) = (case.scores(), case.exclude());
+            let (rows, width) = (case.rows(), stop - start);
+            let (mut keys, mut ties) = (vec![0; 2 * rows], vec![0; 2 * rows]);
+            // The key of a cut is that of the last candidate before it, and of the first one for an empty cut.
+            let mut taken: Vec<i64> = [start, stop].map(|count| count.max(1) as i64).repeat(rows);
+            for known in [0, 8, 16, 24] {
+                let mut counts = vec![-7; 2 * rows * BINS];
+                let prefixes = Matrix::new(&keys, rows, 2).unwrap();
+                key_counts(scores, prefixes, known, exclude, threads, &mut counts).unwrap();
+                for (at, bins) in counts.chunks(BINS).enumerate() {
+                    let mut bin = 0;
+                    while bin < BINS - 1 && bins[bin] < taken[at] {
+                        taken[at] -= bins[bin];
+                        bin += 1;
+                    }
+                    (keys[at], ties[at]) = (BINS as i64 * keys[at] + bin as i64, bins[bin]);
+                }
+            }
+            for (at, taken) in taken.iter_mut().enumerate() {
+                *taken = if [start, stop][at % 2] == 0 { 0 } else { *taken };
+                // Rows without candidates.
+                keys[at] = keys[at].min(0xff80_0000);
+            }
+            let [keys, taken, ties] = [&keys, &taken, &ties].map(|each| Matrix::new(each, rows, 2).unwrap());
+            let cuts = Cuts { keys, taken, ties };
+            let expected = case.windows(start, stop);
+
+            let mut bytes = vec![7; rows * case.columns.div_ceil(8)];
+            window_bits(scores, &cuts, exclude, threads, &mut bytes).unwrap();
+            let padded = 8 * case.columns.div_ceil(8);
+            let marked: Vec<i64> = (0..8 * bytes.len())
+                .filter(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1)
+                .map(|bit| (bit % padded) as i64)
+                .collect();
+            prop_assert_eq!(&marked, &expected);
+
+            let places: Vec<i64> = (0..width as i64).collect::<Vec<_>>().repeat(rows);
+            let mut ids = vec![-7; places.len()];
+            let places = Matrix::new(&places, rows, width).unwrap();
+            window_members(scores, &cuts, exclude, places, threads, &mut ids).unwrap();
+            prop_assert_eq!(ids, expected);
             Ok(())
         })?;
     }

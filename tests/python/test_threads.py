@@ -69,7 +69,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "rank_window, threads": lambda: ranking.rank_window(SCORES, 5, 300, threads=3),
     "rank_window_mask": lambda: ranking.rank_window_mask(SCORES, 5, 300),
     "rank_window_bits": lambda: ranking.rank_window_bits(SCORES, 5, 300),
-    "key_counts": lambda: _ranking_cuts.key_counts(SCORES, SEEN % 256, 8, exclude=TARGETS),
+    "key_counts": lambda: _ranking_cuts.key_counts(SCORES, SEEN[:, :2] % 256, 8, exclude=TARGETS),
     "cut_window_bits": lambda: _ranking_cuts.cut_window_bits(SCORES, CUTS),
     "cut_window_members": lambda: _ranking_cuts.cut_window_members(SCORES, CUTS, SEEN.clip(max=30)),
     "cross_entropy_": lambda: ranking.cross_entropy_(SCORES.copy(), TARGETS[:, None], [1.0]),
