@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from unittest import mock
 
 import pytest
 import torch
+from job_runs import train
 from process_group import ProcessGroup
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from alterrec.models.parts import ModelInputs
 from alterrec.nn.item_encoders import IdTable, divided_tensors
 from alterrec.recipe import Recipe, dump_recipe, resolve
 from alterrec.runs.model_files import save_model
+from alterrec.runs.saved_model import load
 from alterrec.shards import Shard
 from alterrec.tensor_files import read_tensors, write_tensors
 from alterrec.training.checkpoint import PartialEpoch, TrainingState
@@ -397,6 +400,39 @@ def test_processes_write_the_model_of_one(tmp_path: Path, run: Callable[..., lis
         path.unlink()
         run(world, save_divided_model, tmp_path, True)
         assert path.read_bytes() == alone
+
+
+def train_without(file: str, out: Path) -> str:
+    """Train with divided tables; the disk of the first process is full when it writes one of the files."""
+    write = tensor_files.atomic_write
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        with write(path) as temporary:
+            yield temporary
+            if path.name == file and parallel.job().is_first:
+                refuse()
+
+    with mock.patch.object(tensor_files, "atomic_write", full):
+        try:
+            train("sasrec", out, {"run.shard_items": True})
+        except InputError as error:
+            return str(error)
+    return ""
+
+
+def test_a_full_disk_ends_all_processes_and_the_run_resumes(
+    tmp_path: Path, run: Callable[..., list[Any]]
+) -> None:
+    """Before the first checkpoint, and with the checkpoint of the last epoch."""
+    checkpoint, model = tmp_path / "checkpoint" / "progress.safetensors", tmp_path / "model.safetensors"
+    for path in (checkpoint, model):
+        messages = run(2, train_without, path.name, tmp_path)
+        assert messages == [messages[0]] * 2
+        assert f"{path.name}: cannot be written: the disk is full" in messages[0]
+        assert [checkpoint.exists(), model.exists()] == [path == model, False]
+    assert run(2, train_without, "", tmp_path) == ["", ""]
+    assert len(load(tmp_path).vocabulary) == NUM_ITEMS
 
 
 def summed(
