@@ -5,7 +5,7 @@
     python benches/growth.py --quick           # small sizes, as a check that it runs
 
 A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, the text network as
-teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top tenth and 512 random.
+teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top half and 512 random.
 Evaluation ranks 1,000 targets in three views. Each size runs in a separate process under `run.memory_budget`,
 and its peak memory is printed.
 """

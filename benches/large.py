@@ -5,7 +5,7 @@
     python benches/large.py --items 20000      # as a check that it runs
 
 A step has 256 samples, d 128, text vectors of 384 columns mapped from a float16 file, the text network as
-teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top tenth and 512 random.
+teacher of the ID network, and 1,024 candidates per sample: 512 of the teacher's top half and 512 random.
 Evaluation ranks 100 targets in three views. Each optimiser runs in a process of its own. The products of a
 step are the teacher's scores of all items or of its pool, and the three of the items that the step uses. For
 a pool, the share of its hard negatives that the exact window has is printed.

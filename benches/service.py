@@ -25,7 +25,7 @@ from timing import line, machine
 
 import alterrec
 from alterrec.data.synthetic import synthetic_dataset
-from alterrec.evaluation.evaluate import recommend_items
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.ranking import set_threads, top_ranked
 from alterrec.runs.saved_model import SavedModel
 

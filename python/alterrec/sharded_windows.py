@@ -142,7 +142,7 @@ def _cuts(scores: Tensor, start: int, stop: int, exclude_BE: Tensor, shard: Shar
     for known in (0, 8, 16, 24):
         if known:
             own = key_counts(scores, keys_B2, known, exclude=exclude_BE)
-            counts = parallel.add_up(own.clone())
+            counts = parallel.add_up(own.int())
         else:
             own, counts = _first_counts(scores, stop, exclude_BE, shard)
         up_to = counts.cumsum(2)
@@ -173,7 +173,7 @@ def _first_counts(scores: Tensor, stop: int, exclude_BE: Tensor, shard: Shard) -
         own = key_counts(scores, prefixes_B1, 0, exclude=exclude_BE)
     except ValueError:
         own, wrong = prefixes_B1.new_zeros(len(scores), 1, BINS), 1
-    message = parallel.add_up(torch.cat([own.flatten(), own.new_full((1,), wrong)]))
+    message = parallel.add_up(torch.cat([own.flatten(), own.new_full((1,), wrong)]).int())
     counts = message[:-1].view_as(own)
     if _checked(scores):
         if message[-1]:

@@ -1,4 +1,4 @@
-"""Losses of divided tables against those of whole tables: values and gradients, with ties, masks and empty shards."""
+"""Losses of divided tables and their gradients, against those of whole tables."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def cross_entropies(seed: int, form: str, dtype: torch.dtype, each: float) -> li
 
 def mixtures(seed: int, form: str, dtype: torch.dtype) -> list[list[Tensor]]:
     draw = np.random.default_rng(seed)
-    count, items, width, most = int(draw.integers(1, 9)), int(draw.integers(3, 30)), 4, int(draw.integers(1, 3))
+    count, items, most = (int(draw.integers(low, high)) for low, high in ((1, 9), (3, 30), (1, 3)))
     sessions = draw.integers(0, items, (count, 3))
     sessions[draw.random(sessions.shape) < 0.3] = -1
     found, rows = distinct(sessions, items)
@@ -82,11 +82,17 @@ def mixtures(seed: int, form: str, dtype: torch.dtype) -> list[list[Tensor]]:
     exclude = np.concatenate([np.pad(found[:, None], ((0, 0), (0, 2)), constant_values=-1), sessions])
     size = len(exclude)
     vectors, table = (
-        torch.from_numpy(draw.integers(-2, 3, (each, width))).to(dtype) / 2 for each in (size, items)
+        torch.from_numpy(draw.integers(-2, 3, (each, 4))).to(dtype) / 2 for each in (size, items)
     )
-    logits = torch.from_numpy(draw.random(rows.shape)).to(dtype).masked_fill(torch.from_numpy(rows) < 0, -torch.inf)
+    logits = (
+        torch.from_numpy(draw.random(rows.shape))
+        .to(dtype)
+        .masked_fill(torch.from_numpy(rows) < 0, -torch.inf)
+    )
     positives = torch.from_numpy(
-        np.stack([draw.choice(np.setdiff1d(np.arange(items), each)) for each in sessions for _ in range(most)])
+        np.stack(
+            [draw.choice(np.setdiff1d(np.arange(items), each)) for each in sessions for _ in range(most)]
+        )
     ).view(count, most)
     weights = torch.from_numpy(draw.random(most)).to(dtype)
     candidates = None
@@ -123,15 +129,16 @@ def compare(function: Any, seeds: range, *arguments: Any) -> None:
     """In each process: compare what a function returns for whole and divided tables."""
     for seed in seeds:
         for whole, divided in zip(*function(seed, *arguments), strict=True):
-            torch.testing.assert_close(divided, whole, atol=2e-6, rtol=2e-6, msg=lambda m: f"seed {seed}: {m}")
+            same = torch.allclose(divided, whole, atol=2e-6, rtol=2e-6, equal_nan=True)
+            assert same, f"seed {seed}: {whole} and {divided}"
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("each", [1.0, 2.5])
 def test_the_loss_of_candidates(group: ProcessGroup, form: str, each: float) -> None:
-    group.run(compare, cross_entropies, range(40), form, torch.float32, each)
+    group.run(compare, cross_entropies, range(25), form, torch.float32, each)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_loss_of_several_queries(group: ProcessGroup, form: str) -> None:
-    group.run(compare, mixtures, range(40), form, torch.float32)
+    group.run(compare, mixtures, range(25), form, torch.float32)

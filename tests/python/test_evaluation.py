@@ -19,7 +19,8 @@ from alterrec.evaluation.choices import (
     choose_system,
     choose_weights,
 )
-from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
+from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.evaluation.scales import fit_scales
 from alterrec.metrics import metric_values
 from alterrec.models.base import Recommender, RepeatScale, Tables

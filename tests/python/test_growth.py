@@ -21,7 +21,8 @@ from alterrec.analyses.run_summary import caveats
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.data.synthetic import synthetic_dataset
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import evaluate, recommend_items
+from alterrec.evaluation.evaluate import evaluate
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.manifest import check_manifest
 from alterrec.models.base import Recommender
 from alterrec.models.batches import SessionBatch

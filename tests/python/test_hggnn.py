@@ -16,7 +16,8 @@ from worlds import NUM_ITEMS, plain_scores, small_dataset
 from alterrec import fit, load
 from alterrec.data.dataset import Dataset
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items
+from alterrec.evaluation.evaluate import Protocol, evaluate
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.models.base import Network, Scorer
 from alterrec.models.batches import SessionBatch
 from alterrec.models.catalogue import build_model

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,31 +11,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from job_runs import check_same, counts_of, losses, train
 from process_group import ProcessGroup
-from worlds import small_dataset
 
 from alterrec import parallel
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import evaluate, top_items
 from alterrec.models.catalogue import MODELS, lookup
-from alterrec.models.reads import settings_read
-from alterrec.recipe import resolve
-from alterrec.runs import saved_model
-from alterrec.runs.fit import fit
 from alterrec.serving import blocks
 from alterrec.serving.batch import recommend_file
-from alterrec.training import windows
-from alterrec.training.gradients import GradientSum
 
-SMALL = {
-    "model.dim": 8,
-    "optim.batch_size": 50,  # two and four processes have different numbers of samples of it
-    "schedule.epochs": 1,
-    "schedule.patience": 50,
-    "run.threads": 1,
-    "run.report": False,
-    "run.baselines": False,
-}
 # One of each kind, and the others in `make torture`: they differ in settings alone.
 KINDS = ("alterrec", "alterrec_random", "nfrec_concat", "gru4rec", "core", "sasrec", "srgnn", "hggnn", "fdsa")
 KINDS += ("unisrec", "bert4rec", "s3rec")
@@ -45,8 +28,8 @@ TRAINED = [
     for name in MODELS
     if lookup(name).trains and name != "unisrec_pretrained"
 ]
-TWO_NETWORKS = {"schedule.epochs": 4, "schedule.warmup": 1, "window.first": 1, "window.last": 0.2}
-NOTHING: dict[str, Any] = {}
+
+RANDOM = {"schedule.negatives": "random", "schedule.warmup_negatives": "random", "window.sample": 6}
 
 
 @pytest.fixture(scope="module")
@@ -61,68 +44,6 @@ def four() -> Iterator[ProcessGroup]:
         yield group
 
 
-def train(
-    system: str, out: Path, settings: Mapping[str, Any] = NOTHING, stop_after: int | None = None
-) -> dict[str, Any]:
-    """Train on the ring, in this process or in each of a group; a run in the folder is resumed.
-
-    Args:
-        system, out, settings: as for ``fit``.
-        stop_after: steps after which the training is interrupted, with a checkpoint of each step.
-    """
-    steps = 0
-    add_up = GradientSum.add_up
-
-    def counted(gradients: GradientSum, **asked: bool) -> tuple[bool, bool]:
-        nonlocal steps
-        steps += 1
-        return add_up(gradients, wanted=True, stopped=steps == stop_after)
-
-    data = small_dataset(users=9)
-    # Each of two networks has a warm-up of its own.
-    alternates = resolve(system).schedule.regime == "alternate"
-    if lookup(system).trains:
-        given = settings
-        settings = SMALL | (TWO_NETWORKS if alternates else {}) | settings
-        settings = settings_read(system, ["best"], settings) | given
-    with (
-        mock.patch.object(GradientSum, "add_up", counted if stop_after else add_up),
-        # The window of a pool of this catalogue has few ranks.
-        mock.patch.object(windows, "LEAST_RANKS", 2),
-    ):
-        try:
-            run = fit(data, system, out=out, overrides=settings, resume=True, progress=None)
-        except KeyboardInterrupt:
-            return {}
-    return dict(run.result)
-
-
-def losses(out: Path) -> list[float]:
-    lines = (out / "curves.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line)["loss"] for line in lines]
-
-
-def check_same(run: Path, alone: Path) -> None:
-    """The same samples in every epoch, and losses that only rounding distinguishes."""
-    of_run, of_alone = (
-        [json.loads(line) for line in (out / "curves.jsonl").read_text("utf-8").splitlines()]
-        for out in (run, alone)
-    )
-    assert [epoch["samples"] for epoch in of_run] == [epoch["samples"] for epoch in of_alone]
-    assert losses(run) == pytest.approx(losses(alone), rel=1e-6)
-
-
-def counts_of(out: Path) -> list[np.ndarray]:
-    """Ranks and lists of a run, in chunks of a few targets, which processes take in turn."""
-    saved, data = saved_model.load(out), small_dataset(users=9)
-    protocol = replace(saved.protocol, budget_bytes=4000)
-    found = [top_items(saved.model, data.test, protocol, 5)]
-    for store in (data.valid, data.test):
-        ranks = evaluate(saved.model, store, protocol)
-        found += [np.stack(counts) for views in ranks.by_rule.values() for counts in views.values()]
-    return found
-
-
 @pytest.mark.parametrize("system", ["alterrec", "nfrec_concat", "sasrec", "unisrec", "srgnn", "itemknn"])
 def test_counts_of_a_run_are_the_same_to_the_last_integer(
     system: str, tmp_path: Path, two: ProcessGroup, four: ProcessGroup
@@ -130,8 +51,9 @@ def test_counts_of_a_run_are_the_same_to_the_last_integer(
     train(system, tmp_path / "run")
     alone = counts_of(tmp_path / "run")
     for group in (two, four):
-        for counts in group.run(counts_of, tmp_path / "run"):
-            assert all(np.array_equal(one, other) for one, other in zip(counts, alone, strict=True))
+        for divided in (False, True):
+            for counts in group.run(counts_of, tmp_path / "run", divided):
+                assert all(np.array_equal(one, other) for one, other in zip(counts, alone, strict=True))
 
 
 @pytest.mark.parametrize("system", TRAINED)
@@ -152,8 +74,8 @@ def test_every_system_learns_the_same_in_two_processes(
         ("alterrec", {"window.sample": 4}),
         ("alterrec", {"window.pool": 20}),
         ("alterrec", {"id.queries": "one", "text.queries": "one", "window.precision": "float16"}),
-        ("id_only", {"schedule.negatives": "random", "window.sample": 6, "id.optimiser": "lazy_adam"}),
-        ("id_only", {"schedule.negatives": "random", "window.sample": 6, "id.optimiser": "rowwise_adagrad"}),
+        ("id_only", RANDOM | {"id.optimiser": "lazy_adam"}),
+        ("id_only", RANDOM | {"id.optimiser": "rowwise_adagrad"}),
     ],
 )
 def test_candidates_and_optimisers_are_the_same(

@@ -13,7 +13,8 @@ from torch import Tensor
 from worlds import NUM_ITEMS, TableScorer, returning_dataset, store_of
 
 from alterrec.data.repeats import BINS, RepeatModel, SeenItems
-from alterrec.evaluation.evaluate import Protocol, evaluate, recommend_items, top_items
+from alterrec.evaluation.evaluate import Protocol, evaluate, top_items
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.models.base import Recommender, RepeatScale, Scorer, Tables
 from alterrec.models.batches import SessionBatch
 

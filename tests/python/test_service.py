@@ -19,7 +19,7 @@ from worlds import NUM_ITEMS, returning_dataset, small_dataset
 import alterrec
 from alterrec.data.repeats import RepeatModel, SeenItems
 from alterrec.errors import InputError
-from alterrec.evaluation.evaluate import recommend_items
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.models.base import Network, Recommender, Scorer
 from alterrec.models.catalogue import MODELS
 from alterrec.models.gate import Gate

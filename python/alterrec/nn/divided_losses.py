@@ -71,7 +71,6 @@ class _DividedLoss(AtOnce):
         for chunk in buffer.chunks(len(vectors_ND)):
             scores_NS = buffer.product(vectors_ND[chunk], table_SD)
             places_NP = shard.places(positives_NP[chunk])
-            here_NP = places_NP >= 0
             own_NP = _at(scores_NS, places_NP)
             left_out_NE = positives_NP[chunk]
             if candidates is None:
@@ -100,11 +99,12 @@ class _DividedLoss(AtOnce):
             pull_NP = weights_P * (sum_N1 - total_NP).exp() / len(vectors_ND)
             losses.append((total_NP - own_NP) @ weights_P)
             factor_N = pull_NP.sum(1) * share_of_sum(log_sums_N, whole_N)
-            scores_NS.mul_(factor_N[:, None])
-            _subtract(scores_NS, places_NP, pull_NP.masked_fill(~here_NP, 0.0))
-            gradient_NS = scores_NS.to(table_SD.dtype)
-            torch.mm(gradient_NS, table_SD, out=vector_gradient_ND[chunk])
-            table_gradient_SD.addmm_(gradient_NS.T, vectors_ND[chunk])
+            vector_gradient_ND[chunk] = _add_gradients(
+                table_gradient_SD, scores_NS, factor_N, vectors_ND[chunk], table_SD
+            )
+            rows_X, columns_X = (places_NP >= 0).nonzero(as_tuple=True)
+            pulled = chunk.start + rows_X, places_NP[rows_X, columns_X], pull_NP[rows_X, columns_X]
+            _subtract_pairs((vector_gradient_ND, table_gradient_SD), pulled, vectors_ND, table_SD)
         ctx.save_for_backward(vector_gradient_ND, table_gradient_SD)
         return _share(torch.cat(losses).mean(), vectors_ND)
 
@@ -129,7 +129,8 @@ def _softmax_of_ids(scores_NS: Tensor, places_NC: Tensor, left_out_NE: Tensor) -
     log_sums_N = values_NC.logsumexp(1)
     values_NC = (values_NC - log_sums_N[:, None]).exp().masked_fill(values_NC == -torch.inf, 0.0)
     scores_NS.zero_()
-    _subtract(scores_NS, places_NC, -values_NC)
+    if scores_NS.shape[1]:
+        scores_NS.scatter_add_(1, places_NC.clamp(min=0), values_NC.to(scores_NS))
     return log_sums_N
 
 
@@ -140,10 +141,32 @@ def _at(scores_NS: Tensor, places_NK: Tensor) -> Tensor:
     return scores_NS.gather(1, places_NK.clamp(min=0)).masked_fill(places_NK < 0, 0.0)
 
 
-def _subtract(scores_NS: Tensor, places_NK: Tensor, parts_NK: Tensor) -> None:
-    """Subtract parts from the scores at some places, where these are not -1."""
-    if scores_NS.shape[1]:
-        scores_NS.scatter_add_(1, places_NK.clamp(min=0), -parts_NK.to(scores_NS))
+def _add_gradients(
+    table_gradient_SD: Tensor, softmax_NS: Tensor, factor_N: Tensor, vectors_ND: Tensor, table_SD: Tensor
+) -> Tensor:
+    """Add the gradient of softmaxes times factors to that of a table, and return that of the vectors.
+
+    As the small factor of each product is multiplied by the factors, the softmaxes are not read once more.
+    """
+    gradient_NS, factor_N1 = softmax_NS.to(table_SD.dtype), factor_N.to(vectors_ND)[:, None]
+    table_gradient_SD.addmm_(gradient_NS.T, vectors_ND * factor_N1)
+    return (gradient_NS @ table_SD).mul_(factor_N1)
+
+
+def _subtract_pairs(
+    gradients: tuple[Tensor, Tensor], pulled: tuple[Tensor, Tensor, Tensor], vectors: Tensor, table: Tensor
+) -> None:
+    """Subtract the gradient of some scores from those of their vectors and of their table rows.
+
+    Args:
+        gradients: gradients of the vectors and of the table.
+        pulled: row of the vector, row of the table, and what is subtracted from the gradient of their score.
+        vectors, table: the vectors and the table.
+    """
+    rows_X, places_X, parts_X = pulled
+    parts_X1 = -parts_X.to(vectors)[:, None]
+    gradients[0].index_add_(0, rows_X, parts_X1 * table[places_X])
+    gradients[1].index_add_(0, places_X, parts_X1 * vectors[rows_X])
 
 
 def _share(loss: Tensor, like: Tensor) -> Tensor:
@@ -239,12 +262,12 @@ class _DividedMixtureLoss(torch.autograd.Function):
             share_R.index_add_(0, rows_nJ.clamp(min=0).flatten(), share_nJ.flatten())
             losses.append(-(log_nP1[..., 0] @ weights_P))
             weight_gradient_NJ[samples] = -share_nJ.to(log_weights_NJ) / parallel.job().world
-            block_RS.mul_((share_R * share_of_sum(log_sums_R, whole_R))[:, None])
-            pulled = row_nPJ[here_nPJ], place_nPJ[here_nPJ]
-            block_RS.index_put_(pulled, -share_nPJ[here_nPJ].to(block_RS), accumulate=True)
-            gradient_RS = block_RS.to(table_SD.dtype)
-            vector_gradient_QD[used_R] += gradient_RS @ table_SD
-            table_gradient_SD.addmm_(gradient_RS.T, vectors_RD)
+            factor_R = share_R * share_of_sum(log_sums_R, whole_R)
+            vector_gradient_QD[used_R] += _add_gradients(
+                table_gradient_SD, block_RS, factor_R, vectors_RD, table_SD
+            )
+            pulled = used_R[row_nPJ[here_nPJ]], place_nPJ[here_nPJ], share_nPJ[here_nPJ]
+            _subtract_pairs((vector_gradient_QD, table_gradient_SD), pulled, vectors_QD, table_SD)
         ctx.save_for_backward(vector_gradient_QD, table_gradient_SD, weight_gradient_NJ)
         return _share(torch.cat(losses).mean(), vectors_QD)
 

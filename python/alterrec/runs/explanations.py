@@ -17,13 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alterrec.errors import number_of
-from alterrec.evaluation.evaluate import (
-    Protocol,
-    ReadSessions,
-    session_batches,
-    weighted_sum,
-    with_repeats,
-)
+from alterrec.evaluation.evaluate import Protocol, weighted_sum, with_repeats
+from alterrec.evaluation.recommend import ReadSessions, session_batches
 from alterrec.models.base import Network, Recommender, Tables
 from alterrec.models.batches import SessionBatch
 from alterrec.models.neighbours import NeighbourLists

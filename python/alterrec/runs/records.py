@@ -22,7 +22,8 @@ from alterrec.evaluation.comparisons import (
     session_values,
     standard_error,
 )
-from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate, recommend_items
+from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
+from alterrec.evaluation.recommend import recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.gate import FEATURES
 from alterrec.recipe import Recipe

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alterrec.evaluation.evaluate import Protocol, session_batches, session_scores
+from alterrec.evaluation.evaluate import Protocol
+from alterrec.evaluation.recommend import session_batches, session_scores
 from alterrec.models.removed import removed_items
 from alterrec.models.service_scores import AskedSessions, ServiceScores
 from alterrec.ranking import top_ranked
