@@ -169,7 +169,7 @@ def measured(num_items: int, rule: str, folder: Path) -> dict[str, Any]:
             # The trainer also has two copies of the weights.
             "planned": plan.resident + plan.training - 2 * weights + scored,
         }
-        del step
+        del step, buffer
     targets = SessionStore.from_arrays(
         np.repeat(np.arange(TARGETS), 4), np.arange(4 * TARGETS) % num_items, num_items=num_items
     )

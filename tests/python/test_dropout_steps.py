@@ -13,8 +13,9 @@ from alterrec.models.parts import ModelInputs
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import PrefixBatches
+from alterrec.training.samples import chosen_samples
 from alterrec.training.schedule import Phase
-from alterrec.training.step import NoClock, Step, chosen_samples
+from alterrec.training.step import NoClock, Step
 
 SETTINGS = {"model.dim": 8, "model.dropout": 0.4, "id.output_dropout": 0.4, "run.threads": 1}
 

@@ -14,7 +14,7 @@ from alterrec.errors import InputError
 from alterrec.models.catalogue import build_model
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
-from alterrec.runs.memory import plan_memory
+from alterrec.runs.memory import LEARNING_ID_TABLES, plan_memory
 from alterrec.sessions import SessionStore
 from alterrec.training.schedule import phases
 
@@ -121,10 +121,11 @@ def test_rows_of_drawn_candidates_are_planned() -> None:
     drawn = {rule: training(rule, "random") for rule in full}
     assert full["lazy_adam"] == full["adam"]
     assert full["adam"] - full["rowwise_adagrad"] == 4 * (2 * table - 100_000)
-    # A step keeps 4 values for each of a row. Half of them are there when the whole table gets its gradient.
-    assert drawn["adam"] - drawn["lazy_adam"] == 4 * (table + 2 * rows * 8 - (4 + 1) * rows * 8)
+    # A step keeps so many values of its rows. Half of them are there when the whole table gets its gradient.
+    kept = LEARNING_ID_TABLES * rows * 8
+    assert drawn["adam"] - drawn["lazy_adam"] == 4 * (table - kept / 2 - rows * 8)
     assert drawn["lazy_adam"] - drawn["rowwise_adagrad"] == 4 * (2 * table - 100_000)
-    assert full["adam"] - drawn["adam"] == 4 * (4 * table - 2 * rows * 8)
+    assert full["adam"] - drawn["adam"] == 4 * (LEARNING_ID_TABLES * table - kept / 2)
 
 
 def test_scores_of_a_pool_are_planned() -> None:

@@ -18,7 +18,7 @@ from alterrec.models.parts import ModelInputs
 from alterrec.models.reads import resolve_read
 from alterrec.nn.item_encoders import IdTable
 from alterrec.recipe import dump_recipe, resolve
-from alterrec.runs.memory import plan_memory
+from alterrec.runs.memory import LEARNING_ID_TABLES, plan_memory
 from alterrec.runs.model_files import save_model, write_vocabulary
 from alterrec.runs.saved_model import load
 from alterrec.training.schedule import phases
@@ -117,7 +117,7 @@ def test_both_tables_start_from_text_vectors() -> None:
 
 
 def test_the_memory_plan_counts_both_tables() -> None:
-    """A step keeps four tables for each table of 40 x 8 float32; of weights there are two copies, two moments
+    """A step keeps some tables for each table of 40 x 8 float32; of weights there are two copies, two moments
     and the gradient."""
     plans = []
     for separate in (False, True):
@@ -126,5 +126,5 @@ def test_the_memory_plan_counts_both_tables() -> None:
         plans.append(plan_memory(model, recipe, phases(recipe), NUM_ITEMS, 8, resident=0))
     one, two = plans
     table, norm = 40 * 8 * 4, 2 * 8 * 4
-    assert two.training - one.training == 4 * table + 5 * (table + norm)
+    assert two.training - one.training == LEARNING_ID_TABLES * table + 5 * (table + norm)
     assert two.evaluation - one.evaluation == table + 4 * (table + norm)

@@ -21,8 +21,9 @@ from alterrec.nn.losses import ScoreBuffer
 from alterrec.recipe import resolve
 from alterrec.sessions import Batch, PrefixBatches, SessionStore
 from alterrec.training import step as step_module
+from alterrec.training.samples import without_repeated_targets
 from alterrec.training.schedule import Phase, check_loss
-from alterrec.training.step import Clock, NoClock, Step, without_repeated_targets
+from alterrec.training.step import Clock, NoClock, Step, StepSessions
 
 EXACT = {
     "model.dim": 8,
@@ -266,7 +267,8 @@ def test_a_teacher_in_half_precision_has_a_rounded_table(monkeypatch: pytest.Mon
             model, recipe, HARD, NUM_ITEMS, exclude_seen=True, seed=5, buffer=ScoreBuffer(), clock=NoClock()
         )
         with torch.no_grad():
-            scores = made_step._scores("text", SessionBatch.of(batch, "cpu"))(slice(None))
+            sessions = StepSessions(SessionBatch.of(batch, "cpu"), batch.samples)
+            scores = made_step._scores("text", sessions)(slice(None))
         found[precision] = made_step, scores.clone()
         assert made_step.loss(batch).isfinite()
     (exact, scores), (half, rounded) = found["float32"], found["float16"]

@@ -210,6 +210,10 @@ def division_problem(model: Recommender, recipe: Recipe) -> str:
             f"run.shard_items divides ID tables and text vectors, but {recipe.model_name} has other item "
             "tables; set run.shard_items=false, or choose another system, such as alterrec or sasrec"
         )
+    if recipe.model.continues:
+        return (
+            "model.continues reads the whole tables of another run; set run.shard_items=false, or train again"
+        )
     for key, value, only in (
         ("schedule.objective", recipe.schedule.objective, "next"),
         ("schedule.pretrain", recipe.schedule.pretrain, 0),

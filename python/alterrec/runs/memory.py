@@ -26,7 +26,10 @@ FLOAT = 4
 # Number of float32 tables of V x D in memory during a step for the trained network, without the
 # gradient of its weights: the table, what its encoder keeps for the backward pass, intermediate gradients.
 # Measured: 3.0 (ID) and 5.7 (text) at V = 40,258 and d 300.
-LEARNING_TABLES, LEARNING_ID_TABLES = 6, 4
+LEARNING_TABLES, LEARNING_ID_TABLES = 6, 3
+# Rows that a process keeps for each row that it encodes, if rows of divided tables are fetched: its own, and
+# those of others with their gradient. Measured: 1.7 at V = 1,000,000 and d 128, with two processes.
+FETCHED_ROWS = 1.75
 # Number of float32 values per position and column that session encoders keep for the backward pass: for each
 # layer of a Transformer (17 measured), and outside of layers (5 measured).
 LAYER_STATES, ENCODER_STATES = 18, 6
@@ -111,7 +114,7 @@ def plan_memory(
     # The state of the optimisers, and copies of the weights after the last epoch and after the best one.
     learning = 2 * sum(weights) + sum(_state_bytes(network, rule) for network in networks.values())
     learned = [
-        _step_bytes(networks[phase.train], rule, min(held, items_encoded(recipe, phase, num_items)), held)
+        _step_bytes(networks[phase.train], rule, _rows_kept(recipe, phase, num_items, held), held)
         for phase in phases
     ]
     asked = any(network.queries is not None for network in networks.values())
@@ -186,6 +189,14 @@ def _state_bytes(network: Network, rule: str) -> int:
     if rule == "rowwise_adagrad":
         values += sum(len(table) - 2 * table.numel() for table in _id_tables(network))
     return FLOAT * values
+
+
+def _rows_kept(recipe: Recipe, phase: Phase, num_items: int, held: int) -> int:
+    """Return the largest number of rows of an item table that a step of a process keeps."""
+    encoded = items_encoded(recipe, phase, num_items)
+    if encoded == num_items or held == num_items:
+        return min(held, encoded)
+    return min(held, round(FETCHED_ROWS * encoded * held / num_items))
 
 
 def _step_bytes(network: Network, rule: str, encoded: int, num_items: int) -> int:

@@ -32,6 +32,7 @@ from alterrec.training.candidates import (
     supervise,
     with_positives,
 )
+from alterrec.training.samples import samples_between
 from alterrec.training.schedule import Phase
 from alterrec.training.windows import WindowRanks, pool_size
 
@@ -77,71 +78,6 @@ class NoClock(Clock):
 
     def lap(self, part: str) -> None:
         pass
-
-
-def without_repeated_targets(batch: Batch) -> Batch:
-    """Return the samples of a batch whose target is not an item of its prefix.
-
-    Example:
-        >>> from alterrec.sessions import PrefixBatches, SessionStore
-        >>> store = SessionStore.from_arrays([0, 0, 0], [4, 4, 3])
-        >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
-        >>> without_repeated_targets(batch).targets
-        array([3])
-    """
-    row_of = np.arange(len(batch.lengths)) if batch.row_of is None else batch.row_of
-    in_prefix_NL = np.arange(batch.items.shape[1]) < batch.lengths[:, None]
-    new_N = ~((batch.items[row_of] == batch.targets[:, None]) & in_prefix_NL).any(1)
-    return chosen_samples(batch, new_N)
-
-
-def chosen_samples(batch: Batch, chosen_N: np.ndarray) -> Batch:
-    """Return the samples of a batch that are chosen (N,), bool.
-
-    Example:
-        >>> from alterrec.sessions import PrefixBatches, SessionStore
-        >>> store = SessionStore.from_arrays([0, 0, 0], [4, 2, 3])
-        >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
-        >>> chosen_samples(batch, np.array([False, True])).targets
-        array([3])
-    """
-    if chosen_N.all():
-        return batch
-    return batch._replace(
-        items=batch.items[chosen_N] if batch.row_of is None else batch.items,
-        lengths=batch.lengths[chosen_N],
-        targets=batch.targets[chosen_N],
-        samples=batch.samples[chosen_N],
-        sessions=batch.sessions[chosen_N],
-        users=None if batch.users is None else batch.users[chosen_N],
-        row_of=None if batch.row_of is None else batch.row_of[chosen_N],
-    )
-
-
-def samples_between(batch: Batch, mine: slice) -> Batch:
-    """Return the samples of a slice of a batch, without the rows that they do not read.
-
-    Example:
-        >>> from alterrec.sessions import PrefixBatches, SessionStore
-        >>> store = SessionStore.from_arrays([0, 0, 0, 1, 1], [4, 2, 3, 7, 8])
-        >>> (batch,) = PrefixBatches(store, 8, 50, shuffle=False, layout="by_session")
-        >>> last = samples_between(batch, slice(2, 3))
-        >>> last.items.tolist(), last.row_of.tolist()
-        ([[7, 0]], [0])
-    """
-    if mine == slice(0, len(batch.targets)):
-        return batch
-    chosen = batch._replace(
-        lengths=batch.lengths[mine],
-        targets=batch.targets[mine],
-        samples=batch.samples[mine],
-        sessions=batch.sessions[mine],
-        users=None if batch.users is None else batch.users[mine],
-    )
-    if batch.row_of is None:
-        return chosen._replace(items=batch.items[mine])
-    rows, row_of = np.unique(batch.row_of[mine], return_inverse=True)
-    return chosen._replace(items=batch.items[rows], row_of=row_of)
 
 
 # Purposes of the seeds of dropout and of pools.
@@ -219,32 +155,11 @@ class Step:
         if self.phase.objective != "next":
             return self._objective_loss(batch, targets_N, arrays, whole, number)
         seen_NL = batch.prefixes() if self.exclude_seen else None
+        by_query = self.network.queries is not None
         with torch.no_grad(), unchecked():
-            pool_M = self._pool(number)
-            uses = ((self.negative_teacher, pool_M), (self.positive_teacher, None))
-            scores: dict[tuple[str | None, bool], Teacher] = {
-                (name, pool is None): self._scores(name, batch, pool) for name, pool in uses if name
-            }
-            self.clock.lap("teacher")
-            by_query = self.network.queries is not None
-            supervision = supervise(
-                targets_N,
-                arrays.samples,
-                "full" if by_query else self.phase.negatives,
-                window=self.recipe.window,
-                ranks=self.ranks,
-                num_items=self.num_items,
-                seed=self.seed,
-                positives=self.recipe.positives,
-                negative_teacher=scores.get((self.negative_teacher, pool_M is None)),
-                positive_teacher=scores.get((self.positive_teacher, True)),
-                seen_NL=seen_NL,
-                chunks=self.buffer.chunks(len(targets_N)),
-                pool_M=pool_M,
-            )
-            if by_query:
-                candidates = self._query_candidates(batch, arrays, whole, supervision.positives, pool_M)
-                supervision = supervision._replace(candidates=candidates)
+            supervision = self._supervision(StepSessions(batch, arrays.samples), targets_N, seen_NL, number)
+            if by_query and len(whole.targets) > len(arrays.targets):
+                supervision = self._with_all_positives(supervision, batch, whole)
         self.clock.lap("window")
         ids_U = None
         ids = supervision.candidates
@@ -324,34 +239,61 @@ class Step:
         seed, device = derive_seed(self.seed, POOLS), self.recipe.run.device
         return draw_pool(size, self.num_items, seed=seed, number=number, device=device)
 
-    def _scores(self, name: str, batch: SessionBatch, pool_M: Tensor | None = None) -> Teacher:
+    def _supervision(
+        self, sessions: StepSessions, targets_N: Tensor, seen_NL: Tensor | None, number: int
+    ) -> Supervision:
+        """Return the positives and the candidates of samples, or of the queries of these samples."""
+        pool_M = self._pool(number)
+        uses = ((self.negative_teacher, pool_M), (self.positive_teacher, None))
+        scores = {(name, pool is None): self._scores(name, sessions, pool) for name, pool in uses if name}
+        self.clock.lap("teacher")
+        by_query = self.network.queries is not None
+        supervision = supervise(
+            targets_N,
+            sessions.samples,
+            "full" if by_query else self.phase.negatives,
+            window=self.recipe.window,
+            ranks=self.ranks,
+            num_items=self.num_items,
+            seed=self.seed,
+            positives=self.recipe.positives,
+            negative_teacher=scores.get((self.negative_teacher or "", pool_M is None)),
+            positive_teacher=scores.get((self.positive_teacher or "", True)),
+            seen_NL=seen_NL,
+            chunks=self.buffer.chunks(len(targets_N)),
+            pool_M=pool_M,
+            shard=self.network.shard,
+        )
+        if by_query:
+            supervision = supervision._replace(candidates=self._query_candidates(sessions, pool_M))
+        return supervision
+
+    def _scores(self, name: str, sessions: StepSessions, pool_M: Tensor | None = None) -> Teacher:
         """Return a function that gives the scores of a teacher for a slice of the samples."""
         network, tables = self.teachers[name]
         if network.queries is not None:
             # Softmaxes of several queries are mixed, whose sums have all items.
-            items = slice(None) if pool_M is None else pool_M
-            return lambda chunk: network.scores(batch.only(chunk), tables)[:, items]
-        batch, tables = network.read(batch, tables)
-        vectors_ND, scored_MD = network.encode_sessions(batch, tables), scored_rows(tables, pool_M)
+            scores = sessions.mixed(network, tables, self.buffer)
+            items = slice(None) if pool_M is None else _held_places(pool_M, network.shard)
+            return lambda chunk: scores(chunk)[:, items]
+        vectors_ND, scored_MD = sessions.vectors(network, tables), scored_rows(tables, pool_M, network.shard)
         return lambda chunk: self._product(vectors_ND[chunk], scored_MD)
 
-    def _query_candidates(
-        self, batch: SessionBatch, arrays: Batch, whole: Batch, positives_NP: Tensor, pool_M: Tensor | None
-    ) -> Tensor | None:
+    def _query_candidates(self, sessions: StepSessions, pool_M: Tensor | None) -> Tensor | None:
         """Return the candidates of each query: the teacher ranks the items for the same query."""
         assert self.network.queries is not None
-        items, _, exclude = self.network.query_rows(batch, self.num_items)
+        items, _, exclude = self.network.query_rows(sessions.every, self.num_items)
         # Draws are functions of the item, and of the sample for session vectors.
-        rows, sessions = items, self.network.queries.vector_logit is not None
-        if sessions:
-            rows = np.concatenate([items, self.num_items + arrays.samples])
-        teacher, device = None, self.recipe.run.device
+        rows, vectors = items, self.network.queries.vector_logit is not None
+        if vectors:
+            rows = np.concatenate([items, self.num_items + sessions.samples])
+        teacher = None
         if self.negative_teacher:
             network, tables = self.teachers[self.negative_teacher]
-            vectors_QD = network.query_vectors(on_device(items, device), batch, tables, sessions=sessions)
-            scored_MD = scored_rows(tables, pool_M)
+            vectors_QD = sessions.query_vectors(network, tables, items, sessions=vectors)
+            scored_MD = scored_rows(tables, pool_M, network.shard)
             teacher = lambda chunk: self._product(vectors_QD[chunk], scored_MD)  # noqa: E731
-        candidates = query_candidates(
+        return query_candidates(
             rows,
             self.phase.negatives,
             window=self.recipe.window,
@@ -359,16 +301,23 @@ class Step:
             num_items=self.num_items,
             seed=self.seed,
             teacher=teacher,
-            device=device,
+            device=self.recipe.run.device,
             exclude=exclude,
             chunks=self.buffer.chunks(len(rows)),
             pool_M=pool_M,
+            shard=self.network.shard,
         )
-        if candidates is None or len(whole.targets) == len(arrays.targets):
-            return candidates
+
+    def _with_all_positives(self, supervision: Supervision, batch: SessionBatch, whole: Batch) -> Supervision:
+        """Add the positives of the samples that other processes have to the candidates of item queries."""
+        candidates, positives_NP = supervision.candidates, supervision.positives
+        if candidates is None:
+            return supervision
         items_NL = whole.items if whole.row_of is None else whole.items[whole.row_of]
         positives = parallel.joined(positives_NP, len(whole.targets)).cpu().numpy()
-        return with_positives(candidates, items, by_distance(items_NL, whole.lengths), positives)
+        items = self.network.query_rows(batch, self.num_items).items
+        added = with_positives(candidates, items, by_distance(items_NL, whole.lengths), positives)
+        return supervision._replace(candidates=added)
 
     def _product(self, vectors_ND: Tensor, scored_MD: Tensor) -> Tensor:
         self.clock.lap("window")
@@ -377,11 +326,45 @@ class Step:
         return scores_NM
 
 
-def scored_rows(tables: Tables, pool_M: Tensor | None) -> Tensor:
+class StepSessions:
+    """The sessions of the samples of a step.
+
+    Attributes:
+        every: the samples.
+        samples: their numbers.
+    """
+
+    def __init__(self, every: SessionBatch, samples: np.ndarray) -> None:
+        self.every = every
+        self.samples = samples
+
+    def vectors(self, network: Network, tables: Tables) -> Tensor:
+        """Return their vectors (N, E)."""
+        return network.encode_sessions(*network.read(self.every, tables))
+
+    def query_vectors(self, network: Network, tables: Tables, items: np.ndarray, *, sessions: bool) -> Tensor:
+        """Return the vectors of items and, if ``sessions``, of all sessions, as queries (Q, E)."""
+        return network.query_vectors(
+            on_device(items, str(self.every.length_N.device)), self.every, tables, sessions=sessions
+        )
+
+    def mixed(self, network: Network, tables: Tables, buffer: ScoreBuffer) -> Teacher:
+        """Return a function that gives the scores of a network with several queries for some samples."""
+        tables = tables._replace(scores=buffer)
+        return lambda chunk: network.scores(self.every.only(chunk), tables)
+
+
+def scored_rows(tables: Tables, pool_M: Tensor | None, shard: Shard | None) -> Tensor:
     """Return the rows of a teacher's table that are scored: all, or those of a pool, at least float32."""
     if pool_M is None:
         return tables.outputs
-    return tables.outputs[pool_M].to(torch.promote_types(tables.outputs.dtype, torch.float32))
+    rows_MD = tables.outputs[_held_places(pool_M, shard)]
+    return rows_MD.to(torch.promote_types(tables.outputs.dtype, torch.float32))
+
+
+def _held_places(ids_M: Tensor, shard: Shard | None) -> Tensor:
+    """Return the rows of ascending ids in the part of a table that this process holds."""
+    return ids_M if shard is None else ids_M[shard.held(ids_M)] - shard.first
 
 
 def half_table(network: Network, num_items: int) -> Tensor:

@@ -40,8 +40,9 @@ from alterrec.training.checkpoint import (
 from alterrec.training.divided_step import DividedStep
 from alterrec.training.gradients import GradientSum
 from alterrec.training.optimisers import Moments, NetworkOptimiser
+from alterrec.training.samples import chosen_samples, without_repeated_targets
 from alterrec.training.schedule import Phase, first_epochs
-from alterrec.training.step import Clock, NoClock, Step, chosen_samples, without_repeated_targets
+from alterrec.training.step import Clock, NoClock, Step
 
 # Purposes of derived seeds: each use of randomness has its own.
 INITIALISATION, ORDER, DRAWS = range(3)
