@@ -1,4 +1,4 @@
-"""Losses of divided tables and their gradients, against those of whole tables."""
+"""Losses of divided tables, their gradients and their scores, against those of whole tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from alterrec import parallel
 from alterrec.nn.divided_losses import divided_cross_entropy, divided_mixture_cross_entropy
+from alterrec.nn.divided_mixtures import whole_mixtures
+from alterrec.nn.divided_scores import own_share, whole_scores
 from alterrec.nn.losses import ScoreBuffer, candidate_cross_entropy
-from alterrec.nn.mixtures import QueryBatch, distinct, mixture_cross_entropy
+from alterrec.nn.mixtures import QueryBatch, distinct, mixture_cross_entropy, mixture_log_probabilities
 from alterrec.shards import Shard
 
 FORMS = ("whole", "window", "drawn")
@@ -131,6 +133,36 @@ def compare(function: Any, seeds: range, *arguments: Any) -> None:
         for whole, divided in zip(*function(seed, *arguments), strict=True):
             same = torch.allclose(divided, whole, atol=2e-6, rtol=2e-6, equal_nan=True)
             assert same, f"seed {seed}: {whole} and {divided}"
+
+
+def scores(seed: int, own_samples: bool) -> list[list[Tensor]]:
+    """Return the scores of the samples of this process by the whole table, and by divided ones."""
+    draw = np.random.default_rng(seed)
+    count, items = int(draw.integers(0, 7)), int(draw.integers(1, 9))
+    vectors, table = (
+        torch.from_numpy(draw.normal(size=(rows, 4)).astype(np.float32)) for rows in (count, items)
+    )
+    shard, mine = Shard.own(items), own_share(count) if own_samples else slice(0, count)
+    own = ScoreBuffer().product(vectors, table[shard.rows])
+    found = [whole_scores(own, shard, ScoreBuffer(), "", own_samples=own_samples)]
+    wanted = [(vectors @ table.T)[mine]]
+    if count and items > 1:
+        # Each sample has the query of its own item, and one that all of them have.
+        rows = torch.stack([torch.arange(count), torch.full((count,), count)], 1)
+        asked = torch.cat([vectors, vectors[:1] * 2])
+        exclude = torch.from_numpy(draw.integers(-1, items, (count + 1, 1)))
+        queries = QueryBatch(asked, rows, torch.full((count, 2), 0.5).log(), exclude)
+        wanted.append(mixture_log_probabilities(queries, table, ScoreBuffer())[mine])
+        found.append(
+            whole_mixtures(queries, table[shard.rows], ScoreBuffer(), "", shard, own_samples=own_samples)
+        )
+    return [wanted, found]
+
+
+@pytest.mark.parametrize("own_samples", [True, False])
+def test_scores_of_all_items(group: ProcessGroup, own_samples: bool) -> None:
+    """Also for fewer samples or items than processes."""
+    group.run(compare, scores, range(25), own_samples)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from alterrec import parallel
 from alterrec.models.batches import ObjectiveBatch, SessionBatch
 from alterrec.models.gate import Gate
+from alterrec.nn.divided_mixtures import whole_mixtures
 from alterrec.nn.divided_scores import own_share, whole_scores
 from alterrec.nn.dropout import Dropout, number_layers, rows_numbered
 from alterrec.nn.item_encoders import divided_tensors
@@ -316,29 +317,32 @@ class Network(nn.Module):
             tables: the item tables.
             blocks: name -> columns. A result is valid until the next call with the same name and tables.
         """
-        found, buffer, outputs_VD = {}, tables.scores, tables.outputs
-        # The scores of divided tables are first those of the rows of this process.
-        own = "{}" if self.shard is None else "rows of {}"
-        if self.queries is None:
-            vector_ND = self.encode_sessions(*self.read(batch, tables))
-            for name, columns in blocks.items():
-                scores_NV = buffer.product(vector_ND[:, columns], outputs_VD[:, columns], own.format(name))
-                found[name] = self._scores_of_all(scores_NV, tables, name)
-            return found
-        queries = self.ask(batch, tables)
-        for name, columns in blocks.items():
-            asked = queries._replace(vectors_QD=queries.vectors_QD[:, columns])
-            scores_NV = mixture_log_probabilities(
-                asked, outputs_VD[:, columns], buffer, own.format(name), self.shard
-            )
-            found[name] = self._scores_of_all(scores_NV, tables, name)
-        return found
+        if self.queries is not None:
+            queries = self.ask(batch, tables)
+            return {
+                name: self._mixture(
+                    queries._replace(vectors_QD=queries.vectors_QD[:, columns]), tables, name, columns
+                )
+                for name, columns in blocks.items()
+            }
+        vector_ND = self.encode_sessions(*self.read(batch, tables))
+        return {
+            name: self._product(vector_ND[:, columns], tables, name, columns)
+            for name, columns in blocks.items()
+        }
 
-    def _scores_of_all(self, scores_NV: Tensor, tables: Tables, slot: str) -> Tensor:
-        """Return the scores of all items, where those of this process are some columns."""
+    def _product(self, vector_ND: Tensor, tables: Tables, slot: str, columns: slice) -> Tensor:
+        buffer, outputs_VD = tables.scores, tables.outputs[:, columns]
         if self.shard is None:
-            return scores_NV
-        return whole_scores(scores_NV, self.shard, tables.scores, slot, own_samples=tables.own_samples)
+            return buffer.product(vector_ND, outputs_VD, slot)
+        scores_NS = buffer.product(vector_ND, outputs_VD, "rows of this process")
+        return whole_scores(scores_NS, self.shard, buffer, slot, own_samples=tables.own_samples)
+
+    def _mixture(self, queries: QueryBatch, tables: Tables, slot: str, columns: slice) -> Tensor:
+        buffer, outputs_VD = tables.scores, tables.outputs[:, columns]
+        if self.shard is None:
+            return mixture_log_probabilities(queries, outputs_VD, buffer, slot)
+        return whole_mixtures(queries, outputs_VD, buffer, slot, self.shard, own_samples=tables.own_samples)
 
 
 class Recommender(nn.Module):
@@ -444,8 +448,8 @@ def score_matrices(model: Scorer) -> int:
         asked = sum(model.network(name).queries is not None for name in model.networks)
         matrices += QUERIES_PER_SAMPLE * asked
         if model.shard is not None:
-            # The scores of the own rows, those that are sent, and those that are received.
-            matrices += len(model.networks) + 2
+            # Scores of the own rows and those that are received.
+            matrices += 2 * (QUERIES_PER_SAMPLE if asked else 1)
     return matrices
 
 

@@ -6,6 +6,8 @@ processes add up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,31 +29,43 @@ def whole_scores(
         shard: these rows.
         buffer: memory for the result.
         slot: name of the result in the buffer.
-        own_samples: whether each process gets its share of the samples, see :func:`own_share`. If
-            not, each gets all of them.
+        own_samples: whether each process gets its share of the samples, see :func:`own_share`. If not, each
+            gets all of them.
 
     Returns:
         Scores (M, V) or (N, V), valid until the next call with the same slot.
     """
-    count, shards = len(scores_NS), shard.of_each(shard.total)
+    count = len(scores_NS)
     if own_samples:
-        shares = [each.size for each in Shard.of_each(count)]
-        rows = shares[parallel.job().rank]
-        sent, received = [share * shard.size for share in shares], [rows * each.size for each in shards]
-        found = parallel.exchanged(scores_NS.flatten(), sent, received)
-        parts = [
-            part.view(rows, each.size)
-            for part, each in zip(torch.split(found, received), shards, strict=True)
-        ]
-    else:
-        rows, widest = count, max(each.size for each in shards)
-        padded = scores_NS.new_zeros(count, widest)
-        padded[:, : shard.size] = scores_NS
-        parts = [part[:, : each.size] for part, each in zip(parallel.gathered(padded), shards, strict=True)]
-    whole_NV = buffer.memory(rows, shard.total, scores_NS, slot)
-    for part, each in zip(parts, shards, strict=True):
-        whole_NV[:, each.rows] = part
-    return whole_NV
+        return with_all_columns(scores_NS, [each.size for each in Shard.of_each(count)], shard, buffer, slot)
+    world = parallel.job().world
+    return with_all_columns(scores_NS.repeat(world, 1), [count] * world, shard, buffer, slot)
+
+
+def with_all_columns(
+    scores_XS: Tensor, rows_of_each: Sequence[int], shard: Shard, buffer: ScoreBuffer, slot: str
+) -> Tensor:
+    """Send rows of scores to other processes, and return those of this one with the columns of all.
+
+    Args:
+        scores_XS: scores of the rows of this process, in the order of the processes that get them.
+        rows_of_each: number of rows for each process.
+        shard, buffer, slot: as in :func:`whole_scores`.
+
+    Returns:
+        Scores (M, V), valid until the next call with the same slot.
+
+    Example:
+        >>> with_all_columns(torch.ones(2, 3), [2], Shard(0, 3, 3), ScoreBuffer(), "").shape
+        torch.Size([2, 3])
+    """
+    rows, shards = rows_of_each[parallel.job().rank], Shard.of_each(shard.total)
+    sent, received = [each * shard.size for each in rows_of_each], [rows * each.size for each in shards]
+    found = torch.split(parallel.exchanged(scores_XS.flatten(), sent, received), received)
+    whole_MV = buffer.memory(rows, shard.total, scores_XS, slot)
+    for part, each in zip(found, shards, strict=True):
+        whole_MV[:, each.rows] = part.view(rows, each.size)
+    return whole_MV
 
 
 def own_share(count: int) -> slice:
