@@ -4,9 +4,9 @@
     torchrun --nproc-per-node=2 benches/processes.py --system sasrec --data FOLDER
 
 The first part compares the two ways to add up the gradient of a table, all of it or the rows that are not
-zero, and asserts that they are equal. The second one trains an epoch in all processes and then in the first
-one alone, and asserts that both have the same samples. On a machine with as many cores as processes, the time
-of an epoch is to be divided by their number.
+zero, and asserts that they are equal. The second one trains an epoch in all processes, in the first one
+alone, and in the first one with as many threads as there were processes, and asserts that all have the same
+samples.
 """
 
 from __future__ import annotations
@@ -77,27 +77,32 @@ def tables(items: int, world: int, rank: int, say: Callable[[str], None]) -> Non
 
 
 def epoch(system: str, data: Path | None, is_first: bool, world: int, say: Callable[[str], None]) -> None:
-    """Time an epoch of all processes, and one of the first process alone."""
+    """Time an epoch of all processes, and of the first one alone with one thread and with as many threads."""
     found, settings = [], settings_read(system, ["best"], SHORT | QUIET)
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("all", "alone"):
+        for name, threads in (("all", 1), ("alone", 1), ("threads", world)):
             if name == "alone":
                 # What torchrun has set; without it a process is alone.
                 os.environ.pop("WORLD_SIZE")
             if is_first or name == "all":
-                alterrec.fit(data, system, out=Path(folder) / name, overrides=settings, progress=None)
+                run = {"out": Path(folder) / name, "overrides": settings | {"run.threads": threads}}
+                alterrec.fit(data, system, progress=None, **run)
             if is_first:
                 found.append(json.loads((Path(folder) / name / "curves.jsonl").read_text().splitlines()[0]))
     if is_first:
-        shared, alone = found
-        assert shared["samples"] == alone["samples"]
-        assert np.isclose(shared["loss"], alone["loss"], rtol=1e-2)
+        shared, *others = found
         say(
-            f"  an epoch of {system}: {shared['seconds']:.1f} s with {world} processes, "
-            f"{alone['seconds']:.1f} s alone, {alone['seconds'] / shared['seconds']:.2f} times as fast; "
-            f"evaluation {shared['seconds_eval']:.1f} s and {alone['seconds_eval']:.1f} s; "
-            f"loss {shared['loss']:.5f} and {alone['loss']:.5f}"
+            f"  an epoch of {system}: {shared['seconds']:.1f} s with {world} processes, evaluation "
+            f"{shared['seconds_eval']:.1f} s, loss {shared['loss']:.5f}"
         )
+        for threads, alone in zip((1, world), others, strict=True):
+            assert shared["samples"] == alone["samples"]
+            assert np.isclose(shared["loss"], alone["loss"], rtol=1e-2)
+            say(
+                f"    one process, threads: {threads}: {alone['seconds']:.1f} s, which is "
+                f"{alone['seconds'] / shared['seconds']:.2f} times as long; evaluation "
+                f"{alone['seconds_eval']:.1f} s, loss {alone['loss']:.5f}"
+            )
 
 
 if __name__ == "__main__":

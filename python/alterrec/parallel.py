@@ -1,7 +1,7 @@
 """What the processes of a training share: plain collectives, which do nothing where there is one process.
 
-Every function is called by all processes in the same order, with tensors of the same shape; only
-``send_to_first`` and ``received`` concern two processes.
+Every function is called by all processes in the same order; only ``send_to_first`` and ``received`` concern
+two of them.
 
 Legend: N samples of the whole batch, M those of one process, D width.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,7 +25,6 @@ from alterrec.errors import PeerError
 from alterrec.job import Job, current_job
 
 T = TypeVar("T")
-ArgumentT = TypeVar("ArgumentT")
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 # A collective waits this long for the others: the first process may read data or write a report meanwhile.
@@ -278,26 +277,6 @@ def in_order(make: Callable[[], Sequence[T]], *, parts: bool = False) -> Sequenc
     if parts:
         return [part for piece in zip(*results, strict=True) for part in piece]
     return [results[k % _job.world][k // _job.world] for k in range(sum(map(len, results)))]
-
-
-def of_all(compute: Callable[[ArgumentT], T], pieces: Iterable[ArgumentT]) -> list[T]:
-    """Return what a function returns for each piece of work; what it raises is raised after the last one.
-
-    Processes may work together to make the pieces, so none may end earlier than the others.
-
-    Example:
-        >>> of_all(abs, [-3, 5])
-        [3, 5]
-    """
-    found, raised = [], None
-    for piece in pieces:
-        try:
-            found += [compute(piece)] if raised is None else []
-        except Exception as error:
-            raised = error
-    if raised is not None:
-        raise raised
-    return found
 
 
 def joined(vectors_MD: Tensor, count: int) -> Tensor:

@@ -98,7 +98,7 @@ class RunSettings(SettingsTable):
     )
     shard_items: bool = Field(
         default=False,
-        description="divide item tables among processes, also without this where memory_budget needs it",
+        description="divide item tables among the processes of a job; false = only if memory_budget needs it",
         json_schema_extra=MAY_CHANGE,
     )
     checkpoint_every: float = Field(

@@ -172,6 +172,8 @@ def _first_counts(scores: Tensor, stop: int, exclude_BE: Tensor, shard: Shard) -
     try:
         own = key_counts(scores, prefixes_B1, 0, exclude=exclude_BE)
     except ValueError:
+        if not bool(scores.isnan().any()):
+            raise
         own, wrong = prefixes_B1.new_zeros(len(scores), 1, BINS), 1
     message = parallel.add_up(torch.cat([own.flatten(), own.new_full((1,), wrong)]).int())
     counts = message[:-1].view_as(own)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,6 +75,17 @@ class Shard:
         """
         ends = torch.tensor([self.first, self.stop], device=ids_U.device)
         return slice(*torch.searchsorted(ids_U, ends).tolist())
+
+    def counts(self, ids_U: Tensor) -> list[int]:
+        """Return how many of some ascending ids each process holds.
+
+        Example:
+            >>> Shard(0, 10, 10).counts(torch.tensor([3, 4, 7]))
+            [3]
+        """
+        ends = torch.tensor([each.stop for each in self.of_each(self.total)], device=ids_U.device)
+        up_to = [0, *torch.searchsorted(ids_U, ends).tolist()]
+        return [last - first for first, last in pairwise(up_to)]
 
     def among(self, ids_U: Tensor) -> Shard:
         """Return the part of some ascending ids that is here, as rows of a table of these ids.

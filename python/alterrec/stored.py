@@ -26,7 +26,7 @@ _KINDS: dict[Kind, str] = {
 }
 # Larger counts are not of this catalogue, and their sums would not be exact.
 _LARGEST_COUNT = 2**53
-_ADVICE = "copy the folder again or repeat the run"
+ADVICE = "copy the folder again or repeat the run"
 
 
 def read_table(
@@ -56,16 +56,16 @@ def read_table(
     """
     if not path.exists():
         raise InputError(f"no {path.name} in {str(path.parent)!r}; give the folder of a finished run")
-    with reading(path, _ADVICE):
+    with reading(path, ADVICE):
         frame = pl.read_parquet(path, glob=False)
         kinds = dict(columns)
         for start, kind in further.items():
             kinds |= {name: kind for name in frame.columns if name.startswith(start)}
         for name, kind in kinds.items():
             if name not in frame.columns:
-                raise InputError(f"{path} has no column {name}; {_ADVICE}")
+                raise InputError(f"{path} has no column {name}; {ADVICE}")
             if not _is_of(frame[name], kind):
-                raise InputError(f"{path}: column {name} is not {_KINDS[kind]}; {_ADVICE}")
+                raise InputError(f"{path}: column {name} is not {_KINDS[kind]}; {ADVICE}")
     return frame
 
 

@@ -21,6 +21,7 @@ from alterrec import parallel
 from alterrec.errors import InputError
 from alterrec.files import atomic_write, reading
 from alterrec.shards import Shard
+from alterrec.stored import ADVICE
 
 # Bytes that are copied, sent, written or checked at a time.
 PART = 2**26
@@ -38,7 +39,6 @@ _TYPES = {
     torch.bool: "BOOL",
 }
 _ALIGNMENT = 8
-ADVICE = "copy the folder again or repeat the run"
 
 
 def write_tensors(

@@ -15,12 +15,16 @@ from job_runs import check_same, losses, train
 from process_group import ProcessGroup
 from worlds import small_dataset
 
+from alterrec import parallel
 from alterrec.errors import InputError
+from alterrec.evaluation import evaluate as evaluation
 from alterrec.models.catalogue import MODELS, build_model, division_problem, lookup
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 from alterrec.runs import build as runs_build
+from alterrec.runs import saved_model
 from alterrec.runs.fit import evaluate_run
+from alterrec.runs.inputs import read_catalogue
 from alterrec.runs.memory import plan_memory
 from alterrec.shards import Shard, fill_rows
 from alterrec.training import step
@@ -86,9 +90,8 @@ def check_division(
     found = group.run(divided, system, folder / "run", settings, few)
     check_same(folder / "run", folder / "alone")
     assert all(result == found[0][0] for result, _ in found)
-    assert [found[0][0][split] for split in ("valid", "test")] == [
-        alone[split] for split in ("valid", "test")
-    ]
+    same = ("valid", "test", "targets", "by_seen", "groups", "fusion", "parameters", "best_epoch", "stopped")
+    assert all(found[0][0][key] == alone[key] for key in same)
     return dict(found[0][1])
 
 
@@ -113,6 +116,9 @@ def test_a_system_learns_the_same(system: str, tmp_path: Path, three: ProcessGro
         ("sasrec", RANDOM | DROPOUT | {"loss.name": "gbce"}, 100),
         ("sasrec", DROPOUT | {"optim.batch_size": 2}, 100),  # fewer samples than processes
         ("unisrec", DROPOUT | {"schedule.pretrain": 0, "schedule.freeze": ()}, 100),
+        ("s3rec", {"schedule.pretrain": 0}, 100),
+        # Samples that are not trained leave rows that nobody reads, also in batches that are not divided.
+        ("gru4rec", {"optim.batch_size": 2, "data.half_life": 1.0, "data.exclude_seen": "auto"}, 100),
     ],
 )
 def test_candidates_and_settings(
@@ -146,14 +152,19 @@ def test_a_run_continues(before: str, after: str, tmp_path: Path, three: Process
     check_same(tmp_path / "run", tmp_path / "alone")
 
 
-def measured(run: Path) -> dict[str, Any]:
-    return evaluate_run(run, small_dataset(users=9))
+def measured(run: Path) -> tuple[dict[str, Any], Shard | None]:
+    """Measure a run; return also the rows of its tables that this process has."""
+    with mock.patch.object(saved_model, "load_model", wraps=saved_model.load_model) as load_model:
+        return evaluate_run(run, small_dataset(users=9)), load_model.call_args.args[1]
 
 
 def test_a_saved_run_is_measured_with_divided_tables(tmp_path: Path, three: ProcessGroup) -> None:
     train("alterrec", tmp_path / "run", {"run.shard_items": True})
-    alone = json.dumps(measured(tmp_path / "run"))
-    assert [json.dumps(found) for found in three.run(measured, tmp_path / "run")] == [alone] * 3
+    alone, whole = measured(tmp_path / "run")
+    found = three.run(measured, tmp_path / "run")
+    assert [json.dumps(result) for result, _ in found] == [json.dumps(alone)] * 3
+    assert whole is None
+    assert [shard.size for _, shard in found] == [13, 13, 14]
 
 
 def test_what_cannot_be_divided_is_refused(tmp_path: Path) -> None:
@@ -170,14 +181,17 @@ def test_what_cannot_be_divided_is_refused(tmp_path: Path) -> None:
 
 
 def planned_and_built(budget: str) -> tuple[bool, list[int]]:
-    """In each process: whether the plan divides the tables of a run, and the rows that this process has."""
+    """In each process: whether the plan divides the tables of a run, and the rows that this process has.
+
+    The process has 100 MB before, and what the model allocates.
+    """
     recipe = resolve("id_only", overrides={"model.dim": 4096, "run.memory_budget": budget})
     data, plan = small_dataset(), phases(recipe)
     model, _ = runs_build.build(
         recipe,
         data,
         lambda event: None,
-        lambda model: plan_memory(model, recipe, plan, data.num_items, 9, resident=0),
+        lambda model, further: plan_memory(model, recipe, plan, data.num_items, 9, 10**8 + further),
     )
     assert model is not None
     return model.shard is not None, [
@@ -189,12 +203,53 @@ def test_the_memory_plan_divides_what_does_not_fit(three: ProcessGroup) -> None:
     recipe = resolve("id_only", overrides={"model.dim": 4096})
     whole = ModelInputs(40, None, torch.ones(40, dtype=torch.bool))
     models = (build_model(recipe, inputs) for inputs in (whole, replace(whole, shard=Shard(0, 14, 40))))
-    needed, less = (plan_memory(model, recipe, phases(recipe), 40, 9, 0).training for model in models)
-    assert needed > less
-    assert [each for each, _ in three.run(planned_and_built, f"{needed + 2**24}B")] == [False] * 3
+    needed, less = (
+        10**8 + 4 * 4096 * rows + plan_memory(model, recipe, phases(recipe), 40, 9, 0).training
+        for model, rows in zip(models, (40, 14), strict=True)
+    )
+    assert [each for each, _ in three.run(planned_and_built, f"{needed + 2**19}B")] == [False] * 3
     found = three.run(planned_and_built, f"{(needed + less) // 2}B")
     assert [each for each, _ in found] == [True] * 3
     assert [rows[0] for _, rows in found] == [13, 13, 14]
+
+
+def refused(budget: str) -> str:
+    """In each process: the message for a system that reads texts, on data without any."""
+    settings = {"run.memory_budget": budget, "run.shard_items": not budget}
+    data = replace(small_dataset(), text=None)
+    with pytest.raises(InputError) as raised:
+        runs_build.build(resolve("text_only", overrides=settings), data, lambda event: None)
+    return str(raised.value)
+
+
+def test_data_without_text_are_refused_in_all_processes(three: ProcessGroup) -> None:
+    for budget in ("", "4GiB"):
+        assert len({*three.run(refused, budget)}) == 1
+
+
+def failing_evaluation(run: Path) -> str:
+    """In each process: evaluate with divided tables; counting fails for the samples of one of them."""
+    known, data = read_catalogue(run), small_dataset(users=9)
+    saved = saved_model.load_model(known, Shard.own(data.num_items))
+    count = evaluation._count_views
+
+    def fails(*arguments: Any) -> Any:
+        if parallel.job().rank == 1:
+            raise ValueError("no numbers here")
+        return count(*arguments)
+
+    protocol = replace(saved.protocol, budget_bytes=4000)
+    with (
+        mock.patch.object(evaluation, "_count_views", fails),
+        pytest.raises(ValueError, match="numbers") as raised,
+    ):
+        evaluation.evaluate(saved.model, data.test, protocol)
+    return str(raised.value)
+
+
+def test_an_error_of_one_process_is_that_of_all(tmp_path: Path, three: ProcessGroup) -> None:
+    train("sasrec", tmp_path / "run")
+    assert three.run(failing_evaluation, tmp_path / "run") == ["no numbers here"] * 3
 
 
 @pytest.mark.parametrize("total", [1, 5, 40_000])

@@ -104,20 +104,25 @@ def test_killed_processes_end_the_job_and_one_process_continues(
 @pytest.mark.torture
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_one_of_four_is_killed_whenever(shop: Path, tmp_path: Path) -> None:
-    """Torchrun starts all again, or 1, 2 or 4 processes continue later; with ALTERREC_RANK_KILLS jobs."""
+    """Torchrun starts all again, or 1, 2 or 4 processes continue later; with ALTERREC_RANK_KILLS jobs.
+
+    Half of the jobs divide the item tables, and some of these continue with whole ones.
+    """
     moments = random.Random(5)
     train = ["train", "sasrec", "--data", shop, *SETTINGS, "--resume", "--out"]
     assert outcome([sys.executable, "-m", "alterrec", *map(str, train), str(tmp_path / "alone")])[0] == 0
     for turn in range(int(os.environ.get("ALTERREC_RANK_KILLS", 4))):
         run, restarts = tmp_path / f"{turn}", turn % 2
-        launcher = started(torchrun(4, *train, run, restarts=restarts))
+        division = ["--set=run.shard_items=true"] if turn % 4 in (1, 2) else []
+        launcher = started(torchrun(4, *train, run, *division, restarts=restarts))
         wait_for_an_epoch(run)
         time.sleep(moments.uniform(0, 2))
         with suppress(FileNotFoundError, KeyError):  # the job is over
             os.kill(process_of(launcher, moments.randrange(4)), signal.SIGKILL)
         _, err = launcher.communicate(timeout=200)
         if not restarts and launcher.returncode:
-            code, _, err = outcome(torchrun((1, 2, 4)[turn // 2 % 3], *train, run))
+            division = division if turn % 8 == 2 else []
+            code, _, err = outcome(torchrun((1, 2, 4)[turn // 2 % 3], *train, run, *division))
             assert code == 0, err
         else:
             assert launcher.returncode == 0, err

@@ -1,4 +1,4 @@
-"""Evaluate a system on a session store, and recommend with it.
+"""Evaluate a system on a session store: exact ranks of its targets, and their top lists.
 
 Scores are computed in chunks, of which only counts are kept. The items of a prefix (seen items) are counted
 in every way at once: as candidates, left out, and under the repeat component if it is used.
@@ -226,7 +226,23 @@ def _of_chunks(
 ) -> Sequence[T]:
     """Return what a function returns for each chunk of the samples, of which each process computes some."""
     chunks = score_chunks(model, store, samples, protocol, divided=True)
-    return parallel.in_order(lambda: parallel.of_all(compute, chunks), parts=_is_divided(model))
+    if not _is_divided(model):
+        return parallel.in_order(lambda: [compute(chunk) for chunk in chunks])
+    found: list[T] = []
+    errors: list[Exception] = []
+    # Processes make the chunks together, so what fails for the samples of one is raised after the last chunk.
+    for chunk in chunks:
+        try:
+            found.append(compute(chunk))
+        except Exception as error:
+            errors.append(error)
+
+    def results() -> list[T]:
+        if errors:
+            raise errors[0]
+        return found
+
+    return parallel.in_order(results, parts=True)
 
 
 def _is_divided(model: Scorer) -> bool:
@@ -345,10 +361,11 @@ def score_chunks(
     """
     with torch.inference_mode():
         tables = model.prepare()
-        rows = chunk_rows(store.num_items, score_matrices(model), protocol.budget_bytes)
         parts_of_chunks = divided and _is_divided(model)
+        # Each process has the scores of its part of a chunk.
+        budget = protocol.budget_bytes * (parallel.job().world if parts_of_chunks else 1)
+        rows = chunk_rows(store.num_items, score_matrices(model), budget)
         if parts_of_chunks:
-            rows *= parallel.job().world
             tables = {name: each._replace(own_samples=True) for name, each in tables.items()}
         fixed: dict[str, Any] = {"shuffle": False, "samples": samples}
         longest = int(store.lengths.max(initial=1))

@@ -188,10 +188,11 @@ class Network(nn.Module):
             return self.held_tables(ids_U)
         if ids_U is None:
             return self.held_tables()._replace(inputs=None)
-        shards = self.shard.of_each(self.shard.total)
-        asked = [ids[self.shard.held(ids)] for ids in ids_of_each or [ids_U] * len(shards)]
-        sizes = [len(ids) for ids in asked]
-        from_each = [len(range(len(ids_U))[each.held(ids_U)]) for each in shards]
+        if ids_of_each is None:
+            asked = [ids_U[self.shard.held(ids_U)]] * parallel.job().world
+        else:
+            asked = [ids[self.shard.held(ids)] for ids in ids_of_each]
+        sizes, from_each = [len(ids) for ids in asked], self.shard.counts(ids_U)
         held_ids, places = torch.cat(asked).unique(return_inverse=True)  # type: ignore[no-untyped-call]
         tables = self.held_tables(held_ids)
         inputs_UD = parallel.exchanged(tables.inputs[places], sizes, from_each)

@@ -125,11 +125,8 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     from alterrec.models.parts import start_from_text
     from alterrec.nn.layers import initialise
 
-    entry = lookup(recipe.model_name)
-    missing = missing_input(recipe, text=inputs.vectors_VF is not None, users=has_known_users(inputs.train))
-    if missing:
-        raise InputError(missing)
-    model = entry.build(recipe, inputs)
+    check_inputs(recipe, inputs)
+    model = lookup(recipe.model_name).build(recipe, inputs)
     _check_objectives(model, recipe)
     if recipe.run.shard_items and (problem := division_problem(model, recipe)):
         raise InputError(problem)
@@ -137,6 +134,13 @@ def build_model(recipe: Recipe, inputs: ModelInputs) -> Recommender:
     initialise(model, recipe.model.init, recipe.model.init_std, recipe.model.dim)
     start_from_text(model, recipe, inputs)
     return model
+
+
+def check_inputs(recipe: Recipe, inputs: ModelInputs) -> None:
+    """Raise InputError if the data lacks what the system of a recipe reads."""
+    missing = missing_input(recipe, text=inputs.vectors_VF is not None, users=has_known_users(inputs.train))
+    if missing:
+        raise InputError(missing)
 
 
 def missing_input(recipe: Recipe, *, text: bool, users: bool) -> str:

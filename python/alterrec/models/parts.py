@@ -258,4 +258,4 @@ def start_from_text(model: Recommender, recipe: Recipe, inputs: ModelInputs) -> 
                 )
             rows = slice(None) if part.shard is None else part.shard.rows
             with torch.no_grad():
-                part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim)[rows])
+                part.rows_VD.copy_(reduce(inputs.vectors_VF, part.dim, rows))

@@ -99,12 +99,11 @@ class _DividedLoss(AtOnce):
             pull_NP = weights_P * (sum_N1 - total_NP).exp() / len(vectors_ND)
             losses.append((total_NP - own_NP) @ weights_P)
             factor_N = pull_NP.sum(1) * share_of_sum(log_sums_N, whole_N)
-            vector_gradient_ND[chunk] = _add_gradients(
-                table_gradient_SD, scores_NS, factor_N, vectors_ND[chunk], table_SD
-            )
             rows_X, columns_X = (places_NP >= 0).nonzero(as_tuple=True)
-            pulled = chunk.start + rows_X, places_NP[rows_X, columns_X], pull_NP[rows_X, columns_X]
-            _subtract_pairs((vector_gradient_ND, table_gradient_SD), pulled, vectors_ND, table_SD)
+            pulled = rows_X, places_NP[rows_X, columns_X], pull_NP[rows_X, columns_X]
+            vector_gradient_ND[chunk] = _add_gradients(
+                table_gradient_SD, scores_NS, factor_N, pulled, vectors_ND[chunk], table_SD
+            )
         ctx.save_for_backward(vector_gradient_ND, table_gradient_SD)
         return _share(torch.cat(losses).mean(), vectors_ND)
 
@@ -142,31 +141,41 @@ def _at(scores_NS: Tensor, places_NK: Tensor) -> Tensor:
 
 
 def _add_gradients(
-    table_gradient_SD: Tensor, softmax_NS: Tensor, factor_N: Tensor, vectors_ND: Tensor, table_SD: Tensor
+    table_gradient_SD: Tensor,
+    softmax_RS: Tensor,
+    factor_R: Tensor,
+    pulled: tuple[Tensor, Tensor, Tensor],
+    vectors_RD: Tensor,
+    table_SD: Tensor,
 ) -> Tensor:
-    """Add the gradient of softmaxes times factors to that of a table, and return that of the vectors.
+    """Add the gradient of a table to that of other samples, and return that of the vectors (R, D).
 
-    As the small factor of each product is multiplied by the factors, the softmaxes are not read once more.
-    """
-    gradient_NS, factor_N1 = softmax_NS.to(table_SD.dtype), factor_N.to(vectors_ND)[:, None]
-    table_gradient_SD.addmm_(gradient_NS.T, vectors_ND * factor_N1)
-    return (gradient_NS @ table_SD).mul_(factor_N1)
-
-
-def _subtract_pairs(
-    gradients: tuple[Tensor, Tensor], pulled: tuple[Tensor, Tensor, Tensor], vectors: Tensor, table: Tensor
-) -> None:
-    """Subtract the gradient of some scores from those of their vectors and of their table rows.
+    The gradient of the scores is that of softmaxes, each with a factor, minus that of positives.
 
     Args:
-        gradients: gradients of the vectors and of the table.
-        pulled: row of the vector, row of the table, and what is subtracted from the gradient of their score.
-        vectors, table: the vectors and the table.
+        table_gradient_SD: changed in place.
+        softmax_RS: softmaxes; may be overwritten.
+        factor_R: factor of each row.
+        pulled: row, place and value of what is subtracted from the gradient of scores.
+        vectors_RD: the vectors of the rows.
+        table_SD: the table.
     """
     rows_X, places_X, parts_X = pulled
-    parts_X1 = -parts_X.to(vectors)[:, None]
-    gradients[0].index_add_(0, rows_X, parts_X1 * table[places_X])
-    gradients[1].index_add_(0, places_X, parts_X1 * vectors[rows_X])
+    factor_R1 = factor_R.to(softmax_RS)[:, None]
+    if softmax_RS.dtype != table_SD.dtype:
+        # Both parts are rounded together: apart, their rounding errors exceed the gradient of a small loss.
+        softmax_RS.mul_(factor_R1)
+        softmax_RS.index_put_((rows_X, places_X), -parts_X.to(softmax_RS), accumulate=True)
+        gradient_RS = softmax_RS.to(table_SD.dtype)
+        table_gradient_SD.addmm_(gradient_RS.T, vectors_RD)
+        return gradient_RS @ table_SD
+    # As the small factors of products are multiplied, the softmaxes are not read once more.
+    table_gradient_SD.addmm_(softmax_RS.T, vectors_RD * factor_R1)
+    vector_gradient_RD = (softmax_RS @ table_SD).mul_(factor_R1)
+    parts_X1 = -parts_X.to(vectors_RD)[:, None]
+    vector_gradient_RD.index_add_(0, rows_X, parts_X1 * table_SD[places_X])
+    table_gradient_SD.index_add_(0, places_X, parts_X1 * vectors_RD[rows_X])
+    return vector_gradient_RD
 
 
 def _share(loss: Tensor, like: Tensor) -> Tensor:
@@ -263,11 +272,10 @@ class _DividedMixtureLoss(torch.autograd.Function):
             losses.append(-(log_nP1[..., 0] @ weights_P))
             weight_gradient_NJ[samples] = -share_nJ.to(log_weights_NJ) / parallel.job().world
             factor_R = share_R * share_of_sum(log_sums_R, whole_R)
+            pulled = row_nPJ[here_nPJ], place_nPJ[here_nPJ], share_nPJ[here_nPJ]
             vector_gradient_QD[used_R] += _add_gradients(
-                table_gradient_SD, block_RS, factor_R, vectors_RD, table_SD
+                table_gradient_SD, block_RS, factor_R, pulled, vectors_RD, table_SD
             )
-            pulled = used_R[row_nPJ[here_nPJ]], place_nPJ[here_nPJ], share_nPJ[here_nPJ]
-            _subtract_pairs((vector_gradient_QD, table_gradient_SD), pulled, vectors_QD, table_SD)
         ctx.save_for_backward(vector_gradient_QD, table_gradient_SD, weight_gradient_NJ)
         return _share(torch.cat(losses).mean(), vectors_QD)
 

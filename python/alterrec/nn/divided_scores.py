@@ -22,7 +22,7 @@ def whole_scores(
     """Return scores of all items: the columns of all processes, of some samples or of all.
 
     Scores are computed by columns and ranked by rows. So everything that evaluation computes from the scores
-    of a sample is the same as in one process, and no process has more than its share of them.
+    of a sample is the same as in one process.
 
     Args:
         scores_NS: scores of the rows of this process.

@@ -60,7 +60,7 @@ def in_parts(vectors_VF: Tensor) -> tuple[Tensor, ...]:
     return torch.split(vectors_VF, PART)
 
 
-def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
+def principal_components(vectors_VF: Tensor, dim: int, rows: slice = slice(None)) -> Tensor:
     """Return the coordinates of centred vectors on their first D principal components.
 
     Neither vectors nor coordinates are scaled. The components are the eigenvectors of the covariance, which
@@ -72,6 +72,7 @@ def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
     Args:
         vectors_VF: floating-point vectors of any precision.
         dim: number D of components, at most V and F.
+        rows: the vectors whose coordinates are returned. Default: all.
 
     Returns:
         Coordinates (V, D), float64, components in descending order of variance.
@@ -81,7 +82,7 @@ def principal_components(vectors_VF: Tensor, dim: int) -> Tensor:
         tensor([ 1., -1.,  0.], dtype=torch.float64)
     """
     mean_F, _, directions_FF = _components(vectors_VF)
-    return _projected(vectors_VF, mean_F, directions_FF[:, :dim])
+    return _projected(vectors_VF[rows], mean_F, directions_FF[:, :dim])
 
 
 def whitened(vectors_VF: Tensor, like_VF: Tensor | None = None) -> Tensor:
@@ -136,14 +137,14 @@ def linear_map(vectors_VF: Tensor, mean_F: Tensor, matrix_FF: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def random_projection(vectors_VF: Tensor, dim: int) -> Tensor:
+def random_projection(vectors_VF: Tensor, dim: int, rows: slice = slice(None)) -> Tensor:
     """Return the coordinates (V, D), float64, of centred vectors on D directions drawn from N(0, 1 / D).
 
     Distances between items are preserved in expectation (Johnson and Lindenstrauss, 1984). The directions
     come from torch's global generator.
     """
     directions_FD = torch.randn(vectors_VF.shape[1], dim, dtype=torch.float64) * dim**-0.5
-    return _projected(vectors_VF, column_means(vectors_VF), directions_FD)
+    return _projected(vectors_VF[rows], column_means(vectors_VF), directions_FD)
 
 
 def _components(vectors_VF: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from alterrec import parallel
 from alterrec.data.dataset import Dataset, category_ids
 from alterrec.errors import InputError
 from alterrec.models.base import Recommender
-from alterrec.models.catalogue import build_model, division_problem, lookup, reads_text
+from alterrec.models.catalogue import build_model, check_inputs, division_problem, lookup, reads_text
 from alterrec.models.parts import ModelInputs
 from alterrec.progress import Event, Listener
 from alterrec.recipe import Recipe
@@ -28,7 +28,7 @@ def build(
     recipe: Recipe,
     dataset: Dataset,
     progress: Listener,
-    plan: Callable[[Recommender], object] = lambda model: None,
+    plan: Callable[[Recommender, int], object] = lambda model, further: None,
 ) -> tuple[Recommender | None, TextEncoder | None]:
     """Return the untrained model, None for a non-neural baseline; and its text encoder, if it reads texts.
 
@@ -36,8 +36,9 @@ def build(
         recipe: the resolved recipe.
         dataset: the data.
         progress: called with remarks about the encoding of texts.
-        plan: raises InputError for a model that does not fit into memory. Its item tables are then divided
-            among the processes of the job, if there are several.
+        plan: raises InputError for a model that does not fit into memory, of which so many further bytes are
+            still to be allocated. Its item tables are then divided among the processes of the job, if there
+            are several.
     """
     entry = lookup(recipe.model_name)
     if not entry.trains:
@@ -64,7 +65,8 @@ def build(
         categories_VCK=None if categories is None else torch.from_numpy(categories),
         shortened_VF=None if shortened is None else torch.from_numpy(shortened),
     )
-    if parallel.from_first(lambda: _is_divided(recipe, inputs, plan)):
+    check_inputs(recipe, inputs)
+    if parallel.from_first(lambda: _divides_tables(recipe, inputs, plan)):
         inputs = replace(inputs, shard=Shard.own(dataset.num_items))
         most = max(each.size for each in Shard.of_each(dataset.num_items))
         processes = parallel.job().world
@@ -74,16 +76,16 @@ def build(
     return build_model(recipe, inputs).to(recipe.run.device), encoder
 
 
-def _is_divided(recipe: Recipe, inputs: ModelInputs, plan: Callable[[Recommender], object]) -> bool:
+def _divides_tables(recipe: Recipe, inputs: ModelInputs, plan: Callable[[Recommender, int], object]) -> bool:
     """Whether processes divide item tables: because the recipe says so, or because they do not fit."""
-    if recipe.run.shard_items or parallel.job().world == 1:
+    if recipe.run.shard_items or not recipe.run.memory_budget or parallel.job().world == 1:
         return recipe.run.shard_items and parallel.job().world > 1
     vectors = inputs.vectors_VF
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         outline = replace(inputs, vectors_VF=None if vectors is None else vectors.to("meta"))
         model = lookup(recipe.model_name).build(recipe, outline)
     try:
-        plan(model)
+        plan(model, sum(value.numel() * value.element_size() for value in model.parameters()))
     except InputError:
         return not division_problem(model, recipe)
     return False

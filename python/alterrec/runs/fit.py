@@ -162,8 +162,9 @@ def _carry_out(inputs: RunInputs, profile: bool, progress: Listener) -> FittedRu
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(recipe.run.seed, INITIALISATION))
 
-        def planned(model: Recommender | None) -> MemoryPlan:
-            return plan_memory(model, recipe, plan, dataset.num_items, longest, peak_memory_bytes())
+        def planned(model: Recommender | None, further: int = 0) -> MemoryPlan:
+            resident = peak_memory_bytes() + further
+            return plan_memory(model, recipe, plan, dataset.num_items, longest, resident)
 
         network, encoder = build(recipe, dataset, progress, planned)
         if not resumes:
@@ -261,6 +262,9 @@ def _train(job: _Job, network: Recommender | None, resume: bool) -> dict[str, An
     try:
         return _finish(job, network, state, stopped)
     except KeyboardInterrupt:
+        if network.shard is not None:
+            # Processes are at different places of an evaluation that they carry out together.
+            raise
         # Ctrl-C in the evaluation: once more with what the score needs alone. A second one ends it.
         network.weights, network.gate = weights, None
         network.untrained.clear()

@@ -26,6 +26,7 @@ from alterrec.evaluation.evaluate import Protocol, Ranks, evaluate
 from alterrec.evaluation.recommend import recommend_items
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.gate import FEATURES
+from alterrec.nn.item_encoders import divided_tensors
 from alterrec.recipe import Recipe
 from alterrec.results import (
     AlphaMetrics,
@@ -199,8 +200,14 @@ def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol, metric: s
 
 
 def num_parameters(model: Scorer) -> int:
-    """Count trained values; 0 for a non-neural baseline."""
-    return sum(values.numel() for values in model.parameters()) if isinstance(model, Recommender) else 0
+    """Count trained values, of divided tables those of all processes; 0 for a non-neural baseline."""
+    if not isinstance(model, Recommender):
+        return 0
+    shards = divided_tensors(model)
+    return sum(
+        shards[name].total * values[:1].numel() if name in shards else values.numel()
+        for name, values in model.named_parameters()
+    )
 
 
 def part_losses(model: Recommender, dataset: Dataset, protocol: Protocol) -> dict[str, PartLoss]:

@@ -38,9 +38,10 @@ class DividedStep(Step):
             supervision = self._supervision(sessions, targets_N, seen_NL, number)
         self.clock.lap("window")
         ids = supervision.candidates
-        if self.network.queries is None and ids is not None and ids.dtype != torch.uint8:  # noqa: SIM102
-            if self.recipe.loss.name == "gbce" or are_few(ids.shape[1], self.num_items):
-                return self._loss_of_fetched(sessions, supervision)
+        drawn = ids.shape[1] if ids is not None and ids.dtype != torch.uint8 else 0
+        few = self.recipe.loss.name == "gbce" or are_few(drawn, self.num_items)
+        if self.network.queries is None and drawn and few:
+            return self._loss_of_fetched(sessions, supervision)
         half = self.recipe.run.precision == "bfloat16"
         with torch.autocast(torch.device(self.recipe.run.device).type, torch.bfloat16, enabled=half):
             tables = self.network.item_tables()
@@ -70,6 +71,7 @@ class DividedStep(Step):
                     queries, table_SD, *supervision, self.buffer, shard=shard
                 )
         self.clock.lap("head")
+        self.time_encoder(tables)
         return loss
 
     def _loss_of_fetched(self, sessions: _DividedSessions, supervision: Supervision) -> Tensor:
@@ -99,6 +101,7 @@ class DividedStep(Step):
             own = Supervision(positives_MP, weights_P, candidates_MC)
             loss = self._loss(vectors_MD.to(dtype), tables.outputs.to(dtype), own, seen_ML)
         self.clock.lap("head")
+        self.time_encoder(tables)
         return loss * parallel.weight(len(sessions.samples))
 
 

@@ -60,7 +60,8 @@ def samples_between(batch: Batch, mine: slice) -> Batch:
         >>> last.items.tolist(), last.row_of.tolist()
         ([[7, 0]], [0])
     """
-    if mine == slice(0, len(batch.targets)):
+    read = None if batch.row_of is None else np.unique(batch.row_of[mine])
+    if mine == slice(0, len(batch.targets)) and (read is None or len(read) == len(batch.items)):
         return batch
     chosen = batch._replace(
         lengths=batch.lengths[mine],
@@ -69,7 +70,6 @@ def samples_between(batch: Batch, mine: slice) -> Batch:
         sessions=batch.sessions[mine],
         users=None if batch.users is None else batch.users[mine],
     )
-    if batch.row_of is None:
+    if batch.row_of is None or read is None:
         return chosen._replace(items=batch.items[mine])
-    rows, row_of = np.unique(batch.row_of[mine], return_inverse=True)
-    return chosen._replace(items=batch.items[rows], row_of=row_of)
+    return chosen._replace(items=batch.items[read], row_of=np.searchsorted(read, batch.row_of[mine]))

@@ -139,7 +139,7 @@ class Step:
     def loss(self, arrays: Batch, number: int = 0) -> Tensor:
         """Return this process's part of the loss of a batch of this number in the epoch, with a gradient.
 
-        The loss is the mean over the samples of the batch. It is the sum over all processes, as its gradient.
+        The parts of all processes add up to the mean over the samples of the batch; so do their gradients.
         """
         mine = samples_between(arrays, parallel.share(len(arrays.targets)))
         batch = SessionBatch.of(mine, self.recipe.run.device)
@@ -187,9 +187,12 @@ class Step:
             else:
                 loss = self._loss(vectors_ND.to(dtype), tables.outputs.to(dtype), supervision, seen_NL)
         self.clock.lap("head")
-        # The gradient of the table is complete once the backward pass of the encoder has ended.
-        tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
+        self.time_encoder(tables)
         return loss
+
+    def time_encoder(self, tables: Tables) -> None:
+        """Measure the backward pass of the encoder, at whose end the gradient of the table is complete."""
+        tables.outputs.register_hook(lambda gradient: self.clock.lap("encoder"))  # type: ignore[no-untyped-call]
 
     def _objective_loss(
         self, batch: SessionBatch, targets_N: Tensor, arrays: Batch, whole: Batch, number: int
