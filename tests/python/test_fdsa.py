@@ -10,7 +10,8 @@ from worlds import NUM_ITEMS, small_dataset
 
 from alterrec.data.dataset import Dataset, ItemText
 from alterrec.errors import InputError
-from alterrec.runs.fit import evaluate_run, fit
+from alterrec.runs.fit import fit
+from alterrec.runs.measure import evaluate_run
 
 SMALL = {
     "fdsa.features": "attributes",

@@ -28,7 +28,7 @@ from alterrec.models.base import Recommender
 from alterrec.models.batches import SessionBatch
 from alterrec.models.reads import settings_read
 from alterrec.results import read_run
-from alterrec.runs.fit import evaluate_run
+from alterrec.runs.measure import evaluate_run
 from alterrec.runs.saved_model import SavedModel
 from alterrec.serving.growth import removed_numbers
 from alterrec.vocabulary import Vocabulary

@@ -25,7 +25,8 @@ from alterrec.models.parts import ModelInputs
 from alterrec.nn.graph_encoders import NodeTable
 from alterrec.recipe import resolve
 from alterrec.runs import model_files as run_folder
-from alterrec.runs.fit import FittedRun, evaluate_run
+from alterrec.runs.fit import FittedRun
+from alterrec.runs.measure import evaluate_run
 from alterrec.training.candidates import Supervision
 from alterrec.training.step import restrict_to_step_items
 from alterrec.vocabulary import Vocabulary

@@ -26,7 +26,7 @@ from alterrec.exports.card import write_card
 from alterrec.exports.rankings import Rankings
 from alterrec.manifest import check_manifest
 from alterrec.progress import Event
-from alterrec.runs.fit import evaluate_run
+from alterrec.runs.measure import evaluate_run
 from alterrec.serving.batch import recommend_file
 from alterrec.serving.new_sessions import evaluate_sessions
 

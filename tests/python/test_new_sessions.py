@@ -12,7 +12,7 @@ from conftest import Outcome
 
 from alterrec import fit
 from alterrec.errors import InputError
-from alterrec.runs.fit import evaluate_run
+from alterrec.runs.measure import evaluate_run
 from alterrec.serving.growth import add_items
 from alterrec.serving.new_sessions import evaluate_sessions
 

@@ -20,7 +20,7 @@ from alterrec.data.readers import DataSource
 from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
 from alterrec.results import CHECKPOINT, read_run
-from alterrec.runs.fit import evaluate_run
+from alterrec.runs.measure import evaluate_run
 from alterrec.sessions import SessionStore
 from alterrec.studies.queue import RunQueue
 from alterrec.study_records import read_study

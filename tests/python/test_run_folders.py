@@ -31,8 +31,8 @@ from alterrec.processes import this_process
 from alterrec.progress import Event
 from alterrec.recipe import changeable_keys
 from alterrec.results import CHECKPOINT, RUN_LOCK, read_run
-from alterrec.runs.fit import evaluate_run
 from alterrec.runs.folder import kind_of
+from alterrec.runs.measure import evaluate_run
 from alterrec.training.checkpoint import checkpoint_epochs
 
 Command = Callable[..., Outcome]

@@ -24,7 +24,8 @@ from alterrec.errors import InputError
 from alterrec.evaluation.evaluate import evaluate
 from alterrec.record_json import from_json, to_json
 from alterrec.results import RunResult
-from alterrec.runs.fit import FittedRun, evaluate_run
+from alterrec.runs.fit import FittedRun
+from alterrec.runs.measure import evaluate_run
 
 QUICK: dict[str, Any] = {"run.report": False, "run.threads": 1, "run.baselines": False}
 NEURAL: dict[str, Any] = {"model.dim": 8, "schedule.epochs": 4, "optim.batch_size": 64}

@@ -23,8 +23,8 @@ from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 from alterrec.runs import build as runs_build
 from alterrec.runs import saved_model
-from alterrec.runs.fit import evaluate_run
 from alterrec.runs.inputs import read_catalogue
+from alterrec.runs.measure import evaluate_run
 from alterrec.runs.memory import plan_memory
 from alterrec.shards import Shard, fill_rows
 from alterrec.training import step

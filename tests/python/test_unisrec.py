@@ -31,7 +31,8 @@ from alterrec.nn.item_encoders import MixtureAdapter
 from alterrec.nn.losses import ScoreBuffer
 from alterrec.progress import Event
 from alterrec.recipe import Recipe, resolve
-from alterrec.runs.fit import evaluate_run, fit
+from alterrec.runs.fit import fit
+from alterrec.runs.measure import evaluate_run
 from alterrec.runs.pretrained import LAYER, start_from
 
 WIDTH = text_like_vectors().shape[1]

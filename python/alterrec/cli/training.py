@@ -229,7 +229,7 @@ def evaluate(
             source = DataSource(data, columns, drop_unknown, format, locale)
             dataset = source.read(read_catalogue(run).recipe, warn)
         with working("loading the model and evaluating"):
-            from alterrec.runs.fit import evaluate_run
+            from alterrec.runs.measure import evaluate_run
 
             numbers = evaluate_run(run, dataset, metrics=names)
     from alterrec.cli.run_tables import show_evaluation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from alterrec.evaluation.choices import choose_scales, choose_system
 from alterrec.evaluation.evaluate import Protocol, check_scores, evaluate, top_items
 from alterrec.evaluation.scales import fit_scales
 from alterrec.files import write_json, write_text
-from alterrec.manifest import check_manifest
-from alterrec.metrics import standard_name
 from alterrec.models.base import Recommender, Scorer
 from alterrec.models.catalogue import UNTRAINED, lookup
 from alterrec.progress import Event, Listener, ignore
@@ -38,13 +36,11 @@ from alterrec.runs.first_process import finished_already, opened_by_first, signa
 from alterrec.runs.fitted import FittedRun
 from alterrec.runs.folder import OpenRun
 from alterrec.runs.fusion import NEIGHBOURS, fuse, is_sum
-from alterrec.runs.inputs import RunInputs, read_catalogue, read_inputs
+from alterrec.runs.inputs import RunInputs, read_inputs
 from alterrec.runs.memory import MemoryPlan, peak_memory_bytes, plan_memory
 from alterrec.runs.rebuild import check_device
-from alterrec.runs.saved_model import SavedModel
 from alterrec.runs.text_encoder import TextEncoder
 from alterrec.sessions import SessionStore
-from alterrec.shards import Shard
 from alterrec.training.checkpoint import TrainingState
 from alterrec.training.schedule import Phase, describe
 from alterrec.training.step import Clock, NoClock
@@ -351,96 +347,6 @@ def _finish(job: _Job, trained: Scorer, state: TrainingState, stopped: str) -> d
         write_json(new / "examples.json", to_json(examples))
         write_json(new / "result.json", numbers)
     return numbers
-
-
-def evaluate_run(
-    run: str | Path,
-    data: str | Path | Dataset | None = None,
-    *,
-    metrics: Sequence[str] | None = None,
-    columns: Mapping[str, str] | None = None,
-    drop_unknown: bool = False,
-    format: str | None = None,
-    locale: str | None = None,
-    listen: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Measure a saved run on a data set with the same catalogue.
-
-    Users are matched by their names, so the data may have them in another order. The contents of all files of
-    the run are compared with its manifest first.
-
-    Args:
-        run: the folder of the run.
-        data: a folder, a data set, or None for the built-in catalogue.
-        metrics: names from ``alterrec list metrics``, such as ``recall@20`` and ``coverage@20``; default
-            those of the run.
-        columns, drop_unknown, format, locale: as for :func:`fit`.
-        listen: called with remarks about the data.
-
-    Returns:
-        ``valid`` and ``test`` (view -> metric -> value), ``by_seen``, ``targets``, ``groups`` and ``lists``
-        as in result.json.
-
-    Raises:
-        InputError: the folder is not a finished run, a file of it has changed, the catalogue is another, or a
-            metric is unknown.
-    """
-    check_manifest(Path(run), contents=True)
-    known = read_catalogue(Path(run))
-    with parallel.joined_job(known.recipe.run.device) as job:
-        divided = known.recipe.run.shard_items and job.world > 1
-        saved = saved_model.load_model(known, Shard.own(len(known.vocabulary)) if divided else None)
-        return _evaluated(
-            run, saved, DataSource(data, columns or {}, drop_unknown, format, locale), metrics, listen
-        )
-
-
-def _evaluated(
-    run: str | Path,
-    saved: SavedModel,
-    source: DataSource,
-    metrics: Sequence[str] | None,
-    listen: Callable[[str], None],
-) -> dict[str, Any]:
-    """Return what :func:`evaluate_run` returns, computed by all processes of a job."""
-    recipe = saved.recipe if metrics is None else with_metrics(saved.recipe, metrics)
-    set_up(recipe)
-    dataset = source.read(recipe, listen)
-    if dataset.vocabulary.item_ids != saved.vocabulary.item_ids:
-        raise InputError(
-            f"{run} was trained on {len(saved.vocabulary)} items, but {dataset.name} has {dataset.num_items} "
-            "items, and they are not the same in the same order; give data with the items file of the "
-            "training, by --data FOLDER"
-        )
-    if saved.users is not None and dataset.users is not None:
-        dataset = dataset.with_users(saved.users)
-    lists.check_lists(recipe.run.list_metrics, dataset)
-    protocol = replace(saved.protocol, metrics=recipe.metrics)
-    splits = {"valid": dataset.valid, "test": dataset.test}
-    ranks = {split: evaluate(saved.model, store, protocol) for split, store in splits.items()}
-    return {
-        **{split: part.all_metrics() for split, part in ranks.items()},
-        "by_seen": {split: part.metrics_by_rule() for split, part in ranks.items()},
-        "targets": {split: to_json(records.target_counts(dataset, part)) for split, part in ranks.items()},
-        "groups": {split: to_json(records.popularity_groups(dataset, part)) for split, part in ranks.items()},
-        "lists": lists.measure(
-            saved.model,
-            recipe,
-            dataset,
-            protocol,
-            recipe.run.list_metrics,
-            lambda event: listen(event.message),
-        ),
-    }
-
-
-def with_metrics(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Return a recipe with other metrics; InputError if a name is unknown."""
-    try:
-        known = tuple(standard_name(name) for name in names)
-    except ValueError as error:
-        raise InputError(f"metrics: {error}") from None
-    return recipe.model_copy(update={"run": recipe.run.model_copy(update={"metrics": known})})
 
 
 def set_up(recipe: Recipe) -> None:

@@ -24,8 +24,9 @@ from alterrec.models.growth import check_growth
 from alterrec.record_json import to_json
 from alterrec.results import TargetCounts
 from alterrec.runs import records
-from alterrec.runs.fit import set_up, with_metrics
+from alterrec.runs.fit import set_up
 from alterrec.runs.inputs import read_catalogue
+from alterrec.runs.measure import with_metrics
 from alterrec.runs.saved_model import SavedModel, load_model
 from alterrec.runs.text_encoder import TextEncoder
 from alterrec.serving.blocks import SessionSource
@@ -67,7 +68,7 @@ def evaluate_sessions(
         listen: called with a sentence for everything that is left out.
 
     Returns:
-        As :func:`alterrec.runs.fit.evaluate_run`, with the split ``new`` alone; ``errors``, the standard
+        As :func:`alterrec.runs.measure.evaluate_run`, with the split ``new`` alone; ``errors``, the standard
         errors over sessions of each view; and ``dropped``, the counts of what was read and left out.
 
     Raises:
