@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +40,10 @@ _TYPES = {
     torch.bool: "BOOL",
 }
 _ALIGNMENT = 8
+# Name of the checksum in the metadata, what stands before it in the header, and what stands for it while it
+# is computed.
+CHECKSUM = "crc32"
+_BEFORE, _UNKNOWN = f'"{CHECKSUM}":"'.encode(), "00000000"
 
 
 def write_tensors(
@@ -46,6 +51,8 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
     shards: Mapping[str, Shard] = MappingProxyType({}),
+    *,
+    checksum: bool = False,
 ) -> None:
     """Write a safetensors file, in the first process of a job; equal tensors and metadata give equal files.
 
@@ -56,6 +63,7 @@ def write_tensors(
         shards: name -> rows of this process, for tensors that are divided among the processes. If there are
             any, all processes call this function in the same order, and what fails in the first one is raised
             in all of them.
+        checksum: whether the metadata have a checksum of the file, for :func:`check_sum`.
 
     Raises:
         InputError: the disk is full or the path cannot be written to.
@@ -73,9 +81,16 @@ def write_tensors(
     def write() -> None:
         try:
             with atomic_write(path) as temporary, temporary.open("wb") as file:
-                file.write(_header(names, tensors, metadata, shards))
+                unknown = {CHECKSUM: _UNKNOWN} if checksum else {}
+                header = _header(names, tensors, {**metadata, **unknown}, shards)
+                file.write(header)
+                found = zlib.crc32(header)
                 for part in parts:
                     file.write(part.numpy().data)
+                    found = zlib.crc32(part.numpy().data, found)
+                if checksum:
+                    file.seek(header.index(_BEFORE) + len(_BEFORE))
+                    file.write(f"{found:08x}".encode())
         finally:
             # After an error, too, the other processes send their rows, and then hear of it.
             for _ in parts:
@@ -161,6 +176,37 @@ def read_tensors(
             if not all_finite(tensor):
                 raise InputError(f"{path} has values that are not finite in {name}; {advice}")
     return tensors, metadata
+
+
+def check_sum(path: Path, advice: str = ADVICE) -> None:
+    """Raise InputError if a file does not have the checksum with which it was written, if there is one.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "state.safetensors"
+        >>> write_tensors(path, {"x": torch.ones(2)}, {}, checksum=True)
+        >>> check_sum(path)
+        >>> _ = path.write_bytes(path.read_bytes()[:-1] + b"!")
+        >>> try:
+        ...     check_sum(path)
+        ... except InputError as error:
+        ...     print(str(error).removeprefix(str(path)))
+         has changed since it was written: its checksum differs; copy the folder again or repeat the run
+    """
+    with reading(path, advice):
+        with path.open("rb") as file:
+            size = file.read(8)
+            header = file.read(min(int.from_bytes(size, "little"), path.stat().st_size))
+            place = header.find(_BEFORE) + len(_BEFORE)
+            if place < len(_BEFORE):
+                # Versions up to 0.1.0 wrote none.
+                return
+            expected = header[place : place + 8]
+            found = zlib.crc32(size + header[:place] + _UNKNOWN.encode() + header[place + 8 :])
+            while part := file.read(PART):
+                found = zlib.crc32(part, found)
+        if expected != f"{found:08x}".encode():
+            raise InputError(f"{path} has changed since it was written: its checksum differs; {advice}")
 
 
 def names_in(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alterrec import tensor_files
-from alterrec.tensor_files import all_finite, read_tensors, write_tensors
+from alterrec.errors import InputError
+from alterrec.recipe import dump_recipe, resolve
+from alterrec.tensor_files import all_finite, check_sum, read_tensors, write_tensors
+from alterrec.training.checkpoint import TrainingState
 
 TYPES = [*tensor_files._TYPES]
 METADATA = {"weights": '{"id": 0.5}', "seen": '"kept"'}
@@ -70,3 +74,28 @@ def test_values_are_checked_in_parts() -> None:
                 changed.view(-1)[place] = wrong
                 assert not all_finite(changed)
                 assert not all_finite(changed.T)
+
+
+def test_every_flipped_byte_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    recipe = dump_recipe(resolve("id_only"))
+    state = TrainingState(recipe, "of data", 2, parameters={"x": torch.arange(6.0)}, warnings=["so"])
+    state.save(path)
+    assert TrainingState.load(path, recipe, "of data").parameters["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    whole = path.read_bytes()
+    for place in [*range(32), *range(32, len(whole), 41), *range(len(whole) - 24, len(whole))]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(InputError):
+            TrainingState.load(path, recipe, "of data")
+
+
+def test_the_checksum_does_not_depend_on_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for part in (8, 64, tensor_files.PART):
+        monkeypatch.setattr(tensor_files, "PART", part)
+        write_tensors(tmp_path / f"{part}", {"x": torch.arange(50)}, {}, checksum=True)
+        check_sum(tmp_path / f"{part}")
+        found.append((tmp_path / f"{part}").read_bytes())
+    assert len({*found}) == 1

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from alterrec import parallel
 from alterrec.data.dataset import Dataset
 from alterrec.data.repeats import changed_rule
 from alterrec.errors import InputError
@@ -29,7 +30,7 @@ from alterrec.recipe import (
 from alterrec.record_json import from_json, to_json
 from alterrec.results import Epoch
 from alterrec.shards import Shard
-from alterrec.tensor_files import read_tensors, write_tensors
+from alterrec.tensor_files import CHECKSUM, check_sum, read_tensors, write_tensors
 
 # What a checkpoint holds besides tensors and curves; within an epoch, also ``partial``.
 _PROGRESS: Mapping[str, Any] = {
@@ -128,7 +129,7 @@ class TrainingState:
         if self.partial is not None:
             tensors |= self.partial.tensors()
             metadata["partial"] = {name: getattr(self.partial, name) for name in _PARTIAL}
-        write_tensors(path, tensors, {"progress": json.dumps(metadata)}, shards)
+        write_tensors(path, tensors, {"progress": json.dumps(metadata)}, shards, checksum=True)
 
     @classmethod
     def load(
@@ -241,7 +242,10 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         raise InputError(f"there is no checkpoint {path}; {START_AGAIN}")
     with reading(path, START_AGAIN):
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads(file.metadata()["progress"])
+            texts = file.metadata()
+        if texts.keys() - {CHECKSUM} != {"progress"}:
+            raise ValueError("its metadata have other names")
+        metadata: dict[str, Any] = json.loads(texts["progress"])
         if metadata.keys() - {"partial"} != {*_PROGRESS, "curves"}:
             raise ValueError("its progress has other fields")
         for values, kinds in ((metadata, _PROGRESS), (metadata.get("partial"), _PARTIAL)):
@@ -259,6 +263,8 @@ def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
 def _checkpoint_metadata(path: Path, recipe: str, data: str) -> dict[str, Any]:
     """Return everything but the tensors; InputError if the file is damaged or belongs to another run."""
     metadata = _read_metadata(path)
+    if parallel.job().is_first:
+        check_sum(path, START_AGAIN)
     check_same_recipe(metadata["recipe"], recipe, path)
     if metadata["data"] != data:
         raise InputError(f"{path} belongs to other data; resume with the same files, or start a new run")
