@@ -177,7 +177,7 @@ def test_a_killed_extension_leaves_the_finished_run(shop_source: Path, finished:
 def test_keys_that_may_change_bound_a_run_or_say_where_it_is_executed() -> None:
     assert changeable_keys() == {
         *("schedule.epochs", "schedule.patience", "run.device", "run.memory_budget"),
-        *("run.baselines", "run.report", "run.checkpoint_every"),
+        *("run.baselines", "run.report", "run.checkpoint_every", "run.shard_items"),
     }
 
 

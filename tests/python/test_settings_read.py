@@ -36,7 +36,7 @@ TINY = {"model.dim": 8, "model.max_len": 6, "optim.batch_size": 64, "window.last
 # Where and how a run executes: no number of the run depends on them, and every run takes them.
 EXECUTION = {
     *("run.device", "run.threads", "run.memory_budget", "run.report", "run.baselines", "run.compile"),
-    "run.checkpoint_every",
+    *("run.checkpoint_every", "run.shard_items"),
 }
 # Rounds scores of the teacher, which changes no window of a few items; see test_step.
 ROUNDING = {"window.precision"}

@@ -187,7 +187,9 @@ class Network(nn.Module):
         if self.shard is None:
             return self.held_tables(ids_U)
         if ids_U is None:
-            return self.held_tables()._replace(inputs=None)
+            # What is read is fetched by itself, so of two tables only the one that is scored is made.
+            outputs_SD = (self.outputs or self.items)(None)
+            return Tables(None, self._scored(outputs_SD, self.shard.ids(outputs_SD.device)), ScoreBuffer())
         if ids_of_each is None:
             asked = [ids_U[self.shard.held(ids_U)]] * parallel.job().world
         else:
@@ -228,9 +230,12 @@ class Network(nn.Module):
         """Return the tables, or some of their rows, that this process holds."""
         inputs_VD = self.items(ids_U)
         outputs_VD = inputs_VD if self.outputs is None else self.outputs(ids_U)
-        numbers_V = self.shard.ids(outputs_VD.device) if self.shard and ids_U is None else ids_U
-        outputs_VD = self.output_dropout.items(outputs_VD, numbers_V)
-        return Tables(inputs_VD, F.normalize(outputs_VD) if self.cosine else outputs_VD, ScoreBuffer())
+        return Tables(inputs_VD, self._scored(outputs_VD, ids_U), ScoreBuffer())
+
+    def _scored(self, outputs_VD: Tensor, ids_V: Tensor | None) -> Tensor:
+        """Return a table, or some of its rows, as it is scored."""
+        outputs_VD = self.output_dropout.items(outputs_VD, ids_V)
+        return F.normalize(outputs_VD) if self.cosine else outputs_VD
 
     def encode_sessions(self, batch: SessionBatch, tables: Tables) -> Tensor:
         """Return session vectors (N, E), divided by the temperature."""
