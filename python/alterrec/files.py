@@ -300,10 +300,8 @@ def system_reason(error: OSError) -> str:
 def reading(path: str | Path, advice: str = "copy it again or repeat the run") -> Iterator[None]:
     """Turn every failure to read a file into an InputError that names it.
 
-    A file may be damaged, forged or not a file at all. Libraries then raise errors of many kinds, or panic:
-    a panic of a Rust library also prints a backtrace on standard error, which is discarded here. Forged
-    values also make lines of alterrec fail, such as an AttributeError for a number in place of a table, so
-    errors do not tell a mistake of ours from damage; tests that read undamaged files do.
+    A damaged or forged file makes libraries raise errors of many kinds or panic (the backtrace is discarded
+    here), and makes lines of alterrec fail. Tests that read undamaged files tell it from a mistake of ours.
 
     Args:
         path: the file (or folder) that the block reads.
@@ -330,6 +328,8 @@ def reading(path: str | Path, advice: str = "copy it again or repeat the run") -
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
+        if signals.were_received():  # a library made another error of the interrupt
+            raise KeyboardInterrupt from None
         raise InputError(f"{path} is damaged ({first_line(error)}); {advice}") from None
 
 

@@ -212,6 +212,15 @@ def while_reading():
         receive(signal.SIGTERM)
     return 0
 
+def in_a_library():
+    # As torch does, while it reads a tensor of a file.
+    with signals.at_work(), reading("."):
+        try:
+            receive(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("could not determine the shape of object type") from None
+    return 0
+
 signals.install()
 sys.exit(exit_code(globals()[sys.argv[1]]))
 """
@@ -220,7 +229,10 @@ sys.exit(exit_code(globals()[sys.argv[1]]))
 @linux
 @pytest.mark.parametrize(
     ("case", "code", "detail"),
-    [("twice", 130, "; half is kept"), ("with_another", 130, ""), ("while_reading", 143, "")],
+    [
+        *(("twice", 130, "; half is kept"), ("with_another", 130, "")),
+        *(("while_reading", 143, ""), ("in_a_library", 143, "")),
+    ],
 )
 def test_a_signal_ends_a_command_with_one_sentence(case: str, code: int, detail: str) -> None:
     done = subprocess.run([sys.executable, "-c", SIGNALLED, case], capture_output=True, text=True)
