@@ -22,6 +22,7 @@ from alterrec.models.catalogue import MODELS, build_model, division_problem, loo
 from alterrec.models.parts import ModelInputs
 from alterrec.recipe import resolve
 from alterrec.runs import build as runs_build
+from alterrec.runs import fit as runs_fit
 from alterrec.runs import saved_model
 from alterrec.runs.inputs import read_catalogue
 from alterrec.runs.measure import evaluate_run
@@ -150,6 +151,18 @@ def test_a_run_continues(before: str, after: str, tmp_path: Path, three: Process
     run(after, tmp_path / "run")
     assert len(losses(tmp_path / "run")) == 2
     check_same(tmp_path / "run", tmp_path / "alone")
+
+
+def stopped_in_the_last_evaluation(out: Path) -> Any:
+    """In each process: train with divided tables; a signal comes when the top lists are to be found."""
+    with mock.patch.object(runs_fit, "top_items", side_effect=KeyboardInterrupt):
+        return train("sasrec", out, {"run.shard_items": True})
+
+
+def test_a_signal_in_the_last_evaluation_leaves_a_checkpoint(tmp_path: Path, three: ProcessGroup) -> None:
+    assert three.run(stopped_in_the_last_evaluation, tmp_path / "run") == [{}] * 3
+    assert not (tmp_path / "run" / "result.json").exists()
+    check_division(three, tmp_path, "sasrec", {})
 
 
 def measured(run: Path) -> tuple[dict[str, Any], Shard | None]:
