@@ -101,7 +101,7 @@ def formula(drawn: bool, few: bool, others: int, chunks: int) -> float:
     if drawn:
         # The teacher's vectors, and the window: counts of keys, sizes of its parts, and ids.
         counts = SAMPLES * (256 + 3 * 512) + chunks
-        found += vectors + ring * (4 * counts + 8 * SAMPLES * (4 * world + 512))
+        found += vectors + ring * (4 * counts + 8 * SAMPLES * 512) + (world - 1) * 32 * SAMPLES
     if not few:
         # Vectors and their gradients; the normaliser and the score of the target of each sample.
         found += 2 * vectors + (world - 1) * 8 * 2 * SAMPLES

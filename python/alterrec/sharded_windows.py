@@ -132,7 +132,7 @@ def _checked(scores: Tensor) -> bool:
 
 
 def _cuts(scores: Tensor, start: int, stop: int, exclude_BE: Tensor, shard: Shard) -> tuple[Cuts, Tensor]:
-    """Return the cuts before and after a window in this process, and the size (W, B) of every part of it."""
+    """Return the cuts of a window in this process, and how many of its items each process has (W, B)."""
     exclude_BE = shard.places(exclude_BE)
     start_B, stop_B = (torch.full((len(scores),), rank, device=scores.device) for rank in (start, stop))
     ranks_B2 = torch.stack([start_B, stop_B], 1)
@@ -153,7 +153,7 @@ def _cuts(scores: Tensor, start: int, stop: int, exclude_BE: Tensor, shard: Shar
         before_B2 += _at(own.cumsum(2), bins_B21) - ties_B2
         keys_B2 = keys_B2 * BINS + bins_B21[..., 0]
     taken_B2 = torch.where(ranks_B2 == 0, 0, sought_B2)
-    before_WB2, ties_WB2 = _of_each(torch.stack([before_B2, ties_B2])).unbind(1)
+    before_WB2, ties_WB2 = parallel.gathered(torch.stack([before_B2, ties_B2])).unbind(1)
     # The processes before this one take their ties first.
     earlier_WB2 = ties_WB2.cumsum(0) - ties_WB2
     taken_WB2 = torch.minimum((taken_B2 - earlier_WB2).clamp(min=0), ties_WB2)
@@ -196,11 +196,3 @@ def _refuse_nan(scores: Tensor, shard: Shard) -> None:
 
 def _at(values: Tensor, bins_B21: Tensor) -> Tensor:
     return values.gather(2, bins_B21)[..., 0]
-
-
-def _of_each(values: Tensor) -> Tensor:
-    """Return the tensors that the processes give, one after the other, in a new first dimension."""
-    job = parallel.job()
-    all_values = values.new_zeros(job.world, *values.shape)
-    all_values[job.rank] = values
-    return parallel.add_up(all_values)

@@ -206,7 +206,7 @@ def _check_objectives(model: Recommender, recipe: Recipe) -> None:
 
 
 def division_problem(model: Recommender, recipe: Recipe) -> str:
-    """Return why processes cannot have some rows of each item table of a model; empty if they can."""
+    """Return why the item tables of a model cannot be divided among processes; empty if they can."""
     from alterrec.nn.item_encoders import can_be_divided
 
     if not all(can_be_divided(model.network(name).items) for name in model.networks):

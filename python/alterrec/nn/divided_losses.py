@@ -59,7 +59,7 @@ def divided_cross_entropy(
         0.3133
     """
     wanted = positives_NP, weights_P, candidates, exclude_NE, each, shard
-    return _DividedLoss.of(vectors_ND, table_SD, wanted, buffer)
+    return _DividedLoss.of(vectors_ND, table_SD, wanted=wanted, buffer=buffer)
 
 
 class _DividedLoss(AtOnce):
@@ -179,7 +179,7 @@ def _add_gradients(
 
 
 def _share(loss: Tensor, like: Tensor) -> Tensor:
-    """Return this process's part of a loss that all processes know."""
+    """Return the part of this process in a loss of which every process has the whole value."""
     return (loss / parallel.job().world).to(torch.promote_types(like.dtype, torch.float32))
 
 
@@ -221,14 +221,11 @@ def divided_mixture_cross_entropy(
         ids = candidates if candidates.dtype == torch.uint8 else shard.places(candidates)
         candidates = candidate_bits(ids, queries.rows_NJ, shard.places(positives_NP), shard.size)
     wanted = queries.rows_NJ, queries.exclude_QE, positives_NP, weights_P, candidates, shard
-    with torch.autocast(queries.vectors_QD.device.type, enabled=False):
-        loss: Tensor = _DividedMixtureLoss.apply(
-            queries.vectors_QD, table_SD, queries.log_weights_NJ, wanted, buffer or ScoreBuffer()
-        )
-    return loss
+    tensors = queries.vectors_QD, table_SD, queries.log_weights_NJ
+    return _DividedMixtureLoss.of(*tensors, wanted=wanted, buffer=buffer)
 
 
-class _DividedMixtureLoss(torch.autograd.Function):
+class _DividedMixtureLoss(AtOnce):
     @staticmethod
     def forward(
         ctx: Any,
@@ -278,10 +275,6 @@ class _DividedMixtureLoss(torch.autograd.Function):
             )
         ctx.save_for_backward(vector_gradient_QD, table_gradient_SD, weight_gradient_NJ)
         return _share(torch.cat(losses).mean(), vectors_QD)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(saved.mul_(gradients[0]) for saved in ctx.saved_tensors), None, None)
 
 
 def _leave_out(block_RS: Tensor, places_RE: Tensor) -> None:

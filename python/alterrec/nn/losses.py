@@ -126,24 +126,23 @@ def candidate_cross_entropy(
     """
     supervision = positives_NP, weights_P, candidates, exclude_NE, each
     few = candidates is not None and _are_sparse(candidates, table_VD)
-    return (_SparseLoss if few else _FusedLoss).of(vectors_ND, table_VD, supervision, buffer)
+    return (_SparseLoss if few else _FusedLoss).of(vectors_ND, table_VD, wanted=supervision, buffer=buffer)
 
 
 class AtOnce(torch.autograd.Function):
-    """A loss of vectors and a table that computes the gradients of both in its forward pass."""
+    """A loss of some tensors that computes their gradients in its forward pass, and saves them."""
 
     @classmethod
-    def of(cls, vectors_ND: Tensor, table_VD: Tensor, wanted: Any, buffer: ScoreBuffer | None) -> Tensor:
+    def of(cls, *tensors: Tensor, wanted: Any, buffer: ScoreBuffer | None) -> Tensor:
         # Products have the precision of the arguments, also within mixed precision of an objective.
-        with torch.autocast(vectors_ND.device.type, enabled=False):
-            loss: Tensor = cls.apply(vectors_ND, table_VD, wanted, buffer or ScoreBuffer())
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            loss: Tensor = cls.apply(*tensors, wanted, buffer or ScoreBuffer())
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        vector_gradient_ND, table_gradient_VD = ctx.saved_tensors
         # In place: torch detects the change and refuses a second backward pass over the same loss.
-        return vector_gradient_ND.mul_(gradients[0]), table_gradient_VD.mul_(gradients[0]), None, None
+        return (*(saved.mul_(gradients[0]) for saved in ctx.saved_tensors), None, None)
 
 
 class _FusedLoss(AtOnce):
@@ -267,7 +266,7 @@ def multi_label_loss(
         >>> round(loss.item(), 4)  # log(1 + exp(-2)) + log 2
         0.8201
     """
-    return _MultiLabel.of(vectors_ND, table_AD, labels_NP, buffer)
+    return _MultiLabel.of(vectors_ND, table_AD, wanted=labels_NP, buffer=buffer)
 
 
 class _MultiLabel(AtOnce):

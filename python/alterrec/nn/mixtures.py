@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from alterrec.nn.divided_scores import combined, share_of_sum
 from alterrec.nn.layers import keep_start, on_device
-from alterrec.nn.losses import ScoreBuffer
+from alterrec.nn.losses import AtOnce, ScoreBuffer
 from alterrec.ranking import mark_, mixture_cross_entropy_, mixture_scores, softmax_
 from alterrec.shards import Shard
 
@@ -190,12 +190,7 @@ def mixture_cross_entropy(
     if candidates is not None:
         candidates = candidate_bits(candidates, rows_NJ, positives_NP, len(table_VD))
     wanted = rows_NJ, exclude_QE, positives_NP, weights_P, candidates
-    # Products have the precision of the arguments, also within mixed precision.
-    with torch.autocast(vectors_QD.device.type, enabled=False):
-        loss: Tensor = _MixtureLoss.apply(
-            vectors_QD, table_VD, log_weights_NJ, wanted, buffer or ScoreBuffer()
-        )
-    return loss
+    return _MixtureLoss.of(vectors_QD, table_VD, log_weights_NJ, wanted=wanted, buffer=buffer)
 
 
 def candidate_bits(candidates: Tensor, rows_NJ: Tensor, positives_NP: Tensor, num_items: int) -> Tensor:
@@ -216,7 +211,7 @@ def candidate_bits(candidates: Tensor, rows_NJ: Tensor, positives_NP: Tensor, nu
     return bits
 
 
-class _MixtureLoss(torch.autograd.Function):
+class _MixtureLoss(AtOnce):
     @staticmethod
     def forward(
         ctx: Any,
@@ -255,10 +250,6 @@ class _MixtureLoss(torch.autograd.Function):
                 table_gradient_VD.addmm_(gradient_RV.T, vectors_RD)
         ctx.save_for_backward(vector_gradient_QD, table_gradient_VD, weight_gradient_NJ)
         return torch.cat(losses).mean().to(torch.promote_types(vectors_QD.dtype, torch.float32))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(saved.mul_(gradients[0]) for saved in ctx.saved_tensors), None, None)
 
 
 def mixture_log_probabilities(

@@ -200,7 +200,7 @@ def alpha_metrics(model: Scorer, dataset: Dataset, protocol: Protocol, metric: s
 
 
 def num_parameters(model: Scorer) -> int:
-    """Count trained values, of divided tables those of all processes; 0 for a non-neural baseline."""
+    """Count the trained values of all processes; 0 for a non-neural baseline."""
     if not isinstance(model, Recommender):
         return 0
     shards = divided_tensors(model)
